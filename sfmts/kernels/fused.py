@@ -1,0 +1,458 @@
+"""The SFM recurrence with a hand-written backward pass, on any device that PyTorch knows.
+
+Same signature and same results as :mod:`sfmts.kernels.reference`.  What makes it faster:
+
+* the batch is the last axis of every buffer, so that each gate, each frequency and the read-out of each frequency is
+  one contiguous block and one matrix product serves all gates;
+* every operation writes into a buffer prepared for it, nothing is recorded by autograd;
+* gradients of weights are not accumulated step by step: the backward keeps the gradients of all pre-activations and
+  forms each weight's gradient in one product at the end.
+
+A run of steps with the same number of running sequences is a *segment*; ragged batches have several.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sfmts.kernels.reference import TWO_PI, SFMState, SFMWeights, amplitude_epsilon, wrap_phase
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+# Without gradients the buffers of a segment are used again by the next, so memory does not grow with time.
+_INFERENCE_STEPS = 64
+
+
+def sfm(
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState,
+    *,
+    accumulated: bool = False,
+    feedback_mask: Tensor | None = None,
+    amplitudes: list[Tensor] | None = None,
+) -> tuple[Tensor, SFMState]:
+    """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.reference.sfm`.
+
+    Gradients of first order only.  ``amplitudes`` receives values without gradients.
+    """
+    theta = None if weights.omega is None else wrap_phase(weights.omega * t[:, None])
+    z, re, im, theta_last = _FusedSFM.apply(
+        x,
+        *weights[:6],
+        theta,
+        *(state.re, state.im, state.z, state.theta),
+        _Plan(tuple(batch_sizes), t, state.t, accumulated, feedback_mask, amplitudes),
+    )
+    last = _last_rows(batch_sizes, z.device)
+    return z, SFMState(re, im, z[last], t[last], theta_last if theta is None else theta[last])
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything the loop needs that has no gradient."""
+
+    batch_sizes: tuple[int, ...]
+    t: Tensor  # (P,)
+    t_start: Tensor  # (B,)
+    accumulated: bool
+    feedback_mask: Tensor | None  # (B, M)
+    amplitudes: list[Tensor] | None
+
+    def segments(self, limit: int | None) -> Iterator[tuple[int, int, int]]:
+        """Yield (first row, steps, running sequences) for runs of at most ``limit`` steps of equal width."""
+        row = first = 0
+        sizes = self.batch_sizes
+        while first < len(sizes):
+            n, last = sizes[first], first + 1
+            while last < len(sizes) and sizes[last] == n and (limit is None or last - first < limit):
+                last += 1
+            yield row, last - first, n
+            row += (last - first) * n
+            first = last
+
+    def mask(self, n: int) -> Tensor | None:
+        return None if self.feedback_mask is None else self.feedback_mask[:n].T.contiguous()
+
+    def time_steps(self) -> Tensor:
+        """(P,): time since the previous row of the same sequence."""
+        return self.t - torch.cat([self.t_start, self.t])[_previous_rows(self.batch_sizes, self.t.device)]
+
+
+def _last_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
+    """Packed row of each sequence's last step, (B,)."""
+    sizes = torch.as_tensor(batch_sizes)
+    starts = sizes.cumsum(0) - sizes
+    lengths = (sizes[:, None] > torch.arange(batch_sizes[0])).sum(0)
+    return (starts[lengths - 1] + torch.arange(batch_sizes[0])).to(device)
+
+
+def _previous_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
+    """Row of the step before, (P,), in a packed array that begins with the B rows of the initial state."""
+    sizes = torch.as_tensor((batch_sizes[0], *batch_sizes[:-1]))
+    now = torch.as_tensor(batch_sizes)
+    return (torch.arange(int(now.sum())) + batch_sizes[0] - sizes.repeat_interleave(now)).to(device)
+
+
+class _Buffers:
+    """The working memory of one segment, and its views step by step.
+
+    Shapes begin with the L steps of the segment and end with the n running sequences.  Without ``keep`` one step's
+    memory is used for all of them, but for the pre-activations, which one product prepares.
+    """
+
+    def __init__(self, like: Tensor, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
+        D, K, M = weights.sizes
+        kept = steps if keep else 1
+        self.a = like.new_empty(steps, weights.V.shape[0], n)  # pre-activations, then gates, in place
+        self.S = like.new_empty(kept, 2, K, D, n)
+        self.A = like.new_empty(kept, K, D, n)
+        self.y = like.new_empty(kept, K, M, n)
+        self.cs = like.new_empty(steps, 2, K, 1, n)  # cos theta, sin theta
+        self.omega = like.new_empty(steps, K, n, dtype=torch.float64) if weights.omega is None else None
+
+    @classmethod
+    def restore(cls, tensors: Sequence[Tensor]) -> "_Buffers":
+        buffers = cls.__new__(cls)
+        buffers.a, buffers.S, buffers.A, buffers.y, buffers.cs = tensors[:5]
+        buffers.omega = tensors[5] if len(tensors) > 5 else None
+        return buffers
+
+    def tensors(self) -> list[Tensor]:
+        own = [self.a, self.S, self.A, self.y, self.cs]
+        return own if self.omega is None else [*own, self.omega]
+
+
+def _per_step(buffer: Tensor, steps: int) -> tuple[Tensor, ...]:
+    return buffer.unbind(0) if len(buffer) == steps else (buffer[0],) * steps
+
+
+def _to_feature_major(rows: Tensor, steps: int, n: int) -> Tensor:
+    """(L * n, F) packed rows to (L, F, n)."""
+    return rows.view(steps, n, -1).transpose(1, 2)
+
+
+class _FusedSFM(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        V: Tensor,
+        W: Tensor,
+        b: Tensor,
+        U_o: Tensor,
+        W_z: Tensor,
+        b_z: Tensor,
+        theta: Tensor | None,
+        re: Tensor,
+        im: Tensor,
+        z: Tensor,
+        theta_start: Tensor,
+        plan: _Plan,
+    ) -> tuple[Tensor, ...]:
+        keep = any(ctx.needs_input_grad)
+        weights = SFMWeights(V, W, b, U_o, W_z, b_z, theta)
+        out = x.new_empty(len(x), W.shape[1])
+        carry = _Carry(torch.stack([re, im]).permute(0, 3, 2, 1), z.T, theta_start.T, plan.t_start)
+        initial = carry.S
+        ended: list[tuple[Tensor, Tensor]] = []
+        kept: list[Tensor] = []
+        buffers = None
+        for row, steps, n in plan.segments(None if keep else _INFERENCE_STEPS):
+            if n < carry.S.shape[-1]:
+                ended.append(carry.ended(n))
+            carry = carry.prefix(n)
+            if keep or buffers is None or buffers.a.shape[::2] != (steps, n):
+                buffers = _Buffers(x, weights, steps, n, keep)
+            carry = _forward_segment(buffers, weights, x, theta, row, carry, plan, out)
+            kept += buffers.tensors() if keep else []
+        ended.append(carry.ended(0))
+        S_last = torch.cat([S for S, _ in reversed(ended)], dim=-1).permute(0, 3, 2, 1)
+        theta_last = torch.cat([last for _, last in reversed(ended)], dim=-1).T.contiguous()
+        if keep:
+            ctx.plan, ctx.adaptive = plan, theta is None
+            ctx.save_for_backward(x, V, W, U_o, W_z, initial, z, theta, out, *kept)
+        return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, V, W, U_o, W_z, initial, z_start, theta, out, *kept = ctx.saved_tensors
+        grad_z, grad_re, grad_im, grad_theta_last = grads
+        plan: _Plan = ctx.plan
+        weights = SFMWeights(V, W, V, U_o, W_z, V, theta)
+        segments = list(plan.segments(None))
+        size = len(kept) // len(segments)
+        buffers = [_Buffers.restore(kept[i : i + size]) for i in range(0, len(kept), size)]
+
+        dS_last = torch.stack([grad_re, grad_im]).permute(0, 3, 2, 1)
+        carry = _GradientCarry(
+            dS_last[..., :0], x.new_zeros(W.shape[1], 0), x.new_zeros(grad_theta_last.shape[1], 0).double()
+        )
+        dt = plan.time_steps() if plan.accumulated else plan.t
+        alphas: list[_Alphas] = []
+        for index in reversed(range(len(segments))):
+            row, steps, n = segments[index]
+            carry = carry.extended(dS_last, grad_theta_last.T, n)
+            before = initial if index == 0 else buffers[index - 1].S[-1][..., :n].contiguous()
+            alpha = _Alphas(buffers[index], ctx.needs_input_grad[7])
+            rows = slice(row, row + steps * n)
+            carry = _backward_segment(
+                buffers[index], alpha, weights, grad_z[rows], before, carry, plan, dt[rows].view(steps, n)
+            )
+            alphas.append(alpha)
+        alphas.reverse()
+        fed = torch.cat([z_start, out])[_previous_rows(plan.batch_sizes, x.device)]
+        if plan.feedback_mask is not None:
+            fed = fed * _pack_batch_rows(plan.feedback_mask, plan.batch_sizes)
+        dS_start = carry.dS.permute(0, 3, 2, 1)
+        return (
+            *_weight_gradients(alphas, buffers, x, V, fed, ctx.needs_input_grad[0]),
+            _time_major([alpha.theta for alpha in alphas]).T if ctx.needs_input_grad[7] else None,
+            *(dS_start[0], dS_start[1], carry.dz.T, carry.dtheta.T if plan.accumulated else None),
+            None,
+        )
+
+
+@dataclass
+class _Carry:
+    """What a step hands to the next, batch last."""
+
+    S: Tensor  # (2, K, D, n)
+    z: Tensor  # (M, n)
+    theta: Tensor  # (K, n)
+    t: Tensor  # (n,)
+
+    def prefix(self, n: int) -> "_Carry":
+        return _Carry(
+            self.S[..., :n].contiguous(), self.z[:, :n].contiguous(), self.theta[:, :n], self.t[:n]
+        )
+
+    def ended(self, n: int) -> tuple[Tensor, Tensor]:
+        """State of the sequences that run no further when only the first n go on."""
+        return self.S[..., n:].clone(), self.theta[:, n:].clone()
+
+
+def _forward_segment(
+    buffers: _Buffers,
+    weights: SFMWeights,
+    x: Tensor,
+    theta: Tensor | None,
+    row: int,
+    carry: _Carry,
+    plan: _Plan,
+    out: Tensor,
+) -> _Carry:
+    """Fill the segment's buffers and its rows of ``out``."""
+    D, K, M = weights.sizes
+    steps, R, n = buffers.a.shape
+    rows = slice(row, row + steps * n)
+    torch.baddbmm(
+        weights.b[:, None].expand(steps, R, 1),
+        weights.V.expand(steps, R, -1),
+        _to_feature_major(x[rows], steps, n),
+        out=buffers.a,
+    )
+    if theta is not None:
+        angle = _to_feature_major(theta[rows], steps, n)[:, :, None]
+        buffers.cs[:, 0], buffers.cs[:, 1] = angle.cos(), angle.sin()
+    Z = out.new_empty(steps, M, n)
+    mask = plan.mask(n)
+    t = plan.t[rows].view(steps, n)
+    epsilon = out.new_full((), amplitude_epsilon(out.dtype))
+    F, p = out.new_empty(K, D, n), out.new_empty(D, n)
+    b_z = weights.b_z[:, :, None]
+    a = buffers.a
+    gates, a_i, a_o = a[:, : 2 * D + K], a[:, 2 * D + K : 3 * D + K], a[:, -K * M :]
+    S, z = carry.S, carry.z
+    views = zip(
+        a.unbind(0),
+        gates.unbind(0),
+        gates[:, None, :D].unbind(0),
+        gates[:, D : D + K, None].unbind(0),
+        gates[:, D + K :].unbind(0),
+        a_i.unbind(0),
+        a_o.view(steps, K, M, n).unbind(0),
+        _per_step(buffers.S, steps),
+        _per_step(buffers.A, steps),
+        _per_step(buffers.y, steps),
+        buffers.cs.unbind(0),
+        Z.unbind(0),
+        strict=True,
+    )
+    for step, (a_t, gates_t, f_ste, f_fre, g, i, o, S_t, A, y, cs, z_t) in enumerate(views):
+        a_t.addmm_(weights.W, z if mask is None else z * mask)
+        gates_t.sigmoid_()
+        i.tanh_()
+        if theta is None:
+            _adaptive_phase(buffers, step, carry, t[step], plan.accumulated)
+        torch.mul(g, i, out=p)
+        torch.mul(f_ste, f_fre, out=F)
+        torch.mul(S, F, out=S_t).addcmul_(p, cs)
+        torch.addcmul(epsilon, S_t[0], S_t[0], out=A).addcmul_(S_t[1], S_t[1]).sqrt_()
+        o.baddbmm_(weights.U_o, A).sigmoid_()
+        torch.baddbmm(b_z, weights.W_z, A, out=y).tanh_()
+        z = torch.sum(o * y, dim=0, out=z_t)
+        S = S_t
+        if plan.amplitudes is not None:
+            plan.amplitudes.append(A.permute(2, 1, 0).clone())
+    out[rows].view(steps, n, M).copy_(Z.transpose(1, 2))
+    last = theta[rows][-n:].T if theta is not None else carry.theta
+    return _Carry(S, z, last, t[-1])
+
+
+def _adaptive_phase(buffers: _Buffers, step: int, carry: _Carry, t: Tensor, accumulated: bool) -> None:
+    """Eq. 16: set this step's omega and its cosine and sine, and advance the carried phase."""
+    assert buffers.omega is not None
+    K = buffers.cs.shape[2]
+    first = buffers.a.shape[1] - K - buffers.y.shape[1] * buffers.y.shape[2]
+    omega = torch.mul(buffers.a[step, first : first + K].double().sigmoid_(), TWO_PI, out=buffers.omega[step])
+    theta = carry.theta + omega * (t - carry.t) if accumulated else omega * t
+    carry.theta, carry.t = wrap_phase(theta), t
+    buffers.cs[step, 0, :, 0], buffers.cs[step, 1, :, 0] = carry.theta.cos(), carry.theta.sin()
+
+
+@dataclass
+class _GradientCarry:
+    """What a step of the backward hands to the step before, batch last."""
+
+    dS: Tensor  # (2, K, D, n)
+    dz: Tensor  # (M, n)
+    dtheta: Tensor  # (K, n), of the accumulated phase
+
+    def extended(self, dS_last: Tensor, dtheta_last: Tensor, n: int) -> "_GradientCarry":
+        """Take in the sequences that end where n were running."""
+        now = self.dz.shape[1]
+        return _GradientCarry(
+            torch.cat([self.dS, dS_last[..., now:n]], dim=-1),
+            torch.cat([self.dz, self.dz.new_zeros(self.dz.shape[0], n - now)], dim=-1),
+            torch.cat([self.dtheta, dtheta_last[:, now:n]], dim=-1),
+        )
+
+
+class _Alphas:
+    """Gradients of a segment's pre-activations, kept until the loop is over."""
+
+    def __init__(self, buffers: _Buffers, need_theta: bool) -> None:
+        self.gates = torch.empty_like(buffers.a)  # (L, R, n)
+        self.y = torch.empty_like(buffers.y)  # (L, K, M, n)
+        self.theta = buffers.cs.new_empty(buffers.cs[:, 0, :, 0].shape, dtype=torch.float64) if need_theta else None
+
+
+def _backward_segment(
+    buffers: _Buffers,
+    alphas: _Alphas,
+    weights: SFMWeights,
+    grad_z: Tensor,
+    before: Tensor,
+    carry: _GradientCarry,
+    plan: _Plan,
+    dt: Tensor,
+) -> _GradientCarry:
+    """Fill ``alphas`` from the segment's last step to its first; ``before`` is the state before the first."""
+    D, K, M = weights.sizes
+    steps, _, n = buffers.a.shape
+    need_theta = buffers.omega is not None or alphas.theta is not None
+    dS, r, dtheta = carry.dS.contiguous(), carry.dz, carry.dtheta
+    e = _to_feature_major(grad_z.contiguous(), steps, n).contiguous()
+    W_T, U_o_T, W_z_T = weights.W.T, weights.U_o.transpose(1, 2), weights.W_z.transpose(1, 2)
+    mask = plan.mask(n)
+    tmp, tmp2, dA = torch.empty_like(dS), torch.empty_like(dS), torch.empty_like(dS[0])
+    dz, dy = torch.empty_like(e[0]), torch.empty_like(buffers.y[0])
+    dp, r = dA.new_empty(D, n), r.contiguous()
+    ste, fre, g, i = slice(0, D), slice(D, D + K), slice(D + K, 2 * D + K), slice(2 * D + K, 3 * D + K)
+    o = slice(-K * M, None)
+    a, alpha = buffers.a, alphas.gates
+    views = zip(
+        e.unbind(0),
+        buffers.S.unbind(0),
+        (before, *buffers.S.unbind(0)[:-1]),
+        buffers.A.unbind(0),
+        buffers.y.unbind(0),
+        buffers.cs.unbind(0),
+        a[:, : 2 * D + K].unbind(0),
+        a[:, None, ste].unbind(0),
+        a[:, fre, None].unbind(0),
+        a[:, g].unbind(0),
+        a[:, i].unbind(0),
+        a[:, o].view(steps, K, M, n).unbind(0),
+        alpha.unbind(0),
+        alpha[:, : 2 * D + K].unbind(0),
+        alpha[:, ste].unbind(0),
+        alpha[:, fre].unbind(0),
+        alpha[:, g].unbind(0),
+        alpha[:, i].unbind(0),
+        alpha[:, o].view(steps, K, M, n).unbind(0),
+        alphas.y.unbind(0),
+        strict=True,
+    )
+    for step, view in reversed(list(enumerate(views))):
+        (e_t, S, S_before, A, y, cs, gates, f_ste, f_fre, gate, mod, out_gate) = view[:12]
+        (alpha_t, alpha_gates, alpha_ste, alpha_fre, alpha_g, alpha_i, alpha_o, alpha_y) = view[12:]
+        torch.add(e_t, r, out=dz)
+        _sigmoid_backward(torch.mul(dz, y, out=dy), out_gate, grad_input=alpha_o)
+        _tanh_backward(torch.mul(dz, out_gate, out=dy), y, grad_input=alpha_y)
+        torch.bmm(U_o_T, alpha_o, out=dA).baddbmm_(W_z_T, alpha_y).div_(A)
+        dS.addcmul_(dA, S)
+        torch.sum(torch.mul(dS, cs, out=tmp), dim=(0, 1), out=dp)
+        if need_theta:
+            dtheta_t = _phase_gradient(dS, cs, gate * mod)
+            if buffers.omega is None:
+                alphas.theta[step] = dtheta_t  # type: ignore[index]
+            else:
+                dtheta = dtheta + dtheta_t if plan.accumulated else dtheta_t
+                omega = buffers.omega[step]
+                alpha_t[3 * D + K : 3 * D + 2 * K] = dt[step] * dtheta * omega * (1 - omega / TWO_PI)
+        torch.mul(dS, S_before, out=tmp)
+        dF = torch.add(tmp[0], tmp[1], out=dA)
+        torch.sum(torch.mul(dF, f_fre, out=tmp[0]), dim=0, out=alpha_ste)
+        torch.sum(torch.mul(dF, f_ste, out=tmp[1]), dim=1, out=alpha_fre)
+        dS.mul_(torch.mul(f_ste, f_fre, out=dA))
+        torch.mul(dp, mod, out=alpha_g)
+        _sigmoid_backward(alpha_gates, gates, grad_input=alpha_gates)
+        _tanh_backward(torch.mul(dp, gate, out=alpha_i), mod, grad_input=alpha_i)
+        torch.mm(W_T, alpha_t, out=r)
+        if mask is not None:
+            r.mul_(mask)
+    return _GradientCarry(dS, r, dtheta)
+
+
+def _phase_gradient(dS: Tensor, cs: Tensor, p: Tensor) -> Tensor:
+    """(K, n): sum over the states of p (dI cos theta - dR sin theta)."""
+    return ((dS[1] * cs[0] - dS[0] * cs[1]) * p).sum(dim=1).double()
+
+
+def _time_major(parts: Sequence[Tensor | None]) -> Tensor:
+    """Segments (L, ..., n) to one (..., P) array whose last axis follows the packed rows."""
+    return torch.cat([part.movedim(0, -2).flatten(-2) for part in parts if part is not None], dim=-1)
+
+
+def _pack_batch_rows(rows: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+    """Repeat (B, F) rows for each step at which their sequence runs, giving (P, F)."""
+    return torch.cat([rows[:n] for n in batch_sizes])
+
+
+def _weight_gradients(
+    alphas: list[_Alphas], buffers: list[_Buffers], x: Tensor, V: Tensor, fed: Tensor, need_x: bool
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, V, W, b, U_o, W_z and b_z from the stacked pre-activation gradients, one product each."""
+    gates = _time_major([alpha.gates for alpha in alphas])  # (R, P)
+    alpha_y = _time_major([alpha.y for alpha in alphas])  # (K, M, P)
+    A = _time_major([buffer.A for buffer in buffers]).transpose(1, 2)  # (K, P, D)
+    alpha_o = gates[-alpha_y.shape[0] * alpha_y.shape[1] :].view_as(alpha_y)
+    return (
+        gates.T @ V if need_x else None,
+        gates @ x,
+        gates @ fed,
+        gates.sum(dim=1),
+        torch.bmm(alpha_o, A),
+        torch.bmm(alpha_y, A),
+        alpha_y.sum(dim=2),
+    )
