@@ -11,9 +11,12 @@ Same signature and same results as :mod:`sfmts.kernels.reference`.  What makes i
 A run of steps with the same number of running sequences is a *segment*; ragged batches have several.
 """
 
+import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +29,8 @@ _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 # Without gradients the buffers of a segment are used again by the next, so memory does not grow with time.
 _INFERENCE_STEPS = 64
+# Weight gradients are formed from so many rows at a time: enough for the matrix product, few enough for the cache.
+_GRADIENT_ROWS = 256
 
 
 def sfm(
@@ -81,7 +86,8 @@ class _Plan:
     def mask(self, n: int) -> Tensor | None:
         return None if self.feedback_mask is None else self.feedback_mask[:n].T.contiguous()
 
-    def time_steps(self) -> Tensor:
+    @cached_property
+    def dt(self) -> Tensor:
         """(P,): time since the previous row of the same sequence."""
         return self.t - torch.cat([self.t_start, self.t])[_previous_rows(self.batch_sizes, self.t.device)]
 
@@ -101,6 +107,50 @@ def _previous_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
     return (torch.arange(int(now.sum())) + batch_sizes[0] - sizes.repeat_interleave(now)).to(device)
 
 
+class _Arena:
+    """The working memory of one graph.
+
+    On the CPU it is taken from, and on the graph's end given back to, a small store: touching fresh pages for the
+    first time costs more than the arithmetic done on them.  Two graphs never share memory.
+    """
+
+    limit = 1 << 29  # bytes kept in the store at most
+    _store: ClassVar[list[Tensor]] = []
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, like: Tensor, elements: int) -> None:
+        self._used = 0
+        self._block = self._take(like, elements)
+
+    @classmethod
+    def _take(cls, like: Tensor, elements: int) -> Tensor:
+        with cls._lock:
+            fits = [
+                k
+                for k, block in enumerate(cls._store)
+                if block.dtype == like.dtype and elements <= block.numel() <= 2 * elements
+            ]
+            if like.device.type == "cpu" and fits:
+                return cls._store.pop(fits[-1])
+        return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
+
+    def empty(self, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        self._used += size
+        return self._block[self._used - size : self._used].view(shape)
+
+    def clear(self) -> None:
+        self._used = 0
+
+    def __del__(self) -> None:
+        if self._block.device.type != "cpu":
+            return
+        with self._lock:
+            self._store.append(self._block)
+            while sum(block.nbytes for block in self._store) > self.limit:
+                del self._store[0]
+
+
 class _Buffers:
     """The working memory of one segment, and its views step by step.
 
@@ -108,26 +158,23 @@ class _Buffers:
     memory is used for all of them, but for the pre-activations, which one product prepares.
     """
 
-    def __init__(self, like: Tensor, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
+    def __init__(self, arena: _Arena, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
+        shapes = self.shapes(weights, steps, n, keep)
+        self.a, self.S, self.A, self.y, self.cs, self.Z = (arena.empty(*shape) for shape in shapes)
+        self.omega = self.a.new_empty(steps, len(weights.b_z), n, dtype=torch.float64) if weights.omega is None else None
+
+    @staticmethod
+    def shapes(weights: SFMWeights, steps: int, n: int, keep: bool) -> list[tuple[int, ...]]:
         D, K, M = weights.sizes
         kept = steps if keep else 1
-        self.a = like.new_empty(steps, weights.V.shape[0], n)  # pre-activations, then gates, in place
-        self.S = like.new_empty(kept, 2, K, D, n)
-        self.A = like.new_empty(kept, K, D, n)
-        self.y = like.new_empty(kept, K, M, n)
-        self.cs = like.new_empty(steps, 2, K, 1, n)  # cos theta, sin theta
-        self.omega = like.new_empty(steps, K, n, dtype=torch.float64) if weights.omega is None else None
-
-    @classmethod
-    def restore(cls, tensors: Sequence[Tensor]) -> "_Buffers":
-        buffers = cls.__new__(cls)
-        buffers.a, buffers.S, buffers.A, buffers.y, buffers.cs = tensors[:5]
-        buffers.omega = tensors[5] if len(tensors) > 5 else None
-        return buffers
-
-    def tensors(self) -> list[Tensor]:
-        own = [self.a, self.S, self.A, self.y, self.cs]
-        return own if self.omega is None else [*own, self.omega]
+        return [
+            (steps, weights.V.shape[0], n),  # a: pre-activations, then gates, in place
+            (kept, 2, K, D, n),  # S: real and imaginary part
+            (kept, K, D, n),  # A
+            (kept, K, M, n),  # y
+            (steps, 2, K, 1, n),  # cos theta, sin theta
+            (steps, M, n),  # Z
+        ]
 
 
 def _per_step(buffer: Tensor, steps: int) -> tuple[Tensor, ...]:
@@ -163,59 +210,61 @@ class _FusedSFM(torch.autograd.Function):
         carry = _Carry(torch.stack([re, im]).permute(0, 3, 2, 1), z.T, theta_start.T, plan.t_start)
         initial = carry.S
         ended: list[tuple[Tensor, Tensor]] = []
-        kept: list[Tensor] = []
-        buffers = None
-        for row, steps, n in plan.segments(None if keep else _INFERENCE_STEPS):
+        segments = list(plan.segments(None if keep else _INFERENCE_STEPS))
+        needs = [sum(map(math.prod, _Buffers.shapes(weights, steps, n, keep))) for _, steps, n in segments]
+        arena = _Arena(x, sum(needs) if keep else max(needs))
+        all_buffers = []
+        for row, steps, n in segments:
             if n < carry.S.shape[-1]:
                 ended.append(carry.ended(n))
             carry = carry.prefix(n)
-            if keep or buffers is None or buffers.a.shape[::2] != (steps, n):
-                buffers = _Buffers(x, weights, steps, n, keep)
-            carry = _forward_segment(buffers, weights, x, theta, row, carry, plan, out)
-            kept += buffers.tensors() if keep else []
+            if not keep:
+                carry, all_buffers = carry.detached(), []
+                arena.clear()
+            all_buffers.append(_Buffers(arena, weights, steps, n, keep))
+            carry = _forward_segment(all_buffers[-1], weights, x, theta, row, carry, plan, out)
         ended.append(carry.ended(0))
         S_last = torch.cat([S for S, _ in reversed(ended)], dim=-1).permute(0, 3, 2, 1)
         theta_last = torch.cat([last for _, last in reversed(ended)], dim=-1).T.contiguous()
         if keep:
             ctx.plan, ctx.adaptive = plan, theta is None
-            ctx.save_for_backward(x, V, W, U_o, W_z, initial, z, theta, out, *kept)
+            ctx.arena, ctx.buffers = arena, all_buffers
+            ctx.save_for_backward(x, V, W, U_o, W_z, initial, z, theta, out)
         return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, V, W, U_o, W_z, initial, z_start, theta, out, *kept = ctx.saved_tensors
+        x, V, W, U_o, W_z, initial, z_start, theta, out = ctx.saved_tensors
         grad_z, grad_re, grad_im, grad_theta_last = grads
         plan: _Plan = ctx.plan
         weights = SFMWeights(V, W, V, U_o, W_z, V, theta)
         segments = list(plan.segments(None))
-        size = len(kept) // len(segments)
-        buffers = [_Buffers.restore(kept[i : i + size]) for i in range(0, len(kept), size)]
+        buffers: list[_Buffers] = ctx.buffers
 
         dS_last = torch.stack([grad_re, grad_im]).permute(0, 3, 2, 1)
         carry = _GradientCarry(
             dS_last[..., :0], x.new_zeros(W.shape[1], 0), x.new_zeros(grad_theta_last.shape[1], 0).double()
         )
-        dt = plan.time_steps() if plan.accumulated else plan.t
-        alphas: list[_Alphas] = []
+        totals = _Gradients(x, weights, ctx.needs_input_grad)
         for index in reversed(range(len(segments))):
             row, steps, n = segments[index]
             carry = carry.extended(dS_last, grad_theta_last.T, n)
-            before = initial if index == 0 else buffers[index - 1].S[-1][..., :n].contiguous()
-            alpha = _Alphas(buffers[index], ctx.needs_input_grad[7])
-            rows = slice(row, row + steps * n)
-            carry = _backward_segment(
-                buffers[index], alpha, weights, grad_z[rows], before, carry, plan, dt[rows].view(steps, n)
-            )
-            alphas.append(alpha)
-        alphas.reverse()
-        fed = torch.cat([z_start, out])[_previous_rows(plan.batch_sizes, x.device)]
-        if plan.feedback_mask is not None:
-            fed = fed * _pack_batch_rows(plan.feedback_mask, plan.batch_sizes)
+            first = initial if index == 0 else buffers[index - 1].S[-1][..., :n].contiguous()
+            fed_first = z_start if index == 0 else out[row - segments[index - 1][2] :][:n]
+            fed = _FedBack(out, row, fed_first, n, plan.feedback_mask)
+            size = max(1, min(steps, _GRADIENT_ROWS // n))
+            alphas = _Alphas(buffers[index], size)
+            for end in range(steps, 0, -size):
+                begin = max(0, end - size)
+                rows = slice(row + begin * n, row + end * n)
+                carry = _backward_steps(
+                    buffers[index], range(begin, end), alphas, weights, first, grad_z[rows], carry, plan, rows, totals
+                )
+                totals.add(alphas, end - begin, buffers[index].A[begin:end], x, fed.rows(begin, end), rows)
         dS_start = carry.dS.permute(0, 3, 2, 1)
         return (
-            *_weight_gradients(alphas, buffers, x, V, fed, ctx.needs_input_grad[0]),
-            _time_major([alpha.theta for alpha in alphas]).T if ctx.needs_input_grad[7] else None,
+            *totals.result(),
             *(dS_start[0], dS_start[1], carry.dz.T, carry.dtheta.T if plan.accumulated else None),
             None,
         )
@@ -234,6 +283,10 @@ class _Carry:
         return _Carry(
             self.S[..., :n].contiguous(), self.z[:, :n].contiguous(), self.theta[:, :n], self.t[:n]
         )
+
+    def detached(self) -> "_Carry":
+        """A copy that outlives the buffers."""
+        return _Carry(self.S.clone(), self.z.clone(), self.theta, self.t)
 
     def ended(self, n: int) -> tuple[Tensor, Tensor]:
         """State of the sequences that run no further when only the first n go on."""
@@ -263,10 +316,11 @@ def _forward_segment(
     if theta is not None:
         angle = _to_feature_major(theta[rows], steps, n)[:, :, None]
         buffers.cs[:, 0], buffers.cs[:, 1] = angle.cos(), angle.sin()
-    Z = out.new_empty(steps, M, n)
+    Z = buffers.Z
     mask = plan.mask(n)
     t = plan.t[rows].view(steps, n)
     epsilon = out.new_full((), amplitude_epsilon(out.dtype))
+    minus_one = -out.new_ones(())
     F, p = out.new_empty(K, D, n), out.new_empty(D, n)
     b_z = weights.b_z[:, :, None]
     a = buffers.a
@@ -298,7 +352,8 @@ def _forward_segment(
         torch.mul(S, F, out=S_t).addcmul_(p, cs)
         torch.addcmul(epsilon, S_t[0], S_t[0], out=A).addcmul_(S_t[1], S_t[1]).sqrt_()
         o.baddbmm_(weights.U_o, A).sigmoid_()
-        torch.baddbmm(b_z, weights.W_z, A, out=y).tanh_()
+        torch.baddbmm(b_z, weights.W_z, A, beta=2, alpha=2, out=y).sigmoid_()
+        torch.add(minus_one, y, alpha=2, out=y)  # tanh x = 2 sigmoid(2x) - 1, several times faster than tanh
         z = torch.sum(o * y, dim=0, out=z_t)
         S = S_t
         if plan.amplitudes is not None:
@@ -338,59 +393,115 @@ class _GradientCarry:
 
 
 class _Alphas:
-    """Gradients of a segment's pre-activations, kept until the loop is over."""
+    """Gradients of the pre-activations of a few steps; the memory serves all chunks of a segment."""
 
-    def __init__(self, buffers: _Buffers, need_theta: bool) -> None:
-        self.gates = torch.empty_like(buffers.a)  # (L, R, n)
-        self.y = torch.empty_like(buffers.y)  # (L, K, M, n)
-        self.theta = buffers.cs.new_empty(buffers.cs[:, 0, :, 0].shape, dtype=torch.float64) if need_theta else None
+    def __init__(self, buffers: _Buffers, steps: int) -> None:
+        self.gates = torch.empty_like(buffers.a[:steps])  # (c, R, n)
+        self.y = torch.empty_like(buffers.y[:steps])  # (c, K, M, n)
 
 
-def _backward_segment(
+class _FedBack:
+    """The z that the gates of one segment read: the packed output, one step late."""
+
+    def __init__(self, out: Tensor, row: int, first: Tensor, n: int, mask: Tensor | None) -> None:
+        self._out, self._row, self._first, self._n, self._mask = out, row, first, n, mask
+
+    def rows(self, begin: int, end: int) -> Tensor:
+        """((end - begin) * n, M)"""
+        late = self._row - self._n
+        if begin:
+            z = self._out[late + begin * self._n : late + end * self._n]
+        else:
+            z = torch.cat([self._first, self._out[self._row : late + end * self._n]])
+        return z if self._mask is None else (z.view(end - begin, self._n, -1) * self._mask[: self._n]).flatten(0, 1)
+
+
+class _Gradients:
+    """The gradients that all steps add to, each by one product per chunk of steps."""
+
+    def __init__(self, x: Tensor, weights: SFMWeights, needed: Sequence[bool]) -> None:
+        R, N = weights.V.shape
+        self._N = N
+        self.V = weights.V
+        self.x = torch.empty_like(x) if needed[0] else None
+        self.theta = x.new_empty(len(x), weights.sizes[1], dtype=torch.float64) if needed[7] else None
+        self._VWb = x.new_zeros(R, N + weights.W.shape[1] + 1)
+        self._U_o, self._W_z = torch.zeros_like(weights.U_o), torch.zeros_like(weights.W_z)
+        self._b_z = x.new_zeros(weights.W_z.shape[:2])
+
+    def add(self, alphas: _Alphas, steps: int, A: Tensor, x: Tensor, fed: Tensor, rows: slice) -> None:
+        gates = _time_major(alphas.gates[:steps])  # (R, c * n)
+        alpha_y = _time_major(alphas.y[:steps])  # (K, M, c * n)
+        alpha_o = gates[-alpha_y.shape[0] * alpha_y.shape[1] :].view_as(alpha_y)
+        A = _time_major(A).transpose(1, 2)
+        read = torch.cat([x[rows], fed, fed.new_ones(len(fed), 1)], dim=1)
+        self._VWb.addmm_(gates, read)
+        self._U_o.baddbmm_(alpha_o, A)
+        self._W_z.baddbmm_(alpha_y, A)
+        self._b_z += alpha_y.sum(dim=2)
+        if self.x is not None:
+            torch.mm(gates.T, self.V, out=self.x[rows])
+
+    def result(self) -> tuple[Tensor | None, ...]:
+        """Gradients of x, V, W, b, U_o, W_z, b_z and theta."""
+        dV, dW, db = self._VWb.split([self._N, self._VWb.shape[1] - self._N - 1, 1], dim=1)
+        return self.x, dV, dW, db[:, 0], self._U_o, self._W_z, self._b_z, self.theta
+
+
+def _time_major(steps: Tensor) -> Tensor:
+    """(c, ..., n) to (..., c * n), whose last axis follows the packed rows."""
+    return steps[0] if len(steps) == 1 else steps.movedim(0, -2).flatten(-2)
+
+
+def _backward_steps(
     buffers: _Buffers,
+    steps: range,
     alphas: _Alphas,
     weights: SFMWeights,
+    first: Tensor,
     grad_z: Tensor,
-    before: Tensor,
     carry: _GradientCarry,
     plan: _Plan,
-    dt: Tensor,
+    rows: slice,
+    totals: _Gradients,
 ) -> _GradientCarry:
-    """Fill ``alphas`` from the segment's last step to its first; ``before`` is the state before the first."""
+    """Fill ``alphas`` from the last of ``steps`` to the first; ``first`` is the state before the segment."""
     D, K, M = weights.sizes
-    steps, _, n = buffers.a.shape
-    need_theta = buffers.omega is not None or alphas.theta is not None
-    dS, r, dtheta = carry.dS.contiguous(), carry.dz, carry.dtheta
-    e = _to_feature_major(grad_z.contiguous(), steps, n).contiguous()
+    n = buffers.a.shape[2]
+    begin, end, count = steps.start, steps.stop, len(steps)
+    dS, r, dtheta = carry.dS, carry.dz, carry.dtheta
+    e = _to_feature_major(grad_z.contiguous(), count, n).contiguous()
     W_T, U_o_T, W_z_T = weights.W.T, weights.U_o.transpose(1, 2), weights.W_z.transpose(1, 2)
     mask = plan.mask(n)
-    tmp, tmp2, dA = torch.empty_like(dS), torch.empty_like(dS), torch.empty_like(dS[0])
-    dz, dy = torch.empty_like(e[0]), torch.empty_like(buffers.y[0])
-    dp, r = dA.new_empty(D, n), r.contiguous()
+    dt = (plan.dt if plan.accumulated else plan.t)[rows].view(count, n)
+    tmp, dA = torch.empty_like(dS), torch.empty_like(dS[0])
+    dz, dy, dp = torch.empty_like(e[0]), torch.empty_like(buffers.y[0]), dA.new_empty(D, n)
     ste, fre, g, i = slice(0, D), slice(D, D + K), slice(D + K, 2 * D + K), slice(2 * D + K, 3 * D + K)
-    o = slice(-K * M, None)
-    a, alpha = buffers.a, alphas.gates
+    sigmoids, o = slice(0, 2 * D + K), slice(-K * M, None)
+    a, alpha = buffers.a[begin:end], alphas.gates[:count]
+    S_all = buffers.S.unbind(0)
+    dtheta_rows = None if totals.theta is None else totals.theta[rows].view(count, n, K)
     views = zip(
         e.unbind(0),
-        buffers.S.unbind(0),
-        (before, *buffers.S.unbind(0)[:-1]),
-        buffers.A.unbind(0),
-        buffers.y.unbind(0),
-        buffers.cs.unbind(0),
-        a[:, : 2 * D + K].unbind(0),
+        S_all[begin:end],
+        S_all[begin - 1 : end - 1] if begin else (first, *S_all[: end - 1]),
+        buffers.A[begin:end].unbind(0),
+        buffers.y[begin:end].unbind(0),
+        buffers.cs[begin:end].unbind(0),
+        a[:, sigmoids].unbind(0),
         a[:, None, ste].unbind(0),
         a[:, fre, None].unbind(0),
         a[:, g].unbind(0),
         a[:, i].unbind(0),
-        a[:, o].view(steps, K, M, n).unbind(0),
+        a[:, o].view(count, K, M, n).unbind(0),
         alpha.unbind(0),
-        alpha[:, : 2 * D + K].unbind(0),
+        alpha[:, sigmoids].unbind(0),
         alpha[:, ste].unbind(0),
         alpha[:, fre].unbind(0),
         alpha[:, g].unbind(0),
         alpha[:, i].unbind(0),
-        alpha[:, o].view(steps, K, M, n).unbind(0),
-        alphas.y.unbind(0),
+        alpha[:, o].view(count, K, M, n).unbind(0),
+        alphas.y[:count].unbind(0),
         strict=True,
     )
     for step, view in reversed(list(enumerate(views))):
@@ -402,14 +513,13 @@ def _backward_segment(
         torch.bmm(U_o_T, alpha_o, out=dA).baddbmm_(W_z_T, alpha_y).div_(A)
         dS.addcmul_(dA, S)
         torch.sum(torch.mul(dS, cs, out=tmp), dim=(0, 1), out=dp)
-        if need_theta:
+        if dtheta_rows is not None:
+            dtheta_rows[step] = _phase_gradient(dS, cs, gate * mod).T
+        elif buffers.omega is not None:
             dtheta_t = _phase_gradient(dS, cs, gate * mod)
-            if buffers.omega is None:
-                alphas.theta[step] = dtheta_t  # type: ignore[index]
-            else:
-                dtheta = dtheta + dtheta_t if plan.accumulated else dtheta_t
-                omega = buffers.omega[step]
-                alpha_t[3 * D + K : 3 * D + 2 * K] = dt[step] * dtheta * omega * (1 - omega / TWO_PI)
+            dtheta = dtheta + dtheta_t if plan.accumulated else dtheta_t
+            omega = buffers.omega[begin + step]
+            alpha_t[3 * D + K : 3 * D + 2 * K] = dt[step] * dtheta * omega * (1 - omega / TWO_PI)
         torch.mul(dS, S_before, out=tmp)
         dF = torch.add(tmp[0], tmp[1], out=dA)
         torch.sum(torch.mul(dF, f_fre, out=tmp[0]), dim=0, out=alpha_ste)
@@ -418,7 +528,7 @@ def _backward_segment(
         torch.mul(dp, mod, out=alpha_g)
         _sigmoid_backward(alpha_gates, gates, grad_input=alpha_gates)
         _tanh_backward(torch.mul(dp, gate, out=alpha_i), mod, grad_input=alpha_i)
-        torch.mm(W_T, alpha_t, out=r)
+        r = torch.mm(W_T, alpha_t)
         if mask is not None:
             r.mul_(mask)
     return _GradientCarry(dS, r, dtheta)
@@ -427,32 +537,3 @@ def _backward_segment(
 def _phase_gradient(dS: Tensor, cs: Tensor, p: Tensor) -> Tensor:
     """(K, n): sum over the states of p (dI cos theta - dR sin theta)."""
     return ((dS[1] * cs[0] - dS[0] * cs[1]) * p).sum(dim=1).double()
-
-
-def _time_major(parts: Sequence[Tensor | None]) -> Tensor:
-    """Segments (L, ..., n) to one (..., P) array whose last axis follows the packed rows."""
-    return torch.cat([part.movedim(0, -2).flatten(-2) for part in parts if part is not None], dim=-1)
-
-
-def _pack_batch_rows(rows: Tensor, batch_sizes: Sequence[int]) -> Tensor:
-    """Repeat (B, F) rows for each step at which their sequence runs, giving (P, F)."""
-    return torch.cat([rows[:n] for n in batch_sizes])
-
-
-def _weight_gradients(
-    alphas: list[_Alphas], buffers: list[_Buffers], x: Tensor, V: Tensor, fed: Tensor, need_x: bool
-) -> tuple[Tensor | None, ...]:
-    """Gradients of x, V, W, b, U_o, W_z and b_z from the stacked pre-activation gradients, one product each."""
-    gates = _time_major([alpha.gates for alpha in alphas])  # (R, P)
-    alpha_y = _time_major([alpha.y for alpha in alphas])  # (K, M, P)
-    A = _time_major([buffer.A for buffer in buffers]).transpose(1, 2)  # (K, P, D)
-    alpha_o = gates[-alpha_y.shape[0] * alpha_y.shape[1] :].view_as(alpha_y)
-    return (
-        gates.T @ V if need_x else None,
-        gates @ x,
-        gates @ fed,
-        gates.sum(dim=1),
-        torch.bmm(alpha_o, A),
-        torch.bmm(alpha_y, A),
-        alpha_y.sum(dim=2),
-    )

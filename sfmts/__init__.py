@@ -1,0 +1,6 @@
+"""State-Frequency Memory networks for time series, with scikit-learn's interface, on PyTorch."""
+
+from sfmts.estimators import SFMClassifier
+
+__version__ = "0.1.0"
+__all__ = ["SFMClassifier", "__version__"]

@@ -1,0 +1,305 @@
+"""Raw series to one validated, flat form.  Every complaint about input is made here.
+
+Series come as an array (n, T), one channel each; as an array (n, T, C); or as a list of arrays (T_i, C) of unequal
+length.  ``layout="nct"`` says that the last two axes are swapped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
+from torch import Tensor
+
+LAYOUTS = ("ntc", "nct")
+_FLOATS = (np.float64, np.float32)
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """n series of C channels, one behind the other, with what belongs to them.
+
+    Attributes
+    ----------
+    values : Tensor of shape (sum of lengths, C)
+    lengths : Tensor of shape (n,), int64, on the CPU
+    time : Tensor of shape (sum of lengths,), float64, optional
+        Time stamps.
+    target : Tensor of shape (n, ...), optional
+    weight : Tensor of shape (n,), optional
+    """
+
+    values: Tensor
+    lengths: Tensor
+    time: Tensor | None = None
+    target: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def n_channels(self) -> int:
+        """C."""
+        return self.values.shape[1]
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether lengths differ."""
+        return bool((self.lengths != self.lengths[0]).any())
+
+    def take(self, index: Tensor) -> "SequenceBatch":
+        """The series numbered ``index``, in that order."""
+        lengths = self.lengths[index]
+        starts = (self.lengths.cumsum(0) - self.lengths)[index]
+        shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
+        rows = (torch.arange(int(lengths.sum())) + shift).to(self.values.device)
+        return SequenceBatch(
+            self.values[rows],
+            lengths,
+            *(None if v is None else v[i.to(v.device)] for v, i in ((self.time, rows), (self.target, index), (self.weight, index))),
+        )
+
+    def padded(self, flat: Tensor) -> Tensor:
+        """(sum of lengths, ...) to (n, longest, ...), with zeros behind each end."""
+        if not self.is_ragged:
+            return flat.view(len(self), -1, *flat.shape[1:])
+        longest = int(self.lengths.max())
+        inside = (torch.arange(longest) < self.lengths[:, None]).to(flat.device)
+        out = flat.new_zeros(len(self), longest, *flat.shape[1:])
+        out[inside] = flat
+        return out
+
+    @property
+    def x(self) -> Tensor:
+        """Padded values, (n, longest, C)."""
+        return self.padded(self.values)
+
+    @property
+    def t(self) -> Tensor | None:
+        """Padded time stamps, (n, longest)."""
+        return None if self.time is None else self.padded(self.time)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "SequenceBatch":
+        """The same on ``device``, values and weights as ``dtype``; time stays float64."""
+        return replace(
+            self,
+            values=self.values.to(device, dtype),
+            time=None if self.time is None else self.time.to(device),
+            target=None if self.target is None else self.target.to(device),
+            weight=None if self.weight is None else self.weight.to(device, dtype),
+        )
+
+
+def as_batch(
+    X: Any, estimator: Any, *, reset: bool, layout: str = "ntc", time_channel: int | None = None
+) -> SequenceBatch:
+    """Validate X and bring it into one form.
+
+    Parameters
+    ----------
+    X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+    estimator : object
+        Its ``n_channels_in_`` (and, for two-dimensional X, ``n_features_in_`` and ``feature_names_in_``) are set if
+        ``reset``, else compared.
+    reset : bool
+        True in fit, False afterwards.
+    layout : {"ntc", "nct"}
+        Order of the axes of three-dimensional X and, without the n, of the arrays of a list.
+    time_channel : int, optional
+        The channel that holds time stamps.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With a sentence that names what is wrong with X and what would be right.
+    """
+    arrays = _as_ragged(X)
+    if arrays is not None:
+        values, lengths = _check_ragged(arrays, layout)
+    else:
+        values, lengths = _check_array(X, estimator, reset, layout)
+    if arrays is not None or np.ndim(X) != 2:
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                estimator.__dict__.pop(name, None)
+    channels = values.shape[1]
+    if reset:
+        estimator.n_channels_in_ = channels
+    elif channels != estimator.n_channels_in_:
+        raise ValueError(_channel_message(estimator, channels, lengths))
+    flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
+    batch = SequenceBatch(flat, torch.from_numpy(lengths))
+    return batch if time_channel is None else replace(batch, time=_time_stamps(values, lengths, time_channel))
+
+
+def _as_ragged(X: Any) -> list[Any] | None:
+    """The items of X if it is a list of series, else None."""
+    if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
+        return None
+    if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
+        return None
+    dimensions = {np.ndim(item) for item in X}
+    if dimensions == {2}:
+        return list(X)
+    if dimensions == {1} and len({len(item) for item in X}) > 1:
+        return [np.asarray(item)[:, None] for item in X]
+    if len(dimensions) > 1:
+        raise ValueError(
+            f"X is a list of series with {sorted(dimensions)} dimensions; all must be two-dimensional, (T_i, C)."
+        )
+    return None
+
+
+def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Flat values (sum of lengths, C) and lengths of a list of series."""
+    series: list[NDArray[Any]] = []
+    for number, item in enumerate(arrays):
+        array = np.asarray(item)
+        if layout == "nct":
+            array = array.T
+        if array.shape[0] == 0:
+            raise ValueError(f"Series {number} of X has length 0; each needs at least one time step.")
+        if array.shape[1] == 0:
+            raise ValueError(f"Series {number} of X has 0 channels; each needs at least one, as in shape (T_i, C).")
+        if series and array.shape[1] != series[0].shape[1]:
+            hint = ""
+            if array.shape[0] == series[0].shape[1]:
+                hint = " Its other axis would match: is it stored as (channels, time)? Then say layout='nct'."
+            raise ValueError(
+                f"Series {number} of X has {array.shape[1]} channels, but series 0 has {series[0].shape[1]}.{hint}"
+            )
+        series.append(array)
+    dtype = np.float32 if all(s.dtype == np.float32 for s in series) else np.float64
+    if any(np.iscomplexobj(s) for s in series):
+        raise ValueError("Complex data not supported; give real and imaginary part as two channels.")
+    lengths = np.array([len(s) for s in series])
+    try:
+        values = np.concatenate([np.asarray(s, dtype=dtype) for s in series])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"X must hold numbers: {error}.") from error
+    _check_finite(values, lengths)
+    return values, lengths
+
+
+def _check_array(X: Any, estimator: Any, reset: bool, layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Flat values and lengths of a two- or three-dimensional array."""
+    if np.ndim(X) == 3 or getattr(X, "ndim", 2) == 3:
+        array = np.asarray(X)
+        if 0 in array.shape:
+            what = ("series", "time steps", "channels") if layout == "ntc" else ("series", "channels", "time steps")
+            raise ValueError(f"X has shape {array.shape}: 0 {what[array.shape.index(0)]}; there must be at least one.")
+        array = check_array(
+            array, dtype=_FLOATS, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+        )
+        if layout == "nct":
+            array = array.transpose(0, 2, 1)
+    else:
+        array = validate_data(estimator, X, reset=reset, dtype=_FLOATS)[:, :, None]
+    values = array.reshape(-1, array.shape[2])
+    lengths = np.full(len(array), array.shape[1])
+    _check_finite(values, lengths)
+    return values, lengths
+
+
+def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64]) -> None:
+    if np.isfinite(values).all():
+        return
+    row, channel = np.argwhere(~np.isfinite(values))[0]
+    series = int(np.searchsorted(lengths.cumsum(), row, side="right"))
+    step = int(row - lengths[:series].sum())
+    what = "NaN" if np.isnan(values[row, channel]) else "infinity"
+    raise ValueError(
+        f"Input X contains {what}: series {series}, step {step}, channel {channel}. Fill or drop what is missing first."
+    )
+
+
+def _channel_message(estimator: Any, channels: int, lengths: NDArray[np.int64]) -> str:
+    name, expected = type(estimator).__name__, estimator.n_channels_in_
+    message = f"X has {channels} channels, but {name} was fitted with {expected}."
+    if (lengths == expected).all():
+        message += " The other axis of X would match: is its order (channels, time)? Then swap the axes or set layout."
+    return message
+
+
+def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int) -> Tensor:
+    if not -values.shape[1] <= channel < values.shape[1]:
+        raise ValueError(f"time_channel={channel} is not a channel of X, which has {values.shape[1]}.")
+    time = values[:, channel].astype(np.float64)
+    starts = np.zeros(len(time), dtype=bool)
+    starts[np.cumsum(lengths)[:-1]] = True
+    backwards = np.flatnonzero((np.diff(time, prepend=time[0]) < 0) & ~starts)
+    if len(backwards):
+        series = int(np.searchsorted(lengths.cumsum(), backwards[0], side="right"))
+        raise ValueError(
+            f"Time stamps must not decrease, but in channel {channel} of series {series} they do; sort its steps by time."
+        )
+    return torch.from_numpy(time)
+
+
+def as_weights(sample_weight: ArrayLike | None, X: Any, n: int) -> NDArray[np.float64] | None:
+    """Validate sample weights: n non-negative numbers, not all zero."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(
+        _check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True)
+    )
+    if not weights.any():
+        raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
+    return weights
+
+
+def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Validate class labels, one for each of n series; return the classes and each label's number among them."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    y = column_or_1d(y, warn=True)
+    if len(y) != n:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels.")
+    check_classification_targets(y)
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError("Input y contains NaN or infinity.")
+    classes, codes = np.unique(y, return_inverse=True)
+    return classes, codes
+
+
+def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel over all steps of all series, weighted by the series' weights."""
+    values = batch.values.double()
+    if batch.weight is None:
+        rows = values.new_ones(len(values))
+    else:
+        rows = batch.weight.double().repeat_interleave(batch.lengths.to(values.device))
+    rows = rows / rows.sum()
+    mean = rows @ values
+    return mean, rows @ (values - mean).square()
+
+
+def unbatch(batch: SequenceBatch, flat: Tensor) -> Any:
+    """Results per step back in the form of series: an array if all are equally long, else a list of arrays."""
+    array = flat.cpu().numpy()
+    if batch.is_ragged:
+        return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
+    return array.reshape(len(batch), -1, *array.shape[1:])
+
+
+def bucketed_batches(
+    lengths: Tensor, batch_size: int, generator: torch.Generator | None, buckets: int = 16
+) -> Sequence[Tensor]:
+    """Numbers of the series of each mini-batch, in random order; batch mates have similar lengths.
+
+    Within each run of ``buckets`` batches of a random permutation, series are sorted by length, so that little time
+    goes into steps at which few sequences are still running.
+    """
+    n = len(lengths)
+    order = torch.randperm(n, generator=generator)
+    if bool((lengths != lengths[0]).any()):
+        runs = order.split(batch_size * buckets)
+        order = torch.cat([run[lengths[run].argsort(stable=True)] for run in runs])
+    batches = order.split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -1,0 +1,128 @@
+"""Square and sawtooth waves at irregular times: the first task of the SFM paper.
+
+Data card
+---------
+Each series is a wave seen at random times t in [0, L], sorted, as vectors (y, t); the label says whether the wave is
+a square (0) or a sawtooth (1).  Lengths L are U(15, 125) in all variants.
+
+============  ==================================================================================================
+"paper"       Section 4.1 of the paper: periods U(50, 75), amplitudes A of U(.5, 2), phases U(0, 15), biases V of
+              U(.25, .75); squares span V - A to V + A, sawtooths V to V + A (Eqs. 17-18 in closed form).
+"released"    As measured in the authors' released test file: no bias, amplitudes U(.75, 2), periods U(15, 125);
+              squares are pulses whose duty cycle is U(.25, .75), sawtooths span -A to A.
+"hard"        No statistic that ignores the order of y can tell the classes apart: pulses with duty cycle U(.25, .75)
+              and sawtooths, 2 to 10 periods in each series, noise of .3 of their root mean square, then y replaced by
+              its rank, spread evenly over -sqrt 3 to sqrt 3.  All series hold the same values of y: mean 0, variance 1.
+============  ==================================================================================================
+
+"paper" and "released" are solved without any learning by :func:`count_distinct_values`; show its score beside a
+model's.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+
+VARIANTS = ("paper", "released", "hard")
+SQUARE, SAWTOOTH = 0, 1
+
+
+def make_waves(
+    n_samples: int = 2000,
+    *,
+    n_steps: int = 500,
+    variant: str = "paper",
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Draw square and sawtooth waves, half of each, in random order.
+
+    Parameters
+    ----------
+    n_samples : int, default=2000
+        As in the paper: 1000 of each class.
+    n_steps : int, default=500
+        Times at which each wave is seen.
+    variant : {"paper", "released", "hard"}, default="paper"
+        See the module's data card.
+    random_state : int, RandomState instance or None, default=None
+        Seed.  The same seed gives the same waves, to the bit.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_steps, 2)
+        Value y and time t at each step; t increases.
+    y : ndarray of shape (n_samples,)
+        0 for a square, 1 for a sawtooth.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variant, or fewer than 2 samples or 1 step are asked for.
+
+    References
+    ----------
+    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017, Section 4.1.
+
+    Examples
+    --------
+    >>> from sfmts.datasets import make_waves
+    >>> X, y = make_waves(10, variant="released", random_state=0)
+    >>> X.shape, int(y.sum())
+    ((10, 500, 2), 5)
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"Unknown variant {variant!r}; choose one of {', '.join(map(repr, VARIANTS))}.")
+    if n_samples < 2 or n_steps < 1:
+        raise ValueError(f"n_samples must be at least 2 and n_steps at least 1, not {n_samples} and {n_steps}.")
+    rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
+    labels = rng.permutation(np.arange(n_samples) % 2)
+
+    def uniform(low: Any, high: Any) -> NDArray[np.float64]:
+        return rng.uniform(low, high, size=(n_samples, 1))
+
+    span = uniform(15, 125)
+    time = np.sort(rng.uniform(size=(n_samples, n_steps)), axis=1) * span
+    phase = uniform(0, 15)
+    period = span / uniform(2, 10) if variant == "hard" else uniform(*((50, 75) if variant == "paper" else (15, 125)))
+    cycle = np.mod((time + phase) / period, 1.0)
+    amplitude = uniform(0.75, 2) if variant == "released" else uniform(0.5, 2)
+    duty = np.full((n_samples, 1), 0.5) if variant == "paper" else uniform(0.25, 0.75)
+    square = np.where(cycle < duty, 1.0, -1.0)
+    if variant == "paper":
+        values = amplitude * np.where(labels[:, None] == SQUARE, square, cycle) + uniform(0.25, 0.75)
+    else:
+        values = amplitude * np.where(labels[:, None] == SQUARE, square, 2 * cycle - 1)
+    if variant == "hard":
+        spread = values.std(axis=1, keepdims=True)
+        noisy = values + 0.3 * spread * rng.normal(size=values.shape)
+        ranks = noisy.argsort(axis=1).argsort(axis=1)
+        values = math.sqrt(3.0) * (2.0 * (ranks + 0.5) / n_steps - 1.0)
+    return np.stack([values, time], axis=2), labels
+
+
+def count_distinct_values(X: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The trivial rule: a wave whose y takes at most two values is a square, any other a sawtooth.
+
+    It needs no model, no order and no time, and is right about every wave of the variants "paper" and "released".
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, T, 2)
+        From :func:`make_waves`.
+
+    Returns
+    -------
+    y : ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> from sfmts.datasets import count_distinct_values, make_waves
+    >>> X, y = make_waves(100, random_state=0)
+    >>> float((count_distinct_values(X) == y).mean())
+    1.0
+    """
+    distinct = [len(np.unique(series[:, 0])) for series in X]
+    return np.where(np.array(distinct) <= 2, SQUARE, SAWTOOTH)

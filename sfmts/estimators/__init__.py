@@ -1,0 +1,5 @@
+"""Estimators with scikit-learn's interface."""
+
+from sfmts.estimators.classifier import SFMClassifier
+
+__all__ = ["SFMClassifier"]

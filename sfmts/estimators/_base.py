@@ -1,0 +1,350 @@
+"""What all estimators share: parameters and their checks, device, training, prediction, pickling."""
+
+import copy
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_statistics, unbatch
+from sfmts.estimators import persistence
+from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
+from sfmts.kernels import BACKENDS
+from sfmts.networks.base import INITIALISATIONS, make_network, network_class
+from sfmts.networks.sfm import FREQUENCIES, PHASES
+from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
+
+_PREDICTION_BATCH = 256
+_MODEL_OPTIONS = ("head", "pooling", "dropout", "time_channel")
+_NETWORK_OPTIONS = (
+    "network",
+    "n_states",
+    "n_frequencies",
+    "n_outputs",
+    "frequencies",
+    "time",
+    "phase",
+    "n_layers",
+    "bidirectional",
+    "recurrent_dropout",
+    "init",
+    "backend",
+)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a name stands for; "auto" is the first CUDA device if there is one, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch does not know the name, or the device is not there.
+    """
+    cuda = torch.cuda.is_available()
+    if device == "auto":
+        return torch.device("cuda" if cuda else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"Unknown device {device!r}; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.") from error
+    if resolved.type == "cuda" and (not cuda or (resolved.index or 0) >= torch.cuda.device_count()):
+        raise ValueError(
+            f"device={device!r} was asked for, but PyTorch sees {torch.cuda.device_count() if cuda else 0} CUDA "
+            "devices; use device='cpu', or device='auto' to take a GPU only where there is one."
+        )
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={device!r} is not supported; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.")
+    return resolved
+
+
+def _has_amplitudes(estimator: Any) -> bool:
+    if not network_class(estimator.network).has_amplitudes:
+        raise AttributeError(f"network={estimator.network!r} has no state amplitudes; network='sfm' has.")
+    return True
+
+
+class SequenceEstimator(BaseEstimator):
+    """Base of the estimators; a subclass adds ``__init__``, ``fit``, ``predict`` and a head."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "network": [str],
+        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
+        "n_outputs": [Interval(Integral, 1, None, closed="left"), None],
+        "frequencies": [StrOptions(set(FREQUENCIES))],
+        "time": [StrOptions({"index", "normalized", "timestamps"})],
+        "time_channel": [Integral, None],
+        "phase": [StrOptions(set(PHASES))],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "bidirectional": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "recurrent_dropout": [Interval(Real, 0, 1, closed="left")],
+        "init": [StrOptions(set(INITIALISATIONS))],
+        "head": [StrOptions(set(HEADS))],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "standardize": ["boolean"],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "learning_rate": [StrOptions(set(LEARNING_RATES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "device": [str],
+        "backend": [StrOptions(set(BACKENDS))],
+        "layout": [StrOptions(set(LAYOUTS))],
+    }
+
+    module_: SequenceModel
+    history_: dict[str, Any]
+
+    @abstractmethod
+    def _make_head(self, kind: str, in_features: int, generator: torch.Generator | None) -> Head:
+        """A head for the targets of this fit."""
+
+    @abstractmethod
+    def _n_logits(self) -> int:
+        """How many numbers the head puts out."""
+
+    # -- input
+
+    def _batch(self, X: Any, reset: bool) -> SequenceBatch:
+        channel = self.time_channel if self.time == "timestamps" else None
+        if self.time == "timestamps" and channel is None:
+            raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
+        return as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel)
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Whatever goes wrong inside, the estimator is left as it was."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    # -- training
+
+    def _train(
+        self,
+        train: SequenceBatch,
+        valid: SequenceBatch | None,
+        random_state: np.random.RandomState,
+        *,
+        continued: bool,
+        epochs: int | None = None,
+    ) -> Self:
+        """Train a new model, or a copy of the present one if ``continued``, and set the fitted attributes."""
+        device = resolve_device(self.device)
+        generator = torch.Generator().manual_seed(int(random_state.randint(2**31 - 1)))
+        if continued:
+            model = copy.deepcopy(self.module_)
+            dtype = next(model.parameters()).dtype
+        else:
+            dtype = train.values.dtype if device.type == "cpu" else torch.float32
+            model = self._make_module(train, generator).to(dtype)
+        model.to(device)
+        trainer = Trainer(model, self._settings(partial=epochs is not None), generator)
+        if continued and self._optimizer_state is not None and self._optimizer_state[0] == self.optimizer:
+            trainer.optimizer.load_state_dict(copy.deepcopy(self._optimizer_state[1]))
+        history = trainer.fit(
+            train.to(device, dtype), None if valid is None else valid.to(device, dtype), epochs=epochs
+        )
+        if history.stopped == "max_iter" and self.learning_rate == "constant" and epochs is None:
+            warnings.warn(
+                f"The loss was still falling after max_iter={self.max_iter} epochs; increase max_iter, or take "
+                "learning_rate='cosine', which comes to rest within it.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self.module_ = model.eval()
+        self._optimizer_state = (self.optimizer, trainer.optimizer.state_dict())
+        self._set_history(history, continued and epochs is not None)
+        self.device_ = str(device)
+        self.backend_ = model.network.backend
+        return self
+
+    def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
+        """A fresh model for this training set."""
+        mean = scale = None
+        if self.standardize:
+            mean, variance = channel_statistics(train)
+            # A channel that is constant but for rounding is left at its size.
+            flat = variance <= 1e-12 * mean.square() + torch.finfo(torch.float64).tiny
+            scale = torch.where(flat, 1.0, variance.sqrt())
+        self._module_options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
+        if self.head == "none":
+            self._module_options["n_outputs"] = self._n_logits()
+            if self.bidirectional:
+                raise ValueError("head='none' takes z as logits, which a bidirectional network doubles; use 'linear'.")
+        return self._build_module(self._module_options, int(train.lengths.max()), generator, mean, scale)
+
+    def _build_module(
+        self,
+        options: dict[str, Any],
+        max_length: int = 1,
+        generator: torch.Generator | None = None,
+        mean: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> SequenceModel:
+        """A model of the shape that ``options`` describe, which may no longer be the estimator's parameters."""
+        network = make_network(
+            options["network"],
+            self.n_channels_in_,
+            **{name: options[name] for name in _NETWORK_OPTIONS if name != "network"},
+            max_length=max_length,
+            generator=torch.Generator() if generator is None else generator,
+        )
+        return SequenceModel(
+            network,
+            self._make_head(options["head"], network.output_size, generator),
+            mean=mean,
+            scale=scale,
+            pooling=options["pooling"],
+            dropout=options["dropout"],
+            time_channel=options["time_channel"] if options["time"] == "timestamps" else None,
+        )
+
+    def _settings(self, partial: bool) -> TrainingSettings:
+        names = TrainingSettings.__dataclass_fields__
+        settings = {name: getattr(self, name) for name in names}
+        if partial:
+            settings["learning_rate"] = "constant"
+        return TrainingSettings(**settings)
+
+    def _set_history(self, history: History, appended: bool) -> None:
+        new = history.as_dict()
+        if appended:
+            old = self.history_
+            new = {key: old[key] + value if isinstance(value, list | int) else value for key, value in new.items()}
+        self.history_ = new
+        self.loss_curve_ = new["loss"]
+        self.validation_scores_ = new["validation_score"] if self.early_stopping else None
+        self.n_iter_ = len(self.loss_curve_)
+
+    # -- after training
+
+    def _outputs(self, batch: SequenceBatch) -> Tensor:
+        """Raw output of the head for each series."""
+        return outputs(self._placed_module(), batch, _PREDICTION_BATCH)
+
+    def _placed_module(self) -> SequenceModel:
+        """The module, moved back to its device if it was unpickled and the device is here."""
+        device = torch.device(self.device_)
+        if device.type == "cuda" and torch.cuda.is_available():
+            self.module_.to(device)
+        return self.module_
+
+    @available_if(_has_amplitudes)
+    def state_amplitudes(self, X: Any) -> NDArray[Any] | list[NDArray[Any]]:
+        """Amplitudes |S| of the states at each time step, as in the paper's Figure 5.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of arrays of shape (T_i, C)
+
+        Returns
+        -------
+        amplitudes : array of shape (n, T, n_states, n_frequencies), or list of arrays of shape (T_i, ...)
+            Of the last layer.
+        """
+        check_is_fitted(self)
+        batch = self._batch(X, reset=False)
+        model = self._placed_module().eval()
+        parameter = next(model.parameters())
+        results = []
+        for index in torch.arange(len(batch)).split(_PREDICTION_BATCH):
+            part = batch.take(index).to(parameter.device, parameter.dtype)
+            A = model.state_amplitudes(part.x, part.lengths, part.t)
+            inside = torch.arange(A.shape[1]) < part.lengths[:, None]
+            results.append(A[inside.to(A.device)].cpu())
+        return unbatch(batch, torch.cat(results))
+
+    def to_torch(self) -> SequenceModel:
+        """A copy of the fitted network as a plain torch module on the CPU, scaling included.
+
+        Returns
+        -------
+        module : SequenceModel
+            ``module(x, lengths=None, time=None)`` takes raw series (B, T, C) and returns the head's raw output.
+        """
+        check_is_fitted(self)
+        return copy.deepcopy(self.module_).cpu().eval()
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
+
+        The file appears whole or not at all; what stood there before stays until then.
+
+        Parameters
+        ----------
+        path : str or Path
+        """
+        check_is_fitted(self)
+        persistence.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an estimator that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, of another program, or of another estimator.
+        """
+        return persistence.load(Path(path), cls)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__().copy()
+        module = state.get("module_")
+        if module is not None and next(module.parameters()).device.type != "cpu":
+            state["module_"] = copy.deepcopy(module).cpu()
+            name, optimizer = state["_optimizer_state"]
+            state["_optimizer_state"] = (name, _to_cpu(optimizer))
+        return state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _to_cpu(value: Any) -> Any:
+    """The same nest of dictionaries and lists with every tensor on the CPU."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    return [_to_cpu(item) for item in value] if isinstance(value, list) else value
+
+
+def new_random_state(random_state: Any) -> np.random.RandomState:
+    """A generator of one's own: that of ``random_state``, or a fresh one that leaves numpy's global one alone."""
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)

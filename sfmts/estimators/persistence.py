@@ -1,0 +1,121 @@
+"""Saving and loading estimators: a safetensors file whose header holds JSON.  Nothing in it can run code."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from sfmts.estimators._base import SequenceEstimator
+
+FORMAT = 1
+Estimator = TypeVar("Estimator", bound="SequenceEstimator")
+
+
+def save(estimator: "SequenceEstimator", path: Path) -> None:
+    """Write a fitted estimator to ``path``; see :meth:`SequenceEstimator.save`."""
+    import sfmts
+
+    attributes = {
+        key: _encode(value, key)
+        for key, value in vars(estimator).items()
+        if key.endswith("_") and not key.startswith("_") and key != "module_"
+    }
+    document = {
+        "format": FORMAT,
+        "estimator": type(estimator).__name__,
+        "versions": {"sfmts": sfmts.__version__, "torch": torch.__version__},
+        "dtype": str(next(estimator.module_.parameters()).dtype).removeprefix("torch."),
+        "parameters": {key: _encode(value, key) for key, value in estimator.get_params(deep=False).items()},
+        "module": {key: _encode(value, key) for key, value in estimator._module_options.items()},
+        "attributes": attributes,
+    }
+    tensors = {key: value.cpu().contiguous() for key, value in estimator.module_.state_dict().items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata={"sfmts": json.dumps(document)})
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load(path: Path, cls: type[Estimator]) -> Estimator:
+    """Read what :func:`save` wrote; see :meth:`SequenceEstimator.load`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("sfmts")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or was not written by save(): {error}.") from error
+    if text is None:
+        raise ValueError(f"{path} is a safetensors file, but not one that an estimator's save() wrote.")
+    try:
+        document = json.loads(text)
+        if document["format"] > FORMAT:
+            raise ValueError(f"{path} has format {document['format']}, newer than this sfmts reads ({FORMAT}).")
+        if document["estimator"] != cls.__name__:
+            raise ValueError(f"{path} holds a {document['estimator']}; load it with {document['estimator']}.load.")
+        estimator = cls(**{key: _decode(value) for key, value in document["parameters"].items()})
+        for key, value in document["attributes"].items():
+            setattr(estimator, key, _decode(value))
+        estimator._module_options = {key: _decode(value) for key, value in document["module"].items()}
+        module = estimator._build_module(estimator._module_options).to(getattr(torch, document["dtype"]))
+        module.load_state_dict(tensors)
+    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged or from an incompatible version: {error}.") from error
+    estimator.module_ = module.eval()
+    estimator._optimizer_state = None
+    return estimator
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _encode(value: Any, name: str) -> Any:
+    """A JSON form of a parameter or fitted attribute."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufUSO":
+        return {"array": [_encode(item, name) for item in value.tolist()], "dtype": value.dtype.str}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_encode(item, name) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": [[_encode(key, name), _encode(item, name)] for key, item in value.items()]}
+    if isinstance(value, np.random.RandomState):
+        kind, keys, *rest = value.get_state(legacy=True)
+        return {"RandomState": [kind, keys.tolist(), *rest]}
+    raise TypeError(
+        f"{name}={value!r} cannot be saved: only numbers, strings, arrays, lists and dictionaries of them can. "
+        "Use pickle or joblib for this estimator."
+    )
+
+
+def _decode(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        dtype = np.dtype(value["dtype"])
+        return np.array([_decode(item) for item in value["array"]], dtype=dtype)
+    if "dict" in value:
+        return {_decode(key): _decode(item) for key, item in value["dict"]}
+    if "RandomState" in value:
+        kind, keys, *rest = value["RandomState"]
+        state = np.random.RandomState()
+        state.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+        return state
+    ((kind, items),) = value.items()
+    return {"list": list, "tuple": tuple}[kind](_decode(item) for item in items)

@@ -1,0 +1,250 @@
+"""LSTM and GRU, in one or both directions, on PyTorch's own kernels."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from sfmts.networks.base import (
+    INITIALISATIONS,
+    NetworkOutput,
+    SequenceNetwork,
+    chrono_bias,
+    dropout_mask,
+    pack,
+    register_network,
+    unpack,
+)
+
+
+class _Gated(SequenceNetwork):
+    """What LSTM and GRU share.
+
+    PyTorch's modules carry two biases that only ever act as a sum (but for the GRU's candidate); the second is held
+    at zero and not trained, so that counts are those of the literature.
+    """
+
+    _module: ClassVar[type[nn.LSTM | nn.GRU]]
+    _gates: ClassVar[int]
+
+    def __init__(
+        self,
+        n_channels: int,
+        *,
+        n_states: int = 32,
+        n_layers: int = 1,
+        bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        init: str = "modern",
+        max_length: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if init not in INITIALISATIONS:
+            raise ValueError(f"Unknown init {init!r}; choose one of {', '.join(map(repr, INITIALISATIONS))}.")
+        self.n_channels, self.n_states = n_channels, n_states
+        self.output_size = n_states * (2 if bidirectional else 1)
+        self.causal = not bidirectional
+        self.bidirectional, self.recurrent_dropout = bidirectional, recurrent_dropout
+        self.cell = self._module(n_channels, n_states, n_layers, batch_first=True, bidirectional=bidirectional)
+        for name, parameter in self.cell.named_parameters():
+            if name.startswith("bias_hh"):
+                nn.init.zeros_(parameter)
+                parameter.requires_grad_(False)
+            else:
+                self._initialise(name, parameter, init, max_length, generator)
+
+    @torch.no_grad()
+    def _initialise(
+        self, name: str, parameter: Tensor, init: str, max_length: int, generator: torch.Generator | None
+    ) -> None:
+        is_bias = name.startswith("bias")
+        if init == "paper":
+            parameter.zero_() if is_bias else parameter.uniform_(-0.1, 0.1, generator=generator)
+        elif init == "authors":
+            parameter.normal_(generator=generator)
+            if not is_bias:
+                parameter.div_(parameter.norm(dim=1, keepdim=True))
+        elif is_bias:
+            parameter.zero_()
+            blocks = parameter.view(self._gates, -1)
+            self._open_gates(blocks, chrono_bias(self.n_states, max_length, generator) if init == "chrono" else None)
+        else:
+            fill = nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_
+            for block in parameter.split(self.n_states):
+                fill(block, generator=generator)
+
+    @staticmethod
+    @abstractmethod
+    def _open_gates(biases: Tensor, chrono: Tensor | None) -> None:
+        """Set the biases (gates, H) of the gates that keep the state."""
+
+    @staticmethod
+    @abstractmethod
+    def _step(a: Tensor, h: Tensor, fed: Tensor, rest: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """One step from projected input ``a``, state ``h``, what the gates see of it, and the rest of the state."""
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        time: Tensor | None = None,
+        state: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> NetworkOutput:
+        """Read a batch; see :meth:`SequenceNetwork.forward`.  ``time`` is not used."""
+        if state is not None and self.bidirectional:
+            raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
+        if self.training and self.recurrent_dropout > 0.0:
+            return self._forward_with_dropout(x, lengths, state, generator)
+        length = x.shape[1]
+        if lengths is None or bool((lengths == length).all()):
+            states, state = self.cell(x, state)
+        else:
+            packed = pack(x, lengths)
+            output, state = self.cell(packed, state)
+            states = unpack(packed, output.data, length)
+        h = state[0] if isinstance(state, tuple) else state
+        final = torch.cat([h[-2], h[-1]], dim=1) if self.bidirectional else h[-1]
+        return NetworkOutput(states, final, None if self.bidirectional else state)
+
+    def _forward_with_dropout(
+        self, x: Tensor, lengths: Tensor | None, state: Any, generator: torch.Generator | None
+    ) -> NetworkOutput:
+        """The same with one mask a sequence on the h that the gates read, which PyTorch's kernels do not offer."""
+        packed = pack(x, lengths)
+        data, directions = packed.data, ("", "_reverse") if self.bidirectional else ("",)
+        lasts: list[Tensor] = []  # (2, B, H) each
+        for level in range(self.cell.num_layers):
+            outputs = []
+            for direction in directions:
+                start = x.new_zeros(2, len(x), self.n_states)
+                if state is not None:
+                    h, rest = state if isinstance(state, tuple) else (state, state)
+                    start = torch.stack([h[level], rest[level]])[:, packed.sorted_indices]
+                z, last = self._masked_layer(data, packed, f"l{level}{direction}", start, generator)
+                outputs.append(z)
+                lasts.append(last[:, packed.unsorted_indices])
+            data = torch.cat(outputs, dim=1)
+        h, rest = torch.stack(lasts, dim=1)
+        final = torch.cat(list(h[-len(directions) :]), dim=1)
+        after = (h, rest) if isinstance(self.cell, nn.LSTM) else h
+        return NetworkOutput(unpack(packed, data, x.shape[1]), final, None if self.bidirectional else after)
+
+    def _masked_layer(
+        self,
+        data: Tensor,
+        packed: PackedSequence,
+        suffix: str,
+        start: Tensor,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """One layer and direction over packed rows; returns packed outputs and the last state (2, B, H)."""
+        reverse = suffix.endswith("_reverse")
+        V, W = getattr(self.cell, f"weight_ih_{suffix}"), getattr(self.cell, f"weight_hh_{suffix}")
+        mask = dropout_mask(start[0], self.recurrent_dropout, generator)
+        projected = (data @ V.T + getattr(self.cell, f"bias_ih_{suffix}")).split(packed.batch_sizes.tolist())
+        outputs: list[Tensor] = []
+        h, rest = start
+        for a in reversed(projected) if reverse else projected:
+            n = len(a)
+            now, rest_now = self._step(a, h[:n], h[:n] * mask[:n], rest[:n], W)
+            h, rest = torch.cat([now, h[n:]]), torch.cat([rest_now, rest[n:]])
+            outputs.append(now)
+        return torch.cat(outputs[::-1] if reverse else outputs), torch.stack([h, rest])
+
+
+@register_network("lstm")
+class LSTM(_Gated):
+    """Long short-term memory (Hochreiter & Schmidhuber, 1997, with forget gates), `torch.nn.LSTM`.
+
+    Parameters
+    ----------
+    n_channels : int
+        Input width N.
+    n_states : int
+        Hidden width H.
+    n_layers, bidirectional
+        As in `torch.nn.LSTM`.
+    recurrent_dropout : float
+        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
+        sequence; training is then a loop in Python and slower.
+    init : {"modern", "chrono", "paper", "authors"}
+        Glorot and orthogonal matrices with forget bias 1; the same with forget biases spread over ``max_length``
+        steps; U(-0.1, 0.1); rows of unit norm.
+    max_length : int
+        For ``init="chrono"``.
+    generator : torch.Generator, optional
+        Source of the initial parameters; PyTorch's global one by default.
+
+    Examples
+    --------
+    >>> from sfmts.networks import LSTM
+    >>> LSTM(88, n_states=139).n_parameters  # 4H(H + N + 1)
+    126768
+    """
+
+    _module = nn.LSTM
+    _gates = 4
+
+    @staticmethod
+    def _open_gates(biases: Tensor, chrono: Tensor | None) -> None:
+        if chrono is None:
+            biases[1] = 1.0
+        else:
+            biases[1], biases[0] = chrono, -chrono
+
+    @staticmethod
+    def _step(a: Tensor, h: Tensor, fed: Tensor, rest: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = (a + fed @ W.T).chunk(4, dim=1)
+        c = torch.sigmoid(f) * rest + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+@register_network("gru")
+class GRU(_Gated):
+    """Gated recurrent unit (Cho et al., 2014) in the form of `torch.nn.GRU`: the reset gate acts behind the matrix.
+
+    Parameters
+    ----------
+    n_channels : int
+        Input width N.
+    n_states : int
+        Hidden width H.
+    n_layers, bidirectional
+        As in `torch.nn.GRU`.
+    recurrent_dropout : float
+        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
+        sequence; training is then a loop in Python and slower.
+    init : {"modern", "chrono", "paper", "authors"}
+        Glorot and orthogonal matrices; the same with update biases spread over ``max_length`` steps; U(-0.1, 0.1);
+        rows of unit norm.
+    max_length : int
+        For ``init="chrono"``.
+    generator : torch.Generator, optional
+        Source of the initial parameters; PyTorch's global one by default.
+
+    Examples
+    --------
+    >>> from sfmts.networks import GRU
+    >>> GRU(88, n_states=164).n_parameters  # 3H(H + N + 1)
+    124476
+    """
+
+    _module = nn.GRU
+    _gates = 3
+
+    @staticmethod
+    def _open_gates(biases: Tensor, chrono: Tensor | None) -> None:
+        if chrono is not None:
+            biases[1] = chrono  # nn.GRU keeps the share z of its state
+
+    @staticmethod
+    def _step(a: Tensor, h: Tensor, fed: Tensor, rest: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        (a_r, a_z, a_n), (w_r, w_z, w_n) = a.chunk(3, dim=1), (fed @ W.T).chunk(3, dim=1)
+        z = torch.sigmoid(a_z + w_z)
+        h = (1.0 - z) * torch.tanh(a_n + torch.sigmoid(a_r + w_r) * w_n) + z * h
+        return h, h

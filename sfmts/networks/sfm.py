@@ -1,0 +1,332 @@
+"""The State-Frequency Memory network and its adaptive form (Hu & Qi, ICML 2017)."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sfmts.kernels import BACKENDS, SFMState, SFMWeights, resolve_backend, sfm
+from sfmts.networks.base import (
+    INITIALISATIONS,
+    NetworkOutput,
+    SequenceNetwork,
+    chrono_bias,
+    dropout_mask,
+    pack,
+    register_network,
+    reverse_sequences,
+    unpack,
+)
+
+FREQUENCIES = ("fixed", "learned", "adaptive")
+TIMES = ("index", "normalized", "timestamps", "zero_until_last")
+PHASES = ("product", "accumulated")
+
+
+def uniform_frequencies(n_frequencies: int, device: torch.device | None = None) -> Tensor:
+    """omega_k = 2 pi k / K for k = 0, ..., K - 1, in float64."""
+    return 2.0 * math.pi * torch.arange(n_frequencies, dtype=torch.float64, device=device) / n_frequencies
+
+
+class SFMLayer(nn.Module):
+    """One direction of one layer: parameters, and the call into the kernels.
+
+    Parameters are blocks whose rows are ordered as in :class:`sfmts.kernels.SFMWeights`; their number is
+    (3D + K)(M + N + 1) + K M (2D + M + N + 2), plus K if frequencies are learned or K (M + N + 1) if adaptive.
+    """
+
+    def __init__(
+        self, n_channels: int, n_states: int, n_frequencies: int, n_outputs: int, frequencies: str, phase: str
+    ) -> None:
+        super().__init__()
+        N, D, K, M = n_channels, n_states, n_frequencies, n_outputs
+        self.frequencies, self.phase = frequencies, phase
+        rows = 3 * D + K + K * M + (K if frequencies == "adaptive" else 0)
+        self.V = nn.Parameter(torch.empty(rows, N))
+        self.W = nn.Parameter(torch.empty(rows, M))
+        self.b = nn.Parameter(torch.empty(rows))
+        self.U_o = nn.Parameter(torch.empty(K, M, D))
+        self.W_z = nn.Parameter(torch.empty(K, M, D))
+        self.b_z = nn.Parameter(torch.empty(K, M))
+        self.omega = nn.Parameter(uniform_frequencies(K).to(self.V)) if frequencies == "learned" else None
+
+    def weights(self) -> SFMWeights:
+        """The parameters as the kernels want them; frequencies are float64 whatever the rest is."""
+        omega = None if self.omega is None else self.omega.double()
+        if self.frequencies == "fixed":
+            omega = uniform_frequencies(len(self.b_z), self.V.device)
+        return SFMWeights(self.V, self.W, self.b, self.U_o, self.W_z, self.b_z, omega)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        t: Tensor,
+        state: SFMState | None,
+        backend: str,
+        feedback_mask: Tensor | None = None,
+        amplitudes: list[Tensor] | None = None,
+    ) -> tuple[Tensor, SFMState]:
+        """Run over a packed batch; see :func:`sfmts.kernels.reference.sfm`."""
+        weights = self.weights()
+        return sfm(
+            x,
+            batch_sizes,
+            t,
+            weights,
+            SFMState.zeros(batch_sizes[0], weights) if state is None else state,
+            backend=backend,
+            accumulated=self.phase == "accumulated" and self.frequencies == "adaptive",
+            feedback_mask=feedback_mask,
+            amplitudes=amplitudes,
+        )
+
+    @torch.no_grad()
+    def initialise(self, init: str, max_length: int, generator: torch.Generator | None) -> None:
+        """Fill the parameters; see ``init`` of :class:`SFM`."""
+        weights = self.weights()
+        D, K, M = weights.sizes
+        if init == "paper":
+            for weight in (self.V, self.W, self.U_o, self.W_z):
+                weight.uniform_(-0.1, 0.1, generator=generator)
+            self.b.zero_()
+            self.b_z.zero_()
+        elif init == "authors":
+            for weight in (self.V, self.W, self.U_o, self.W_z, self.b_z):
+                weight.normal_(generator=generator)
+                weight.div_(weight.norm(dim=-1, keepdim=True))
+            self.b.normal_(generator=generator)
+            self.b[-K * M :] = nn.functional.normalize(self.b[-K * M :].view(K, M), dim=1).flatten()
+        else:
+            self._initialise_modern(weights, generator)
+            ste, fre, g, *_ = self.b.split(weights.gate_sizes)
+            if init == "chrono":
+                ste.copy_(chrono_bias(D, max_length, generator))
+                g.copy_(-ste)
+                fre.fill_(6.0)
+
+    def _initialise_modern(self, weights: SFMWeights, generator: torch.Generator | None) -> None:
+        D, K, M = weights.sizes
+        blocks = [size for size in weights.gate_sizes[:-1] if size] + [M] * K
+        for V, W in zip(self.V.split(blocks), self.W.split(blocks), strict=True):
+            nn.init.xavier_uniform_(V, generator=generator)
+            nn.init.orthogonal_(W, generator=generator)
+        self.U_o.normal_(0.0, D**-0.5, generator=generator)
+        self.W_z.normal_(0.0, D**-0.5, generator=generator)
+        self.b.zero_()
+        self.b_z.zero_()
+        ste, fre, _, _, omega, _ = self.b.split(weights.gate_sizes)
+        ste.fill_(2.0)  # together with the next the joint forget gate starts at 0.78
+        fre.fill_(2.0)
+        if len(omega):  # start at the fixed set; 0 lies at minus infinity, so take a 16th of the spacing
+            share = torch.arange(K, dtype=torch.float64).clamp_min(1 / 16) / K
+            omega.copy_(torch.logit(share))
+
+
+@register_network("sfm")
+class SFM(SequenceNetwork):
+    """State-Frequency Memory network, stacked and in one or both directions.
+
+    A state of D x K complex numbers is driven by the input at K frequencies; forget gates over states and over
+    frequencies decide what is kept, and the read-out sees the amplitudes (Hu & Qi, ICML 2017, Eqs. 1-13 and 16).
+
+    Parameters
+    ----------
+    n_channels : int
+        Input width N.
+    n_states : int
+        D.
+    n_frequencies : int
+        K.
+    n_outputs : int, optional
+        M, the width of the output z, which is also what the gates read of the past.  As many as states by default.
+    frequencies : {"fixed", "learned", "adaptive"}
+        omega_k = 2 pi k / K; the same as the start of K learned numbers; or omega_t = 2 pi sigmoid(...) of the input
+        and of z at each step (A-SFM, Eq. 16).
+    time : {"index", "normalized", "timestamps", "zero_until_last"}
+        What t is in omega t: 1, 2, 3, ...; the step divided by the sequence's length, which looks ahead; the time
+        stamps given to :meth:`forward`; or 0 until the last step's 1, as in the authors' released program.
+    phase : {"product", "accumulated"}
+        For adaptive frequencies: phase omega_t t as printed, or the sum of omega_t (t - t_previous).
+    n_layers : int
+        Each layer reads the z of the one below.
+    bidirectional : bool
+        A second set of layers reads each sequence backwards; outputs are concatenated.
+    recurrent_dropout : float
+        Probability with which, in training, an entry of the fed-back z is dropped, one mask for a whole sequence.
+    init : {"modern", "chrono", "paper", "authors"}
+        Glorot and orthogonal matrices with open forget gates; the same with forget biases spread over
+        ``max_length`` steps; U(-0.1, 0.1) as in the paper; rows of unit norm as in the authors' program.
+    max_length : int
+        Number of steps over which memories reach at the start, for ``init="chrono"``.
+    backend : {"auto", "reference", "fused"}
+        Kernel.
+    generator : torch.Generator, optional
+        Source of the initial parameters; PyTorch's global one by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sfmts.networks import SFM
+    >>> network = SFM(2, n_states=50, n_frequencies=4, n_outputs=1)
+    >>> network.n_parameters
+    1036
+    >>> output = network(torch.zeros(3, 10, 2), torch.tensor([10, 7, 1]))
+    >>> output.states.shape, output.final.shape
+    (torch.Size([3, 10, 1]), torch.Size([3, 1]))
+    """
+
+    has_amplitudes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        n_channels: int,
+        *,
+        n_states: int = 32,
+        n_frequencies: int = 4,
+        n_outputs: int | None = None,
+        frequencies: str = "fixed",
+        time: str = "index",
+        phase: str = "product",
+        n_layers: int = 1,
+        bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        init: str = "modern",
+        max_length: int = 100,
+        backend: str = "auto",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        options = {"frequencies": FREQUENCIES, "time": TIMES, "phase": PHASES, "init": INITIALISATIONS}
+        given = {"frequencies": frequencies, "time": time, "phase": phase, "init": init, "backend": backend}
+        for name, choices in {**options, "backend": BACKENDS}.items():
+            if given[name] not in choices:
+                raise ValueError(f"Unknown {name} {given[name]!r}; choose one of {', '.join(map(repr, choices))}.")
+        n_outputs = n_states if n_outputs is None else n_outputs
+        directions = 2 if bidirectional else 1
+        self.n_channels, self.output_size = n_channels, n_outputs * directions
+        self.n_states, self.n_frequencies, self.n_outputs = n_states, n_frequencies, n_outputs
+        self.time, self.bidirectional, self.recurrent_dropout = time, bidirectional, recurrent_dropout
+        self.causal = not bidirectional and time in ("index", "timestamps")
+        self._backend = resolve_backend(backend)
+        self.layers = nn.ModuleList(
+            SFMLayer(
+                n_channels if level == 0 else self.output_size,
+                n_states,
+                n_frequencies,
+                n_outputs,
+                frequencies,
+                phase,
+            )
+            for level in range(n_layers)
+            for _ in range(directions)
+        )
+        for layer in self.layers:
+            layer.initialise(init, max_length, generator)
+
+    @property
+    def backend(self) -> str:
+        """Name of the kernel at work."""
+        return self._backend
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        time: Tensor | None = None,
+        state: list[SFMState] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> NetworkOutput:
+        """Read a batch; see :meth:`SequenceNetwork.forward`."""
+        return self._run(x, lengths, time, state, generator)
+
+    def state_amplitudes(
+        self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
+    ) -> Tensor:
+        """|S| at each step of one layer: (B, T, D, K), or (B, T, 2 D, K) if bidirectional."""
+        amplitudes: list[Tensor] = []
+        with torch.no_grad():
+            self._run(x, lengths, time, None, None, amplitudes, range(len(self.layers))[layer])
+        return torch.cat(amplitudes, dim=2)
+
+    def _run(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        time: Tensor | None,
+        state: list[SFMState] | None,
+        generator: torch.Generator | None,
+        amplitudes: list[Tensor] | None = None,
+        watched: int = -1,
+    ) -> NetworkOutput:
+        if state is not None and (self.bidirectional or self.time not in ("index", "timestamps")):
+            raise ValueError(
+                "A network that needs the whole sequence (bidirectional, or time='normalized') cannot continue from a "
+                "state; use time='index' or time='timestamps' in one direction."
+            )
+        directions = 2 if self.bidirectional else 1
+        states: list[SFMState] = []
+        for index, layer in enumerate(self.layers):
+            backward = index % directions == 1
+            if index % directions == 0:
+                read, outputs, finals = x, [], []
+            given = None if state is None else state[index]
+            watch = amplitudes if index // directions == watched // directions else None
+            z, after = self._run_layer(layer, read, lengths, time, given, generator, backward, watch)
+            outputs.append(z)
+            finals.append(after.z)
+            states.append(after)
+            x = torch.cat(outputs, dim=2) if len(outputs) > 1 else z
+        return NetworkOutput(x, torch.cat(finals, dim=1), states)
+
+    def _run_layer(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        lengths: Tensor | None,
+        time: Tensor | None,
+        state: SFMState | None,
+        generator: torch.Generator | None,
+        backward: bool,
+        amplitudes: list[Tensor] | None,
+    ) -> tuple[Tensor, SFMState]:
+        """One layer in one direction, padded to padded."""
+        t = self._clock(x, lengths, time, None if state is None else state.t)
+        length = x.shape[1]
+        if backward:
+            x = reverse_sequences(x, lengths)
+            t = -reverse_sequences(t, lengths) if self.time == "timestamps" else t
+        packed = pack(x, lengths)
+        batch_sizes = packed.batch_sizes.tolist()
+        if state is not None:
+            state = SFMState(*(value[packed.sorted_indices] for value in state))
+        mask = None
+        if self.training and self.recurrent_dropout > 0.0:
+            mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
+        packed_t = pack(t[..., None], lengths).data[:, 0]
+        watched: list[Tensor] | None = None if amplitudes is None else []
+        z, after = layer(packed.data, batch_sizes, packed_t, state, self._backend, mask, watched)
+        z = unpack(packed, z, length)
+        after = SFMState(*(value[packed.unsorted_indices] for value in after))
+        if amplitudes is not None and watched is not None:
+            A = unpack(packed, torch.cat(watched), length)
+            amplitudes.append(reverse_sequences(A, lengths) if backward else A)
+        return (reverse_sequences(z, lengths) if backward else z), after
+
+    def _clock(self, x: Tensor, lengths: Tensor | None, time: Tensor | None, start: Tensor | None) -> Tensor:
+        """The t of each step, (B, T) in float64; ``start`` is the time of the step before the first."""
+        batch, length = x.shape[:2]
+        if self.time == "timestamps":
+            if time is None:
+                raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
+            return time.double()
+        steps = torch.arange(1, length + 1, dtype=torch.float64, device=x.device).expand(batch, length)
+        if self.time == "index":
+            return steps if start is None else steps + start[:, None]
+        last = x.new_full((batch,), length) if lengths is None else lengths.to(x.device)
+        if self.time == "normalized":
+            return steps / last[:, None].double()
+        return (steps == last[:, None]).double()

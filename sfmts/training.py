@@ -1,0 +1,237 @@
+"""The training loop: epochs, early stopping, history, progress.  It knows torch modules and nothing of scikit-learn."""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sfmts.batch import SequenceBatch, bucketed_batches
+from sfmts.heads import SequenceModel
+
+LEARNING_RATES = ("constant", "cosine")
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.AdamW,  # decoupled decay; the same as Adam without
+    "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options),
+    "rmsprop": torch.optim.RMSprop,
+    "adadelta": lambda parameters, **options: torch.optim.Adadelta(parameters, rho=0.95, **options),
+}
+OPTIMIZERS = tuple(_OPTIMIZERS)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; the names are those of the estimators, which document them."""
+
+    max_iter: int = 100
+    batch_size: int = 32
+    optimizer: str = "adam"
+    learning_rate: str = "cosine"
+    learning_rate_init: float = 0.01
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    tol: float = 1e-4
+    n_iter_no_change: int = 10
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("optimizer", OPTIMIZERS), ("learning_rate", LEARNING_RATES)):
+            if getattr(self, name) not in choices:
+                listed = ", ".join(map(repr, choices))
+                raise ValueError(f"Unknown {name} {getattr(self, name)!r}; choose one of {listed}.")
+
+
+@dataclass
+class History:
+    """What happened, one entry an epoch."""
+
+    loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    validation_score: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    n_updates: int = 0
+    stopped: str = ""  # why training ended
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers."""
+        return copy.deepcopy(vars(self))
+
+
+class Trainer:
+    """Trains one model, in one call or in several.
+
+    Parameters
+    ----------
+    model : SequenceModel
+        Trained in place, where it is.
+    settings : TrainingSettings
+    generator : torch.Generator
+        Source of the order of mini-batches (and, on the CPU, of dropout).
+    """
+
+    def __init__(self, model: SequenceModel, settings: TrainingSettings, generator: torch.Generator) -> None:
+        self.model, self.settings, self.generator = model, settings, generator
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        device = self.parameters[0].device
+        self.dropout_generator = generator
+        if device.type != "cpu":
+            self.dropout_generator = torch.Generator(device).manual_seed(generator.initial_seed() % 2**31)
+        self.optimizer = _OPTIMIZERS[settings.optimizer](
+            self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay
+        )
+        self.history = History()
+
+    def fit(self, train: SequenceBatch, valid: SequenceBatch | None = None, epochs: int | None = None) -> History:
+        """Train until nothing improves, ``epochs`` (``max_iter`` by default) are over, or the user interrupts.
+
+        With ``valid``, the weights of the epoch with the best validation score are kept.  An interrupt (Ctrl-C)
+        before the first update goes on to the caller; a later one keeps what has been learned so far.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss becomes infinite or NaN.
+        """
+        epochs = self.settings.max_iter if epochs is None else epochs
+        best = _Best(self.settings.tol, self.settings.n_iter_no_change)
+        batches_per_epoch = math.ceil(len(train) / self.settings.batch_size)
+        schedule = self._schedule(epochs * batches_per_epoch)
+        with tqdm(
+            total=epochs * batches_per_epoch, disable=not self.settings.verbose, unit="batch", desc="fit"
+        ) as progress:
+            try:
+                for _ in range(epochs):
+                    self._epoch(train, schedule, progress)
+                    if self._should_stop(valid, best, progress):
+                        break
+                else:
+                    self.history.stopped = "max_iter"
+            except KeyboardInterrupt:
+                if not self.history.n_updates:
+                    raise
+                self.history.stopped = "interrupted"
+                warnings.warn("Training was interrupted; the model keeps what it has learned so far.", stacklevel=2)
+        if best.weights is not None:
+            self.model.load_state_dict(best.weights)
+        return self.history
+
+    def _schedule(self, updates: int) -> Iterator[float]:
+        """Learning rate of each update."""
+        rate = self.settings.learning_rate_init
+        for update in range(updates):
+            if self.settings.learning_rate == "cosine":
+                yield rate * 0.5 * (1.0 + math.cos(math.pi * update / updates))
+            else:
+                yield rate
+
+    def _epoch(self, train: SequenceBatch, schedule: Iterator[float], progress: tqdm) -> None:  # type: ignore[type-arg]
+        self.model.train()
+        total = 0.0
+        total_weight = _total_weight(train)
+        rate = self.settings.learning_rate_init
+        for index in bucketed_batches(train.lengths, self.settings.batch_size, self.generator):
+            rate = next(schedule)
+            total += self._train_step(train.take(index), rate)
+            progress.update()
+        self.history.loss.append(total / total_weight)
+        self.history.learning_rate.append(rate)
+        progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
+
+    def _train_step(self, batch: SequenceBatch, rate: float) -> float:
+        """One update; returns the summed loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        lengths = batch.lengths if batch.is_ragged else None
+        features, extra_loss = self.model.features(batch.x, lengths, batch.t, self.dropout_generator)
+        assert batch.target is not None
+        loss = self.model.head.loss(self.model.head(features), batch.target, batch.weight)
+        mean_loss = loss / _total_weight(batch)
+        if extra_loss is not None:
+            mean_loss = mean_loss + extra_loss
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"The training loss became {value} in epoch {len(self.history.loss) + 1}. Lower learning_rate_init "
+                f"(now {self.settings.learning_rate_init}) or clip_norm (now {self.settings.clip_norm})."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        mean_loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        self.optimizer.step()
+        self.history.n_updates += 1
+        return value
+
+    def _should_stop(self, valid: SequenceBatch | None, best: "_Best", progress: tqdm) -> bool:  # type: ignore[type-arg]
+        history = self.history
+        if valid is None:
+            stop = best.update((-history.loss[-1],), None)
+        else:
+            score, loss = evaluate(self.model, valid, self.settings.batch_size)
+            history.validation_score.append(score)
+            history.validation_loss.append(loss)
+            progress.set_postfix(loss=f"{history.loss[-1]:.4g}", validation=f"{score:.4g}", refresh=False)
+            stop = best.update((score, -loss), self.model)
+        if stop:
+            history.stopped = "validation_score" if valid is not None else "loss"
+        return stop
+
+
+class _Best:
+    """The best epoch so far, and for how long none has been better."""
+
+    def __init__(self, tol: float, patience: int) -> None:
+        self.tol, self.patience = tol, patience
+        self.key: tuple[float, ...] | None = None
+        self.milestone = -math.inf  # what an epoch must beat by tol to count as progress
+        self.waited = 0
+        self.weights: dict[str, Tensor] | None = None
+
+    def update(self, key: tuple[float, ...], model: SequenceModel | None) -> bool:
+        """Take in an epoch, whose goodness is ``key`` (ties are broken by later entries); return whether to stop."""
+        if key[-1] > self.milestone + self.tol or (self.key is not None and key[0] > self.key[0] + self.tol):
+            self.milestone = max(self.milestone, key[-1])
+            self.waited = 0
+        else:
+            self.waited += 1
+        if self.key is None or key > self.key:
+            self.key = key
+            if model is not None:
+                self.weights = copy.deepcopy(model.state_dict())
+        return self.waited >= self.patience
+
+
+def _total_weight(batch: SequenceBatch) -> float:
+    return float(len(batch)) if batch.weight is None else float(batch.weight.sum())
+
+
+@torch.no_grad()
+def outputs(model: SequenceModel, data: SequenceBatch, batch_size: int) -> Tensor:
+    """The head's raw outputs for all series, on the CPU, computed in batches of similar length."""
+    model.eval()
+    parameter = next(model.parameters())
+    order = torch.argsort(data.lengths, stable=True)
+    results: Tensor | None = None
+    for index in order.split(batch_size):
+        batch = data.take(index).to(parameter.device, parameter.dtype)
+        part = model(batch.x, batch.lengths if batch.is_ragged else None, batch.t).cpu()
+        results = part.new_empty(len(data), *part.shape[1:]) if results is None else results
+        results[index] = part
+    assert results is not None
+    return results
+
+
+def evaluate(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tuple[float, float]:
+    """Mean score and mean loss over a batch of any size."""
+    output = outputs(model, data, batch_size)
+    target = None if data.target is None else data.target.cpu()
+    weight = None if data.weight is None else data.weight.cpu()
+    assert target is not None
+    total = _total_weight(data)
+    score = float(model.head.score(output, target, weight)) / total
+    return score, float(model.head.loss(output, target, weight)) / total
