@@ -119,15 +119,16 @@ def as_batch(
     ValueError, TypeError
         With a sentence that names what is wrong with X and what would be right.
     """
+    if not isinstance(X, list | tuple) and not hasattr(X, "ndim"):
+        X = np.asarray(X)
+    if reset:
+        for name in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(name, None)
     arrays = _as_ragged(X)
     if arrays is not None:
         values, lengths = _check_ragged(arrays, layout)
     else:
         values, lengths = _check_array(X, estimator, reset, layout)
-    if arrays is not None or np.ndim(X) != 2:
-        if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                estimator.__dict__.pop(name, None)
     channels = values.shape[1]
     if reset:
         estimator.n_channels_in_ = channels
@@ -189,7 +190,7 @@ def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray
 
 def _check_array(X: Any, estimator: Any, reset: bool, layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Flat values and lengths of a two- or three-dimensional array."""
-    if np.ndim(X) == 3 or getattr(X, "ndim", 2) == 3:
+    if np.ndim(X) == 3:
         array = np.asarray(X)
         if 0 in array.shape:
             what = ("series", "time steps", "channels") if layout == "ntc" else ("series", "channels", "time steps")
