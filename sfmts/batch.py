@@ -32,6 +32,8 @@ class SequenceBatch:
         Time stamps.
     target : Tensor of shape (n, ...), optional
     weight : Tensor of shape (n,), optional
+    form : {"nt", "ntc", "list"}
+        What the series were given as.
     """
 
     values: Tensor
@@ -39,6 +41,7 @@ class SequenceBatch:
     time: Tensor | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
+    form: str = "ntc"
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -135,7 +138,8 @@ def as_batch(
     elif channels != estimator.n_channels_in_:
         raise ValueError(_channel_message(estimator, channels, lengths))
     flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
-    batch = SequenceBatch(flat, torch.from_numpy(lengths))
+    form = "list" if arrays is not None else "nt" if np.ndim(X) == 2 else "ntc"
+    batch = SequenceBatch(flat, torch.from_numpy(lengths), form=form)
     return batch if time_channel is None else replace(batch, time=_time_stamps(values, lengths, time_channel))
 
 
@@ -243,7 +247,7 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
     return torch.from_numpy(time)
 
 
-def as_weights(sample_weight: ArrayLike | None, X: Any, n: int) -> NDArray[np.float64] | None:
+def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
     """Validate sample weights: n non-negative numbers, not all zero."""
     if sample_weight is None:
         return None
@@ -281,10 +285,16 @@ def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     return mean, rows @ (values - mean).square()
 
 
+def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:
+    """Standard deviation of each channel; 1 for a channel that is constant but for rounding."""
+    constant = variance <= 1e-12 * mean.square() + torch.finfo(torch.float64).tiny
+    return torch.where(constant, 1.0, variance.sqrt())
+
+
 def unbatch(batch: SequenceBatch, flat: Tensor) -> Any:
-    """Results per step back in the form of series: an array if all are equally long, else a list of arrays."""
+    """Results per step, (sum of lengths, ...), in the form of the series: a list of arrays or one array (n, T, ...)."""
     array = flat.cpu().numpy()
-    if batch.is_ragged:
+    if batch.form == "list":
         return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
     return array.reshape(len(batch), -1, *array.shape[1:])
 

@@ -1,8 +1,12 @@
-import os
-os.environ["SCIPY_ARRAY_API"]="1"
-from sklearn.utils.estimator_checks import parametrize_with_checks
-from sfmts import SFMClassifier
+"""scikit-learn's own conformance suite, on default instances, with nothing expected to fail and nothing skipped."""
 
-@parametrize_with_checks([SFMClassifier()])
-def test_sklearn_suite(estimator, check):
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tests.helpers import SUITE_ESTIMATORS
+
+
+@parametrize_with_checks(SUITE_ESTIMATORS)
+@pytest.mark.filterwarnings("error::sklearn.exceptions.SkipTestWarning")
+def test_conformance(estimator, check):
     check(estimator)

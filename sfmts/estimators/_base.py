@@ -20,7 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_statistics, unbatch
+from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_scale, channel_statistics, unbatch
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
 from sfmts.kernels import BACKENDS
@@ -192,9 +192,7 @@ class SequenceEstimator(BaseEstimator):
         mean = scale = None
         if self.standardize:
             mean, variance = channel_statistics(train)
-            # A channel that is constant but for rounding is left at its size.
-            flat = variance <= 1e-12 * mean.square() + torch.finfo(torch.float64).tiny
-            scale = torch.where(flat, 1.0, variance.sqrt())
+            scale = channel_scale(mean, variance)
         self._module_options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
         if self.head == "none":
             self._module_options["n_outputs"] = self._n_logits()

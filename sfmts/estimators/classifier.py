@@ -240,7 +240,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
             if continued and not np.array_equal(classes, self.classes_):
                 raise ValueError(f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}.")
             self.classes_ = classes
-            return self._fit_codes(batch, codes, X, sample_weight, continued=continued)
+            return self._fit_codes(batch, codes, sample_weight, continued=continued)
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
@@ -276,13 +276,12 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
                 raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
             self.classes_ = known
             codes = np.searchsorted(known, present)[codes]
-            return self._fit_codes(batch, codes, X, sample_weight, continued=continued, epochs=1)
+            return self._fit_codes(batch, codes, sample_weight, continued=continued, epochs=1)
 
     def _fit_codes(
         self,
         batch: SequenceBatch,
         codes: NDArray[np.int64],
-        X: Any,
         sample_weight: ArrayLike | None,
         *,
         continued: bool,
@@ -290,7 +289,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     ) -> Self:
         """Weigh, split and train."""
         random_state = new_random_state(self.random_state)
-        weights = as_weights(sample_weight, X, len(batch))
+        weights = as_weights(sample_weight, len(batch))
         if self.class_weight is not None:
             balance = compute_sample_weight(self.class_weight, self.classes_[codes])
             weights = balance if weights is None else weights * balance

@@ -1,0 +1,133 @@
+"""PanelScaler."""
+
+from typing import Any, ClassVar, Self
+
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights, channel_scale, channel_statistics, unbatch
+
+
+class PanelScaler(TransformerMixin, BaseEstimator):
+    """Shift and scale each channel of a panel of series to mean 0 and variance 1.
+
+    What :class:`sklearn.preprocessing.StandardScaler` is for tables: the statistics are taken over all steps of all
+    series, one pair a channel, so that the shape of a series is kept.  A two-dimensional X is a panel of one channel.
+
+    Parameters
+    ----------
+    with_mean : bool, default=True
+        Shift.
+    with_std : bool, default=True
+        Scale.
+    layout : {"ntc", "nct"}, default="ntc"
+        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+
+    Attributes
+    ----------
+    mean_, var_, scale_ : ndarray of shape (n_channels_in_,)
+        ``scale_`` is the standard deviation, and 1 for a channel that is constant.
+    n_channels_in_ : int
+    n_features_in_ : int
+        Length of the series; only if X was two-dimensional.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts import PanelScaler
+    >>> X = [np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[4.0, 5.0]])]
+    >>> PanelScaler().fit(X).mean_
+    array([2., 5.])
+    >>> PanelScaler(with_std=False).fit_transform(X)[1]
+    array([[2., 0.]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "with_mean": ["boolean"],
+        "with_std": ["boolean"],
+        "layout": [StrOptions(set(LAYOUTS))],
+    }
+
+    def __init__(self, *, with_mean: bool = True, with_std: bool = True, layout: str = "ntc") -> None:
+        self.with_mean = with_mean
+        self.with_std = with_std
+        self.layout = layout
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn the statistics.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : ignored
+        sample_weight : array-like of shape (n,), optional
+            How much each series counts.
+
+        Returns
+        -------
+        self : PanelScaler
+        """
+        self._validate_params()
+        batch = as_batch(X, self, reset=True, layout=self.layout)
+        weights = as_weights(sample_weight, len(batch))
+        if weights is not None:
+            batch = SequenceBatch(batch.values, batch.lengths, weight=torch.from_numpy(weights))
+        mean, variance = channel_statistics(batch)
+        self.mean_, self.var_ = mean.numpy(), variance.numpy()
+        self.scale_ = channel_scale(mean, variance).numpy()
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Shift and scale.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        X : array or list of arrays
+            In the form of the input.
+        """
+        shift, scale = self._shift_and_scale()
+        return self._apply(X, lambda values: (values - shift.to(values)) / scale.to(values))
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Undo :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        X : array or list of arrays
+            In the form of the input.
+        """
+        shift, scale = self._shift_and_scale()
+        return self._apply(X, lambda values: values * scale.to(values) + shift.to(values))
+
+    def _shift_and_scale(self) -> tuple[Tensor, Tensor]:
+        check_is_fitted(self)
+        mean, scale = torch.from_numpy(self.mean_), torch.from_numpy(self.scale_)
+        return mean if self.with_mean else mean * 0, scale if self.with_std else scale * 0 + 1
+
+    def _apply(self, X: Any, change: Any) -> Any:
+        batch = as_batch(X, self, reset=False, layout=self.layout)
+        result = unbatch(batch, change(batch.values))
+        if batch.form == "nt":
+            return result[:, :, 0]
+        if self.layout == "ntc":
+            return result
+        return [series.T for series in result] if batch.form == "list" else result.transpose(0, 2, 1)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

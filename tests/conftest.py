@@ -1,0 +1,18 @@
+import os
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: scikit-learn's suite then skips nothing
+
+import pytest
+import torch
+
+from sfmts.kernels import fused
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory(monkeypatch):
+    """Fill every `torch.empty` with NaN, so that an entry nobody has written is found."""
+    monkeypatch.setattr(fused._Arena, "limit", 0)  # working memory is not used again, but always new
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)

@@ -1,0 +1,42 @@
+"""The lists that tests are parametrised over, and small data."""
+
+import numpy as np
+
+from sfmts import PanelScaler, SFMClassifier
+from sfmts.kernels import BACKENDS
+from sfmts.networks import network_names
+
+KERNELS = [name for name in BACKENDS if name != "auto"]
+FAST_KERNELS = [name for name in KERNELS if name != "reference"]
+NETWORKS = network_names()
+CLASSIFIERS = [SFMClassifier]
+SUITE_ESTIMATORS = [SFMClassifier(), PanelScaler()]
+
+# Frequency, time and phase modes of the SFM.
+MODES = [
+    {"frequencies": frequencies, "time": time, "phase": phase}
+    for frequencies, phase in [
+        ("fixed", "product"),
+        ("learned", "product"),
+        ("adaptive", "product"),
+        ("adaptive", "accumulated"),
+    ]
+    for time in ("index", "normalized", "timestamps")
+]
+
+
+def mode_id(mode):
+    return "-".join(mode.values())
+
+
+def make_panel(n=24, n_steps=12, n_channels=2, n_classes=2, ragged=False, seed=0):
+    """Noisy sines whose frequency is the class: X as an array or, if ragged, as a list, and integer labels."""
+    rng = np.random.RandomState(seed)
+    y = np.arange(n) % n_classes
+    lengths = rng.randint(max(1, n_steps // 2), n_steps + 1, size=n) if ragged else np.full(n, n_steps)
+    X = []
+    for label, length in zip(y, lengths, strict=True):
+        t = np.arange(length)[:, None]
+        phases = rng.uniform(0, 2 * np.pi, size=n_channels)
+        X.append(np.sin(0.5 * (label + 1) * t + phases) + 0.05 * rng.normal(size=(length, n_channels)))
+    return (X if ragged else np.stack(X)), y
