@@ -62,10 +62,16 @@ class SequenceBatch:
         starts = (self.lengths.cumsum(0) - self.lengths)[index]
         shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
         rows = (torch.arange(int(lengths.sum())) + shift).to(self.values.device)
+
+        def rows_of(value: Tensor | None, numbers: Tensor) -> Tensor | None:
+            return None if value is None else value[numbers.to(value.device)]
+
         return SequenceBatch(
             self.values[rows],
             lengths,
-            *(None if v is None else v[i.to(v.device)] for v, i in ((self.time, rows), (self.target, index), (self.weight, index))),
+            rows_of(self.time, rows),
+            rows_of(self.target, index),
+            rows_of(self.weight, index),
         )
 
     def padded(self, flat: Tensor) -> Tensor:
@@ -242,7 +248,7 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
     if len(backwards):
         series = int(np.searchsorted(lengths.cumsum(), backwards[0], side="right"))
         raise ValueError(
-            f"Time stamps must not decrease, but in channel {channel} of series {series} they do; sort its steps by time."
+            f"Time stamps must not decrease, but those in channel {channel} of series {series} do; sort its steps by time."
         )
     return torch.from_numpy(time)
 
@@ -265,7 +271,9 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
     y = column_or_1d(y, warn=True)
     if len(y) != n:
-        raise ValueError(f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels.")
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels."
+        )
     check_classification_targets(y)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError("Input y contains NaN or infinity.")

@@ -59,7 +59,7 @@ class ClassificationHead(Head):
                 )
             self.projection: nn.Module = nn.Identity()
         else:
-            linear = nn.Linear(in_features, self.n_logits)
+            linear = nn.utils.skip_init(nn.Linear, in_features, self.n_logits)
             nn.init.xavier_uniform_(linear.weight, generator=generator)
             nn.init.zeros_(linear.bias)
             self.projection = linear
@@ -88,7 +88,7 @@ class ClassificationHead(Head):
         return (right if weight is None else right * weight).sum()
 
     def log_probabilities(self, output: Tensor) -> Tensor:
-        """(B, n_classes)"""
+        """Logarithms of the class probabilities, (B, n_classes)."""
         if self.n_logits == 1 and self.n_classes == 2:
             return functional.logsigmoid(torch.cat([-output, output], dim=1))
         return functional.log_softmax(output, dim=1)

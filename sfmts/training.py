@@ -129,7 +129,7 @@ class Trainer:
             else:
                 yield rate
 
-    def _epoch(self, train: SequenceBatch, schedule: Iterator[float], progress: tqdm) -> None:  # type: ignore[type-arg]
+    def _epoch(self, train: SequenceBatch, schedule: Iterator[float], progress: tqdm) -> None:
         self.model.train()
         total = 0.0
         total_weight = _total_weight(train)
@@ -160,14 +160,14 @@ class Trainer:
                 f"(now {self.settings.learning_rate_init}) or clip_norm (now {self.settings.clip_norm})."
             )
         self.optimizer.zero_grad(set_to_none=True)
-        mean_loss.backward()  # type: ignore[no-untyped-call]
+        mean_loss.backward()
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         self.optimizer.step()
         self.history.n_updates += 1
         return value
 
-    def _should_stop(self, valid: SequenceBatch | None, best: "_Best", progress: tqdm) -> bool:  # type: ignore[type-arg]
+    def _should_stop(self, valid: SequenceBatch | None, best: "_Best", progress: tqdm) -> bool:
         history = self.history
         if valid is None:
             stop = best.update((-history.loss[-1],), None)

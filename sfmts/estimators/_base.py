@@ -117,6 +117,7 @@ class SequenceEstimator(BaseEstimator):
     }
 
     module_: SequenceModel
+    _optimizer_state: tuple[str, dict[str, Any]] | None  # name and state of the optimizer, for training that goes on
     history_: dict[str, Any]
 
     @abstractmethod

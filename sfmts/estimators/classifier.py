@@ -138,6 +138,8 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
+    classes_: NDArray[Any]
+
     def __init__(
         self,
         network: str = "sfm",

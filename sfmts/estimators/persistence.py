@@ -97,7 +97,7 @@ def _encode(value: Any, name: str) -> Any:
         return {"dict": [[_encode(key, name), _encode(item, name)] for key, item in value.items()]}
     if isinstance(value, np.random.RandomState):
         kind, keys, *rest = value.get_state(legacy=True)
-        return {"RandomState": [kind, keys.tolist(), *rest]}
+        return {"RandomState": [kind, np.asarray(keys).tolist(), *rest]}
     raise TypeError(
         f"{name}={value!r} cannot be saved: only numbers, strings, arrays, lists and dictionaries of them can. "
         "Use pickle or joblib for this estimator."

@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sfmts.kernels.reference import TWO_PI, SFMState, SFMWeights, amplitude_epsilon, wrap_phase
 
@@ -57,7 +56,8 @@ def sfm(
         _Plan(tuple(batch_sizes), t, state.t, accumulated, feedback_mask, amplitudes),
     )
     last = _last_rows(batch_sizes, z.device)
-    return z, SFMState(re, im, z[last], t[last], theta_last if theta is None else theta[last])
+    theta_last = theta_last if theta is None else theta[last]
+    return z, SFMState(re, im, z[last], t[last], theta_last if accumulated else theta_last.detach())
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,9 @@ class _Buffers:
     def __init__(self, arena: _Arena, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
         shapes = self.shapes(weights, steps, n, keep)
         self.a, self.S, self.A, self.y, self.cs, self.Z = (arena.empty(*shape) for shape in shapes)
-        self.omega = self.a.new_empty(steps, len(weights.b_z), n, dtype=torch.float64) if weights.omega is None else None
+        self.omega = (
+            self.a.new_empty(steps, len(weights.b_z), n, dtype=torch.float64) if weights.omega is None else None
+        )
 
     @staticmethod
     def shapes(weights: SFMWeights, steps: int, n: int, keep: bool) -> list[tuple[int, ...]]:
@@ -213,7 +215,7 @@ class _FusedSFM(torch.autograd.Function):
         segments = list(plan.segments(None if keep else _INFERENCE_STEPS))
         needs = [sum(map(math.prod, _Buffers.shapes(weights, steps, n, keep))) for _, steps, n in segments]
         arena = _Arena(x, sum(needs) if keep else max(needs))
-        all_buffers = []
+        all_buffers: list[_Buffers] = []
         for row, steps, n in segments:
             if n < carry.S.shape[-1]:
                 ended.append(carry.ended(n))
@@ -233,8 +235,9 @@ class _FusedSFM(torch.autograd.Function):
         return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
+            raise RuntimeError("backend='fused' has first derivatives only; take backend='reference' for higher ones.")
         x, V, W, U_o, W_z, initial, z_start, theta, out = ctx.saved_tensors
         grad_z, grad_re, grad_im, grad_theta_last = grads
         plan: _Plan = ctx.plan
@@ -280,9 +283,7 @@ class _Carry:
     t: Tensor  # (n,)
 
     def prefix(self, n: int) -> "_Carry":
-        return _Carry(
-            self.S[..., :n].contiguous(), self.z[:, :n].contiguous(), self.theta[:, :n], self.t[:n]
-        )
+        return _Carry(self.S[..., :n].contiguous(), self.z[:, :n].contiguous(), self.theta[:, :n], self.t[:n])
 
     def detached(self) -> "_Carry":
         """A copy that outlives the buffers."""
@@ -378,7 +379,7 @@ def _adaptive_phase(buffers: _Buffers, step: int, carry: _Carry, t: Tensor, accu
 class _GradientCarry:
     """What a step of the backward hands to the step before, batch last."""
 
-    dS: Tensor  # (2, K, D, n)
+    dS: Tensor  # (2, K, D, n)  # noqa: N815 (the paper's letter)
     dz: Tensor  # (M, n)
     dtheta: Tensor  # (K, n), of the accumulated phase
 
@@ -407,7 +408,7 @@ class _FedBack:
         self._out, self._row, self._first, self._n, self._mask = out, row, first, n, mask
 
     def rows(self, begin: int, end: int) -> Tensor:
-        """((end - begin) * n, M)"""
+        """Rows of the steps from ``begin`` to ``end``, ((end - begin) * n, M)."""
         late = self._row - self._n
         if begin:
             z = self._out[late + begin * self._n : late + end * self._n]

@@ -56,7 +56,7 @@ class SFMState(NamedTuple):
     im: Tensor  # (B, D, K) imaginary part of S
     z: Tensor  # (B, M)
     t: Tensor  # (B,) float64, time of the last step
-    theta: Tensor  # (B, K) float64, the accumulated phase in radians; used by phase="accumulated" only
+    theta: Tensor  # (B, K) float64, phase in radians; phase="accumulated" goes on from it, all others only report it
 
     @classmethod
     def zeros(cls, batch: int, weights: SFMWeights) -> "SFMState":
@@ -191,7 +191,7 @@ def sfm(
         if n_next < n:
             ended.append(SFMState(*(v[n_next:] for v in (re, im, z, t_previous, theta))))
     final = SFMState(*(torch.cat(pieces) for pieces in zip(*reversed(ended), strict=True)))
-    return torch.cat(outputs), final
+    return torch.cat(outputs), final if accumulated else final._replace(theta=final.theta.detach())
 
 
 def _phase(

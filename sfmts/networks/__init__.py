@@ -4,4 +4,13 @@ from sfmts.networks.base import NetworkOutput, SequenceNetwork, make_network, ne
 from sfmts.networks.gated import GRU, LSTM
 from sfmts.networks.sfm import SFM
 
-__all__ = ["GRU", "LSTM", "SFM", "NetworkOutput", "SequenceNetwork", "make_network", "network_names", "register_network"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "SFM",
+    "NetworkOutput",
+    "SequenceNetwork",
+    "make_network",
+    "network_names",
+    "register_network",
+]

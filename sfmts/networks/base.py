@@ -89,12 +89,13 @@ def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
 
 
 def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse each sequence of a padded batch (B, T, ...) within its own length."""
+    """Reverse each sequence of a padded batch (B, T, ...) within its own length, with zeros behind its end."""
     if lengths is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)
-    index = (lengths.to(x.device)[:, None] - 1 - steps).clamp_min(0)
-    return x[torch.arange(len(x), device=x.device)[:, None], index]
+    index = lengths.to(x.device)[:, None] - 1 - steps
+    backwards = x[torch.arange(len(x), device=x.device)[:, None], index.clamp_min(0)]
+    return torch.where((index >= 0).view(*index.shape, *[1] * (x.ndim - 2)), backwards, 0)
 
 
 def dropout_mask(like: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

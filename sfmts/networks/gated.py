@@ -48,7 +48,10 @@ class _Gated(SequenceNetwork):
         self.output_size = n_states * (2 if bidirectional else 1)
         self.causal = not bidirectional
         self.bidirectional, self.recurrent_dropout = bidirectional, recurrent_dropout
-        self.cell = self._module(n_channels, n_states, n_layers, batch_first=True, bidirectional=bidirectional)
+        # Born on "meta", so that PyTorch's own start draws nothing from the global generator.
+        self.cell = self._module(
+            n_channels, n_states, n_layers, batch_first=True, bidirectional=bidirectional, device="meta"
+        ).to_empty(device="cpu")
         for name, parameter in self.cell.named_parameters():
             if name.startswith("bias_hh"):
                 nn.init.zeros_(parameter)

@@ -224,6 +224,7 @@ class SFM(SequenceNetwork):
             for _ in range(directions)
         )
         for layer in self.layers:
+            assert isinstance(layer, SFMLayer)
             layer.initialise(init, max_length, generator)
 
     @property

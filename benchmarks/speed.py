@@ -1,0 +1,307 @@
+"""Microseconds per time step: the SFM kernels, torch.nn.LSTM at equal parameters, and qlib's SFM.
+
+    python benchmarks/speed.py --threads 1 2
+
+The sizes are those of the paper's three tasks.  Every contender gets the same treatment: float32, input and upstream
+gradient made beforehand, ``output.backward(gradient)`` without a loss function, and all contenders in turn within one
+process, so that a busy machine disturbs each alike.  Before anything is timed the fused kernel is checked against the
+reference kernel in float64, output and every gradient; if they disagree no ratio is printed.
+
+qlib's SFM is timed if it can be imported (``pip install pyqlib``, or ``--peers FOLDER`` if it lives in a folder of its
+own).  It has fewer weights than the paper's SFM at the same D and K, puts out only the last step, so that its upstream
+gradient is one number a series, and keeps its state in float64 whatever its input is.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sfmts.kernels import SFMState, SFMWeights, sfm
+from sfmts.networks import SFM
+
+TOLERANCE = 1e-4  # of the largest entry of each tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """Sizes of one of the paper's tasks: D, K, M, N, batch, steps, and the LSTM's hidden width."""
+
+    number: int
+    D: int
+    K: int
+    M: int
+    N: int
+    B: int
+    T: int
+    H: int
+
+    def __str__(self) -> str:
+        return f"{self.number}: D{self.D} K{self.K} M{self.M} N{self.N}, B{self.B} T{self.T}"
+
+    def network(self) -> SFM:
+        """The SFM of this size, always with the same weights."""
+        generator = torch.Generator().manual_seed(self.number)
+        return SFM(self.N, n_states=self.D, n_frequencies=self.K, n_outputs=self.M, generator=generator)
+
+    def noise(self, *shape: int, seed: int) -> Tensor:
+        """Standard normal numbers, always the same."""
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+TASKS = (
+    Task(1, D=50, K=4, M=1, N=2, B=64, T=500, H=15),
+    Task(2, D=50, K=4, M=88, N=88, B=32, T=100, H=139),
+    Task(2, D=50, K=4, M=88, N=88, B=128, T=100, H=139),
+    Task(3, D=30, K=8, M=61, N=26, B=32, T=100, H=122),
+)
+
+
+# -- parity
+
+
+def results(task: Task, backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Output, last state and every gradient of one training step, by name."""
+    found: dict[str, Tensor] = {}
+    network = task.network().to(dtype)
+    weights = network.layers[0].weights()
+    omega = weights.omega.detach().requires_grad_()
+    state = SFMState.zeros(task.B, weights)
+    inputs = {
+        "x": task.noise(task.T * task.B, task.N, seed=0).to(dtype).requires_grad_(),
+        **{name: getattr(state, name).requires_grad_() for name in ("re", "im", "z")},
+    }
+    z, last = sfm(
+        inputs["x"],
+        [task.B] * task.T,
+        clock(task),
+        weights._replace(omega=omega),
+        state,
+        backend=backend,
+    )
+    z.backward(task.noise(*z.shape, seed=1).to(dtype))
+    found["z"] = z.detach()
+    found |= {f"last {name}": getattr(last, name).detach() for name in ("re", "im", "z")}
+    leaves = {**dict(network.layers[0].named_parameters()), "omega": omega, **inputs}
+    return found | {f"gradient of {name}": leaf.grad for name, leaf in leaves.items()}
+
+
+@functools.cache
+def expected(task: Task) -> dict[str, Tensor]:
+    """What the reference kernel finds in float64."""
+    return results(task, "reference", torch.float64)
+
+
+def parity_errors(task: Task) -> dict[str, float]:
+    """Greatest error of the fused kernel in each tensor, relative to the tensor's largest entry."""
+    found = results(task, "fused", torch.float32)
+    return {
+        name: float((found[name].double() - exact).abs().max() / exact.abs().max())
+        for name, exact in expected(task).items()
+    }
+
+
+def check_parity(tasks: Sequence[Task], threads: Sequence[int]) -> None:
+    """Print the worst error of each task, or leave the program if any is too great."""
+    for count in threads:
+        torch.set_num_threads(count)
+        for task in tasks:
+            errors = parity_errors(task)
+            wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE}
+            if wrong:
+                listed = "\n".join(f"  {name}: {error:.1e}" for name, error in wrong.items())
+                print(f"Parity is red, so there are no speeds to compare.  Task {task}, threads {count}:\n{listed}")
+                sys.exit(1)
+            worst = max(errors, key=errors.__getitem__)
+            print(f"parity  task {task}, threads {count}: worst {errors[worst]:.1e} ({worst})", flush=True)
+
+
+def clock(task: Task) -> Tensor:
+    """1, 2, 3, ... for each packed row."""
+    return torch.arange(1, task.T + 1, dtype=torch.float64).repeat_interleave(task.B)
+
+
+# -- contenders
+
+
+class Contender(NamedTuple):
+    """Something to time."""
+
+    forward: Callable[[], Tensor]
+    parameters: list[Tensor]
+    gradient: Tensor
+    n_parameters: int
+
+
+def sfm_contender(task: Task, backend: str) -> Contender:
+    """One of the kernels of this library."""
+    network = task.network()
+    weights: SFMWeights = network.layers[0].weights()
+    x, t, batch_sizes = task.noise(task.T * task.B, task.N, seed=0), clock(task), [task.B] * task.T
+    state = SFMState.zeros(task.B, weights)
+
+    def forward() -> Tensor:
+        return sfm(x, batch_sizes, t, weights, state, backend=backend)[0]
+
+    gradient = task.noise(task.T * task.B, task.M, seed=1)
+    return Contender(forward, list(network.parameters()), gradient, network.n_parameters)
+
+
+def lstm_contender(task: Task) -> Contender:
+    """PyTorch's LSTM; its two biases act as one and are counted once."""
+    network = nn.LSTM(task.N, task.H)
+    x = task.noise(task.T, task.B, task.N, seed=0)
+    gradient = task.noise(task.T, task.B, task.H, seed=1)
+    n_parameters = 4 * task.H * (task.H + task.N + 1)
+    return Contender(lambda: network(x)[0], list(network.parameters()), gradient, n_parameters)
+
+
+def qlib_contender(task: Task, model_class: type[nn.Module]) -> Contender:
+    """Qlib's SFM, whose input is (series, channels x steps)."""
+    network = model_class(d_feat=task.N, freq_dim=task.K, hidden_size=task.D)
+    x = task.noise(task.B, task.N * task.T, seed=0)
+    parameters = list(network.parameters())
+    return Contender(lambda: network(x), parameters, task.noise(task.B, seed=1), sum(p.numel() for p in parameters))
+
+
+def find_qlib(peers: Path | None) -> type[nn.Module] | None:
+    """The class of qlib's SFM, or None if it is not installed."""
+    if peers is not None:
+        sys.path.append(str(peers))
+    noise = io.StringIO()  # on import qlib prints which of its optional dependencies are missing
+    try:
+        with contextlib.redirect_stdout(noise):
+            from qlib.contrib.model.pytorch_sfm import SFM_Model
+    except ImportError as error:
+        print(f"qlib SFM: not installed (pip install pyqlib): {error}")
+        return None
+    return SFM_Model
+
+
+def contenders(task: Task, qlib: type[nn.Module] | None) -> dict[str, Contender]:
+    """All that are here, by name."""
+    found = {
+        "reference": sfm_contender(task, "reference"),
+        "fused": sfm_contender(task, "fused"),
+        "LSTM": lstm_contender(task),
+    }
+    return found if qlib is None else {**found, "qlib": qlib_contender(task, qlib)}
+
+
+# -- timing
+
+
+class Times(NamedTuple):
+    """Microseconds per time step, one entry a repeat."""
+
+    train: list[float]
+    forward: list[float]
+
+
+def train_seconds(contender: Contender) -> float:
+    """One forward and backward pass."""
+    for parameter in contender.parameters:
+        parameter.grad = None
+    start = time.perf_counter()
+    contender.forward().backward(contender.gradient)
+    return time.perf_counter() - start
+
+
+def forward_seconds(contender: Contender) -> float:
+    """One forward pass without gradients."""
+    with torch.no_grad():
+        start = time.perf_counter()
+        contender.forward()
+        return time.perf_counter() - start
+
+
+def measure(task: Task, entrants: dict[str, Contender], repeats: int) -> dict[str, Times]:
+    """Time all contenders in turn, after one round that does not count."""
+    times = {name: Times([], []) for name in entrants}
+    for _ in range(repeats + 1):
+        for name, contender in entrants.items():
+            times[name].train.append(1e6 * train_seconds(contender) / task.T)
+            times[name].forward.append(1e6 * forward_seconds(contender) / task.T)
+    return {name: Times(train[1:], forward[1:]) for name, (train, forward) in times.items()}
+
+
+# -- tables
+
+
+RATIOS = (("reference", "fused"), ("fused", "LSTM"), ("qlib", "fused"))
+
+
+def markdown_row(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def speed_rows(task: Task, times: dict[str, Times], names: Sequence[str]) -> Iterator[str]:
+    """The two lines of a task: median and minimum of each contender, and ratios of medians."""
+    for kind in Times._fields:
+        samples = {name: getattr(value, kind) for name, value in times.items()}
+        median = {name: statistics.median(values) for name, values in samples.items()}
+        cells = [f"{median[name]:.0f} ({min(samples[name]):.0f})" for name in names]
+        ratios = [f"{median[a] / median[b]:.2f}" for a, b in RATIOS if a in median]
+        yield markdown_row([task, kind, *cells, *ratios])
+
+
+def print_parameters(tasks: Sequence[Task], qlib: type[nn.Module] | None) -> None:
+    print("\nTrainable parameters\n")
+    for index, task in enumerate(tasks):
+        counts = {name: c.n_parameters for name, c in contenders(task, qlib).items() if name != "reference"}
+        if index == 0:
+            print(markdown_row(["task", *("SFM" if name == "fused" else name for name in counts)]))
+            print(markdown_row(["---"] * (1 + len(counts))))
+        print(markdown_row([task, *counts.values()]))
+
+
+def print_speeds(tasks: Sequence[Task], threads: int, repeats: int, qlib: type[nn.Module] | None) -> None:
+    """Measure and print one table."""
+    torch.set_num_threads(threads)
+    names = ["reference", "fused", "LSTM"] + (["qlib"] if qlib else [])
+    ratios = [f"{a}/{b}" for a, b in RATIOS if a in names]
+    print(f"\nMicroseconds per time step, threads: {threads}; median (minimum) of {repeats}; ratios of medians\n")
+    print(markdown_row(["task", "pass", *names, *ratios]))
+    print(markdown_row(["---"] * (2 + len(names) + len(ratios))), flush=True)
+    for task in tasks:
+        for line in speed_rows(task, measure(task, contenders(task, qlib), repeats), names):
+            print(line, flush=True)
+
+
+def cpu_name() -> str:
+    """The processor's own name, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the SFM kernels beside torch.nn.LSTM and qlib's SFM.")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="one table for each number of threads")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 3], choices=[1, 2, 3])
+    parser.add_argument("--peers", type=Path, help="folder that holds qlib, if it is not installed")
+    arguments = parser.parse_args()
+    tasks = [task for task in TASKS if task.number in arguments.tasks]
+    print(f"torch {torch.__version__}; {cpu_name()}; float32")
+    qlib = find_qlib(arguments.peers)
+    check_parity(tasks, arguments.threads)
+    print_parameters(tasks, qlib)
+    for threads in arguments.threads:
+        print_speeds(tasks, threads, arguments.repeats, qlib)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,422 @@
+"""The recurrence: oracles from its mathematics, and every fast kernel against the reference."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from sfmts.kernels import BACKENDS, SFMState, SFMWeights, fused, reference, resolve_backend, sfm, sfm_state
+from tests.helpers import FAST_KERNELS, KERNELS
+
+TWO_PI = 2 * np.pi
+# (frequencies, accumulated)
+FREQUENCIES = [("fixed", False), ("learned", False), ("adaptive", False), ("adaptive", True)]
+
+
+@dataclass
+class Case:
+    """Everything one call of a kernel takes; the tensors that have gradients are listed by `leaves`."""
+
+    x: torch.Tensor
+    batch_sizes: list[int]
+    t: torch.Tensor
+    weights: SFMWeights
+    state: SFMState
+    accumulated: bool = False
+    feedback_mask: torch.Tensor | None = None
+
+    def run(self, backend):
+        return sfm(
+            self.x,
+            self.batch_sizes,
+            self.t,
+            self.weights,
+            self.state,
+            backend=backend,
+            accumulated=self.accumulated,
+            feedback_mask=self.feedback_mask,
+        )
+
+    def leaves(self):
+        named = {"x": self.x, **self.weights._asdict(), "re": self.state.re, "im": self.state.im, "z": self.state.z}
+        if self.accumulated:
+            named["theta"] = self.state.theta
+        return {name: value for name, value in named.items() if value is not None and value.requires_grad}
+
+
+def make_case(
+    D=5,
+    K=3,
+    M=4,
+    N=2,
+    lengths=(7, 7, 5, 2, 1),
+    dtype=torch.float64,
+    frequencies="fixed",
+    accumulated=False,
+    mask=False,
+    timestamps=False,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape, scale=1.0):
+        values = scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return values.to(dtype).requires_grad_()
+
+    adaptive = frequencies == "adaptive"
+    R = 3 * D + K + (K if adaptive else 0) + K * M
+    omega = TWO_PI * torch.arange(K, dtype=torch.float64) / K
+    if frequencies == "learned":
+        omega = (omega + 0.1).requires_grad_()
+    weights = SFMWeights(
+        normal(R, N, scale=N**-0.5),
+        normal(R, M, scale=M**-0.5),
+        normal(R),
+        normal(K, M, D, scale=D**-0.5),
+        normal(K, M, D, scale=D**-0.5),
+        normal(K, M),
+        None if adaptive else omega,
+    )
+    if adaptive:
+        # A phase omega_t t turns an error in z into t times as much of phase, so with strong feedback the cell is
+        # chaotic: over 40 steps the reference itself moves by 1e-4 if its input moves by 1e-15.
+        with torch.no_grad():
+            weights.W[3 * D + K : 3 * D + 2 * K] *= 0.02
+    lengths = sorted(lengths, reverse=True)
+    batch_sizes = [sum(length > t for length in lengths) for t in range(lengths[0])]
+    steps = [torch.full((n,), t + 1.0, dtype=torch.float64) for t, n in enumerate(batch_sizes)]
+    t = torch.cat(steps)
+    if timestamps:  # each sequence's own, increasing
+        pace = 0.2 + torch.rand(len(lengths), generator=generator, dtype=torch.float64)
+        t = torch.cat([pace[:n] * step.sqrt() for n, step in zip(batch_sizes, steps, strict=True)])
+    B = len(lengths)
+    theta = torch.randn(B, K, generator=generator, dtype=torch.float64).requires_grad_()
+    state = SFMState(normal(B, D, K), normal(B, D, K), normal(B, M), torch.zeros(B, dtype=torch.float64), theta)
+    dropped = 2.0 * (torch.rand(B, M, generator=generator) > 0.5).to(dtype) if mask else None
+    return Case(normal(sum(batch_sizes), N), batch_sizes, t, weights, state, accumulated, dropped)
+
+
+def fresh(case):
+    """The same case from the state of a new sequence."""
+    return replace(case, state=SFMState.zeros(case.batch_sizes[0], case.weights))
+
+
+def outputs_and_gradients(case, backend):
+    """Outputs, final state and the gradient of every input, by name."""
+    generator = torch.Generator().manual_seed(99)
+    z, state = case.run(backend)
+    results = {"z": z, **{f"final {name}": value for name, value in state._asdict().items()}}
+    loss = sum(
+        (value * torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.dtype)).sum()
+        for name, value in results.items()
+        if value.requires_grad
+    )
+    leaves = case.leaves()
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    return results | {f"d{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+
+
+def assert_same(expected, got, tolerance):
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert got[name].shape == value.shape, name
+        assert torch.isfinite(got[name]).all(), name
+        error = float((got[name] - value).abs().max() / value.abs().max().clamp_min(1e-30))
+        assert error < tolerance, f"{name}: relative error {error:.2g}"
+
+
+# -- oracles
+
+
+def numpy_sfm(case, frequencies):
+    """Eqs. 1-13 and 16 for one sequence from a zero state, with loops over k and nothing clever."""
+    values = [None if v is None else v.detach().numpy() for v in case.weights]
+    V, W, b, U_o, W_z, b_z, omega = values
+    D, K, M = case.weights.sizes
+
+    def sigmoid(a):
+        return 1 / (1 + np.exp(-a))
+
+    re, im, z, theta, t_previous = np.zeros((D, K)), np.zeros((D, K)), np.zeros(M), np.zeros(K), 0.0
+    outputs = []
+    for x, t in zip(case.x.detach().numpy(), case.t.numpy(), strict=True):
+        a = V @ x + W @ z + b
+        f_ste, f_fre = sigmoid(a[:D]), sigmoid(a[D : D + K])
+        g, i = sigmoid(a[D + K : 2 * D + K]), np.tanh(a[2 * D + K : 3 * D + K])
+        first_o = len(a) - K * M
+        omega_t = omega if frequencies != "adaptive" else TWO_PI * sigmoid(a[3 * D + K : first_o])
+        theta = theta + omega_t * (t - t_previous) if case.accumulated else omega_t * t
+        z_new = np.zeros(M)
+        for k in range(K):
+            re[:, k] = f_ste * f_fre[k] * re[:, k] + g * i * np.cos(theta[k])
+            im[:, k] = f_ste * f_fre[k] * im[:, k] + g * i * np.sin(theta[k])
+            A = np.sqrt(re[:, k] ** 2 + im[:, k] ** 2)
+            o = sigmoid(U_o[k] @ A + a[first_o + k * M : first_o + (k + 1) * M])
+            z_new += o * np.tanh(W_z[k] @ A + b_z[k])
+        z, t_previous = z_new, t
+        outputs.append(z)
+    return np.array(outputs)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_loop_over_frequencies_in_numpy(backend, frequencies, accumulated, timestamps):
+    case = make_case(lengths=(9,), frequencies=frequencies, accumulated=accumulated, timestamps=timestamps)
+    case = fresh(case)
+    z, _ = case.run(backend)
+    np.testing.assert_allclose(z.detach().numpy(), numpy_sfm(case, frequencies), rtol=0, atol=1e-10)
+
+
+def test_states_without_forgetting_are_a_fourier_transform():
+    K, periods, D = 8, 3, 2
+    u = torch.randn(K * periods, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    omega = TWO_PI * torch.arange(K, dtype=torch.float64) / K
+    f = torch.ones(len(u), D, K, dtype=torch.float64)
+    re, im = sfm_state(u, f, omega, torch.arange(1, len(u) + 1, dtype=torch.float64))
+    spectrum = np.abs(np.fft.fft(u.view(periods, K, D).sum(0).numpy(), axis=0)).T
+    np.testing.assert_allclose(torch.hypot(re[-1], im[-1]).numpy(), spectrum, atol=1e-12)
+
+
+def test_states_with_constant_forgetting_in_closed_form():
+    T, f = 12, 0.7
+    u = torch.randn(T, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    omega, t = torch.tensor([0.3, 1.1], dtype=torch.float64), torch.arange(1, T + 1, dtype=torch.float64)
+    re, im = sfm_state(u, torch.full((T, 1, 2), f, dtype=torch.float64), omega, t)
+    decay = f ** (T - t)[:, None]
+    expected = (decay * u * torch.exp(1j * omega * t[:, None])).sum(0)
+    torch.testing.assert_close(re[-1, 0], expected.real, atol=1e-13, rtol=0)
+    torch.testing.assert_close(im[-1, 0], expected.imag, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_output_does_not_depend_on_the_origin_of_time(backend):
+    case = fresh(make_case(frequencies="learned"))
+    shifted = replace(case, t=case.t + 1000.37)
+    torch.testing.assert_close(case.run(backend)[0], shifted.run(backend)[0], atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_accumulated_phase_does_not_depend_on_the_origin_of_time(backend):
+    case = fresh(make_case(frequencies="adaptive", accumulated=True))
+    shifted = replace(case, t=case.t + 1000.0, state=case.state._replace(t=case.state.t + 1000.0))
+    torch.testing.assert_close(case.run(backend)[0], shifted.run(backend)[0], atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_conjugate_frequencies_have_equal_amplitudes(backend):
+    D, K = 5, 6
+    case = fresh(make_case(D=D, K=K, lengths=(8, 8)))
+    with torch.no_grad():
+        for weight in case.weights[:3]:
+            weight[D : D + K] = weight[D : D + 1].clone()
+    amplitudes = []
+    with torch.no_grad():
+        sfm(case.x, case.batch_sizes, case.t, case.weights, case.state, backend=backend, amplitudes=amplitudes)
+    A = torch.stack(amplitudes)
+    for k in range(1, K):
+        torch.testing.assert_close(A[..., k], A[..., K - k], atol=1e-12, rtol=0)
+    assert (A[..., 0] - A[..., 1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_output_is_bounded_by_the_number_of_frequencies(backend):
+    case = make_case(K=3, lengths=(20, 20, 20))
+    with torch.no_grad():
+        for weight in case.weights[3:6]:
+            weight *= 100
+    z, _ = case.run(backend)
+    assert z.abs().max() <= 3
+    assert z.abs().max() > 2.5
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_one_frequency_of_zero_is_a_real_memory(backend):
+    case = fresh(make_case(K=1))
+    assert float(case.weights.omega) == 0.0
+    _, state = case.run(backend)
+    assert torch.equal(state.im, torch.zeros_like(state.im))
+    amplitudes = []
+    with torch.no_grad():
+        sfm(case.x, case.batch_sizes, case.t, case.weights, case.state, backend=backend, amplitudes=amplitudes)
+    torch.testing.assert_close(amplitudes[-1][0], state.re[0].abs(), atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("accumulated", [False, True])
+def test_adaptive_with_constant_frequencies_is_the_fixed_network(backend, accumulated):
+    D, K = 5, 4
+    adaptive = fresh(make_case(D=D, K=K, frequencies="adaptive", accumulated=accumulated))
+    rows = slice(3 * D + K, 3 * D + 2 * K)
+    share = torch.arange(1, K + 1, dtype=torch.float64) / (K + 1)
+    with torch.no_grad():
+        adaptive.weights.V[rows] = 0
+        adaptive.weights.W[rows] = 0
+        adaptive.weights.b[rows] = torch.logit(share)
+    keep = [row for row in range(len(adaptive.weights.b)) if not rows.start <= row < rows.stop]
+    V, W, b = (weight.detach()[keep] for weight in adaptive.weights[:3])
+    fixed = replace(adaptive, weights=SFMWeights(V, W, b, *adaptive.weights[3:6], TWO_PI * share), accumulated=False)
+    torch.testing.assert_close(adaptive.run(backend)[0], fixed.run(backend)[0], atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_where_the_state_is_zero(backend, dtype):
+    case = fresh(make_case(dtype=dtype, frequencies="learned"))
+    D, K = 5, 3
+    modulation = slice(2 * D + K, 3 * D + K)
+    with torch.no_grad():
+        case.x.zero_()
+        for weight in case.weights[:3]:
+            weight[modulation] = 0
+    results = outputs_and_gradients(case, backend)
+    assert torch.equal(results["final re"], torch.zeros_like(results["final re"]))
+    assert all(torch.isfinite(value).all() for value in results.values())
+
+
+def test_gradients_are_finite_over_twenty_thousand_steps():
+    case = fresh(make_case(D=2, K=2, M=1, N=1, lengths=(20_000,), dtype=torch.float32))
+    with torch.no_grad():
+        case.weights.b[:4] = 8.0  # forget almost nothing
+    z, _ = case.run("fused")
+    z[-1].sum().backward()
+    assert torch.isfinite(case.x.grad).all()
+    assert case.x.grad[0].abs().max() < case.x.grad[-1].abs().max()
+    assert all(torch.isfinite(weight.grad).all() for weight in case.weights[:6])
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
+def test_gradcheck(backend, frequencies, accumulated):
+    case = make_case(D=2, K=2, M=2, N=1, lengths=(3, 2), frequencies=frequencies, accumulated=accumulated, mask=True)
+    leaves = case.leaves()
+
+    def run(*values):
+        named = dict(zip(leaves, values, strict=True))
+        weights = case.weights._replace(**{k: v for k, v in named.items() if k in SFMWeights._fields})
+        state = case.state._replace(**{k: v for k, v in named.items() if k in ("re", "im", "z", "theta")})
+        z, after = replace(case, x=named["x"], weights=weights, state=state).run(backend)
+        return (z, after.re, after.im, after.theta) if accumulated else (z, after.re, after.im)
+
+    assert torch.autograd.gradcheck(run, tuple(leaves.values()), atol=1e-7)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_time_that_stands_still_leaves_no_imaginary_part(backend):
+    """What the authors' released program computed: t is 0 until the last step, where it is 1."""
+    case = fresh(make_case(lengths=(6,), K=4))
+    still = replace(case, t=torch.zeros(6, dtype=torch.float64))
+    assert torch.equal(still.run(backend)[1].im, torch.zeros(1, 5, 4, dtype=torch.float64))
+    t = torch.tensor([0, 0, 0, 0, 0, 1], dtype=torch.float64)
+    released = replace(case, t=t).run(backend)
+    assert released[1].im.abs().max() > 0.01
+    torch.testing.assert_close(released[0][:5], still.run(backend)[0][:5])
+
+
+# -- parity
+
+SIZES = [
+    {"D": 5, "K": 3, "M": 4, "N": 2, "lengths": (7, 7, 5, 2, 1)},
+    {"D": 50, "K": 4, "M": 1, "N": 2, "lengths": (63,)},
+    {"D": 50, "K": 4, "M": 88, "N": 88, "lengths": (5,) * 7},
+    {"D": 30, "K": 8, "M": 61, "N": 26, "lengths": (6, 3, 3)},
+    {"D": 3, "K": 5, "M": 2, "N": 1, "lengths": (1,)},
+    {"D": 1, "K": 1, "M": 1, "N": 1, "lengths": (4, 2, 2, 2, 1, 1)},
+    {"D": 7, "K": 2, "M": 3, "N": 3, "lengths": (40,) * 9 + (39,) * 9},
+]
+
+
+def size_id(size):
+    return f"D{size['D']}-K{size['K']}-M{size['M']}-N{size['N']}-B{len(size['lengths'])}-T{max(size['lengths'])}"
+
+
+@pytest.mark.parametrize("backend", FAST_KERNELS)
+@pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
+@pytest.mark.parametrize("mask", [False, True], ids=["plain", "mask"])
+@pytest.mark.parametrize("size", SIZES, ids=size_id)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["f64", "f32"])
+def test_parity(backend, frequencies, accumulated, mask, size, dtype, tolerance):
+    case = make_case(**size, dtype=dtype, frequencies=frequencies, accumulated=accumulated, mask=mask, timestamps=mask)
+    expected = outputs_and_gradients(case, "reference")
+    assert_same(expected, outputs_and_gradients(case, backend), tolerance)
+
+
+@pytest.mark.parametrize("backend", FAST_KERNELS)
+def test_parity_without_gradients(backend):
+    """Long enough for the working memory to be used several times over."""
+    case = make_case(lengths=(200, 200, 130, 70, 3), frequencies="adaptive")
+    with torch.no_grad():
+        (z, state), (expected, expected_state) = case.run(backend), case.run("reference")
+    torch.testing.assert_close(z, expected)
+    for value, wanted in zip(state, expected_state, strict=True):
+        torch.testing.assert_close(value, wanted)
+
+
+@pytest.mark.parametrize("backend", FAST_KERNELS)
+def test_amplitudes_are_those_of_the_reference(backend):
+    case = make_case()
+    collected = {}
+    for name in (backend, "reference"):
+        collected[name] = []
+        with torch.no_grad():
+            sfm(case.x, case.batch_sizes, case.t, case.weights, case.state, backend=name, amplitudes=collected[name])
+    for A, expected in zip(collected[backend], collected["reference"], strict=True):
+        torch.testing.assert_close(A, expected)
+
+
+@pytest.mark.parametrize("backend", FAST_KERNELS)
+def test_strides_do_not_matter(backend):
+    case = make_case()
+    rows, channels = case.x.shape
+    wide = torch.zeros(channels, 2 * rows, dtype=torch.float64)
+    wide[:, ::2] = case.x.detach().T
+    strided = replace(
+        case,
+        x=wide[:, ::2].T.requires_grad_(),
+        weights=case.weights._replace(V=case.weights.V.detach().T.contiguous().T.requires_grad_()),
+    )
+    assert not strided.x.is_contiguous()
+    assert_same(outputs_and_gradients(case, backend), outputs_and_gradients(strided, backend), 1e-12)
+
+
+@pytest.mark.parametrize("backend", FAST_KERNELS)
+def test_graphs_do_not_share_memory(backend, monkeypatch):
+    monkeypatch.setattr(fused._Arena, "limit", 1 << 29)
+    case = make_case()
+    alone = outputs_and_gradients(case, backend)
+    for _ in range(3):  # the store of working memory is filled now
+        z, _ = case.run(backend)
+        other, _ = make_case(seed=1).run(backend)
+        (first,) = torch.autograd.grad(z.sum(), case.x, retain_graph=True)
+        del other
+        make_case(seed=2).run(backend)[0].sum().backward()
+        (again,) = torch.autograd.grad(z.sum(), case.x)
+        assert torch.equal(first, again)
+    assert_same(alone, outputs_and_gradients(case, backend), 1e-15)
+
+
+def test_second_derivatives_are_refused_not_wrong():
+    case = make_case()
+    z, _ = case.run("fused")
+    with pytest.raises(RuntimeError, match="first derivatives only; take backend='reference'"):
+        torch.autograd.grad(z.sum(), case.x, create_graph=True)
+
+
+def test_unknown_backend():
+    with pytest.raises(ValueError, match="Unknown backend 'fast'; choose one of 'auto', 'reference', 'fused'"):
+        resolve_backend("fast")
+    assert resolve_backend("auto") in BACKENDS
+
+
+def test_phases_keep_their_precision_on_long_float32_series():
+    """At t = 1e6 a phase computed in float32 would be off by more than 0.1."""
+    case = fresh(make_case(dtype=torch.float32, frequencies="learned"))
+    late = replace(case, t=case.t + 1e6)
+    for backend in KERNELS:
+        torch.testing.assert_close(case.run(backend)[0], late.run(backend)[0], atol=1e-5, rtol=0)
+
+
+def test_amplitude_epsilon_is_far_below_rounding():
+    assert reference.amplitude_epsilon(torch.float64) <= torch.finfo(torch.float64).eps ** 1.5
+    assert reference.amplitude_epsilon(torch.float32) <= torch.finfo(torch.float32).eps ** 1.5
