@@ -248,7 +248,7 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
     if len(backwards):
         series = int(np.searchsorted(lengths.cumsum(), backwards[0], side="right"))
         raise ValueError(
-            f"Time stamps must not decrease, but channel {channel} of series {series} goes back; sort its steps by time."
+            f"Time stamps must not decrease, but channel {channel} of series {series} goes back: sort its steps."
         )
     return torch.from_numpy(time)
 

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -62,6 +62,16 @@ class History:
         return copy.deepcopy(vars(self))
 
 
+class Watcher(Protocol):
+    """Is told of each epoch."""
+
+    def epoch_begins(self) -> None:
+        """An epoch begins."""
+
+    def epoch_ended(self) -> bool:
+        """An epoch has ended; return whether training should, too."""
+
+
 class Trainer:
     """Trains one model, in one call or in several.
 
@@ -86,7 +96,13 @@ class Trainer:
         )
         self.history = History()
 
-    def fit(self, train: SequenceBatch, valid: SequenceBatch | None = None, epochs: int | None = None) -> History:
+    def fit(
+        self,
+        train: SequenceBatch,
+        valid: SequenceBatch | None = None,
+        epochs: int | None = None,
+        watcher: Watcher | None = None,
+    ) -> History:
         """Train until nothing improves, ``epochs`` (``max_iter`` by default) are over, or the user interrupts.
 
         With ``valid``, the weights of the epoch with the best validation score are kept.  An interrupt (Ctrl-C)
@@ -106,8 +122,13 @@ class Trainer:
         ) as progress:
             try:
                 for _ in range(epochs):
+                    if watcher is not None:
+                        watcher.epoch_begins()
                     self._epoch(train, schedule, progress)
-                    if self._should_stop(valid, best, progress):
+                    stop = self._should_stop(valid, best, progress)
+                    if watcher is not None and watcher.epoch_ended():
+                        self.history.stopped, stop = "callback", True
+                    if stop:
                         break
                 else:
                     self.history.stopped = "max_iter"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -77,7 +78,40 @@ def _has_amplitudes(estimator: Any) -> bool:
     return True
 
 
-class SequenceEstimator(BaseEstimator):
+class CallbackWatcher:
+    """Tells scikit-learn's callbacks of a fit and of its epochs."""
+
+    def __init__(
+        self, estimator: "SequenceEstimator", X: Any, y: Any, sample_weight: Any, epochs: int
+    ) -> None:
+        self._estimator = estimator
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self._data = {"X": X, "y": y, "metadata": metadata}
+        self._root = estimator._init_callback_context(max_subtasks=epochs)
+        self._root.call_on_fit_task_begin(estimator=estimator, **self._data)
+        self._epoch = self._root
+        self.model: SequenceModel | None = None
+
+    def epoch_begins(self) -> None:
+        """An epoch begins."""
+        self._epoch = self._root.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def epoch_ended(self) -> bool:
+        """An epoch has ended; a callback may ask to stop.  It may predict with the model as it is now."""
+        fitted = {"module_": self.model, "device_": str(next(self.model.parameters()).device)} if self.model else {}
+        return bool(
+            self._epoch.call_on_fit_task_end(
+                estimator=self._estimator, **self._data, reconstruction_attributes=fitted
+            )
+        )
+
+    def ended(self) -> None:
+        """The fit has ended."""
+        self._root.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
+
+
+class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
     """Base of the estimators; a subclass adds ``__init__``, ``fit``, ``predict`` and a head."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -156,8 +190,9 @@ class SequenceEstimator(BaseEstimator):
         random_state: np.random.RandomState,
         *,
         continued: bool,
+        watcher: CallbackWatcher,
         epochs: int | None = None,
-    ) -> Self:
+    ) -> None:
         """Train a new model, or a copy of the present one if ``continued``, and set the fitted attributes."""
         device = resolve_device(self.device)
         generator = torch.Generator().manual_seed(int(random_state.randint(2**31 - 1)))
@@ -171,8 +206,9 @@ class SequenceEstimator(BaseEstimator):
         trainer = Trainer(model, self._settings(partial=epochs is not None), generator)
         if continued and self._optimizer_state is not None and self._optimizer_state[0] == self.optimizer:
             trainer.optimizer.load_state_dict(copy.deepcopy(self._optimizer_state[1]))
+        watcher.model = model
         history = trainer.fit(
-            train.to(device, dtype), None if valid is None else valid.to(device, dtype), epochs=epochs
+            train.to(device, dtype), None if valid is None else valid.to(device, dtype), epochs, watcher
         )
         if history.stopped == "max_iter" and self.learning_rate == "constant" and epochs is None:
             warnings.warn(
@@ -186,7 +222,7 @@ class SequenceEstimator(BaseEstimator):
         self._set_history(history, continued and epochs is not None)
         self.device_ = str(device)
         self.backend_ = model.network.backend
-        return self
+        self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
         """A fresh model for this training set."""

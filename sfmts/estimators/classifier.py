@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.callback import with_callbacks
 from sklearn.model_selection import train_test_split
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_labels, as_weights
-from sfmts.estimators._base import SequenceEstimator, new_random_state
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, new_random_state
 from sfmts.heads import ClassificationHead
 
 
@@ -213,6 +214,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         self.backend = backend
         self.layout = layout
 
+    @with_callbacks
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on labelled series.
 
@@ -234,16 +236,20 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         ValueError, TypeError
             If X, y or a parameter will not do.  An earlier fit stays usable.
         """
+        self._validate_params()
+        watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
         with self._unchanged_on_error():
-            self._validate_params()
             continued = self.warm_start and hasattr(self, "module_")
             batch = self._batch(X, reset=not continued)
             classes, codes = as_labels(y, len(batch))
             if continued and not np.array_equal(classes, self.classes_):
                 raise ValueError(f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}.")
             self.classes_ = classes
-            return self._fit_codes(batch, codes, sample_weight, continued=continued)
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued)
+        watcher.ended()
+        return self
 
+    @with_callbacks
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -263,8 +269,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         -------
         self : SFMClassifier
         """
+        self._validate_params()
+        watcher = CallbackWatcher(self, X, y, sample_weight, 1)
         with self._unchanged_on_error():
-            self._validate_params()
             continued = hasattr(self, "module_")
             if not continued and classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -278,17 +285,20 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
                 raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
             self.classes_ = known
             codes = np.searchsorted(known, present)[codes]
-            return self._fit_codes(batch, codes, sample_weight, continued=continued, epochs=1)
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, epochs=1)
+        watcher.ended()
+        return self
 
     def _fit_codes(
         self,
         batch: SequenceBatch,
         codes: NDArray[np.int64],
         sample_weight: ArrayLike | None,
+        watcher: CallbackWatcher,
         *,
         continued: bool,
         epochs: int | None = None,
-    ) -> Self:
+    ) -> None:
         """Weigh, split and train."""
         random_state = new_random_state(self.random_state)
         weights = as_weights(sample_weight, len(batch))
@@ -311,10 +321,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
             None if valid is None else data.take(torch.from_numpy(valid)),
             random_state,
             continued=continued,
+            watcher=watcher,
             epochs=epochs,
         )
-        self.n_parameters_ = sum(p.numel() for p in self.module_.parameters() if p.requires_grad)
-        return self
 
     def _split(
         self, used: NDArray[np.int64], codes: NDArray[np.int64], random_state: np.random.RandomState
