@@ -5,7 +5,8 @@
 The sizes are those of the paper's three tasks.  Every contender gets the same treatment: float32, input and upstream
 gradient made beforehand, ``output.backward(gradient)`` without a loss function, and all contenders in turn within one
 process, so that a busy machine disturbs each alike.  Before anything is timed the fused kernel is checked against the
-reference kernel in float64, output and every gradient; if they disagree no ratio is printed.
+reference kernel in float64, output and every gradient, to 1e-4 of each tensor's largest entry; if they disagree
+nothing is timed, and the exit status is 1.
 
 qlib's SFM is timed if it can be imported (``pip install pyqlib``, or ``--peers FOLDER`` if it lives in a folder of its
 own).  It has fewer weights than the paper's SFM at the same D and K, puts out only the last step, so that its upstream
@@ -24,11 +25,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from sfmts.kernels import SFMState, SFMWeights, sfm
+from sfmts.kernels import SFMState, SFMWeights, reference, sfm
 from sfmts.networks import SFM
 
 TOLERANCE = 1e-4  # of the largest entry of each tensor
@@ -99,8 +101,14 @@ def results(task: Task, backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
 
 @functools.cache
 def expected(task: Task) -> dict[str, Tensor]:
-    """What the reference kernel finds in float64."""
-    return results(task, "reference", torch.float64)
+    """What the reference kernel finds in float64, with the epsilon under its root that float32 needs.
+
+    Another epsilon is another function: where an amplitude passes through zero, as the real states of the frequencies
+    0 and pi do, it alone moves the gradients by up to 3e-4, of either kernel.
+    """
+    epsilon = reference.amplitude_epsilon(torch.float32)
+    with mock.patch.object(reference, "amplitude_epsilon", return_value=epsilon):
+        return results(task, "reference", torch.float64)
 
 
 def parity_errors(task: Task) -> dict[str, float]:

@@ -118,7 +118,11 @@ class Trainer:
         batches_per_epoch = math.ceil(len(train) / self.settings.batch_size)
         schedule = self._schedule(epochs * batches_per_epoch)
         with tqdm(
-            total=epochs * batches_per_epoch, disable=not self.settings.verbose, unit="batch", desc="fit"
+            total=epochs * batches_per_epoch,
+            disable=not self.settings.verbose,
+            unit="batch",
+            desc="fit",
+            mininterval=0.5,
         ) as progress:
             try:
                 for _ in range(epochs):
@@ -137,6 +141,7 @@ class Trainer:
                     raise
                 self.history.stopped = "interrupted"
                 warnings.warn("Training was interrupted; the model keeps what it has learned so far.", stacklevel=2)
+            progress.total = progress.n  # what is left will not be done
         if best.weights is not None:
             self.model.load_state_dict(best.weights)
         return self.history

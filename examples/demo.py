@@ -1,0 +1,301 @@
+"""A tour in about a minute: waves, Japanese vowels, a grid search, and pictures of what the network remembers.
+
+    python examples/demo.py
+
+Needs sktime (for the Japanese vowels) and matplotlib: ``pip install "sfmts[all]"``.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from joblib import parallel_config
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import Pipeline
+from sktime.datasets import load_japanese_vowels
+
+from sfmts import PanelScaler, SFMClassifier
+from sfmts.datasets import count_distinct_values, make_waves
+
+SEED = 0
+CLASS_NAMES = ("square", "sawtooth")
+QUARTERS = ("T/4", "T/2", "3T/4", "T")
+COLOURS = {"SFM": "tab:blue", "LSTM": "tab:orange"}
+
+
+class Split(NamedTuple):
+    """Series and labels for training and for the test."""
+
+    X_train: Any
+    X_test: Any
+    y_train: np.ndarray
+    y_test: np.ndarray
+
+
+class Result(NamedTuple):
+    """A line of the table at the end."""
+
+    data: str
+    model: str
+    parameters: int | None
+    accuracy: float
+    seconds: float
+
+
+# -- data
+
+
+def load_waves(n_series: int, n_steps: int) -> Split:
+    """The paper's waves, a fifth of them for the test."""
+    X, y = make_waves(n_series, n_steps=n_steps, variant="paper", random_state=SEED)
+    parts = train_test_split(X.astype(np.float32), y, test_size=0.2, stratify=y, random_state=SEED)
+    return Split(*parts)
+
+
+def load_vowels() -> Split:
+    """Japanese vowels as lists of arrays (steps, 12): nine speakers, 7 to 29 steps."""
+    (train, y_train), (test, y_test) = (
+        load_japanese_vowels(split=split, return_type="df-list") for split in ("train", "test")
+    )
+    X_train, X_test = ([frame.to_numpy(dtype=np.float32) for frame in frames] for frames in (train, test))
+    return Split(X_train, X_test, y_train, y_test)
+
+
+# -- models
+
+
+def lstm_width(n_parameters: int, n_channels: int, n_classes: int) -> int:
+    """The hidden width H at which LSTM and linear head come closest to a number of parameters."""
+    n_logits = 1 if n_classes == 2 else n_classes
+
+    def count(H: int) -> int:
+        return 4 * H * (H + n_channels + 1) + (H + 1) * n_logits
+
+    return min(range(1, 1000), key=lambda H: abs(count(H) - n_parameters))
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``work`` returns, and the seconds it took."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
+def classifier_of(model: Any) -> SFMClassifier:
+    """The classifier at the end of a pipeline, or the model itself."""
+    return model[-1] if isinstance(model, Pipeline) else model
+
+
+def fit(data: str, name: str, model: Any, split: Split) -> Result:
+    """Train, with a progress bar, and score on the test set."""
+    print(f"\n{name} on {data}", flush=True)
+    _, seconds = timed(lambda: model.fit(split.X_train, split.y_train))
+    result = Result(data, name, classifier_of(model).n_parameters_, model.score(split.X_test, split.y_test), seconds)
+    print(f"accuracy {result.accuracy:.4f}, {result.parameters} parameters, {result.seconds:.1f} s", flush=True)
+    return result
+
+
+def run_waves(n_series: int, n_steps: int, epochs: int, output: Path) -> list[Result]:
+    """SFM, LSTM and the trivial rule on the paper's square and sawtooth waves."""
+    data = "waves"
+    split = load_waves(n_series, n_steps)
+    print(
+        f"1. The paper's square and sawtooth waves, smaller here for time: {len(split.X_train)} + {len(split.X_test)} "
+        f"series of {n_steps} steps, {epochs} epochs (the paper: 1600 + 400 of 500 steps)."
+    )
+    sfm = SFMClassifier(max_iter=epochs, random_state=SEED, verbose=1)
+    results = [fit(data, "SFM", sfm, split)]
+    width = lstm_width(sfm.n_parameters_, n_channels=2, n_classes=2)
+    lstm = SFMClassifier("lstm", n_states=width, max_iter=epochs, random_state=SEED, verbose=1)
+    results.append(fit(data, f"LSTM, {width} units", lstm, split))
+    predicted, seconds = timed(lambda: count_distinct_values(split.X_test))
+    accuracy = float((predicted == split.y_test).mean())
+    results.append(Result(data, "trivial: count distinct values", None, accuracy, seconds))
+
+    examples = longest_of_each_class(split.X_test, split.y_test)
+    save(draw_waves(examples), output / "waves.png")
+    save(draw_amplitudes(sfm.state_amplitudes(examples)), output / "amplitudes.png")
+    title = f"Training on square and sawtooth waves ({len(split.X_train)} series)"
+    save(draw_training(title, sfm, lstm), output / "training_waves.png")
+    return results
+
+
+def run_vowels(output: Path, epochs_of_search: int) -> list[Result]:
+    """SFM, LSTM, a grid search and the trivial rule on real series of unequal length."""
+    data = "Japanese vowels"
+    split = load_vowels()
+    lengths = [len(series) for series in split.X_train]
+    print(
+        f"\n2. Japanese vowels: {len(split.X_train)} + {len(split.X_test)} series of {min(lengths)} to {max(lengths)} "
+        f"steps and {split.X_train[0].shape[1]} channels, {len(np.unique(split.y_train))} speakers."
+    )
+    sfm = pipeline(random_state=SEED, verbose=1)
+    results = [fit(data, "SFM", sfm, split)]
+    width = lstm_width(sfm[-1].n_parameters_, n_channels=12, n_classes=9)
+    lstm = pipeline(network="lstm", n_states=width, random_state=SEED, verbose=1)
+    results.append(fit(data, f"LSTM, {width} units", lstm, split))
+    results.append(search(data, split, epochs_of_search))
+    trivial, seconds = timed(lambda: DummyClassifier(strategy="most_frequent").fit(split.X_train, split.y_train))
+    accuracy = trivial.score(split.X_test, split.y_test)
+    results.append(Result(data, "trivial: most frequent class", None, accuracy, seconds))
+
+    title = f"Training on Japanese vowels ({len(split.X_train)} series)"
+    save(draw_training(title, sfm[-1], lstm[-1]), output / "training_vowels.png")
+    return results
+
+
+def pipeline(**parameters: Any) -> Pipeline:
+    """Scale each channel, then classify; both steps take series of unequal length."""
+    return Pipeline([("scale", PanelScaler()), ("model", SFMClassifier(**parameters))])
+
+
+def search(data: str, split: Split, epochs: int) -> Result:
+    """A small grid search in two processes of one thread each."""
+    print(f"\nGrid search on {data}, {epochs} epochs each", flush=True)
+    grid = {"model__frequencies": ["fixed", "adaptive"], "model__n_states": [16, 32]}
+    candidate = pipeline(phase="accumulated", max_iter=epochs, random_state=SEED)  # phase: of adaptive frequencies
+    model = GridSearchCV(candidate, grid, cv=2, n_jobs=2, verbose=3)
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        _, seconds = timed(lambda: model.fit(split.X_train, split.y_train))
+    chosen = ", ".join(f"{name.removeprefix('model__')} {value}" for name, value in model.best_params_.items())
+    print(f"best: {chosen}; accuracy in cross-validation {model.best_score_:.4f}, {seconds:.1f} s in all", flush=True)
+    best = model.best_estimator_[-1]
+    accuracy = model.score(split.X_test, split.y_test)
+    return Result(data, f"SFM, grid search: {chosen}", best.n_parameters_, accuracy, seconds)
+
+
+# -- pictures
+
+
+def longest_of_each_class(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The square and the sawtooth that are seen over the longest time."""
+    return np.stack([max(X[y == label], key=lambda series: series[-1, 1]) for label in range(len(CLASS_NAMES))])
+
+
+def draw_waves(examples: np.ndarray) -> Figure:
+    """One square and one sawtooth, as in the paper's Figure 1."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
+    for ax, series, name in zip(axes, examples, CLASS_NAMES, strict=True):
+        value, t = series.T
+        ax.plot(t, value, color="0.75", linewidth=1)
+        ax.plot(t, value, ".", color="tab:blue", markersize=4)
+        ax.set(title=f"A {name} wave", xlabel="time t")
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("value y")
+    figure.suptitle(f"What the network reads: {examples.shape[1]} pairs (y, t) at random times")
+    return figure
+
+
+def draw_training(title: str, sfm: SFMClassifier, lstm: SFMClassifier) -> Figure:
+    """Training loss of both networks, epoch by epoch."""
+    figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, model in (("SFM", sfm), ("LSTM", lstm)):
+        epochs = range(1, len(model.loss_curve_) + 1)
+        ax.semilogy(
+            epochs,
+            model.loss_curve_,
+            "o-",
+            color=COLOURS[name],
+            markersize=3,
+            label=f"{name}, {model.n_parameters_} parameters",
+        )
+    ax.set(title=title, xlabel="epoch", ylabel="training loss (cross-entropy, nats)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter())
+    ax.grid(alpha=0.3, which="both")
+    ax.legend()
+    return figure
+
+
+def draw_amplitudes(amplitudes: np.ndarray) -> Figure:
+    """|S| of one square and one sawtooth at four times, as in the paper's Figure 5."""
+    n_steps, n_states, n_frequencies = amplitudes.shape[1:]
+    steps = {f"{name} = step {n_steps * part // 4}": n_steps * part // 4 for part, name in enumerate(QUARTERS, start=1)}
+    colours = LogNorm(vmin=amplitudes.max() / 1000, vmax=amplitudes.max())
+    figure, axes = plt.subplots(2, 4, figsize=(10, 7.5), sharex=True, sharey=True, layout="constrained")
+    for row, series, name in zip(axes, amplitudes, CLASS_NAMES, strict=True):
+        for ax, (title, step) in zip(row, steps.items(), strict=True):
+            image = ax.imshow(series[step - 1], aspect="auto", origin="lower", norm=colours, interpolation="nearest")
+            if ax in axes[0]:
+                ax.set_title(title)
+        row[0].set_ylabel(f"{name} wave\nstate d")
+    for ax in axes[1]:
+        ax.set_xticks(range(n_frequencies), [in_pi(2 * k / n_frequencies) for k in range(n_frequencies)])
+        ax.set_xlabel("frequency ω (rad / step)")
+    axes[0, 0].set_yticks([0, n_states - 1], ["1", str(n_states)])
+    figure.colorbar(image, ax=axes, label="amplitude |S| (logarithmic scale)", shrink=0.6, extend="min")
+    figure.suptitle("What the trained SFM remembers: amplitudes of its states while it reads a wave of T steps")
+    return figure
+
+
+def in_pi(number: float) -> str:
+    """A multiple of pi, as one writes it."""
+    return {0.0: "0", 1.0: "π"}.get(number, f"{number:g}π")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture and forget the figure."""
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    print(f"wrote {path}")
+
+
+# -- the whole
+
+
+def table(results: list[Result]) -> str:
+    """Aligned columns."""
+    header = ("data", "model", "parameters", "accuracy", "seconds")
+    rows = [
+        (r.data, r.model, "-" if r.parameters is None else str(r.parameters), f"{r.accuracy:.4f}", f"{r.seconds:.1f}")
+        for r in results
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = "  ".join("-" * width for width in widths)
+
+    def line(cells: tuple[str, ...]) -> str:
+        words, numbers = cells[:2], cells[2:]
+        padded = [cell.ljust(width) for cell, width in zip(words, widths[:2], strict=True)]
+        return "  ".join(padded + [cell.rjust(width) for cell, width in zip(numbers, widths[2:], strict=True)])
+
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Classify waves and Japanese vowels with a State-Frequency Memory.")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the pictures")
+    parser.add_argument("--series", type=int, default=1000, help="number of waves")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each wave")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs on the waves")
+    parser.add_argument("--search-epochs", type=int, default=12, help="epochs of each fit of the grid search")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; more do not help at these sizes")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    results = run_waves(arguments.series, arguments.steps, arguments.epochs, arguments.output)
+    results += run_vowels(arguments.output, arguments.search_epochs)
+    print(f"\n{table(results)}")
+    print(f"\naccuracy: on the test set; seconds: of training.  In all {time.perf_counter() - start:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,443 @@
+"""Bad input gets a sentence that names the mistake, what was seen, and what would be right."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
+
+from sfmts import PanelScaler, SFMClassifier
+from tests.helpers import NETWORKS, make_panel
+
+pytestmark = pytest.mark.filterwarnings("error:::sfmts")
+
+FORMS = ["2-D", "3-D", "ragged"]
+N = 12
+
+
+def panel(form):
+    X, y = make_panel(n=N, ragged=form == "ragged")
+    return (X[:, :, 0] if form == "2-D" else X), y
+
+
+def tiny(**options):
+    return SFMClassifier(**{"n_states": 3, "n_frequencies": 2, "max_iter": 1, "random_state": 0, **options})
+
+
+def spoilt(X, series, step, value):
+    """A copy of X with ``value`` in the last channel."""
+    if isinstance(X, list):
+        return [item if number != series else spoilt(item[None], 0, step, value)[0] for number, item in enumerate(X)]
+    kind = object if isinstance(value, str) else np.result_type(X, np.asarray(value))
+    X = X.astype(kind)
+    X[(series, step, *[-1] * (X.ndim - 2))] = value
+    return X
+
+
+def used_by(method, form):
+    """What takes X first: the fit of a new classifier, or a method of a fitted one."""
+    X, y = panel(form)
+    if method == "fit":
+        return lambda bad: tiny().fit(bad, y)
+    if method == "scaler":
+        return PanelScaler().fit
+    return getattr(tiny().fit(X, y), method)
+
+
+FIT_AND_PREDICT = ["fit", "predict", "state_amplitudes", "scaler"]
+
+
+@pytest.mark.parametrize("method", FIT_AND_PREDICT)
+class TestX:
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")], ids=str)
+    def test_not_finite(self, method, form, value, name):
+        channel = 0 if form == "2-D" else 1
+        with pytest.raises(ValueError, match=rf"X contains {name}: series 3, step 2, channel {channel}\. Fill or drop"):
+            used_by(method, form)(spoilt(panel(form)[0], 3, 2, value))
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_complex(self, method, form):
+        with pytest.raises(ValueError, match=r"Complex data not supported.*two channels"):
+            used_by(method, form)(spoilt(panel(form)[0], 3, 2, 1j))
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_words(self, method, form):
+        with pytest.raises(ValueError, match=r"X must hold numbers.*'word'"):
+            used_by(method, form)(spoilt(panel(form)[0], 3, 2, "word"))
+
+    @pytest.mark.parametrize(
+        ("form", "X", "message"),
+        [
+            pytest.param(
+                "3-D", np.empty((0, 5, 2)), r"shape \(0, 5, 2\): 0 series; there must be at least one", id="3-D"
+            ),
+            pytest.param("2-D", np.empty((0, 12)), r"0 sample\(s\) \(shape=\(0, 12\)\)", id="2-D"),
+            pytest.param("ragged", [], "X.*(0|no) series.*at least one", id="list"),
+            pytest.param("ragged", (), "X.*(0|no) series.*at least one", id="tuple"),
+        ],
+    )
+    def test_no_series(self, method, form, X, message):
+        with pytest.raises(ValueError, match=message):
+            used_by(method, form)(X)
+
+    @pytest.mark.parametrize(
+        ("form", "X", "message"),
+        [
+            pytest.param(
+                "3-D", np.empty((N, 0, 2)), rf"shape \({N}, 0, 2\): 0 time steps; .* at least one", id="3-D steps"
+            ),
+            pytest.param(
+                "3-D", np.empty((N, 5, 0)), rf"shape \({N}, 5, 0\): 0 channels; .* at least one", id="3-D channels"
+            ),
+            pytest.param("2-D", np.empty((N, 0)), rf"0 feature\(s\) \(shape=\({N}, 0\)\)", id="2-D steps"),
+            pytest.param(
+                "ragged",
+                [*[np.ones((4, 2))] * 3, np.empty((0, 2)), *[np.ones((5, 2))] * (N - 4)],
+                "Series 3 of X has length 0; each needs at least one time step",
+                id="list steps",
+            ),
+            pytest.param(
+                "ragged",
+                [np.ones(4), np.ones(5), np.empty(0), *[np.ones(3)] * (N - 3)],
+                "Series 2 of X has length 0; each needs at least one time step",
+                id="list steps 1-D",
+            ),
+            pytest.param(
+                "ragged",
+                [np.ones((4 + number, 0)) for number in range(N)],
+                r"Series 0 of X has 0 channels; each needs at least one",
+                id="list channels",
+            ),
+        ],
+    )
+    def test_nothing_in_it(self, method, form, X, message):
+        with pytest.raises(ValueError, match=message):
+            used_by(method, form)(X)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_one_dimension(self, method, form):
+        with pytest.raises(ValueError, match=r"(?s)1D array.*Reshape your data.*reshape\(1, -1\).*single sample"):
+            used_by(method, form)(np.arange(12.0))
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize(
+        "X", [np.zeros((N, 4, 2, 1)), [np.zeros((4, 2, 1))] * N], ids=["array", "list of three-dimensional"]
+    )
+    def test_four_dimensions(self, method, form, X):
+        with pytest.raises(ValueError, match=r"X has (4 dimensions|shape \(12, 4, 2, 1\)).*\(n, T\).*\(n, T, C\)"):
+            used_by(method, form)(X)
+
+    def test_list_of_unequal_dimensions(self, method):
+        X, _ = panel("ragged")
+        with pytest.raises(ValueError, match=r"list of series with \[1, 2\] dimensions; all must be two-dimensional"):
+            used_by(method, "ragged")([*X[:-1], np.zeros(4)])
+
+    @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.coo_array])
+    def test_sparse(self, method, kind):
+        with pytest.raises(TypeError, match=r"Sparse data was passed for X, but dense data is required.*toarray"):
+            used_by(method, "2-D")(kind(np.eye(12)))
+
+    @pytest.mark.parametrize("X", [None, "series.csv", 3.0, {"a": [1.0]}], ids=["None", "str", "number", "dict"])
+    def test_no_series_at_all(self, method, X):
+        with pytest.raises((TypeError, ValueError), match=rf"\bX\b.*({type(X).__name__}|scalar)"):
+            used_by(method, "3-D")(X)
+
+    def test_channels_differ_within_a_list(self, method):
+        X, _ = panel("ragged")
+        with pytest.raises(ValueError, match=r"Series 3 of X has 3 channels, but series 0 has 2\.$"):
+            used_by(method, "ragged")([*X[:3], np.zeros((7, 3)), *X[4:]])
+
+    def test_one_series_of_a_list_is_swapped(self, method):
+        X, _ = panel("ragged")
+        with pytest.raises(ValueError, match=r"Series 3 of X has \d+ channels.*other axis would match.*layout='nct'"):
+            used_by(method, "ragged")([*X[:3], X[3].T, *X[4:]])
+
+    def test_all_series_of_a_list_are_swapped(self, method):
+        X, _ = panel("ragged")
+        with pytest.raises(ValueError, match=r"other axis.*layout='nct'"):
+            used_by(method, "ragged")([series.T for series in X])
+
+    def test_all_series_of_a_list_are_swapped_the_other_way(self, method):
+        X, y = panel("ragged")
+        swapped = [series.T for series in X]
+        options = {"layout": "nct"}
+        uses = {"fit": lambda bad: tiny(**options).fit(bad, y), "scaler": PanelScaler(**options).fit}
+        use = uses.get(method) or getattr(tiny(**options).fit(swapped, y), method)
+        with pytest.raises(ValueError, match=r"other axis.*layout='ntc'"):
+            use(X)
+
+
+class TestChannelsAtPredict:
+    @pytest.mark.parametrize(
+        "method", ["predict", "predict_proba", "decision_function", "state_amplitudes", "transform"]
+    )
+    @pytest.mark.parametrize("form", ["3-D", "ragged"])
+    def test_other_number(self, method, form):
+        X, y = panel(form)
+        estimator = PanelScaler() if method == "transform" else tiny()
+        bad = [np.column_stack([series, series[:, 0]]) for series in X]
+        name = type(estimator).__name__
+        with pytest.raises(ValueError, match=rf"X has 3 channels, but {name} was fitted with 2\.$"):
+            getattr(estimator.fit(X, y), method)(np.stack(bad) if form == "3-D" else bad)
+
+    @pytest.mark.parametrize("X", [np.zeros((4, 2, 9)), [np.zeros((2, 9))] * 4], ids=["array", "list"])
+    @pytest.mark.parametrize("form", ["3-D", "ragged"])
+    def test_the_other_axis_would_match(self, form, X):
+        model = tiny().fit(*panel(form))
+        message = r"X has 9 channels, but SFMClassifier was fitted with 2\. The other axis of X would match.*layout"
+        with pytest.raises(ValueError, match=message):
+            model.predict(X)
+
+    def test_width_of_a_table(self):
+        model = tiny().fit(*panel("2-D"))
+        with pytest.raises(ValueError, match="X has 5 features, but SFMClassifier is expecting 12 features"):
+            model.predict(np.zeros((4, 5)))
+
+    def test_a_table_where_there_were_two_channels(self):
+        model = tiny().fit(*panel("3-D"))
+        with pytest.raises(ValueError, match="X has 1 channels, but SFMClassifier was fitted with 2"):
+            model.predict(np.zeros((4, 12)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+class TestY:
+    @pytest.mark.parametrize("length", [0, 5, N + 1])
+    def test_length(self, form, length):
+        X, _ = panel(form)
+        with pytest.raises(ValueError, match=rf"inconsistent numbers of samples: X has {N} series, y {length} labels"):
+            tiny().fit(X, np.zeros(length, dtype=int))
+
+    def test_none(self, form):
+        X, _ = panel(form)
+        with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+            tiny().fit(X, None)
+
+    @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # scikit-learn's own
+    @pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "infinity")])
+    def test_not_finite(self, form, value, name):
+        X, y = panel(form)
+        with pytest.raises(ValueError, match=rf"Input y contains .*{name}"):
+            tiny().fit(X, np.where(y == 1, value, 0.0))
+
+    @pytest.mark.parametrize("missing", [None, np.nan], ids=str)
+    def test_missing_among_words(self, form, missing):
+        X, y = panel(form)
+        with pytest.raises((TypeError, ValueError), match=r"\by\b.*(missing|NaN|None)"):
+            tiny().fit(X, np.array(["up", missing], dtype=object)[y])
+
+    def test_words_and_numbers(self, form):
+        X, y = panel(form)
+        with pytest.raises(
+            (TypeError, ValueError), match=r"\by\b.*(int.*str|str.*int|strings.*numbers|numbers.*strings)"
+        ):
+            tiny().fit(X, np.array(["up", 1], dtype=object)[y])
+
+    def test_continuous(self, form):
+        X, _ = panel(form)
+        with pytest.raises(ValueError, match=r"Unknown label type: continuous.*discrete classes"):
+            tiny().fit(X, np.linspace(0, 1, N))
+
+    def test_two_columns(self, form):
+        X, y = panel(form)
+        with pytest.raises(ValueError, match=rf"y should be a 1d array, got an array of shape \({N}, 2\)"):
+            tiny().fit(X, np.column_stack([y, y]))
+
+
+class TestParameters:
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    @pytest.mark.parametrize(
+        ("name", "value", "right"),
+        [
+            ("optimizer", "nope", ["adam", "sgd", "rmsprop", "adadelta"]),
+            ("backend", "nope", ["auto", "reference", "fused"]),
+            ("init", "nope", ["modern", "chrono", "paper", "authors"]),
+            ("learning_rate", "nope", ["constant", "cosine"]),
+            ("frequencies", "nope", ["fixed", "learned", "adaptive"]),
+            ("time", "nope", ["index", "normalized", "timestamps"]),
+            ("phase", "nope", ["product", "accumulated"]),
+            ("head", "nope", ["linear", "none"]),
+            ("pooling", "nope", ["last", "mean"]),
+            ("layout", "tnc", ["ntc", "nct"]),
+            ("class_weight", "nope", ["balanced", "dict"]),
+            ("n_states", 0, ["int", "[1, inf)"]),
+            ("n_states", 2.5, ["int", "[1, inf)"]),
+            ("n_frequencies", 0, ["int", "[1, inf)"]),
+            ("n_outputs", 0, ["int", "[1, inf)", "None"]),
+            ("n_layers", 0, ["int", "[1, inf)"]),
+            ("max_iter", 0, ["int", "[1, inf)"]),
+            ("batch_size", 0, ["int", "[1, inf)"]),
+            ("learning_rate_init", 0.0, ["float", "(0.0, inf)"]),
+            ("weight_decay", -1.0, ["float", "[0.0, inf)"]),
+            ("clip_norm", 0.0, ["float", "(0.0, inf)", "None"]),
+            ("dropout", 1.0, ["float", "[0.0, 1.0)"]),
+            ("recurrent_dropout", -0.1, ["float", "[0.0, 1.0)"]),
+            ("validation_fraction", 1.0, ["float", "(0.0, 1.0)"]),
+            ("n_iter_no_change", 0, ["int", "[1, inf)"]),
+            ("tol", -1.0, ["float", "[0.0, inf)"]),
+            ("network", None, ["str"]),
+            ("device", None, ["str"]),
+            ("verbose", "loud", ["int", "bool"]),
+            ("random_state", "dice", ["int", "RandomState", "None"]),
+            ("time_channel", "last", ["int", "None"]),
+        ],
+    )
+    def test_value(self, method, name, value, right):
+        X, y = panel("3-D")
+        model = tiny(**{name: value})
+        with pytest.raises(ValueError, match=f"'{name}' parameter of SFMClassifier must be") as caught:
+            model.fit(X, y) if method == "fit" else model.partial_fit(X, y, classes=[0, 1])
+        message = str(caught.value)
+        assert f"Got {value!r} instead" in message
+        for choice in right:
+            assert choice in message
+
+    def test_network(self):
+        with pytest.raises(ValueError, match="Unknown network 'nope'; choose one of") as caught:
+            tiny(network="nope").fit(*panel("3-D"))
+        for name in NETWORKS:
+            assert repr(name) in str(caught.value)
+
+    @pytest.mark.parametrize("device", ["nonsense", "", "cuda:x", "cpu:cpu"])
+    def test_device_that_is_no_device(self, device):
+        with pytest.raises(ValueError, match=f"Unknown device {device!r}; choose 'auto', 'cpu', 'cuda'"):
+            tiny(device=device).fit(*panel("3-D"))
+
+    @pytest.mark.parametrize("device", ["meta", "mps"])
+    def test_device_that_does_not_serve(self, device):
+        with pytest.raises(ValueError, match=f"device={device!r} is not supported; choose 'auto', 'cpu', 'cuda'"):
+            tiny(device=device).fit(*panel("3-D"))
+
+    @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+    def test_device_that_is_not_there(self, device, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        message = (
+            f"device={device!r} was asked for, but PyTorch sees 0 CUDA devices; use device='cpu', or device='auto'"
+        )
+        with pytest.raises(ValueError, match=message):
+            tiny(device=device).fit(*panel("3-D"))
+
+    def test_device_beyond_the_last(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        with pytest.raises(ValueError, match="device='cuda:2' was asked for, but PyTorch sees 2 CUDA devices"):
+            tiny(device="cuda:2").fit(*panel("3-D"))
+
+    @pytest.mark.parametrize("network", NETWORKS)
+    def test_no_head_on_two_directions(self, network):
+        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*use 'linear'"):
+            tiny(network=network, head="none", bidirectional=True).fit(*panel("3-D"))
+
+    def test_no_head_on_a_network_of_another_width(self):
+        with pytest.raises(ValueError, match=r"head='none'.*2 classes need n_outputs=1, but the network puts out 3"):
+            tiny(network="lstm", head="none").fit(*panel("3-D"))
+
+    @pytest.mark.parametrize("form", ["3-D", "ragged"])
+    def test_too_few_series_for_early_stopping(self, form):
+        X, y = panel(form)
+        with pytest.raises(
+            ValueError, match=r"early_stopping=True sets validation_fraction=0.1 of 3 series aside.*more series"
+        ):
+            tiny(early_stopping=True).fit(X[:3], y[:3])
+
+    @pytest.mark.parametrize(
+        ("class_weight", "message"),
+        [
+            ({0: -1.0, 1: 1.0}, "class_weight.*negative"),
+            ({0: 0.0, 1: 0.0}, "class_weight.*zero"),
+            ({0: np.nan, 1: 1.0}, "class_weight.*(NaN|nan)"),
+            ({7: 1.0}, r"classes, \[0, 1\], are not in class_weight"),
+        ],
+        ids=["negative", "zero", "NaN", "other classes"],
+    )
+    def test_class_weight(self, class_weight, message):
+        with pytest.raises(ValueError, match=f"(?i){message}"):
+            tiny(class_weight=class_weight).fit(*panel("3-D"))
+
+
+class TestTimeStamps:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_channel_is_not_named(self, form):
+        with pytest.raises(ValueError, match="time='timestamps' needs time_channel, the number of the channel"):
+            tiny(time="timestamps").fit(*panel(form))
+
+    @pytest.mark.parametrize("channel", [2, -3, 100])
+    @pytest.mark.parametrize("form", ["3-D", "ragged"])
+    def test_channel_is_not_there(self, form, channel):
+        with pytest.raises(ValueError, match=f"time_channel={channel} is not a channel of X, which has 2"):
+            tiny(time="timestamps", time_channel=channel).fit(*panel(form))
+
+    @pytest.mark.parametrize("method", ["fit", "predict"])
+    @pytest.mark.parametrize("form", ["3-D", "ragged"])
+    def test_decreasing(self, method, form):
+        X, y = panel(form)
+        X = [np.column_stack([series, np.arange(len(series))]) for series in X]
+        model = tiny(time="timestamps", time_channel=2)
+        if method == "predict":
+            model.fit(X, y)
+        X[3][4, 2] = 0.0
+        bad = np.stack(X) if form == "3-D" else X
+        with pytest.raises(ValueError, match=r"(?s)Time stamps must not decrease.*channel 2 of series 3.*sort"):
+            model.fit(bad, y) if method == "fit" else model.predict(bad)
+
+    def test_equal_and_restarting_stamps_are_fine(self):
+        X, y = panel("ragged")
+        X = [np.column_stack([series, np.arange(len(series)) // 2 - number]) for number, series in enumerate(X)]
+        tiny(time="timestamps", time_channel=2).fit(X, y).predict(X)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("estimator", [tiny(), PanelScaler()], ids=lambda estimator: type(estimator).__name__)
+class TestWeights:
+    @pytest.mark.parametrize(
+        ("weights", "message"),
+        [
+            pytest.param(np.where(np.arange(N) == 3, -1.0, 1.0), "Negative values.*sample_weight", id="negative"),
+            pytest.param(np.zeros(N), "(?i)sample.weight.*zero", id="all zero"),
+            pytest.param(np.ones(5), r"sample_weight.shape == \(5,\), expected \(12,\)", id="too short"),
+            pytest.param(np.full(N, np.nan), "sample_weight contains NaN", id="NaN"),
+            pytest.param(np.full(N, np.inf), "sample_weight contains infinity", id="infinity"),
+            pytest.param(np.ones((N, 2)), "Sample weights must be 1D array.*got 2D array", id="2-D"),
+        ],
+    )
+    def test_weights(self, form, estimator, weights, message):
+        X, y = panel(form)
+        with pytest.raises(ValueError, match=message):
+            estimator.fit(X, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "predict",
+        "predict_proba",
+        "predict_log_proba",
+        "decision_function",
+        "state_amplitudes",
+        "to_torch",
+        "save",
+        "score",
+    ],
+)
+def test_not_fitted(method, tmp_path):
+    X, y = panel("3-D")
+    arguments = {"to_torch": (), "save": (tmp_path / "model",), "score": (X, y)}.get(method, (X,))
+    with pytest.raises(NotFittedError, match="SFMClassifier instance is not fitted yet"):
+        getattr(tiny(), method)(*arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+def test_scaler_not_fitted(method):
+    with pytest.raises(NotFittedError, match="PanelScaler instance is not fitted yet"):
+        getattr(PanelScaler(), method)(panel("3-D")[0])
+
+
+def test_messages_do_not_print_the_data():
+    """A message must stay readable, whatever the size of X."""
+    X, y = panel("3-D")
+    for bad in (X.astype(complex), np.zeros((N, 400, 2, 1)), np.full((N, 400), np.nan)):
+        with pytest.raises(ValueError, match=re.compile(r"^.{1,600}$", re.DOTALL)):
+            tiny().fit(bad, y)

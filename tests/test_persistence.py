@@ -1,0 +1,461 @@
+"""Pickle, joblib, copies, and the files of save() and load()."""
+
+import copy
+import json
+import os
+import pickle
+import stat
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+
+from sfmts import PanelScaler, SFMClassifier
+from sfmts.estimators import persistence
+from tests.helpers import MODES, NETWORKS, make_panel, mode_id
+
+pytestmark = pytest.mark.filterwarnings("error:::sfmts")
+
+CLASSES = {
+    "str": np.array(["no", "yes", "perhaps"]),
+    "object": np.array(["no", "yes", "perhaps"], dtype=object),
+    "int": np.array([3, -1, 7]),
+    "uint8": np.array([3, 1, 200], dtype=np.uint8),
+    "float": np.array([1.0, 2.0, -5.0]),
+    "bool": np.array([False, True]),
+}
+
+
+def tiny(**options):
+    return SFMClassifier(**{"n_states": 3, "n_frequencies": 2, "max_iter": 2, "random_state": 0, **options})
+
+
+def through_file(model, path):
+    model.save(path)
+    return type(model).load(path)
+
+
+def through_joblib(model, path):
+    joblib.dump(model, path)
+    return joblib.load(path, mmap_mode="r")
+
+
+WAYS = {
+    "pickle": lambda model, path: pickle.loads(pickle.dumps(model)),
+    "joblib": through_joblib,
+    "deepcopy": lambda model, path: copy.deepcopy(model),
+    "file": through_file,
+}
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+def same_parameters(a, b):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        if isinstance(value, np.random.RandomState):
+            (kind, keys, *rest), (other_kind, other_keys, *others) = value.get_state(), b[name].get_state()
+            assert (kind, rest) == (other_kind, others)
+            np.testing.assert_array_equal(keys, other_keys)
+        else:
+            assert value == b[name], name
+
+
+def assert_equal(copied, model, X):
+    """Parameters, fitted attributes and predictions are the same, to the bit."""
+    assert type(copied) is type(model)
+    same_parameters(copied.get_params(), model.get_params())
+    np.testing.assert_array_equal(copied.classes_, model.classes_)
+    assert copied.classes_.dtype == model.classes_.dtype
+    for name in ("n_channels_in_", "n_iter_", "loss_curve_", "validation_scores_", "history_", "n_parameters_"):
+        assert getattr(copied, name) == getattr(model, name), name
+    for name in ("device_", "backend_"):
+        assert getattr(copied, name) == getattr(model, name), name
+    for name in ("n_features_in_", "feature_names_in_"):
+        assert hasattr(copied, name) == hasattr(model, name)
+    np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(copied.predict(X), model.predict(X))
+
+
+@every_way
+class TestRoundTrip:
+    @pytest.mark.parametrize("network", NETWORKS)
+    @pytest.mark.parametrize("ragged", [False, True], ids=["3-D", "ragged"])
+    def test_network(self, way, network, ragged, tmp_path):
+        X, y = make_panel(ragged=ragged)
+        model = tiny(network=network, n_layers=2, bidirectional=True, pooling="mean", dropout=0.2).fit(X, y)
+        assert_equal(way(model, tmp_path / "model"), model, X)
+
+    @pytest.mark.parametrize("mode", MODES, ids=mode_id)
+    def test_mode(self, way, mode, tmp_path):
+        X, y = make_panel(ragged=True)
+        X = [np.column_stack([series, np.arange(len(series)) ** 1.1]) for series in X]
+        model = tiny(time_channel=2, **mode).fit(X, y)
+        assert_equal(way(model, tmp_path / "model"), model, X)
+
+    @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
+    def test_classes(self, way, classes, tmp_path):
+        X, y = make_panel(n_classes=len(classes))
+        model = tiny().fit(X, classes[y])
+        assert_equal(way(model, tmp_path / "model"), model, X)
+
+    def test_single_precision(self, way, tmp_path):
+        X, y = make_panel()
+        X = X.astype(np.float32)
+        model = tiny(device="cpu").fit(X, y)
+        copied = way(model, tmp_path / "model")
+        assert copied.predict_proba(X).dtype == np.float32
+        assert_equal(copied, model, X)
+
+    def test_two_dimensional_with_names(self, way, tmp_path):
+        pd = pytest.importorskip("pandas")
+        X, y = make_panel()
+        frame = pd.DataFrame(X[:, :, 0], columns=[f"t{step}" for step in range(12)])
+        model = tiny().fit(frame, y)
+        copied = way(model, tmp_path / "model")
+        assert_equal(copied, model, frame)
+        with pytest.raises(ValueError, match="feature names should match"):
+            copied.predict(frame[frame.columns[::-1]])
+        with pytest.raises(ValueError, match="X has 5 features"):
+            copied.predict(np.zeros((3, 5)))
+
+    def test_early_stopping(self, way, tmp_path):
+        X, y = make_panel()
+        model = tiny(early_stopping=True, validation_fraction=0.2).fit(X, y)
+        assert_equal(way(model, tmp_path / "model"), model, X)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"class_weight": {0: 2.0, 1: 0.5}},
+            {"class_weight": {np.int64(0): np.float64(2.0), np.int64(1): 0.5}},
+            {"class_weight": "balanced"},
+            {"n_states": np.int64(5), "learning_rate_init": np.float64(0.02), "standardize": np.bool_(False)},
+            {"dropout": np.float32(0.25), "network": np.str_("sfm")},
+            {"clip_norm": None, "n_outputs": 2, "random_state": None},
+            {"clip_norm": float("inf")},
+            {"head": "none"},
+            {"layout": "nct"},
+        ],
+        ids=str,
+    )
+    def test_parameters(self, way, options, tmp_path):
+        X, y = make_panel()
+        model = tiny(**options).fit(X, y)
+        assert_equal(way(model, tmp_path / "model"), model, X)
+
+    def test_generator_as_random_state(self, way, tmp_path):
+        X, y = make_panel()
+        model = tiny(random_state=np.random.RandomState(5)).fit(X, y)
+        copied = way(model, tmp_path / "model")
+        assert_equal(copied, model, X)
+        copied.fit(X, y)  # goes on from the same state of the generator
+        np.testing.assert_array_equal(copied.predict_proba(X), model.fit(X, y).predict_proba(X))
+
+    def test_parameter_changed_after_fit(self, way, tmp_path):
+        X, y = make_panel(ragged=True)
+        model = tiny().fit(X, y)
+        p = model.predict_proba(X)
+        model.set_params(n_states=7, n_frequencies=5, network="lstm", bidirectional=True, pooling="mean", n_layers=2)
+        copied = way(model, tmp_path / "model")
+        assert_equal(copied, model, X)
+        np.testing.assert_array_equal(copied.predict_proba(X), p)
+
+    def test_second_generation(self, way, tmp_path):
+        X, y = make_panel()
+        model = tiny().fit(X, y)
+        assert_equal(way(way(model, tmp_path / "first"), tmp_path / "second"), model, X)
+
+    def test_training_goes_on(self, way, tmp_path):
+        X, y = make_panel()
+        model = tiny().fit(X, y)
+        copied = way(model, tmp_path / "model")
+        copied.partial_fit(X, y)
+        assert copied.n_iter_ == 3
+        assert np.abs(copied.predict_proba(X) - model.predict_proba(X)).max() > 1e-6
+        assert model.n_iter_ == 2
+        copied.set_params(warm_start=True).fit(X, y)
+
+    def test_copy_is_independent(self, way, tmp_path):
+        X, y = make_panel()
+        model = tiny().fit(X, y)
+        p = model.predict_proba(X)
+        way(model, tmp_path / "model").partial_fit(X, y).fit(X[:, :, :1], y)
+        np.testing.assert_array_equal(model.predict_proba(X), p)
+
+
+def test_pickle_and_copy_keep_the_optimizer():
+    X, y = make_panel()
+    for way in ("pickle", "deepcopy"):
+        model = tiny().fit(X, y)
+        copied = WAYS[way](model, None)
+        copied.partial_fit(X, y)
+        np.testing.assert_array_equal(copied.predict_proba(X), model.partial_fit(X, y).predict_proba(X))
+
+
+@pytest.mark.parametrize("way", [name for name in WAYS if name != "file"])
+def test_unfitted(way, tmp_path):
+    model = tiny(class_weight={0: 1.0, 1: 2.0})
+    assert WAYS[way](model, tmp_path / "model").get_params() == model.get_params()
+
+
+def test_clone_is_unfitted():
+    X, y = make_panel()
+    model = tiny(class_weight={0: 1.0, 1: 2.0}, n_states=np.int64(4)).fit(X, y)
+    copied = clone(model)
+    assert copied.get_params() == model.get_params()
+    assert not hasattr(copied, "module_")
+    np.testing.assert_array_equal(copied.fit(X, y).predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("way", [name for name in WAYS if name != "file"])
+def test_pipeline(way, tmp_path):
+    X, y = make_panel(ragged=True)
+    pipeline = make_pipeline(PanelScaler(), tiny()).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # joblib maps the arrays read-only
+        p = WAYS[way](pipeline, tmp_path / "model").predict_proba(X)
+    np.testing.assert_array_equal(p, pipeline.predict_proba(X))
+
+
+def test_series_in_a_read_only_memory_map(tmp_path):
+    X, y = make_panel()
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = tiny().fit(mapped, y)
+        p = model.predict_proba(mapped)
+    np.testing.assert_array_equal(p, tiny().fit(X, y).predict_proba(X))
+
+
+@every_way
+def test_a_model_of_a_gpu_predicts_without_one(way, tmp_path, monkeypatch):
+    X, y = make_panel()
+    model = tiny(device="cpu").fit(X, y)
+    p = model.predict_proba(X)
+    model.device_ = "cuda:0"  # as if it had been trained there
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    copied = way(model, tmp_path / "model")
+    np.testing.assert_array_equal(copied.predict_proba(X), p)
+    assert copied.state_amplitudes(X).shape == (len(X), 12, 3, 2)
+    copied.partial_fit(X, y)
+
+
+class TestFile:
+    @pytest.fixture
+    def saved(self, tmp_path):
+        X, y = make_panel()
+        model = tiny(n_states=2).fit(X, y)
+        path = tmp_path / "model.sfm"
+        model.save(path)
+        return model, path
+
+    def test_path_may_be_a_string(self, saved):
+        model, path = saved
+        model.save(str(path))
+        assert_equal(SFMClassifier.load(str(path)), model, make_panel()[0])
+
+    def test_path_may_be_relative(self, saved, monkeypatch):
+        model, path = saved
+        monkeypatch.chdir(path.parent)
+        model.save("other.sfm")
+        assert_equal(SFMClassifier.load("other.sfm"), model, make_panel()[0])
+
+    def test_nothing_but_tensors_and_json(self, saved):
+        model, path = saved
+        data = path.read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        metadata = header.pop("__metadata__")
+        assert max(entry["data_offsets"][1] for entry in header.values()) == len(data) - 8 - size
+        assert all(isinstance(value, str) for value in metadata.values())
+        json.loads(metadata["sfmts"])
+        with safe_open(path, framework="pt") as file:
+            assert set(file.keys()) == set(model.module_.state_dict())
+        for text in (data[8:], metadata["sfmts"].encode()):
+            with pytest.raises(Exception):  # noqa: B017, PT011 (any error shows that it is no pickle)
+                pickle.loads(text)
+
+    def test_loading_never_unpickles(self, saved, monkeypatch):
+        def forbidden(*args, **options):
+            raise AssertionError("unpickled")
+
+        for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+            monkeypatch.setattr(module, name, forbidden)
+        SFMClassifier.load(saved[1])
+
+    def test_permissions_are_those_of_any_new_file(self, saved):
+        _, path = saved
+        other = path.with_name("other")
+        other.write_bytes(b"")
+        assert stat.S_IMODE(os.stat(path).st_mode) == stat.S_IMODE(os.stat(other).st_mode)
+
+    def test_saving_again_replaces(self, saved):
+        model, path = saved
+        X, y = make_panel()
+        model.partial_fit(X, y).save(path)
+        assert_equal(SFMClassifier.load(path), model, X)
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_parameter_that_cannot_be_saved(self, saved):
+        model, path = saved
+        before = path.read_bytes()
+        model.set_params(class_weight=object())
+        with pytest.raises(TypeError, match=r"class_weight=.* cannot be saved.*Use pickle or joblib"):
+            model.save(path)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    @pytest.mark.parametrize("where", ["save_file", "os.chmod", "os.replace"])
+    @pytest.mark.parametrize(
+        "error", [OSError("No space left on device"), KeyboardInterrupt()], ids=["OSError", "interrupt"]
+    )
+    @pytest.mark.parametrize("exists", [True, False], ids=["over an old file", "new file"])
+    def test_failed_save_leaves_all_as_it_was(self, saved, where, error, exists, monkeypatch):
+        model, path = saved
+        X, y = make_panel()
+        before = path.read_bytes()
+        model.partial_fit(X, y)
+
+        def fail(*args, **options):
+            raise error
+
+        with monkeypatch.context() as patch:
+            if where == "save_file":
+                patch.setattr(persistence, "save_file", fail)
+            else:
+                patch.setattr(os, where.removeprefix("os."), fail)
+            with pytest.raises(type(error)):
+                model.save(path if exists else path.with_name("new"))
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_folder_that_is_not_there(self, saved):
+        model, path = saved
+        with pytest.raises(FileNotFoundError):
+            model.save(path.parent / "nowhere" / "model.sfm")
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            pytest.param(lambda data: b"", id="empty"),
+            pytest.param(lambda data: data[:4], id="cut in the size"),
+            pytest.param(lambda data: data[:200], id="cut in the header"),
+            pytest.param(lambda data: data[:-10], id="cut in the weights"),
+            pytest.param(lambda data: data + b"x" * 16, id="longer"),
+            pytest.param(lambda data: b"\xff" * 8 + data[8:], id="huge header"),
+            pytest.param(lambda data: b"\0" * len(data), id="zeros"),
+            pytest.param(lambda data: np.random.RandomState(0).bytes(len(data)), id="noise"),
+            pytest.param(lambda data: b"It was a dark and stormy night.\n" * 100, id="text"),
+            pytest.param(lambda data: b"{}", id="json"),
+            pytest.param(lambda data: pickle.dumps(tiny()), id="pickle"),
+        ],
+    )
+    def test_damaged(self, saved, spoil):
+        _, path = saved
+        path.write_bytes(spoil(path.read_bytes()))
+        with pytest.raises(ValueError, match=r"model\.sfm is damaged or was not written by save\(\)"):
+            SFMClassifier.load(path)
+
+    def test_flipped_bits(self, saved):
+        """Wherever a bit is wrong, load() either says so or its result is the same."""
+        model, path = saved
+        data = path.read_bytes()
+        X, _ = make_panel()
+        p = model.predict_proba(X)
+        silent = []
+        for position in np.random.RandomState(0).permutation(len(data))[:150]:
+            spoilt = bytearray(data)
+            spoilt[position] ^= 1 << int(position) % 7
+            path.write_bytes(spoilt)
+            try:
+                loaded = SFMClassifier.load(path)
+            except ValueError as error:
+                assert str(path) in str(error)
+                continue
+            same = np.array_equal(loaded.predict_proba(X), p) and loaded.get_params() == model.get_params()
+            if not (same and loaded.history_ == model.history_):
+                silent.append(int(position))
+        assert silent == []
+
+    @pytest.mark.parametrize("metadata", [None, {"format": "pt"}], ids=["none", "other"])
+    def test_weights_of_another_program(self, tmp_path, metadata):
+        path = tmp_path / "model.sfm"
+        save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
+        with pytest.raises(ValueError, match=r"model\.sfm is a safetensors file, but not one that an estimator's save"):
+            SFMClassifier.load(path)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda document: {**document, "format": 99}, r"model\.sfm has format 99, newer than this sfmts reads"),
+            (
+                lambda document: {**document, "estimator": "Other"},
+                r"model\.sfm holds a Other; load it with Other\.load",
+            ),
+            (
+                lambda document: {**document, "parameters": {"no_such": 1}},
+                r"model\.sfm is damaged or from an incompatible",
+            ),
+            (lambda document: {"format": 1}, r"model\.sfm is damaged or from an incompatible"),
+            (lambda document: [1, 2], r"model\.sfm is damaged or from an incompatible"),
+            (lambda document: None, r"model\.sfm is damaged or from an incompatible"),
+            (lambda document: {**document, "dtype": "nope"}, r"model\.sfm is damaged or from an incompatible"),
+            (
+                lambda document: {**document, "attributes": {"classes_": {"odd": 1, "pair": 2}}},
+                r"model\.sfm is damaged or from an incompatible",
+            ),
+            (
+                lambda document: {**document, "module": {**document["module"], "network": "nope"}},
+                r"model\.sfm.*Unknown network 'nope'",
+            ),
+            (
+                lambda document: {**document, "module": {**document["module"], "n_states": 9}},
+                r"(?s)model\.sfm is damaged or from an incompatible.*size mismatch",
+            ),
+        ],
+        ids=[
+            "newer",
+            "other estimator",
+            "other parameters",
+            "parts missing",
+            "list",
+            "null",
+            "dtype",
+            "attribute",
+            "network",
+            "size",
+        ],
+    )
+    def test_other_document(self, saved, change, message):
+        _, path = saved
+        with safe_open(path, framework="pt") as file:
+            document = json.loads(file.metadata()["sfmts"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        save_file(tensors, path, metadata={"sfmts": json.dumps(change(document))})
+        with pytest.raises(ValueError, match=message):
+            SFMClassifier.load(path)
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.sfm"):
+            SFMClassifier.load(tmp_path / "nowhere.sfm")
+
+    def test_folder(self, tmp_path):
+        with pytest.raises(
+            (ValueError, IsADirectoryError), match=f"{tmp_path.name}.*directory|directory.*{tmp_path.name}"
+        ):
+            SFMClassifier.load(tmp_path)
+
+    def test_saving_over_a_folder(self, saved):
+        model, path = saved
+        folder = path.with_name("folder")
+        folder.mkdir()
+        with pytest.raises(OSError, match="folder"):
+            model.save(folder)
+        assert sorted(item.name for item in path.parent.iterdir()) == ["folder", "model.sfm"]
