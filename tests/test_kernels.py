@@ -353,6 +353,33 @@ def test_parity_without_gradients(backend):
         torch.testing.assert_close(value, wanted)
 
 
+def test_working_memory_without_gradients_does_not_grow_with_time(monkeypatch):
+    taken = []
+    take = fused._Arena._take
+
+    def watched_take(like, elements):
+        taken.append(elements)
+        return take(like, elements)
+
+    monkeypatch.setattr(fused._Arena, "_take", staticmethod(watched_take))
+    for steps in (300, 3000):
+        with torch.no_grad():
+            make_case(lengths=(steps,)).run("fused")
+    assert taken[0] == taken[1]
+    make_case(lengths=(300,)).run("fused")
+    assert taken[2] > taken[0]
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_training_after_inference_mode(backend, monkeypatch):
+    monkeypatch.setattr(fused._Arena, "limit", 1 << 29)
+    case = make_case()
+    with torch.inference_mode():
+        z, _ = case.run(backend)
+    assert torch.equal(z, case.run(backend)[0])
+    outputs_and_gradients(case, backend)
+
+
 @pytest.mark.parametrize("backend", FAST_KERNELS)
 def test_amplitudes_are_those_of_the_reference(backend):
     case = make_case()

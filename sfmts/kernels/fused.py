@@ -48,13 +48,10 @@ def sfm(
     Gradients of first order only.  ``amplitudes`` receives values without gradients.
     """
     theta = None if weights.omega is None else wrap_phase(weights.omega * t[:, None])
-    z, re, im, theta_last = _FusedSFM.apply(
-        x,
-        *weights[:6],
-        theta,
-        *(state.re, state.im, state.z, state.theta),
-        _Plan(tuple(batch_sizes), t, state.t, accumulated, feedback_mask, amplitudes),
-    )
+    inputs = (x, *weights[:6], theta, state.re, state.im, state.z, state.theta)
+    keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)
+    plan = _Plan(tuple(batch_sizes), t, state.t, accumulated, feedback_mask, amplitudes, keep)
+    z, re, im, theta_last = _FusedSFM.apply(*inputs, plan)
     last = _last_rows(batch_sizes, z.device)
     theta_last = theta_last if theta is None else theta[last]
     return z, SFMState(re, im, z[last], t[last], theta_last if accumulated else theta_last.detach())
@@ -70,14 +67,16 @@ class _Plan:
     accumulated: bool
     feedback_mask: Tensor | None  # (B, M)
     amplitudes: list[Tensor] | None
+    keep: bool  # whether a backward may follow
 
-    def segments(self, limit: int | None) -> Iterator[tuple[int, int, int]]:
-        """Yield (first row, steps, running sequences) for runs of at most ``limit`` steps of equal width."""
+    def segments(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (first row, steps, running sequences) of each run of steps of equal width."""
         row = first = 0
         sizes = self.batch_sizes
+        limit = len(sizes) if self.keep else _INFERENCE_STEPS
         while first < len(sizes):
             n, last = sizes[first], first + 1
-            while last < len(sizes) and sizes[last] == n and (limit is None or last - first < limit):
+            while last < len(sizes) and sizes[last] == n and last - first < limit:
                 last += 1
             yield row, last - first, n
             row += (last - first) * n
@@ -132,7 +131,8 @@ class _Arena:
             ]
             if like.device.type == "cpu" and fits:
                 return cls._store.pop(fits[-1])
-        return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
+        with torch.inference_mode(False):  # whoever uses it next may need gradients
+            return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
 
     def empty(self, *shape: int) -> Tensor:
         size = math.prod(shape)
@@ -206,13 +206,12 @@ class _FusedSFM(torch.autograd.Function):
         theta_start: Tensor,
         plan: _Plan,
     ) -> tuple[Tensor, ...]:
-        keep = any(ctx.needs_input_grad)
         weights = SFMWeights(V, W, b, U_o, W_z, b_z, theta)
         out = x.new_empty(len(x), W.shape[1])
         carry = _Carry(torch.stack([re, im]).permute(0, 3, 2, 1), z.T, theta_start.T, plan.t_start)
         initial = carry.S
         ended: list[tuple[Tensor, Tensor]] = []
-        segments = list(plan.segments(None if keep else _INFERENCE_STEPS))
+        segments, keep = list(plan.segments()), plan.keep
         needs = [sum(map(math.prod, _Buffers.shapes(weights, steps, n, keep))) for _, steps, n in segments]
         arena = _Arena(x, sum(needs) if keep else max(needs))
         all_buffers: list[_Buffers] = []
@@ -229,8 +228,7 @@ class _FusedSFM(torch.autograd.Function):
         S_last = torch.cat([S for S, _ in reversed(ended)], dim=-1).permute(0, 3, 2, 1)
         theta_last = torch.cat([last for _, last in reversed(ended)], dim=-1).T.contiguous()
         if keep:
-            ctx.plan, ctx.adaptive = plan, theta is None
-            ctx.arena, ctx.buffers = arena, all_buffers
+            ctx.plan, ctx.arena, ctx.buffers = plan, arena, all_buffers
             ctx.save_for_backward(x, V, W, U_o, W_z, initial, z, theta, out)
         return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
 
@@ -242,7 +240,7 @@ class _FusedSFM(torch.autograd.Function):
         grad_z, grad_re, grad_im, grad_theta_last = grads
         plan: _Plan = ctx.plan
         weights = SFMWeights(V, W, V, U_o, W_z, V, theta)
-        segments = list(plan.segments(None))
+        segments = list(plan.segments())
         buffers: list[_Buffers] = ctx.buffers
 
         dS_last = torch.stack([grad_re, grad_im]).permute(0, 3, 2, 1)
