@@ -25,14 +25,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--n-states", type=int, default=32, help="the hidden width of networks other than the SFM")
     parser.add_argument("--max-iter", type=int, default=30, help="epochs")
     parser.add_argument("--seeds", type=int, default=1, help="how many fits, with seeds 0, 1, ...")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; its own choice by default")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; on a busy machine more are slower")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     X, y = make_waves(2000, variant=arguments.variant, random_state=0)
     X = X.astype(np.float32)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=400, stratify=y, random_state=0)
@@ -43,7 +42,7 @@ def main() -> None:
     scores = []
     for seed in range(arguments.seeds):
         model = SFMClassifier(
-            arguments.network, n_states=arguments.n_states, max_iter=arguments.max_iter, random_state=seed
+            arguments.network, n_states=arguments.n_states, max_iter=arguments.max_iter, random_state=seed, verbose=1
         )
         start = time.perf_counter()
         model.fit(X_train, y_train)

@@ -21,7 +21,7 @@ import torch
 from joblib import parallel_config
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import Pipeline
@@ -137,7 +137,7 @@ def run_vowels(output: Path, epochs_of_search: int) -> list[Result]:
     """SFM, LSTM, a grid search and the trivial rule on real series of unequal length."""
     data = "Japanese vowels"
     split = load_vowels()
-    lengths = [len(series) for series in split.X_train]
+    lengths = [len(series) for series in split.X_train + split.X_test]
     print(
         f"\n2. Japanese vowels: {len(split.X_train)} + {len(split.X_test)} series of {min(lengths)} to {max(lengths)} "
         f"steps and {split.X_train[0].shape[1]} channels, {len(np.unique(split.y_train))} speakers."
@@ -214,8 +214,9 @@ def draw_training(title: str, sfm: SFMClassifier, lstm: SFMClassifier) -> Figure
         )
     ax.set(title=title, xlabel="epoch", ylabel="training loss (cross-entropy, nats)")
     ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(LogFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.3, which="both")
     ax.legend()
     return figure
@@ -282,7 +283,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="steps of each wave")
     parser.add_argument("--epochs", type=int, default=10, help="epochs on the waves")
     parser.add_argument("--search-epochs", type=int, default=12, help="epochs of each fit of the grid search")
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; more do not help at these sizes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; more bring little at these sizes")
     return parser.parse_args()
 
 

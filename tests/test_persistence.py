@@ -121,8 +121,8 @@ class TestRoundTrip:
         assert_equal(copied, model, frame)
         with pytest.raises(ValueError, match="feature names should match"):
             copied.predict(frame[frame.columns[::-1]])
-        with pytest.raises(ValueError, match="X has 5 features"):
-            copied.predict(np.zeros((3, 5)))
+        assert copied.n_features_in_ == 12
+        assert copied.feature_names_in_.dtype == model.feature_names_in_.dtype
 
     def test_early_stopping(self, way, tmp_path):
         X, y = make_panel()
@@ -138,7 +138,6 @@ class TestRoundTrip:
             {"n_states": np.int64(5), "learning_rate_init": np.float64(0.02), "standardize": np.bool_(False)},
             {"dropout": np.float32(0.25), "network": np.str_("sfm")},
             {"clip_norm": None, "n_outputs": 2, "random_state": None},
-            {"clip_norm": float("inf")},
             {"head": "none"},
             {"layout": "nct"},
         ],
@@ -369,7 +368,7 @@ class TestFile:
         data = path.read_bytes()
         X, _ = make_panel()
         p = model.predict_proba(X)
-        silent = []
+        silent, unclear = [], []
         for position in np.random.RandomState(0).permutation(len(data))[:150]:
             spoilt = bytearray(data)
             spoilt[position] ^= 1 << int(position) % 7
@@ -377,12 +376,13 @@ class TestFile:
             try:
                 loaded = SFMClassifier.load(path)
             except ValueError as error:
-                assert str(path) in str(error)
+                unclear += [] if str(path) in str(error) else [str(error)]
                 continue
             same = np.array_equal(loaded.predict_proba(X), p) and loaded.get_params() == model.get_params()
             if not (same and loaded.history_ == model.history_):
                 silent.append(int(position))
-        assert silent == []
+        assert silent == [], f"load() did not notice a wrong bit at {silent}, of {len(data)} bytes"
+        assert unclear == [], "messages that do not name the file"
 
     @pytest.mark.parametrize("metadata", [None, {"format": "pt"}], ids=["none", "other"])
     def test_weights_of_another_program(self, tmp_path, metadata):

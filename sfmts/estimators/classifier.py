@@ -20,6 +20,9 @@ from sfmts.heads import ClassificationHead
 class SFMClassifier(ClassifierMixin, SequenceEstimator):
     """Classify whole series with a State-Frequency Memory network, or with a rival of it.
 
+    On the CPU the network has the precision of X: float32 series train about twice as fast as float64 ones, and
+    hardly worse.  On a GPU it always has float32.
+
     Parameters
     ----------
     network : str, default="sfm"
@@ -38,8 +41,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         What t is in the phase omega t: 1, 2, 3, ...; the step over the length of its series; or real time stamps.
     time_channel : int or None, default=None
         The channel of X that holds time stamps, for ``time="timestamps"``.  It stays an input, too.
-    phase : {"product", "accumulated"}, default="product"
-        For adaptive frequencies: omega_t t as printed in the paper, or the sum of omega_t (t - t_previous).
+    phase : {"accumulated", "product"}, default="accumulated"
+        For adaptive frequencies: the sum of omega_t (t - t_previous), or omega_t t as printed in the paper, where a
+        change of omega moves the phase by t times as much: faithful, but it trains badly.
     n_layers : int, default=1
         Stacked layers.
     bidirectional : bool, default=False
@@ -151,7 +155,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         frequencies: str = "fixed",
         time: str = "index",
         time_channel: int | None = None,
-        phase: str = "product",
+        phase: str = "accumulated",
         n_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,

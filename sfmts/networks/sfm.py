@@ -148,8 +148,9 @@ class SFM(SequenceNetwork):
     time : {"index", "normalized", "timestamps", "zero_until_last"}
         What t is in omega t: 1, 2, 3, ...; the step divided by the sequence's length, which looks ahead; the time
         stamps given to :meth:`forward`; or 0 until the last step's 1, as in the authors' released program.
-    phase : {"product", "accumulated"}
-        For adaptive frequencies: phase omega_t t as printed, or the sum of omega_t (t - t_previous).
+    phase : {"accumulated", "product"}
+        For adaptive frequencies: the sum of omega_t (t - t_previous), or omega_t t as the paper prints it.  A change
+        of omega moves the product by t times as much, so that late in a series it is noise; sums train far better.
     n_layers : int
         Each layer reads the z of the one below.
     bidirectional : bool
@@ -189,7 +190,7 @@ class SFM(SequenceNetwork):
         n_outputs: int | None = None,
         frequencies: str = "fixed",
         time: str = "index",
-        phase: str = "product",
+        phase: str = "accumulated",
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,

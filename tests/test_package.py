@@ -1,0 +1,154 @@
+"""What `import sfmts` does and holds."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import sfmts
+import sfmts.datasets
+import sfmts.networks
+
+FACES = [sfmts, sfmts.networks, sfmts.datasets]
+ROOT = Path(sfmts.__file__).parents[1]
+
+
+def python(code):
+    """Standard output of a fresh interpreter, in which every warning is an error."""
+    command = [sys.executable, "-W", "error:::sfmts", "-c", code]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_import_is_light():
+    code = """
+import sys
+import sklearn.base, torch, tqdm.auto, safetensors.torch  # what they import is theirs
+before = set(sys.modules)
+import sfmts, sfmts.networks, sfmts.datasets
+roots = {name.partition(".")[0] for name in set(sys.modules) - before}
+print("cuda" if torch.cuda.is_initialized() else "no-cuda", *sorted(roots))
+"""
+    cuda, *roots = python(code)
+    assert cuda == "no-cuda"
+    assert "sfmts" in roots
+    assert not {"sktime", "skpro", "skbase", "matplotlib", "pandas", "pooch", "dask", "tests"} & set(roots)
+
+
+def test_works_without_the_extras():
+    code = """
+import sys
+for name in ("sktime", "skpro", "skbase", "matplotlib", "pandas", "pooch", "dask"):
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+from sfmts import PanelScaler, SFMClassifier
+from sfmts.datasets import make_waves
+X, y = make_waves(8, n_steps=5, random_state=0)
+model = SFMClassifier(n_states=2, max_iter=1, random_state=0, device="cpu")
+print(*model.fit(PanelScaler().fit_transform(X), y).predict(X).shape)
+"""
+    assert python(code) == ["8"]
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
+class TestFaces:
+    def test_all(self, face):
+        assert len(set(face.__all__)) == len(face.__all__)
+        for name in face.__all__:
+            assert hasattr(face, name), name
+
+    def test_nothing_public_is_left_out(self, face):
+        public = {
+            name for name, value in vars(face).items() if not name.startswith("_") and not inspect.ismodule(value)
+        }
+        assert public == {name for name in face.__all__ if not name.startswith("_")}
+
+    def test_star(self, face):
+        namespace = {}
+        exec(f"from {face.__name__} import *", namespace)  # the only way to test it
+        assert set(face.__all__) <= set(namespace)
+
+    def test_names_say_where_they_live(self, face):
+        for name in face.__all__:
+            value = getattr(face, name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                assert value.__module__.startswith("sfmts")
+                assert value.__name__ == name
+
+
+PUBLIC = {
+    f"{face.__name__}.{name}": getattr(face, name)
+    for face in FACES
+    for name in face.__all__
+    if callable(getattr(face, name))
+}
+METHODS = {
+    f"{name}.{method}": function
+    for name, value in PUBLIC.items()
+    if inspect.isclass(value)
+    for method, function in inspect.getmembers(value, inspect.isroutine)
+    if not method.startswith("_") and getattr(function, "__module__", "").startswith("sfmts")
+}
+
+
+def parameters_of(value):
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(value).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind not in kinds and parameter.name != "self"]
+
+
+def documented(value, *sections):
+    """Names that the sections of a numpydoc docstring list."""
+    names = []
+    for section in sections:
+        match = re.search(
+            rf"^{section}\n-+\n(.*?)(?=\n\n\S[^\n]*\n-+\n|\Z)", inspect.getdoc(value), re.DOTALL | re.MULTILINE
+        )
+        if match:
+            for line in re.findall(r"^[*\w][^\n:]*", match[1], re.MULTILINE):
+                names += [name.strip().lstrip("*") for name in line.split(",")]
+    return names
+
+
+@pytest.mark.parametrize("value", PUBLIC.values(), ids=PUBLIC)
+def test_docstring(value):
+    assert value.__doc__
+    missing = set(parameters_of(value)) - set(documented(value, "Parameters", "Attributes"))
+    assert not missing
+
+
+@pytest.mark.parametrize("function", METHODS.values(), ids=METHODS)
+def test_docstring_of_method(function):
+    doc = inspect.getdoc(function)
+    assert doc
+    if ":meth:" in doc.splitlines()[0] and "Parameters\n" not in doc:
+        return  # it refers to the method that documents them
+    assert not set(parameters_of(function)) - set(documented(function, "Parameters"))
+
+
+def test_version():
+    from importlib.metadata import version
+
+    assert sfmts.__version__ == version("sfmts")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", sfmts.__version__)
+
+
+def test_typed():
+    assert files("sfmts").joinpath("py.typed").is_file()
+
+
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout: the links are for its readers")
+@pytest.mark.parametrize("name", ["estimators", "datasets"])
+def test_links_at_the_root(name):
+    link = ROOT / name
+    assert link.is_symlink()
+    assert os.readlink(link) == f"sfmts/{name}"
+    assert link.resolve() == (ROOT / "sfmts" / name).resolve()
+    assert (link / "__init__.py").is_file()

@@ -1,0 +1,220 @@
+"""PanelScaler does to series what StandardScaler does to tables."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sfmts import PanelScaler, SFMClassifier
+from tests.helpers import make_panel
+
+pytestmark = pytest.mark.filterwarnings("error:::sfmts")
+
+FORMS = ["2-D", "3-D", "ragged"]
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+def panel(form):
+    X, _ = make_panel(n=10, ragged=form == "ragged")
+    X = [series * [1.0, 50.0] + [3.0, -200.0] for series in X]
+    return X if form == "ragged" else np.stack(X) if form == "3-D" else np.stack(X)[:, :, 1]
+
+
+def steps(X):
+    """All steps of all series, one below the other."""
+    return np.concatenate([np.reshape(series, (len(series), -1)) for series in X])
+
+
+@forms
+class TestStatistics:
+    def test_against_numpy(self, form):
+        X = panel(form)
+        scaler = PanelScaler().fit(X)
+        np.testing.assert_allclose(scaler.mean_, steps(X).mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(scaler.var_, steps(X).var(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(scaler.scale_, steps(X).std(axis=0), rtol=1e-12)
+        assert scaler.n_channels_in_ == len(scaler.mean_) == (1 if form == "2-D" else 2)
+
+    def test_against_standard_scaler(self, form):
+        X = panel(form)
+        expected = StandardScaler().fit_transform(steps(X))
+        np.testing.assert_allclose(steps(PanelScaler().fit_transform(X)), expected, rtol=1e-10, atol=1e-12)
+
+    def test_weight_is_repetition(self, form):
+        X = panel(form)
+        weights = np.array([0, 1, 2, 3, 1, 0, 2, 1, 1, 4])
+        repeated = [X[i] for i in np.repeat(np.arange(10), weights)]
+        weighted = PanelScaler().fit(X, sample_weight=weights)
+        explicit = PanelScaler().fit(repeated if form == "ragged" else np.stack(repeated))
+        for name in ("mean_", "var_", "scale_"):
+            np.testing.assert_allclose(getattr(weighted, name), getattr(explicit, name), rtol=1e-12)
+        assert np.abs(weighted.mean_ - PanelScaler().fit(X).mean_).max() > 1e-6
+
+    def test_large_offset(self, form):
+        X = [series + 1e9 for series in panel(form)]
+        X = X if form == "ragged" else np.stack(X)
+        np.testing.assert_allclose(PanelScaler().fit(X).var_, steps(X).var(axis=0), rtol=1e-6)
+
+
+@forms
+class TestTransform:
+    def test_mean_0_variance_1(self, form):
+        Z = steps(PanelScaler().fit_transform(panel(form)))
+        np.testing.assert_allclose(Z.mean(axis=0), 0.0, atol=1e-12)
+        np.testing.assert_allclose(Z.var(axis=0), 1.0, rtol=1e-12)
+
+    @pytest.mark.parametrize("with_mean", [True, False])
+    @pytest.mark.parametrize("with_std", [True, False])
+    def test_options_and_inverse(self, form, with_mean, with_std):
+        X = panel(form)
+        scaler = PanelScaler(with_mean=with_mean, with_std=with_std).fit(X)
+        Z = scaler.transform(X)
+        mean = steps(X).mean(axis=0) if with_mean else 0.0
+        std = steps(X).std(axis=0) if with_std else 1.0
+        np.testing.assert_allclose(steps(Z), (steps(X) - mean) / std, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(steps(scaler.inverse_transform(Z)), steps(X), rtol=1e-12)
+        assert type(scaler.inverse_transform(Z)) is type(Z)
+
+    def test_new_series_are_scaled_by_the_old_statistics(self, form):
+        X = panel(form)
+        scaler = PanelScaler().fit(X)
+        one = scaler.transform(X[:1])
+        np.testing.assert_array_equal(one[0], scaler.transform(X)[0])
+
+    def test_form_is_kept(self, form):
+        X = panel(form)
+        Z = PanelScaler().fit_transform(X)
+        if form == "ragged":
+            assert isinstance(Z, list)
+            assert [series.shape for series in Z] == [series.shape for series in X]
+        else:
+            assert isinstance(Z, np.ndarray)
+            assert Z.shape == X.shape
+
+    def test_input_is_left_alone(self, form):
+        X = panel(form)
+        scaler = PanelScaler().fit(X)
+        Z = scaler.transform(X)
+        scaler.inverse_transform(Z)
+        np.testing.assert_array_equal(steps(X), steps(panel(form)))
+        for series in Z:
+            series += 1.0  # writable, and no view of X
+        np.testing.assert_array_equal(steps(X), steps(panel(form)))
+
+    def test_single_precision_is_kept(self, form):
+        X = panel(form)
+        single = [series.astype(np.float32) for series in X]
+        single = single if form == "ragged" else np.stack(single)
+        scaler = PanelScaler().fit(single)
+        Z = scaler.transform(single)
+        assert {series.dtype for series in Z} == {np.dtype(np.float32)}
+        assert {series.dtype for series in scaler.inverse_transform(Z)} == {np.dtype(np.float32)}
+        assert scaler.mean_.dtype == np.float64
+        np.testing.assert_allclose(steps(Z), steps(PanelScaler().fit_transform(X)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["3-D", "ragged"])
+def test_layout(form):
+    X = panel(form)
+    swapped = [series.T for series in X]
+    swapped = swapped if form == "ragged" else np.stack(swapped)
+    scaler, expected = PanelScaler(layout="nct").fit(swapped), PanelScaler().fit(X)
+    np.testing.assert_array_equal(scaler.mean_, expected.mean_)
+    for method in ("transform", "inverse_transform"):
+        result = getattr(scaler, method)(swapped)
+        assert type(result) is type(swapped)
+        for series, plain in zip(result, getattr(expected, method)(X), strict=True):
+            np.testing.assert_array_equal(series, plain.T)
+
+
+def test_other_forms_of_x():
+    X = panel("ragged")
+    expected = PanelScaler().fit_transform(X)
+    for other in (tuple(X), [series.tolist() for series in X], [pd.DataFrame(series) for series in X]):
+        np.testing.assert_array_equal(steps(PanelScaler().fit_transform(other)), steps(expected))
+    X = panel("2-D")
+    frame = pd.DataFrame(X, columns=[f"t{step}" for step in range(X.shape[1])])
+    scaler = PanelScaler().fit(frame)
+    assert list(scaler.feature_names_in_) == list(frame.columns)
+    np.testing.assert_array_equal(scaler.transform(frame), PanelScaler().fit_transform(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        scaler.transform(frame[frame.columns[::-1]])
+
+
+def test_result_of_equal_series_in_a_list_goes_into_a_classifier():
+    X, y = make_panel()
+    Z = PanelScaler().fit_transform(list(X))
+    SFMClassifier(n_states=2, max_iter=1, random_state=0).fit(Z, y).predict(Z)
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 1e20, -3e-20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_channel(value, dtype):
+    X = panel("3-D").astype(dtype)
+    X[:, :, 0] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaler = PanelScaler().fit(X)
+        Z = scaler.transform(X)
+    assert scaler.scale_[0] == 1.0
+    np.testing.assert_allclose(Z[:, :, 0], 0.0, atol=1e-6 * abs(float(value)))
+    np.testing.assert_allclose(Z[:, :, 1].std(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(scaler.inverse_transform(Z), X, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_small_and_large_units_are_not_constant(scale):
+    X = panel("3-D") - panel("3-D").mean(axis=(0, 1))
+    np.testing.assert_allclose(PanelScaler().fit_transform(scale * X).std(axis=(0, 1)), 1.0, rtol=1e-10)
+
+
+@forms
+def test_failed_fit_leaves_an_earlier_one_usable(form):
+    X = panel(form)
+    scaler = PanelScaler().fit(X)
+    before, attributes = scaler.transform(X), set(vars(scaler))
+    bad = np.full((10, 12, 5), 1.0)
+    for X_bad, weights in ((bad * np.nan, None), (bad, np.zeros(10)), (bad, -np.ones(10)), ("nothing", None)):
+        with pytest.raises(ValueError):  # noqa: PT011 (messages are tested elsewhere)
+            scaler.fit(X_bad, sample_weight=weights)
+        assert set(vars(scaler)) == attributes
+        np.testing.assert_array_equal(steps(scaler.transform(X)), steps(before))
+
+
+def test_refitting_forgets():
+    scaler = PanelScaler().fit(panel("2-D"))
+    assert scaler.n_features_in_ == 12
+    scaler.fit(panel("ragged"))
+    assert not hasattr(scaler, "n_features_in_")
+    assert scaler.n_channels_in_ == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("with_mean", "yes"), ("with_std", 2), ("layout", "tnc")])
+def test_parameters(name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of PanelScaler must be.*Got {value!r} instead"):
+        PanelScaler(**{name: value}).fit(panel("3-D"))
+
+
+@forms
+def test_in_a_pipeline(form):
+    X, y = make_panel(ragged=form == "ragged")
+    X = X[:, :, 0] if form == "2-D" else X
+    classifier = SFMClassifier(n_states=3, n_frequencies=2, max_iter=2, random_state=0, standardize=False)
+    pipeline = make_pipeline(PanelScaler(), classifier).fit(X, y)
+    scaler = PanelScaler().fit(X)
+    expected = clone(classifier).fit(scaler.transform(X), y).predict_proba(scaler.transform(X))
+    np.testing.assert_array_equal(pipeline.predict_proba(X), expected)
+    search = GridSearchCV(pipeline, {"panelscaler__with_mean": [True, False]}, cv=2, error_score="raise").fit(X, y)
+    assert search.predict(X).shape == y.shape
+
+
+def test_in_a_pipeline_of_tables():
+    X, y = make_panel()
+    pipeline = make_pipeline(PanelScaler(), LogisticRegression()).fit(X[:, :, 0], y)
+    assert pipeline.predict(X[:, :, 0]).shape == y.shape
