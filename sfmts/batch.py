@@ -4,7 +4,8 @@ Series come as an array (n, T), one channel each; as an array (n, T, C); or as a
 length.  ``layout="nct"`` says that the last two axes are swapped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 from torch import Tensor
@@ -128,8 +130,7 @@ def as_batch(
     ValueError, TypeError
         With a sentence that names what is wrong with X and what would be right.
     """
-    if not isinstance(X, list | tuple) and not hasattr(X, "ndim"):
-        X = np.asarray(X)
+    X = _as_array_or_list(X)
     if reset:
         for name in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(name, None)
@@ -138,6 +139,7 @@ def as_batch(
         values, lengths = _check_ragged(arrays, layout)
     else:
         values, lengths = _check_array(X, estimator, reset, layout)
+    _check_finite(values, lengths)
     channels = values.shape[1]
     if reset:
         estimator.n_channels_in_ = channels
@@ -147,6 +149,23 @@ def as_batch(
     form = "list" if arrays is not None else "nt" if np.ndim(X) == 2 else "ntc"
     batch = SequenceBatch(flat, torch.from_numpy(lengths), form=form)
     return batch if time_channel is None else replace(batch, time=_time_stamps(values, lengths, time_channel))
+
+
+def _as_array_or_list(X: Any) -> Any:
+    """X as something with dimensions or as a list of series, if it can be one."""
+    if X is None or type(X) is dict or np.isscalar(X):
+        raise TypeError(
+            f"X must be an array (n, T) or (n, T, C), or a list of arrays (T_i, C), not {type(X).__name__}."
+        )
+    if isinstance(X, list | tuple):
+        if len(X) == 0:
+            raise ValueError("X holds 0 series; there must be at least one.")
+        return X
+    if isinstance(X, Tensor):
+        return X.detach().cpu().numpy()
+    if getattr(X, "ndim", None) == 1 and not isinstance(X, np.ndarray):
+        return np.asarray(X)  # a pandas Series whose entries may be series
+    return X if hasattr(X, "ndim") else np.asarray(X)
 
 
 def _as_ragged(X: Any) -> list[Any] | None:
@@ -167,55 +186,74 @@ def _as_ragged(X: Any) -> list[Any] | None:
     return None
 
 
+@contextmanager
+def _numbers_expected() -> Iterator[None]:
+    """Name X where a conversion to float fails."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("could not convert"):
+            raise ValueError(f"X must hold numbers: {error}.") from error
+        raise
+
+
+def _refuse_other_kinds(array: Any) -> None:
+    if np.iscomplexobj(array):
+        raise ValueError("Complex data not supported: X is complex; give real and imaginary part as two channels.")
+    if getattr(array, "dtype", np.dtype(float)).kind in "mM":
+        raise ValueError(f"X must hold numbers, not {array.dtype}; convert times to, say, seconds since the first.")
+
+
 def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Flat values (sum of lengths, C) and lengths of a list of series."""
-    series: list[NDArray[Any]] = []
-    for number, item in enumerate(arrays):
-        array = np.asarray(item)
-        if layout == "nct":
-            array = array.T
+    series = [np.asarray(item).T if layout == "nct" else np.asarray(item) for item in arrays]
+    channels = series[0].shape[1]
+    for number, array in enumerate(series):
+        _refuse_other_kinds(array)
         if array.shape[0] == 0:
             raise ValueError(f"Series {number} of X has length 0; each needs at least one time step.")
         if array.shape[1] == 0:
             raise ValueError(f"Series {number} of X has 0 channels; each needs at least one, as in shape (T_i, C).")
-        if series and array.shape[1] != series[0].shape[1]:
-            hint = ""
-            if array.shape[0] == series[0].shape[1]:
-                hint = " Its other axis would match: is it stored as (channels, time)? Then say layout='nct'."
-            raise ValueError(
-                f"Series {number} of X has {array.shape[1]} channels, but series 0 has {series[0].shape[1]}.{hint}"
-            )
-        series.append(array)
-    dtype = np.float32 if all(s.dtype == np.float32 for s in series) else np.float64
-    if any(np.iscomplexobj(s) for s in series):
-        raise ValueError("Complex data not supported; give real and imaginary part as two channels.")
-    lengths = np.array([len(s) for s in series])
-    try:
-        values = np.concatenate([np.asarray(s, dtype=dtype) for s in series])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"X must hold numbers: {error}.") from error
-    _check_finite(values, lengths)
-    return values, lengths
+        if array.shape[1] != channels:
+            hint = _layout_hint(series, array, channels, layout)
+            raise ValueError(f"Series {number} of X has {array.shape[1]} channels, but series 0 has {channels}.{hint}")
+    dtype = np.float32 if all(array.dtype == np.float32 for array in series) else np.float64
+    with _numbers_expected():
+        values = np.concatenate([np.asarray(array, dtype=dtype) for array in series])
+    return values, np.array([len(array) for array in series])
+
+
+def _layout_hint(series: list[NDArray[Any]], odd: NDArray[Any], channels: int, layout: str) -> str:
+    """What to do if axes seem to be swapped."""
+    other = "nct" if layout == "ntc" else "ntc"
+    stored = "(channels, time)" if layout == "ntc" else "(time, channels)"
+    if len({len(array) for array in series}) == 1:
+        return f" The other axis of all series has {len(odd)} entries: are they {stored}? Then set layout={other!r}."
+    if len(odd) == channels:
+        return f" Its other axis would match: is it stored as {stored}? Transpose it, or set layout={other!r} for all."
+    return ""
 
 
 def _check_array(X: Any, estimator: Any, reset: bool, layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Flat values and lengths of a two- or three-dimensional array."""
-    if np.ndim(X) == 3:
-        array = np.asarray(X)
-        if 0 in array.shape:
+    _refuse_other_kinds(X)
+    shape = np.shape(X)
+    if len(shape) > 3:
+        raise ValueError(f"X has shape {shape}, {len(shape)} dimensions; it must be (n, T) or (n, T, C).")
+    if len(shape) == 3:
+        if 0 in shape:
             what = ("series", "time steps", "channels") if layout == "ntc" else ("series", "channels", "time steps")
-            raise ValueError(f"X has shape {array.shape}: 0 {what[array.shape.index(0)]}; there must be at least one.")
-        array = check_array(
-            array, dtype=_FLOATS, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
-        )
+            raise ValueError(f"X has shape {shape}: 0 {what[shape.index(0)]}; there must be at least one.")
+        with _numbers_expected():
+            array = check_array(
+                X, dtype=_FLOATS, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+            )
         if layout == "nct":
             array = array.transpose(0, 2, 1)
     else:
-        array = validate_data(estimator, X, reset=reset, dtype=_FLOATS)[:, :, None]
-    values = array.reshape(-1, array.shape[2])
-    lengths = np.full(len(array), array.shape[1])
-    _check_finite(values, lengths)
-    return values, lengths
+        with _numbers_expected():
+            array = validate_data(estimator, X, reset=reset, dtype=_FLOATS, ensure_all_finite=False)[:, :, None]
+    return array.reshape(-1, array.shape[2]), np.full(len(array), array.shape[1])
 
 
 def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64]) -> None:
@@ -257,12 +295,25 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] |
     """Validate sample weights: n non-negative numbers, not all zero."""
     if sample_weight is None:
         return None
-    weights = np.asarray(
+    weights: NDArray[np.float64] = np.array(
         _check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True)
     )
     if not weights.any():
         raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
     return weights
+
+
+def class_weights(
+    class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64], sample_weight: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Weight of each series by its class, as :func:`sklearn.utils.class_weight.compute_class_weight` has it."""
+    present, inverse = np.unique(codes, return_inverse=True)
+    per_class = compute_class_weight(
+        class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
+    )
+    if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
+        raise ValueError(f"class_weight must be non-negative numbers, not all zero; it gives {per_class.tolist()}.")
+    return np.asarray(per_class, dtype=np.float64)[inverse]
 
 
 def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -274,10 +325,14 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels."
         )
-    check_classification_targets(y)
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError("Input y contains NaN or infinity.")
-    classes, codes = np.unique(y, return_inverse=True)
+    try:
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
+        raise TypeError(
+            f"Labels y must be all strings or all numbers, none missing (None or NaN); these are {kinds}."
+        ) from error
     return classes, codes
 
 

@@ -90,11 +90,19 @@ class Trainer:
         device = self.parameters[0].device
         self.dropout_generator = generator
         if device.type != "cpu":
-            self.dropout_generator = torch.Generator(device).manual_seed(generator.initial_seed() % 2**31)
+            seed = int(torch.randint(2**31 - 1, (), generator=generator))
+            self.dropout_generator = torch.Generator(device).manual_seed(seed)
         self.optimizer = _OPTIMIZERS[settings.optimizer](
             self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay
         )
         self.history = History()
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Go on with the moments of earlier training, but with the settings of now."""
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(copy.deepcopy(state))
+        for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(setting)
 
     def fit(
         self,
@@ -181,9 +189,10 @@ class Trainer:
             mean_loss = mean_loss + extra_loss
         value = float(loss.detach())
         if not math.isfinite(value):
+            clip = "set clip_norm" if self.settings.clip_norm is None else f"clip_norm (now {self.settings.clip_norm})"
             raise FloatingPointError(
                 f"The training loss became {value} in epoch {len(self.history.loss) + 1}. Lower learning_rate_init "
-                f"(now {self.settings.learning_rate_init}) or clip_norm (now {self.settings.clip_norm})."
+                f"(now {self.settings.learning_rate_init}) or {clip}."
             )
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss.backward()

@@ -122,7 +122,7 @@ def assert_same(expected, got, tolerance):
     for name, value in expected.items():
         assert got[name].shape == value.shape, name
         assert torch.isfinite(got[name]).all(), name
-        error = float((got[name] - value).abs().max() / value.abs().max().clamp_min(1e-30))
+        error = float(((got[name] - value).abs().max() / value.abs().max().clamp_min(1e-30)).detach())
         assert error < tolerance, f"{name}: relative error {error:.2g}"
 
 

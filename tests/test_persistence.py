@@ -438,7 +438,8 @@ class TestFile:
         with safe_open(path, framework="pt") as file:
             document = json.loads(file.metadata()["sfmts"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        save_file(tensors, path, metadata={"sfmts": json.dumps(change(document))})
+        text = json.dumps(change(document))
+        save_file(tensors, path, metadata={"sfmts": text, "sha256": persistence._digest(text, tensors)})
         with pytest.raises(ValueError, match=message):
             SFMClassifier.load(path)
 

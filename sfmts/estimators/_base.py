@@ -73,9 +73,23 @@ def resolve_device(device: str) -> torch.device:
 
 
 def _has_amplitudes(estimator: Any) -> bool:
-    if not network_class(estimator.network).has_amplitudes:
-        raise AttributeError(f"network={estimator.network!r} has no state amplitudes; network='sfm' has.")
+    options = getattr(estimator, "_module_options", None)  # a fitted model goes by the network it has
+    network = estimator.network if options is None else options["network"]
+    if not network_class(network).has_amplitudes:
+        raise AttributeError(f"network={network!r} has no state amplitudes; network='sfm' has.")
     return True
+
+
+@contextmanager
+def unchanged_on_error(estimator: Any) -> Iterator[None]:
+    """Whatever goes wrong inside, the estimator is left as it was."""
+    before = estimator.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
 
 
 class CallbackWatcher:
@@ -151,7 +165,8 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
     }
 
     module_: SequenceModel
-    _optimizer_state: tuple[str, dict[str, Any]] | None  # name and state of the optimizer, for training that goes on
+    _optimizer_state: tuple[str, dict[str, Any]] | None  # its name and state, for training that goes on
+    _generator_state: Tensor | None  # likewise
     history_: dict[str, Any]
 
     @abstractmethod
@@ -170,17 +185,6 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
         return as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel)
 
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Whatever goes wrong inside, the estimator is left as it was."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
     # -- training
 
     def _train(
@@ -197,7 +201,10 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
         device = resolve_device(self.device)
         generator = torch.Generator().manual_seed(int(random_state.randint(2**31 - 1)))
         if continued:
+            self._refuse_other_network()
             model = copy.deepcopy(self.module_)
+            if self._generator_state is not None:  # else every part would come in the same order
+                generator.set_state(self._generator_state)
             dtype = next(model.parameters()).dtype
         else:
             dtype = train.values.dtype if device.type == "cpu" else torch.float32
@@ -205,7 +212,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
         model.to(device)
         trainer = Trainer(model, self._settings(partial=epochs is not None), generator)
         if continued and self._optimizer_state is not None and self._optimizer_state[0] == self.optimizer:
-            trainer.optimizer.load_state_dict(copy.deepcopy(self._optimizer_state[1]))
+            trainer.load_optimizer_state(self._optimizer_state[1])
         watcher.model = model
         history = trainer.fit(
             train.to(device, dtype), None if valid is None else valid.to(device, dtype), epochs, watcher
@@ -219,6 +226,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
             )
         self.module_ = model.eval()
         self._optimizer_state = (self.optimizer, trainer.optimizer.state_dict())
+        self._generator_state = generator.get_state()
         self._set_history(history, continued and epochs is not None)
         self.device_ = str(device)
         self.backend_ = model.network.backend
@@ -230,12 +238,27 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
         if self.standardize:
             mean, variance = channel_statistics(train)
             scale = channel_scale(mean, variance)
-        self._module_options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
+        self._module_options = self._current_options()
+        return self._build_module(self._module_options, int(train.lengths.max()), generator, mean, scale)
+
+    def _current_options(self) -> dict[str, Any]:
+        """The parameters that determine the model."""
+        options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
         if self.head == "none":
-            self._module_options["n_outputs"] = self._n_logits()
+            options["n_outputs"] = self._n_logits()
             if self.bidirectional:
                 raise ValueError("head='none' takes z as logits, which a bidirectional network doubles; use 'linear'.")
-        return self._build_module(self._module_options, int(train.lengths.max()), generator, mean, scale)
+        return options
+
+    def _refuse_other_network(self) -> None:
+        """Training cannot go on with a network of other parameters."""
+        old, new = self._module_options, self._current_options()
+        changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if old[name] != new[name]]
+        if changed:
+            raise ValueError(
+                f"Training goes on with the network that is there, but {', '.join(changed)}. Set it back, or fit anew: "
+                "with warm_start=False, or after sklearn.base.clone."
+            )
 
     def _build_module(
         self,

@@ -8,12 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.model_selection import train_test_split
-from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts.batch import SequenceBatch, as_labels, as_weights
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, new_random_state
+from sfmts.batch import SequenceBatch, as_labels, as_weights, class_weights
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, new_random_state, unchanged_on_error
 from sfmts.heads import ClassificationHead
 
 
@@ -88,7 +87,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     class_weight : dict, "balanced" or None, default=None
         As in :class:`sklearn.linear_model.LogisticRegression`.
     warm_start : bool, default=False
-        Let the next ``fit`` go on from where this one ended.
+        Let the next ``fit`` go on from where this one ended, with the same network.
     random_state : int, RandomState instance or None, default=None
         Seed of initial weights, order of batches, dropout and validation split.
     verbose : int, default=0
@@ -242,7 +241,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             continued = self.warm_start and hasattr(self, "module_")
             batch = self._batch(X, reset=not continued)
             classes, codes = as_labels(y, len(batch))
@@ -275,7 +274,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             continued = hasattr(self, "module_")
             if not continued and classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -306,10 +305,11 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """Weigh, split and train."""
         random_state = new_random_state(self.random_state)
         weights = as_weights(sample_weight, len(batch))
-        if self.class_weight is not None:
-            balance = compute_sample_weight(self.class_weight, self.classes_[codes])
-            weights = balance if weights is None else weights * balance
         used = np.arange(len(batch)) if weights is None else np.flatnonzero(weights)
+        if self.class_weight is not None:
+            weights = np.ones(len(batch)) if weights is None else weights
+            weights[used] *= class_weights(self.class_weight, self.classes_, codes[used], weights[used])
+            used = np.flatnonzero(weights)
         data = SequenceBatch(
             batch.values,
             batch.lengths,
@@ -407,4 +407,4 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         check_is_fitted(self)
         logits = self._outputs(self._batch(X, reset=False)).numpy()
-        return logits[:, 0] if self._n_logits() == 1 else logits
+        return logits[:, 0] if len(self.classes_) == 2 else logits

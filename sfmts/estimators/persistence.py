@@ -1,5 +1,6 @@
 """Saving and loading estimators: a safetensors file whose header holds JSON.  Nothing in it can run code."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -40,7 +41,8 @@ def save(estimator: "SequenceEstimator", path: Path) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
-        save_file(tensors, temporary, metadata={"sfmts": json.dumps(document)})
+        text = json.dumps(document)
+        save_file(tensors, temporary, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
@@ -50,31 +52,50 @@ def save(estimator: "SequenceEstimator", path: Path) -> None:
 
 def load(path: Path, cls: type[Estimator]) -> Estimator:
     """Read what :func:`save` wrote; see :meth:`SequenceEstimator.load`."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; give the file that save() wrote.")
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("sfmts")
+            metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except SafetensorError as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is damaged or was not written by save(): {error}.") from error
+    text = metadata.get("sfmts")
     if text is None:
         raise ValueError(f"{path} is a safetensors file, but not one that an estimator's save() wrote.")
     try:
         document = json.loads(text)
-        if document["format"] > FORMAT:
-            raise ValueError(f"{path} has format {document['format']}, newer than this sfmts reads ({FORMAT}).")
-        if document["estimator"] != cls.__name__:
-            raise ValueError(f"{path} holds a {document['estimator']}; load it with {document['estimator']}.load.")
-        estimator = cls(**{key: _decode(value) for key, value in document["parameters"].items()})
-        for key, value in document["attributes"].items():
-            setattr(estimator, key, _decode(value))
-        estimator._module_options = {key: _decode(value) for key, value in document["module"].items()}
-        module = estimator._build_module(estimator._module_options).to(getattr(torch, document["dtype"]))
-        module.load_state_dict(tensors)
-    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+        format_, name = document["format"], document["estimator"]
+        if format_ <= FORMAT and name == cls.__name__:
+            if metadata.get("sha256") != _digest(text, tensors):
+                raise ValueError("its content does not match its checksum")
+            return _restore(document, tensors, cls)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged or from an incompatible version: {error}.") from error
+    if format_ > FORMAT:
+        raise ValueError(f"{path} has format {format_}, newer than this sfmts reads ({FORMAT}).")
+    raise ValueError(f"{path} holds a {name}; load it with {name}.load.")
+
+
+def _restore(document: dict[str, Any], tensors: dict[str, torch.Tensor], cls: type[Estimator]) -> Estimator:
+    estimator = cls(**{key: _decode(value) for key, value in document["parameters"].items()})
+    for key, value in document["attributes"].items():
+        setattr(estimator, key, _decode(value))
+    estimator._module_options = {key: _decode(value) for key, value in document["module"].items()}
+    module = estimator._build_module(estimator._module_options).to(getattr(torch, document["dtype"]))
+    module.load_state_dict(tensors)
     estimator.module_ = module.eval()
-    estimator._optimizer_state = None
+    estimator._optimizer_state = estimator._generator_state = None
     return estimator
+
+
+def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Checksum of all that a file holds."""
+    digest = hashlib.sha256(text.encode())
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _umask() -> int:

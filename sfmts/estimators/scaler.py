@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights, channel_scale, channel_statistics, unbatch
+from sfmts.estimators._base import unchanged_on_error
 
 
 class PanelScaler(TransformerMixin, BaseEstimator):
@@ -73,8 +74,9 @@ class PanelScaler(TransformerMixin, BaseEstimator):
         self : PanelScaler
         """
         self._validate_params()
-        batch = as_batch(X, self, reset=True, layout=self.layout)
-        weights = as_weights(sample_weight, len(batch))
+        with unchanged_on_error(self):
+            batch = as_batch(X, self, reset=True, layout=self.layout)
+            weights = as_weights(sample_weight, len(batch))
         if weights is not None:
             batch = SequenceBatch(batch.values, batch.lengths, weight=torch.from_numpy(weights))
         mean, variance = channel_statistics(batch)
@@ -114,7 +116,7 @@ class PanelScaler(TransformerMixin, BaseEstimator):
 
     def _shift_and_scale(self) -> tuple[Tensor, Tensor]:
         check_is_fitted(self)
-        mean, scale = torch.from_numpy(self.mean_), torch.from_numpy(self.scale_)
+        mean, scale = torch.tensor(self.mean_), torch.tensor(self.scale_)  # copies: they may be read-only memory maps
         return mean if self.with_mean else mean * 0, scale if self.with_std else scale * 0 + 1
 
     def _apply(self, X: Any, change: Any) -> Any:

@@ -13,12 +13,25 @@ INITIALISATIONS = ("modern", "chrono", "paper", "authors")
 
 
 class NetworkOutput(NamedTuple):
-    """What a network returns for a batch of B sequences of at most T steps."""
+    """What a network returns for a batch of B sequences of at most T steps.
 
-    states: Tensor  # (B, T, output_size); zero behind the end of a sequence
-    final: Tensor  # (B, output_size), the summary of each whole sequence
-    state: Any  # hand it to the next call to continue; None if the network cannot be continued
-    extra_loss: Tensor | None = None  # scalar that training adds to the loss
+    Parameters
+    ----------
+    states : Tensor of shape (B, T, output_size)
+        The output at each step; zero behind the end of a sequence.
+    final : Tensor of shape (B, output_size)
+        The summary of each whole sequence: the output after its last step and, of a layer that reads backwards, after
+        its first.
+    state : object
+        Hand it to the next call to continue; None if the network cannot be continued.
+    extra_loss : Tensor, optional
+        A scalar that training adds to the loss.
+    """
+
+    states: Tensor
+    final: Tensor
+    state: Any
+    extra_loss: Tensor | None = None
 
 
 class SequenceNetwork(nn.Module, ABC):
@@ -61,7 +74,24 @@ class SequenceNetwork(nn.Module, ABC):
         """
 
     def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None) -> Tensor:
-        """Amplitudes of the frequency components at each step, of shape (B, T, n_states, n_frequencies)."""
+        """Amplitudes of the frequency components of the state at each step.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+        lengths : Tensor of shape (B,), optional
+        time : Tensor of shape (B, T), float64, optional
+
+        Returns
+        -------
+        amplitudes : Tensor of shape (B, T, n_states, n_frequencies)
+            Zero behind the end of a sequence.
+
+        Raises
+        ------
+        NotImplementedError
+            If the network has none.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no state amplitudes; network='sfm' has.")
 
     @property
@@ -114,7 +144,17 @@ _REGISTRY: dict[str, type[SequenceNetwork]] = {}
 
 
 def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
-    """Class decorator: make a network available to all estimators as ``network=name``."""
+    """Class decorator: make a network available to all estimators as ``network=name``.
+
+    Parameters
+    ----------
+    name : str
+
+    Raises
+    ------
+    ValueError
+        If the name is taken.
+    """
 
     def register(cls: NetworkClass) -> NetworkClass:
         if name in _REGISTRY:

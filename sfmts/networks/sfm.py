@@ -248,7 +248,21 @@ class SFM(SequenceNetwork):
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
     ) -> Tensor:
-        """|S| at each step of one layer: (B, T, D, K), or (B, T, 2 D, K) if bidirectional."""
+        """Amplitudes |S| of one layer at each step (Eq. 4).
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+        lengths : Tensor of shape (B,), optional
+        time : Tensor of shape (B, T), float64, optional
+        layer : int
+            Which of the layers; the last by default.
+
+        Returns
+        -------
+        amplitudes : Tensor of shape (B, T, D, K), or (B, T, 2 D, K) if bidirectional
+            Zero behind the end of a sequence.
+        """
         amplitudes: list[Tensor] = []
         with torch.no_grad():
             self._run(x, lengths, time, None, None, amplitudes, range(len(self.layers))[layer])
