@@ -478,12 +478,12 @@ def _backward_steps(
     ste, fre, g, i = slice(0, D), slice(D, D + K), slice(D + K, 2 * D + K), slice(2 * D + K, 3 * D + K)
     sigmoids, o = slice(0, 2 * D + K), slice(-K * M, None)
     a, alpha = buffers.a[begin:end], alphas.gates[:count]
-    S_all = buffers.S.unbind(0)
+    S_views = buffers.S[begin:end].unbind(0)
     dtheta_rows = None if totals.theta is None else totals.theta[rows].view(count, n, K)
     views = zip(
         e.unbind(0),
-        S_all[begin:end],
-        S_all[begin - 1 : end - 1] if begin else (first, *S_all[: end - 1]),
+        S_views,
+        (buffers.S[begin - 1] if begin else first, *S_views[:-1]),
         buffers.A[begin:end].unbind(0),
         buffers.y[begin:end].unbind(0),
         buffers.cs[begin:end].unbind(0),
