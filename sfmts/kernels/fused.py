@@ -395,8 +395,11 @@ class _Alphas:
     """Gradients of the pre-activations of a few steps; the memory serves all chunks of a segment."""
 
     def __init__(self, buffers: _Buffers, steps: int) -> None:
-        self.gates = torch.empty_like(buffers.a[:steps])  # (c, R, n)
-        self.y = torch.empty_like(buffers.y[:steps])  # (c, K, M, n)
+        _, R, n = buffers.a.shape
+        _, K, M, _ = buffers.y.shape
+        # Steps stand beside one another, as the products that form the weights' gradients want them.
+        self.gates = buffers.a.new_empty(R, steps, n)
+        self.y = buffers.a.new_empty(K, M, steps, n)
 
 
 class _FedBack:
@@ -424,17 +427,17 @@ class _Gradients:
         self.V = weights.V
         self.x = torch.empty_like(x) if needed[0] else None
         self.theta = x.new_empty(len(x), weights.sizes[1], dtype=torch.float64) if needed[7] else None
-        self._VWb = x.new_zeros(R, N + weights.W.shape[1] + 1)
+        self._VW, self._b = x.new_zeros(R, N + weights.W.shape[1]), x.new_zeros(R)
         self._U_o, self._W_z = torch.zeros_like(weights.U_o), torch.zeros_like(weights.W_z)
         self._b_z = x.new_zeros(weights.W_z.shape[:2])
 
     def add(self, alphas: _Alphas, steps: int, A: Tensor, x: Tensor, fed: Tensor, rows: slice) -> None:
-        gates = _time_major(alphas.gates[:steps])  # (R, c * n)
-        alpha_y = _time_major(alphas.y[:steps])  # (K, M, c * n)
+        gates = alphas.gates[:, :steps].flatten(-2)  # (R, c * n)
+        alpha_y = alphas.y[:, :, :steps].flatten(-2)  # (K, M, c * n)
         alpha_o = gates[-alpha_y.shape[0] * alpha_y.shape[1] :].view_as(alpha_y)
-        A = _time_major(A).transpose(1, 2)
-        read = torch.cat([x[rows], fed, fed.new_ones(len(fed), 1)], dim=1)
-        self._VWb.addmm_(gates, read)
+        A = (A[0] if steps == 1 else A.movedim(0, -2).flatten(-2)).transpose(1, 2)  # (K, c * n, D)
+        self._VW.addmm_(gates, torch.cat([x[rows], fed], dim=1))
+        self._b += gates.sum(dim=1)
         self._U_o.baddbmm_(alpha_o, A)
         self._W_z.baddbmm_(alpha_y, A)
         self._b_z += alpha_y.sum(dim=2)
@@ -443,13 +446,8 @@ class _Gradients:
 
     def result(self) -> tuple[Tensor | None, ...]:
         """Gradients of x, V, W, b, U_o, W_z, b_z and theta."""
-        dV, dW, db = self._VWb.split([self._N, self._VWb.shape[1] - self._N - 1, 1], dim=1)
-        return self.x, dV, dW, db[:, 0], self._U_o, self._W_z, self._b_z, self.theta
-
-
-def _time_major(steps: Tensor) -> Tensor:
-    """(c, ..., n) to (..., c * n), whose last axis follows the packed rows."""
-    return steps[0] if len(steps) == 1 else steps.movedim(0, -2).flatten(-2)
+        dV, dW = self._VW[:, : self._N], self._VW[:, self._N :]
+        return self.x, dV, dW, self._b, self._U_o, self._W_z, self._b_z, self.theta
 
 
 def _backward_steps(
@@ -477,7 +475,7 @@ def _backward_steps(
     dz, dy, dp = torch.empty_like(e[0]), torch.empty_like(buffers.y[0]), dA.new_empty(D, n)
     ste, fre, g, i = slice(0, D), slice(D, D + K), slice(D + K, 2 * D + K), slice(2 * D + K, 3 * D + K)
     sigmoids, o = slice(0, 2 * D + K), slice(-K * M, None)
-    a, alpha = buffers.a[begin:end], alphas.gates[:count]
+    a, alpha = buffers.a[begin:end], alphas.gates[:, :count]
     S_views = buffers.S[begin:end].unbind(0)
     dtheta_rows = None if totals.theta is None else totals.theta[rows].view(count, n, K)
     views = zip(
@@ -493,14 +491,14 @@ def _backward_steps(
         a[:, g].unbind(0),
         a[:, i].unbind(0),
         a[:, o].view(count, K, M, n).unbind(0),
-        alpha.unbind(0),
-        alpha[:, sigmoids].unbind(0),
-        alpha[:, ste].unbind(0),
-        alpha[:, fre].unbind(0),
-        alpha[:, g].unbind(0),
-        alpha[:, i].unbind(0),
-        alpha[:, o].view(count, K, M, n).unbind(0),
-        alphas.y[:count].unbind(0),
+        alpha.unbind(1),
+        alpha[sigmoids].unbind(1),
+        alpha[ste].unbind(1),
+        alpha[fre].unbind(1),
+        alpha[g].unbind(1),
+        alpha[i].unbind(1),
+        alpha[o].view(K, M, count, n).unbind(2),
+        alphas.y[:, :, :count].unbind(2),
         strict=True,
     )
     for step, view in reversed(list(enumerate(views))):
