@@ -1060,3 +1060,94 @@ class TestToTorch:
             for parameter in model.to_torch().parameters():
                 parameter.zero_()
         np.testing.assert_array_equal(model.predict_proba(X), p)
+
+
+class Recorder:
+    """A scikit-learn callback that writes down what happens and may ask to stop after so many epochs."""
+
+    def __init__(self, stop_after=None):
+        self.events, self.scores, self.stop_after = [], [], stop_after
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(f"{context.task_name} begins")
+
+    def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+        self.events.append(f"{context.task_name} ends")
+        self.scores.append(fitted_estimator.score(X, y))
+        return context.task_name == "epoch" and self.events.count("epoch ends") == self.stop_after
+
+
+class TestCallbacks:
+    """scikit-learn's callbacks."""
+
+    def test_order(self):
+        X, y = panel("ragged")
+        recorder = Recorder()
+        model = tiny(max_iter=2).set_callbacks(recorder).fit(X, y)
+        epoch = ["epoch begins", "epoch ends"]
+        assert recorder.events == ["setup", "fit begins", *epoch, *epoch, "fit ends", "teardown"]
+        assert recorder.scores[-1] == recorder.scores[-2] == model.score(X, y)
+
+    def test_watching_changes_nothing(self):
+        X, y = panel("3-D")
+        options = {"dropout": 0.3, "recurrent_dropout": 0.3}
+        assert_same_model(tiny(**options).set_callbacks(Recorder()).fit(X, y), tiny(**options).fit(X, y), X)
+
+    def test_stop(self):
+        X, y = panel("3-D")
+        model = tiny(max_iter=5).set_callbacks(Recorder(stop_after=2)).fit(X, y)
+        assert model.n_iter_ == 2
+        assert model.history_["stopped"] == "callback"
+
+    def test_torn_down_after_a_failed_fit(self):
+        X, y = panel("3-D")
+        recorder = Recorder()
+        model = tiny().set_callbacks(recorder).fit(X, y)
+        before = model.predict_proba(X)
+        with pytest.raises(ValueError, match="NaN"):
+            model.fit(X * np.nan, y)
+        assert recorder.events[-1] == "teardown"
+        np.testing.assert_array_equal(model.predict_proba(X), before)
+
+    def test_partial_fit(self):
+        X, y = panel("3-D")
+        recorder = Recorder()
+        tiny().set_callbacks(recorder).partial_fit(X, y, classes=[0, 1])
+        assert recorder.events == ["setup", "fit begins", "epoch begins", "epoch ends", "fit ends", "teardown"]
+
+
+@pytest.mark.parametrize("method", ["warm fit", "partial_fit"])
+@pytest.mark.parametrize("change", [{"n_states": 5}, {"network": "lstm"}, {"pooling": "mean"}], ids=str)
+def test_training_does_not_go_on_with_another_network(method, change):
+    X, y = panel("3-D")
+    model = tiny(warm_start=True).fit(X, y)
+    before = model.predict_proba(X)
+    ((name, value),) = change.items()
+    old = getattr(model, name)
+    model.set_params(**change)
+    with pytest.raises(ValueError, match=rf"{name}={old!r} is now {value!r}.*fit anew"):
+        model.fit(X, y) if method == "warm fit" else model.partial_fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    model.set_params(**{name: old}).fit(X, y)
+
+
+def test_series_of_series_and_tensors():
+    X, y = panel("ragged")
+    expected = tiny().fit(X, y).predict_proba(X)
+    frame = pd.Series(X)
+    np.testing.assert_array_equal(tiny().fit(frame, y).predict_proba(frame), expected)
+    X, y = panel("3-D")
+    expected = tiny().fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(tiny().fit(torch.tensor(X), y).predict_proba(torch.tensor(X)), expected)
+
+
+def test_dates_are_no_numbers():
+    X = np.full((6, 4, 1), np.datetime64("2020-01-01"))
+    with pytest.raises(ValueError, match=r"X must hold numbers, not datetime64.*seconds since the first"):
+        tiny().fit(X, [0, 1] * 3)
