@@ -447,3 +447,10 @@ def test_phases_keep_their_precision_on_long_float32_series():
 def test_amplitude_epsilon_is_far_below_rounding():
     assert reference.amplitude_epsilon(torch.float64) <= torch.finfo(torch.float64).eps ** 1.5
     assert reference.amplitude_epsilon(torch.float32) <= torch.finfo(torch.float32).eps ** 1.5
+
+
+def test_memory_is_poisoned():
+    """What the fixture in conftest promises, on which the tests above rely."""
+    x = torch.ones(3)
+    for fresh_memory in (torch.empty(3), x.new_empty(3), torch.empty_like(x), fused._Arena(x, 3).empty(3)):
+        assert fresh_memory.isnan().all()

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -95,9 +95,7 @@ def unchanged_on_error(estimator: Any) -> Iterator[None]:
 class CallbackWatcher:
     """Tells scikit-learn's callbacks of a fit and of its epochs."""
 
-    def __init__(
-        self, estimator: "SequenceEstimator", X: Any, y: Any, sample_weight: Any, epochs: int
-    ) -> None:
+    def __init__(self, estimator: "SequenceEstimator", X: Any, y: Any, sample_weight: Any, epochs: int) -> None:
         self._estimator = estimator
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._data = {"X": X, "y": y, "metadata": metadata}
@@ -115,9 +113,7 @@ class CallbackWatcher:
         """An epoch has ended; a callback may ask to stop.  It may predict with the model as it is now."""
         fitted = {"module_": self.model, "device_": str(next(self.model.parameters()).device)} if self.model else {}
         return bool(
-            self._epoch.call_on_fit_task_end(
-                estimator=self._estimator, **self._data, reconstruction_attributes=fitted
-            )
+            self._epoch.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes=fitted)
         )
 
     def ended(self) -> None:
@@ -125,7 +121,7 @@ class CallbackWatcher:
         self._root.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
 
 
-class SequenceEstimator(CallbackSupportMixin, BaseEstimator):
+class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators; a subclass adds ``__init__``, ``fit``, ``predict`` and a head."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

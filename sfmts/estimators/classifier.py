@@ -246,7 +246,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
             batch = self._batch(X, reset=not continued)
             classes, codes = as_labels(y, len(batch))
             if continued and not np.array_equal(classes, self.classes_):
-                raise ValueError(f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}.")
+                raise ValueError(
+                    f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}."
+                )
             self.classes_ = classes
             self._fit_codes(batch, codes, sample_weight, watcher, continued=continued)
         watcher.ended()

@@ -1,0 +1,96 @@
+"""Accuracy on the test set, beside a rule that learns nothing, with default parameters but for those given here.
+
+    python benchmarks/accuracy.py waves-paper --max-iter 30
+    python benchmarks/accuracy.py japanese-vowels --seeds 3
+
+Waves: 2000 of 500 steps, 1600 for training and 400 for the test; the rule counts distinct values.  Japanese vowels
+(nine speakers, 12 channels, 7 to 29 steps; from sktime): 270 and 370 series as published; the rule is the most
+frequent speaker.  Series are float32.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from sfmts import SFMClassifier
+from sfmts.datasets import count_distinct_values, make_waves
+from sfmts.datasets.waves import VARIANTS
+from sfmts.networks import network_names
+
+DATA = [*(f"waves-{variant}" for variant in VARIANTS), "japanese-vowels"]
+
+
+class Task(NamedTuple):
+    """Series and labels for training and for the test, and what the trivial rule says of the test set."""
+
+    X_train: Any
+    X_test: Any
+    y_train: np.ndarray
+    y_test: np.ndarray
+    rule: str
+    guess: np.ndarray
+
+
+def waves(variant: str) -> Task:
+    X, y = make_waves(2000, variant=variant, random_state=0)
+    X = X.astype(np.float32)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=400, stratify=y, random_state=0)
+    return Task(X_train, X_test, y_train, y_test, "at most two distinct values: square", count_distinct_values(X_test))
+
+
+def japanese_vowels() -> Task:
+    from sktime.datasets import load_japanese_vowels
+
+    parts = {}
+    for split in ("train", "test"):
+        frames, y = load_japanese_vowels(split=split, return_type="df-list")
+        parts[split] = [frame.to_numpy(dtype=np.float32) for frame in frames], y
+    (X_train, y_train), (X_test, y_test) = parts["train"], parts["test"]
+    speakers, counts = np.unique(y_train, return_counts=True)
+    guess = np.full(len(y_test), speakers[counts.argmax()])
+    return Task(X_train, X_test, y_train, y_test, "most frequent speaker", guess)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Fit, score, and compare with a trivial rule.")
+    parser.add_argument("data", choices=DATA)
+    parser.add_argument("--network", choices=network_names(), default="sfm")
+    parser.add_argument("--n-states", type=int, help="states of the SFM, hidden width of other networks")
+    parser.add_argument("--max-iter", type=int, help="greatest number of epochs")
+    parser.add_argument("--seeds", type=int, default=1, help="how many fits, with seeds 0, 1, ...")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; on a busy machine more are slower")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    task = japanese_vowels() if arguments.data == "japanese-vowels" else waves(arguments.data.removeprefix("waves-"))
+    print(f"{arguments.data}: {len(task.X_train)} series for training, {len(task.X_test)} for the test")
+    print(f"trivial rule ({task.rule}): accuracy {np.mean(task.guess == task.y_test):.4f}", flush=True)
+    options = {name: getattr(arguments, name) for name in ("n_states", "max_iter")}
+    options = {name: value for name, value in options.items() if value is not None}
+    scores = []
+    for seed in range(arguments.seeds):
+        model = SFMClassifier(arguments.network, **options, random_state=seed, verbose=1)
+        start = time.perf_counter()
+        model.fit(task.X_train, task.y_train)
+        seconds = time.perf_counter() - start
+        scores.append(model.score(task.X_test, task.y_test))
+        print(
+            f"{arguments.network}, seed {seed}: accuracy {scores[-1]:.4f}, {model.n_parameters_} parameters, "
+            f"{model.n_iter_} epochs, {seconds:.1f} s per fit, threads {torch.get_num_threads()}",
+            flush=True,
+        )
+    if len(scores) > 1:
+        mean, deviation = statistics.mean(scores), statistics.stdev(scores)
+        print(f"{arguments.network}, {len(scores)} seeds: accuracy {mean:.4f} +- {deviation:.4f}")
+
+
+if __name__ == "__main__":
+    main()
