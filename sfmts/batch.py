@@ -144,7 +144,7 @@ def as_batch(
     if reset:
         estimator.n_channels_in_ = channels
     elif channels != estimator.n_channels_in_:
-        raise ValueError(_channel_message(estimator, channels, lengths))
+        raise ValueError(_channel_message(estimator, channels, lengths, X))
     flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
     form = "list" if arrays is not None else "nt" if np.ndim(X) == 2 else "ntc"
     batch = SequenceBatch(flat, torch.from_numpy(lengths), form=form)
@@ -268,10 +268,12 @@ def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64]) -> None:
     )
 
 
-def _channel_message(estimator: Any, channels: int, lengths: NDArray[np.int64]) -> str:
+def _channel_message(estimator: Any, channels: int, lengths: NDArray[np.int64], X: Any) -> str:
     name, expected = type(estimator).__name__, estimator.n_channels_in_
     message = f"X has {channels} channels, but {name} was fitted with {expected}."
-    if (lengths == expected).all():
+    if not isinstance(X, list | tuple) and np.ndim(X) == 2:
+        message += " A two-dimensional X is n series of one channel; a single series of more is X[np.newaxis]."
+    elif (lengths == expected).all():
         message += " The other axis of X would match: is its order (channels, time)? Then swap the axes or set layout."
     return message
 

@@ -195,10 +195,14 @@ class TestChannelsAtPredict:
         with pytest.raises(ValueError, match="X has 5 features, but SFMClassifier is expecting 12 features"):
             model.predict(np.zeros((4, 5)))
 
-    def test_a_table_where_there_were_two_channels(self):
+    @pytest.mark.parametrize("X", [np.zeros((4, 12)), np.zeros((12, 2))], ids=["table", "single series"])
+    def test_two_dimensions_where_there_were_two_channels(self, X):
         model = tiny().fit(*panel("3-D"))
-        with pytest.raises(ValueError, match="X has 1 channels, but SFMClassifier was fitted with 2"):
-            model.predict(np.zeros((4, 12)))
+        message = (
+            r"X has 1 channels, but SFMClassifier was fitted with 2\. .*a single series of more is X\[np.newaxis\]"
+        )
+        with pytest.raises(ValueError, match=message):
+            model.predict(X)
 
 
 @pytest.mark.parametrize("form", FORMS)

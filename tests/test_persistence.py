@@ -460,3 +460,10 @@ class TestFile:
         with pytest.raises(OSError, match="folder"):
             model.save(folder)
         assert sorted(item.name for item in path.parent.iterdir()) == ["folder", "model.sfm"]
+
+
+def test_folder_that_is_not_there(tmp_path):
+    X, y = make_panel()
+    model = SFMClassifier(n_states=3, max_iter=1).fit(X, y)
+    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to save into"):
+        model.save(tmp_path / "nowhere" / "model.safetensors")

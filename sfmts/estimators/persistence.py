@@ -38,6 +38,8 @@ def save(estimator: "SequenceEstimator", path: Path) -> None:
         "attributes": attributes,
     }
     tensors = {key: value.cpu().contiguous() for key, value in estimator.module_.state_dict().items()}
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save into; make it first.")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     os.close(handle)
     try:
