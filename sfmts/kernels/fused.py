@@ -151,6 +151,18 @@ class _Arena:
                 del self._store[0]
 
 
+class _Rows:
+    """Where the rows of each gate stand among the pre-activations."""
+
+    def __init__(self, weights: SFMWeights) -> None:
+        D, K, M = weights.sizes
+        self.ste, self.fre = slice(0, D), slice(D, D + K)
+        self.g, self.i = slice(D + K, 2 * D + K), slice(2 * D + K, 3 * D + K)
+        self.sigmoids = slice(0, 2 * D + K)  # ste, fre and g
+        self.omega = slice(3 * D + K, 3 * D + 2 * K)  # adaptive only
+        self.o = slice(-K * M, None)
+
+
 class _Buffers:
     """The working memory of one segment, and its views step by step.
 
@@ -159,11 +171,36 @@ class _Buffers:
     """
 
     def __init__(self, arena: _Arena, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
+        self.rows = _Rows(weights)
         shapes = self.shapes(weights, steps, n, keep)
         self.a, self.S, self.A, self.y, self.cs, self.Z = (arena.empty(*shape) for shape in shapes)
         self.omega = (
             self.a.new_empty(steps, len(weights.b_z), n, dtype=torch.float64) if weights.omega is None else None
         )
+
+    def gates(self, begin: int, end: int) -> Iterator[tuple[Tensor, ...]]:
+        """At each step the gates: all sigmoids, f_ste (1, D, n), f_fre (K, 1, n), g, i (D, n), o (K, M, n)."""
+        a, rows = self.a[begin:end], self.rows
+        steps, _, n = a.shape
+        K, M = self.y.shape[1:3]
+        return zip(
+            a[:, rows.sigmoids].unbind(0),
+            a[:, None, rows.ste].unbind(0),
+            a[:, rows.fre, None].unbind(0),
+            a[:, rows.g].unbind(0),
+            a[:, rows.i].unbind(0),
+            a[:, rows.o].view(steps, K, M, n).unbind(0),
+            strict=True,
+        )
+
+    def states(self, begin: int, end: int) -> Iterator[tuple[Tensor, ...]]:
+        """At each step S (2, K, D, n), A (K, D, n), y (K, M, n), and cos and sin of theta (2, K, 1, n)."""
+        buffers = (self.S, self.A, self.y)
+        if len(self.S) == len(self.a):
+            views = [buffer[begin:end].unbind(0) for buffer in buffers]
+        else:
+            views = [(buffer[0],) * (end - begin) for buffer in buffers]
+        return zip(*views, self.cs[begin:end].unbind(0), strict=True)
 
     @staticmethod
     def shapes(weights: SFMWeights, steps: int, n: int, keep: bool) -> list[tuple[int, ...]]:
@@ -177,10 +214,6 @@ class _Buffers:
             (steps, 2, K, 1, n),  # cos theta, sin theta
             (steps, M, n),  # Z
         ]
-
-
-def _per_step(buffer: Tensor, steps: int) -> tuple[Tensor, ...]:
-    return buffer.unbind(0) if len(buffer) == steps else (buffer[0],) * steps
 
 
 def _to_feature_major(rows: Tensor, steps: int, n: int) -> Tensor:
@@ -322,27 +355,11 @@ def _forward_segment(
     minus_one = -out.new_ones(())
     F, p = out.new_empty(K, D, n), out.new_empty(D, n)
     b_z = weights.b_z[:, :, None]
-    a = buffers.a
-    gates, a_i, a_o = a[:, : 2 * D + K], a[:, 2 * D + K : 3 * D + K], a[:, -K * M :]
     S, z = carry.S, carry.z
-    views = zip(
-        a.unbind(0),
-        gates.unbind(0),
-        gates[:, None, :D].unbind(0),
-        gates[:, D : D + K, None].unbind(0),
-        gates[:, D + K :].unbind(0),
-        a_i.unbind(0),
-        a_o.view(steps, K, M, n).unbind(0),
-        _per_step(buffers.S, steps),
-        _per_step(buffers.A, steps),
-        _per_step(buffers.y, steps),
-        buffers.cs.unbind(0),
-        Z.unbind(0),
-        strict=True,
-    )
-    for step, (a_t, gates_t, f_ste, f_fre, g, i, o, S_t, A, y, cs, z_t) in enumerate(views):
-        a_t.addmm_(weights.W, z if mask is None else z * mask)
-        gates_t.sigmoid_()
+    views = zip(buffers.a.unbind(0), buffers.gates(0, steps), buffers.states(0, steps), Z.unbind(0), strict=True)
+    for step, (a, (sigmoids, f_ste, f_fre, g, i, o), (S_t, A, y, cs), z_t) in enumerate(views):
+        a.addmm_(weights.W, z if mask is None else z * mask)
+        sigmoids.sigmoid_()
         i.tanh_()
         if theta is None:
             _adaptive_phase(buffers, step, carry, t[step], plan.accumulated)
@@ -365,9 +382,7 @@ def _forward_segment(
 def _adaptive_phase(buffers: _Buffers, step: int, carry: _Carry, t: Tensor, accumulated: bool) -> None:
     """Eq. 16: set this step's omega and its cosine and sine, and advance the carried phase."""
     assert buffers.omega is not None
-    K = buffers.cs.shape[2]
-    first = buffers.a.shape[1] - K - buffers.y.shape[1] * buffers.y.shape[2]
-    omega = torch.mul(buffers.a[step, first : first + K].double().sigmoid_(), TWO_PI, out=buffers.omega[step])
+    omega = torch.mul(buffers.a[step, buffers.rows.omega].double().sigmoid_(), TWO_PI, out=buffers.omega[step])
     theta = carry.theta + omega * (t - carry.t) if accumulated else omega * t
     carry.theta, carry.t = wrap_phase(theta), t
     buffers.cs[step, 0, :, 0], buffers.cs[step, 1, :, 0] = carry.theta.cos(), carry.theta.sin()
@@ -400,6 +415,20 @@ class _Alphas:
         # Steps stand beside one another, as the products that form the weights' gradients want them.
         self.gates = buffers.a.new_empty(R, steps, n)
         self.y = buffers.a.new_empty(K, M, steps, n)
+        self.rows = buffers.rows
+
+    def views(self, steps: int) -> Iterator[tuple[Tensor, ...]]:
+        """At each of the first steps: all rows, sigmoids, ste, fre, g, i, o (K, M, n), and those of y (K, M, n)."""
+        a, rows = self.gates[:, :steps], self.rows
+        K, M, _, n = self.y.shape
+        blocks = (rows.sigmoids, rows.ste, rows.fre, rows.g, rows.i)
+        return zip(
+            a.unbind(1),
+            *(a[block].unbind(1) for block in blocks),
+            a[rows.o].view(K, M, steps, n).unbind(2),
+            self.y[:, :, :steps].unbind(2),
+            strict=True,
+        )
 
 
 class _FedBack:
@@ -463,69 +492,44 @@ def _backward_steps(
     totals: _Gradients,
 ) -> _GradientCarry:
     """Fill ``alphas`` from the last of ``steps`` to the first; ``first`` is the state before the segment."""
-    D, K, M = weights.sizes
-    n = buffers.a.shape[2]
-    begin, end, count = steps.start, steps.stop, len(steps)
+    begin, end, count, n = steps.start, steps.stop, len(steps), buffers.a.shape[2]
     dS, r, dtheta = carry.dS, carry.dz, carry.dtheta
     e = _to_feature_major(grad_z.contiguous(), count, n).contiguous()
     W_T, U_o_T, W_z_T = weights.W.T, weights.U_o.transpose(1, 2), weights.W_z.transpose(1, 2)
     mask = plan.mask(n)
     dt = (plan.dt if plan.accumulated else plan.t)[rows].view(count, n)
+    dtheta_rows = None if totals.theta is None else totals.theta[rows].view(count, n, -1)
     tmp, dA = torch.empty_like(dS), torch.empty_like(dS[0])
-    dz, dy, dp = torch.empty_like(e[0]), torch.empty_like(buffers.y[0]), dA.new_empty(D, n)
-    ste, fre, g, i = slice(0, D), slice(D, D + K), slice(D + K, 2 * D + K), slice(2 * D + K, 3 * D + K)
-    sigmoids, o = slice(0, 2 * D + K), slice(-K * M, None)
-    a, alpha = buffers.a[begin:end], alphas.gates[:, :count]
-    S_views = buffers.S[begin:end].unbind(0)
-    dtheta_rows = None if totals.theta is None else totals.theta[rows].view(count, n, K)
-    views = zip(
-        e.unbind(0),
-        S_views,
-        (buffers.S[begin - 1] if begin else first, *S_views[:-1]),
-        buffers.A[begin:end].unbind(0),
-        buffers.y[begin:end].unbind(0),
-        buffers.cs[begin:end].unbind(0),
-        a[:, sigmoids].unbind(0),
-        a[:, None, ste].unbind(0),
-        a[:, fre, None].unbind(0),
-        a[:, g].unbind(0),
-        a[:, i].unbind(0),
-        a[:, o].view(count, K, M, n).unbind(0),
-        alpha.unbind(1),
-        alpha[sigmoids].unbind(1),
-        alpha[ste].unbind(1),
-        alpha[fre].unbind(1),
-        alpha[g].unbind(1),
-        alpha[i].unbind(1),
-        alpha[o].view(K, M, count, n).unbind(2),
-        alphas.y[:, :, :count].unbind(2),
-        strict=True,
-    )
-    for step, view in reversed(list(enumerate(views))):
-        (e_t, S, S_before, A, y, cs, gates, f_ste, f_fre, gate, mod, out_gate) = view[:12]
-        (alpha_t, alpha_gates, alpha_ste, alpha_fre, alpha_g, alpha_i, alpha_o, alpha_y) = view[12:]
-        torch.add(e_t, r, out=dz)
-        _sigmoid_backward(torch.mul(dz, y, out=dy), out_gate, grad_input=alpha_o)
-        _tanh_backward(torch.mul(dz, out_gate, out=dy), y, grad_input=alpha_y)
+    dz, dy, dp = torch.empty_like(e[0]), torch.empty_like(buffers.y[0]), torch.empty_like(dS[0, 0])
+    states, gates = list(buffers.states(begin, end)), list(buffers.gates(begin, end))
+    written, e_views = list(alphas.views(count)), e.unbind(0)
+    S_before = buffers.S[begin - 1] if begin else first
+    for step in reversed(range(count)):
+        S, A, y, cs = states[step]
+        sigmoids, f_ste, f_fre, g, i, o = gates[step]
+        alpha, alpha_sigmoids, alpha_ste, alpha_fre, alpha_g, alpha_i, alpha_o, alpha_y = written[step]
+        torch.add(e_views[step], r, out=dz)
+        _sigmoid_backward(torch.mul(dz, y, out=dy), o, grad_input=alpha_o)
+        _tanh_backward(torch.mul(dz, o, out=dy), y, grad_input=alpha_y)
         torch.bmm(U_o_T, alpha_o, out=dA).baddbmm_(W_z_T, alpha_y).div_(A)
         dS.addcmul_(dA, S)
         torch.sum(torch.mul(dS, cs, out=tmp), dim=(0, 1), out=dp)
         if dtheta_rows is not None:
-            dtheta_rows[step] = _phase_gradient(dS, cs, gate * mod).T
+            dtheta_rows[step] = _phase_gradient(dS, cs, g * i).T
         elif buffers.omega is not None:
-            dtheta_t = _phase_gradient(dS, cs, gate * mod)
+            dtheta_t = _phase_gradient(dS, cs, g * i)
             dtheta = dtheta + dtheta_t if plan.accumulated else dtheta_t
             omega = buffers.omega[begin + step]
-            alpha_t[3 * D + K : 3 * D + 2 * K] = dt[step] * dtheta * omega * (1 - omega / TWO_PI)
-        torch.mul(dS, S_before, out=tmp)
+            alpha[buffers.rows.omega] = dt[step] * dtheta * omega * (1 - omega / TWO_PI)
+        torch.mul(dS, states[step - 1][0] if step else S_before, out=tmp)
         dF = torch.add(tmp[0], tmp[1], out=dA)
         torch.sum(torch.mul(dF, f_fre, out=tmp[0]), dim=0, out=alpha_ste)
         torch.sum(torch.mul(dF, f_ste, out=tmp[1]), dim=1, out=alpha_fre)
         dS.mul_(torch.mul(f_ste, f_fre, out=dA))
-        torch.mul(dp, mod, out=alpha_g)
-        _sigmoid_backward(alpha_gates, gates, grad_input=alpha_gates)
-        _tanh_backward(torch.mul(dp, gate, out=alpha_i), mod, grad_input=alpha_i)
-        r = torch.mm(W_T, alpha_t)
+        torch.mul(dp, i, out=alpha_g)
+        _sigmoid_backward(alpha_sigmoids, sigmoids, grad_input=alpha_sigmoids)
+        _tanh_backward(torch.mul(dp, g, out=alpha_i), i, grad_input=alpha_i)
+        r = torch.mm(W_T, alpha)
         if mask is not None:
             r.mul_(mask)
     return _GradientCarry(dS, r, dtheta)
