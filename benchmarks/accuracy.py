@@ -1,7 +1,7 @@
 """Accuracy on the test set, beside a rule that learns nothing, with default parameters but for those given here.
 
-    python benchmarks/accuracy.py waves-paper --max-iter 30
-    python benchmarks/accuracy.py japanese-vowels --seeds 3
+    python benchmarks/accuracy.py waves-paper --set max_iter=30
+    python benchmarks/accuracy.py japanese-vowels --seeds 3 --set network=lstm n_states=62
 
 Waves: 2000 of 500 steps, 1600 for training and 400 for the test; the rule counts distinct values.  Japanese vowels
 (nine speakers, 12 channels, 7 to 29 steps; from sktime): 270 and 370 series as published; the rule is the most
@@ -9,6 +9,7 @@ frequent speaker.  Series are float32.
 """
 
 import argparse
+import ast
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ from sklearn.model_selection import train_test_split
 from sfmts import SFMClassifier
 from sfmts.datasets import count_distinct_values, make_waves
 from sfmts.datasets.waves import VARIANTS
-from sfmts.networks import network_names
 
 DATA = [*(f"waves-{variant}" for variant in VARIANTS), "japanese-vowels"]
 
@@ -56,12 +56,21 @@ def japanese_vowels() -> Task:
     return Task(X_train, X_test, y_train, y_test, "most frequent speaker", guess)
 
 
+def option(text: str) -> tuple[str, Any]:
+    """Split "name=value"; a value that is not a Python literal is a string."""
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fit, score, and compare with a trivial rule.")
     parser.add_argument("data", choices=DATA)
-    parser.add_argument("--network", choices=network_names(), default="sfm")
-    parser.add_argument("--n-states", type=int, help="states of the SFM, hidden width of other networks")
-    parser.add_argument("--max-iter", type=int, help="greatest number of epochs")
+    parser.add_argument(
+        "--set", nargs="+", default=[], type=option, metavar="NAME=VALUE", help="parameters of the classifier"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="how many fits, with seeds 0, 1, ...")
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; on a busy machine more are slower")
     return parser.parse_args()
@@ -73,23 +82,23 @@ def main() -> None:
     task = japanese_vowels() if arguments.data == "japanese-vowels" else waves(arguments.data.removeprefix("waves-"))
     print(f"{arguments.data}: {len(task.X_train)} series for training, {len(task.X_test)} for the test")
     print(f"trivial rule ({task.rule}): accuracy {np.mean(task.guess == task.y_test):.4f}", flush=True)
-    options = {name: getattr(arguments, name) for name in ("n_states", "max_iter")}
-    options = {name: value for name, value in options.items() if value is not None}
+    options = dict(arguments.set)
+    name = ", ".join(f"{key}={value}" for key, value in options.items()) or "defaults"
     scores = []
     for seed in range(arguments.seeds):
-        model = SFMClassifier(arguments.network, **options, random_state=seed, verbose=1)
+        model = SFMClassifier(**options, random_state=seed, verbose=1)
         start = time.perf_counter()
         model.fit(task.X_train, task.y_train)
         seconds = time.perf_counter() - start
         scores.append(model.score(task.X_test, task.y_test))
         print(
-            f"{arguments.network}, seed {seed}: accuracy {scores[-1]:.4f}, {model.n_parameters_} parameters, "
+            f"{name}, seed {seed}: accuracy {scores[-1]:.4f}, {model.n_parameters_} parameters, "
             f"{model.n_iter_} epochs, {seconds:.1f} s per fit, threads {torch.get_num_threads()}",
             flush=True,
         )
     if len(scores) > 1:
         mean, deviation = statistics.mean(scores), statistics.stdev(scores)
-        print(f"{arguments.network}, {len(scores)} seeds: accuracy {mean:.4f} +- {deviation:.4f}")
+        print(f"{name}, {len(scores)} seeds: accuracy {mean:.4f} +- {deviation:.4f}")
 
 
 if __name__ == "__main__":

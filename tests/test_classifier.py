@@ -1151,3 +1151,17 @@ def test_dates_are_no_numbers():
     X = np.full((6, 4, 1), np.datetime64("2020-01-01"))
     with pytest.raises(ValueError, match=r"X must hold numbers, not datetime64.*seconds since the first"):
         tiny().fit(X, [0, 1] * 3)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_threads_of_torch_do_not_matter(network):
+    X, y = panel("ragged")
+    before = torch.get_num_threads()
+    probabilities = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            probabilities.append(tiny(network=network).fit(X, y).predict_proba(X))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(*probabilities, rtol=1e-9)
