@@ -206,6 +206,9 @@ class Trainer:
         history = self.history
         if valid is None:
             stop = best.update((-history.loss[-1],), None)
+            if self.settings.learning_rate == "cosine" and history.loss[-1] > self.settings.tol:
+                # The falling rate leads out of a plateau; only where no more than tol is left to gain waiting ends.
+                best.waited, stop = 0, False
         else:
             score, loss = evaluate(self.model, valid, self.settings.batch_size)
             history.validation_score.append(score)

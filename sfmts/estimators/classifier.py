@@ -19,8 +19,8 @@ from sfmts.heads import ClassificationHead
 class SFMClassifier(ClassifierMixin, SequenceEstimator):
     """Classify whole series with a State-Frequency Memory network, or with a rival of it.
 
-    On the CPU the network has the precision of X: float32 series train about twice as fast as float64 ones, and
-    hardly worse.  On a GPU it always has float32.
+    On the CPU the network has the precision of X, so that float32 series train faster than float64 ones.  On a GPU it
+    always has float32.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     validation_fraction : float, default=0.1
         The share, stratified by class.
     n_iter_no_change : int, default=10
-        Epochs without improvement after which training ends.
+        Epochs without improvement after which training ends.  With ``learning_rate="cosine"`` and without
+        ``early_stopping`` only epochs whose loss is below ``tol`` count, since the falling rate leads out of a plateau.
     tol : float, default=1e-4
         What counts as an improvement of the training loss or, with ``early_stopping``, of the validation score or loss.
     class_weight : dict, "balanced" or None, default=None
