@@ -1,0 +1,132 @@
+"""Batches and the training loop."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from sfmts import SFMClassifier
+from sfmts.batch import SequenceBatch, bucketed_batches
+from sfmts.heads import ClassificationHead, SequenceModel
+from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
+from sfmts.networks import base as networks_base
+from sfmts.training import Trainer, TrainingSettings, evaluate, outputs
+from tests.helpers import make_panel
+
+
+def make_batch(n=10, ragged=True, n_channels=2):
+    X, y = make_panel(n=n, n_channels=n_channels, ragged=ragged)
+    lengths = torch.tensor([len(series) for series in X])
+    values = torch.cat([torch.tensor(series) for series in X])
+    weight = torch.arange(1.0, n + 1, dtype=torch.float64)
+    return SequenceBatch(values, lengths, values[:, 0].clone(), torch.tensor(y), weight), X
+
+
+def make_trainer(**settings):
+    network = LSTM(2, n_states=4, generator=torch.Generator().manual_seed(0))
+    model = SequenceModel(network, ClassificationHead(4, 2, generator=torch.Generator().manual_seed(1))).double()
+    return Trainer(model, TrainingSettings(**{"max_iter": 4, **settings}), torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["equal", "ragged"])
+def test_take_gives_the_series_asked_for(ragged):
+    batch, X = make_batch(ragged=ragged)
+    index = torch.tensor([7, 0, 3, 3])
+    part = batch.take(index)
+    assert part.x.shape == (4, int(batch.lengths[index].max()), 2)
+    for row, number in enumerate(index.tolist()):
+        length = len(X[number])
+        assert torch.equal(part.x[row, :length], torch.tensor(X[number]))
+        assert not part.x[row, length:].any()
+        assert torch.equal(part.t[row, :length], torch.tensor(X[number][:, 0]))
+    assert torch.equal(part.target, batch.target[index])
+    assert torch.equal(part.weight, batch.weight[index])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
+def test_each_series_once_an_epoch_with_mates_of_its_length(batch_size):
+    lengths = torch.randint(1, 500, (300,), generator=torch.Generator().manual_seed(0))
+    batches = bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1))
+    assert torch.equal(torch.cat(list(batches)).sort().values, torch.arange(300))
+    padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    at_random = sum(len(b) * int(lengths[b].max()) for b in torch.arange(300).split(batch_size))
+    if 1 < batch_size < 300:
+        assert padded < 0.8 * at_random
+    again = bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(1))
+    other = bucketed_batches(lengths, batch_size, torch.Generator().manual_seed(2))
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(batches, other, strict=True))
+
+
+def test_cosine_rate_falls_from_its_start_to_nothing():
+    batch, _ = make_batch()
+    trainer = make_trainer(max_iter=50, batch_size=5, tol=0.0, learning_rate_init=0.1)
+    rates = trainer.fit(batch).learning_rate
+    assert len(rates) == 50
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+    assert rates[0] == pytest.approx(0.1 * 0.5 * (1 + math.cos(math.pi / 100)))
+    assert rates[-1] < 1e-4
+
+
+def test_constant_rate_is_constant():
+    batch, _ = make_batch()
+    assert make_trainer(learning_rate="constant").fit(batch).learning_rate == [0.01] * 4
+
+
+def test_a_plateau_ends_training_at_a_constant_rate_but_not_at_a_falling_one():
+    batch, _ = make_batch()
+    settings = {"max_iter": 30, "n_iter_no_change": 3, "tol": 0.5}
+    constant = make_trainer(learning_rate="constant", **settings).fit(batch)
+    assert len(constant.loss) < 30
+    assert constant.stopped == "loss"
+    falling = make_trainer(learning_rate_init=1e-5, **settings).fit(batch)
+    assert len(falling.loss) == 30
+    assert falling.loss[-1] > 0.5
+
+
+def test_gradients_are_clipped():
+    batch, _ = make_batch()
+    norms = []
+    trainer = make_trainer(clip_norm=1e-3, optimizer="sgd")
+    trainer.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(float(torch.cat([p.grad.flatten() for p in trainer.parameters]).norm()))
+    )
+    trainer.fit(batch)
+    assert max(norms) <= 1e-3 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [3, 10])
+def test_evaluation_is_a_weighted_mean_whatever_the_batches(batch_size):
+    batch, _ = make_batch()
+    trainer = make_trainer()
+    trainer.fit(batch)
+    score, loss = evaluate(trainer.model, batch, batch_size)
+    logits = outputs(trainer.model, batch, 1)[:, 0]
+    right = ((logits > 0).long() == batch.target).double()
+    losses = torch.nn.functional.softplus(torch.where(batch.target == 1, -logits, logits))
+    assert score == pytest.approx(float((right * batch.weight).sum() / batch.weight.sum()))
+    assert loss == pytest.approx(float((losses * batch.weight).sum() / batch.weight.sum()))
+
+
+def test_ones_own_network_with_a_loss_of_its_own(monkeypatch):
+    """A network that is registered serves the estimators, and its extra loss is minimised with the rest."""
+    monkeypatch.setattr(networks_base, "_REGISTRY", dict(networks_base._REGISTRY))
+
+    @register_network("average")
+    class Average(SequenceNetwork):
+        def __init__(self, n_channels, *, penalty=0.0, generator=None):
+            super().__init__()
+            self.n_channels, self.output_size, self.causal = n_channels, n_channels, True
+            self.scale = torch.nn.Parameter(torch.ones(n_channels))
+
+        def forward(self, x, lengths=None, *, time=None, state=None, generator=None):
+            counts = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
+            final = self.scale * x.square().sum(1) / counts[:, None].to(x)
+            return NetworkOutput(x, final, None, extra_loss=(self.scale - 3.0).square().sum())
+
+    X, y = make_panel(ragged=True)
+    model = SFMClassifier("average", max_iter=200, tol=0.0, learning_rate_init=0.05, random_state=0).fit(X, y)
+    torch.testing.assert_close(model.module_.network.scale.detach(), torch.full((2,), 3.0).double(), atol=0.5, rtol=0)
+    assert not hasattr(model, "state_amplitudes")
+    assert model.backend_ == "torch"
