@@ -152,6 +152,8 @@ class Trainer:
             progress.total = progress.n  # what is left will not be done
         if best.weights is not None:
             self.model.load_state_dict(best.weights)
+        if not all(bool(p.isfinite().all()) for p in self.parameters):
+            raise self._diverged("The last update made a weight infinite or NaN.")
         return self.history
 
     def _schedule(self, updates: int) -> Iterator[float]:
@@ -189,11 +191,7 @@ class Trainer:
             mean_loss = mean_loss + extra_loss
         value = float(loss.detach())
         if not math.isfinite(value):
-            clip = "set clip_norm" if self.settings.clip_norm is None else f"clip_norm (now {self.settings.clip_norm})"
-            raise FloatingPointError(
-                f"The training loss became {value} in epoch {len(self.history.loss) + 1}. Lower learning_rate_init "
-                f"(now {self.settings.learning_rate_init}) or {clip}."
-            )
+            raise self._diverged(f"The training loss became {value} in epoch {len(self.history.loss) + 1}.")
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss.backward()
         if self.settings.clip_norm is not None:
@@ -201,6 +199,11 @@ class Trainer:
         self.optimizer.step()
         self.history.n_updates += 1
         return value
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        clip_norm, rate = self.settings.clip_norm, self.settings.learning_rate_init
+        clip = "set clip_norm" if clip_norm is None else f"clip_norm (now {clip_norm})"
+        return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
     def _should_stop(self, valid: SequenceBatch | None, best: "_Best", progress: tqdm) -> bool:
         history = self.history

@@ -96,6 +96,13 @@ def test_gradients_are_clipped():
     assert max(norms) <= 1e-3 * (1 + 1e-6)
 
 
+def test_weights_lost_in_the_last_update_are_noticed():
+    batch, _ = make_batch()
+    trainer = make_trainer(max_iter=1, batch_size=100, learning_rate_init=1e308, clip_norm=None)
+    with pytest.raises(FloatingPointError, match=r"last update.*learning_rate_init \(now 1e\+308\) or set clip_norm"):
+        trainer.fit(batch)
+
+
 @pytest.mark.parametrize("batch_size", [3, 10])
 def test_evaluation_is_a_weighted_mean_whatever_the_batches(batch_size):
     batch, _ = make_batch()
