@@ -5,7 +5,9 @@
 
 Waves: 2000 of 500 steps, 1600 for training and 400 for the test; the rule counts distinct values.  Japanese vowels
 (nine speakers, 12 channels, 7 to 29 steps; from sktime): 270 and 370 series as published; the rule is the most
-frequent speaker.  Series are float32.
+frequent speaker.  Irregular sines: 300 and 1000 sines of 20 to 39 steps at random times, of random phase; the classes
+differ in angular frequency only, .8 against 1.3; channels are value, time, and time since the step before; the rule
+is the more frequent class.  Series are float32.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from sfmts import SFMClassifier
 from sfmts.datasets import count_distinct_values, make_waves
 from sfmts.datasets.waves import VARIANTS
 
-DATA = [*(f"waves-{variant}" for variant in VARIANTS), "japanese-vowels"]
+DATA = [*(f"waves-{variant}" for variant in VARIANTS), "japanese-vowels", "irregular-sines"]
 
 
 class Task(NamedTuple):
@@ -50,10 +52,24 @@ def japanese_vowels() -> Task:
     for split in ("train", "test"):
         frames, y = load_japanese_vowels(split=split, return_type="df-list")
         parts[split] = [frame.to_numpy(dtype=np.float32) for frame in frames], y
-    (X_train, y_train), (X_test, y_test) = parts["train"], parts["test"]
-    speakers, counts = np.unique(y_train, return_counts=True)
-    guess = np.full(len(y_test), speakers[counts.argmax()])
-    return Task(X_train, X_test, y_train, y_test, "most frequent speaker", guess)
+    return with_most_frequent(*parts["train"], *parts["test"])
+
+
+def irregular_sines() -> Task:
+    rng = np.random.default_rng(0)
+    X, y = [], rng.permutation(np.arange(1300) % 2)
+    for label in y:
+        gaps = rng.exponential(1.0, size=rng.integers(20, 40))
+        time = gaps.cumsum()
+        values = np.sin((0.8 + 0.5 * label) * time + rng.uniform(0, 2 * np.pi))
+        X.append(np.column_stack([values, time, gaps]).astype(np.float32))
+    return with_most_frequent(X[:300], y[:300], X[300:], y[300:])
+
+
+def with_most_frequent(X_train: Any, y_train: np.ndarray, X_test: Any, y_test: np.ndarray) -> Task:
+    """The task whose trivial rule is the most frequent class of the training set."""
+    classes, counts = np.unique(y_train, return_counts=True)
+    return Task(X_train, X_test, y_train, y_test, "most frequent class", np.full(len(y_test), classes[counts.argmax()]))
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -79,7 +95,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
-    task = japanese_vowels() if arguments.data == "japanese-vowels" else waves(arguments.data.removeprefix("waves-"))
+    tasks = {"japanese-vowels": japanese_vowels, "irregular-sines": irregular_sines}
+    task = tasks[arguments.data]() if arguments.data in tasks else waves(arguments.data.removeprefix("waves-"))
     print(f"{arguments.data}: {len(task.X_train)} series for training, {len(task.X_test)} for the test")
     print(f"trivial rule ({task.rule}): accuracy {np.mean(task.guess == task.y_test):.4f}", flush=True)
     options = dict(arguments.set)

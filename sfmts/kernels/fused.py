@@ -194,8 +194,8 @@ class _Buffers:
         )
 
     def states(self, begin: int, end: int) -> Iterator[tuple[Tensor, ...]]:
-        """At each step S (2, K, D, n), A (K, D, n), y (K, M, n), and cos and sin of theta (2, K, 1, n)."""
-        buffers = (self.S, self.A, self.y)
+        """At each step S (2, K, D, n), Re S, Im S, A (K, D, n), y (K, M, n), cos and sin of theta (2, K, 1, n)."""
+        buffers = (self.S, self.S[:, 0], self.S[:, 1], self.A, self.y)
         if len(self.S) == len(self.a):
             views = [buffer[begin:end].unbind(0) for buffer in buffers]
         else:
@@ -353,11 +353,11 @@ def _forward_segment(
     t = plan.t[rows].view(steps, n)
     epsilon = out.new_full((), amplitude_epsilon(out.dtype))
     minus_one = -out.new_ones(())
-    F, p = out.new_empty(K, D, n), out.new_empty(D, n)
+    F, p, oy = out.new_empty(K, D, n), out.new_empty(D, n), out.new_empty(K, M, n)
     b_z = weights.b_z[:, :, None]
     S, z = carry.S, carry.z
     views = zip(buffers.a.unbind(0), buffers.gates(0, steps), buffers.states(0, steps), Z.unbind(0), strict=True)
-    for step, (a, (sigmoids, f_ste, f_fre, g, i, o), (S_t, A, y, cs), z_t) in enumerate(views):
+    for step, (a, (sigmoids, f_ste, f_fre, g, i, o), (S_t, re, im, A, y, cs), z_t) in enumerate(views):
         a.addmm_(weights.W, z if mask is None else z * mask)
         sigmoids.sigmoid_()
         i.tanh_()
@@ -366,11 +366,11 @@ def _forward_segment(
         torch.mul(g, i, out=p)
         torch.mul(f_ste, f_fre, out=F)
         torch.mul(S, F, out=S_t).addcmul_(p, cs)
-        torch.addcmul(epsilon, S_t[0], S_t[0], out=A).addcmul_(S_t[1], S_t[1]).sqrt_()
+        torch.addcmul(epsilon, re, re, out=A).addcmul_(im, im).sqrt_()
         o.baddbmm_(weights.U_o, A).sigmoid_()
         torch.baddbmm(b_z, weights.W_z, A, beta=2, alpha=2, out=y).sigmoid_()
         torch.add(minus_one, y, alpha=2, out=y)  # tanh x = 2 sigmoid(2x) - 1, several times faster than tanh
-        z = torch.sum(o * y, dim=0, out=z_t)
+        z = torch.sum(torch.mul(o, y, out=oy), dim=0, out=z_t)
         S = S_t
         if plan.amplitudes is not None:
             plan.amplitudes.append(A.permute(2, 1, 0).clone())
@@ -493,19 +493,20 @@ def _backward_steps(
 ) -> _GradientCarry:
     """Fill ``alphas`` from the last of ``steps`` to the first; ``first`` is the state before the segment."""
     begin, end, count, n = steps.start, steps.stop, len(steps), buffers.a.shape[2]
-    dS, r, dtheta = carry.dS, carry.dz, carry.dtheta
+    dS, r, dtheta = carry.dS, carry.dz.contiguous(), carry.dtheta
     e = _to_feature_major(grad_z.contiguous(), count, n).contiguous()
     W_T, U_o_T, W_z_T = weights.W.T, weights.U_o.transpose(1, 2), weights.W_z.transpose(1, 2)
     mask = plan.mask(n)
     dt = (plan.dt if plan.accumulated else plan.t)[rows].view(count, n)
     dtheta_rows = None if totals.theta is None else totals.theta[rows].view(count, n, -1)
     tmp, dA = torch.empty_like(dS), torch.empty_like(dS[0])
+    tmp_re, tmp_im = tmp
     dz, dy, dp = torch.empty_like(e[0]), torch.empty_like(buffers.y[0]), torch.empty_like(dS[0, 0])
     states, gates = list(buffers.states(begin, end)), list(buffers.gates(begin, end))
     written, e_views = list(alphas.views(count)), e.unbind(0)
     S_before = buffers.S[begin - 1] if begin else first
     for step in reversed(range(count)):
-        S, A, y, cs = states[step]
+        S, _, _, A, y, cs = states[step]
         sigmoids, f_ste, f_fre, g, i, o = gates[step]
         alpha, alpha_sigmoids, alpha_ste, alpha_fre, alpha_g, alpha_i, alpha_o, alpha_y = written[step]
         torch.add(e_views[step], r, out=dz)
@@ -522,14 +523,14 @@ def _backward_steps(
             omega = buffers.omega[begin + step]
             alpha[buffers.rows.omega] = dt[step] * dtheta * omega * (1 - omega / TWO_PI)
         torch.mul(dS, states[step - 1][0] if step else S_before, out=tmp)
-        dF = torch.add(tmp[0], tmp[1], out=dA)
-        torch.sum(torch.mul(dF, f_fre, out=tmp[0]), dim=0, out=alpha_ste)
-        torch.sum(torch.mul(dF, f_ste, out=tmp[1]), dim=1, out=alpha_fre)
+        dF = torch.add(tmp_re, tmp_im, out=dA)
+        torch.sum(torch.mul(dF, f_fre, out=tmp_re), dim=0, out=alpha_ste)
+        torch.sum(torch.mul(dF, f_ste, out=tmp_im), dim=1, out=alpha_fre)
         dS.mul_(torch.mul(f_ste, f_fre, out=dA))
         torch.mul(dp, i, out=alpha_g)
         _sigmoid_backward(alpha_sigmoids, sigmoids, grad_input=alpha_sigmoids)
         _tanh_backward(torch.mul(dp, g, out=alpha_i), i, grad_input=alpha_i)
-        r = torch.mm(W_T, alpha)
+        torch.mm(W_T, alpha, out=r)
         if mask is not None:
             r.mul_(mask)
     return _GradientCarry(dS, r, dtheta)
