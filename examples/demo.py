@@ -166,7 +166,7 @@ def search(data: str, split: Split, epochs: int) -> Result:
     """A small grid search in two processes of one thread each."""
     print(f"\nGrid search on {data}, {epochs} epochs each", flush=True)
     grid = {"model__frequencies": ["fixed", "adaptive"], "model__n_states": [16, 32]}
-    candidate = pipeline(phase="accumulated", max_iter=epochs, random_state=SEED)  # phase: of adaptive frequencies
+    candidate = pipeline(max_iter=epochs, random_state=SEED)
     model = GridSearchCV(candidate, grid, cv=2, n_jobs=2, verbose=3)
     with parallel_config(backend="loky", inner_max_num_threads=1):
         _, seconds = timed(lambda: model.fit(split.X_train, split.y_train))
