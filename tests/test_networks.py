@@ -327,6 +327,20 @@ def test_sfm_amplitudes(backend):
         assert not A[b, length:].any()
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_sfm_amplitudes_of_each_layer(bidirectional):
+    x, lengths, _ = batch()
+    network = build("sfm", n_layers=3, bidirectional=bidirectional)
+    states = network(x, lengths).state
+    directions = 2 if bidirectional else 1
+    for layer in (0, 1, 2, -1):
+        A = network.state_amplitudes(x, lengths, layer=layer)
+        ahead = states[(layer % 3) * directions]
+        for b, length in enumerate(lengths):
+            expected = torch.hypot(ahead.re, ahead.im)[b]
+            torch.testing.assert_close(A[b, length - 1, :5], expected, atol=1e-10, rtol=0)
+
+
 def test_sfm_paper_start():
     network = SFM(3, init="paper", generator=torch.Generator().manual_seed(0))
     layer = network.layers[0]

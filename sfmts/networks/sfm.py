@@ -210,6 +210,7 @@ class SFM(SequenceNetwork):
         self.n_channels, self.output_size = n_channels, n_outputs * directions
         self.n_states, self.n_frequencies, self.n_outputs = n_states, n_frequencies, n_outputs
         self.time, self.bidirectional, self.recurrent_dropout = time, bidirectional, recurrent_dropout
+        self.n_layers = n_layers
         self.causal = not bidirectional and time in ("index", "timestamps")
         self._backend = resolve_backend(backend)
         self.layers = nn.ModuleList(
@@ -265,7 +266,7 @@ class SFM(SequenceNetwork):
         """
         amplitudes: list[Tensor] = []
         with torch.no_grad():
-            self._run(x, lengths, time, None, None, amplitudes, range(len(self.layers))[layer])
+            self._run(x, lengths, time, None, None, amplitudes, range(self.n_layers)[layer])
         return torch.cat(amplitudes, dim=2)
 
     def _run(
@@ -285,17 +286,16 @@ class SFM(SequenceNetwork):
             )
         directions = 2 if self.bidirectional else 1
         states: list[SFMState] = []
-        for index, layer in enumerate(self.layers):
-            backward = index % directions == 1
-            if index % directions == 0:
-                read, outputs, finals = x, [], []
-            given = None if state is None else state[index]
-            watch = amplitudes if index // directions == watched // directions else None
-            z, after = self._run_layer(layer, read, lengths, time, given, generator, backward, watch)
-            outputs.append(z)
-            finals.append(after.z)
-            states.append(after)
-            x = torch.cat(outputs, dim=2) if len(outputs) > 1 else z
+        for level in range(len(self.layers) // directions):
+            outputs: list[Tensor] = []
+            for layer in self.layers[level * directions : (level + 1) * directions]:
+                given = None if state is None else state[len(states)]
+                watch = amplitudes if level == watched else None
+                z, after = self._run_layer(layer, x, lengths, time, given, generator, len(outputs) == 1, watch)
+                outputs.append(z)
+                states.append(after)
+            x = outputs[0] if directions == 1 else torch.cat(outputs, dim=2)
+        finals = [after.z for after in states[-directions:]]
         return NetworkOutput(x, torch.cat(finals, dim=1), states)
 
     def _run_layer(
