@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -311,7 +312,7 @@ class TestFile:
         assert path.read_bytes() == before
         assert list(path.parent.iterdir()) == [path]
 
-    @pytest.mark.parametrize("where", ["save_file", "os.chmod", "os.replace"])
+    @pytest.mark.parametrize("where", ["serialize", "write_bytes", "os.replace"])
     @pytest.mark.parametrize(
         "error", [OSError("No space left on device"), KeyboardInterrupt()], ids=["OSError", "interrupt"]
     )
@@ -326,10 +327,8 @@ class TestFile:
             raise error
 
         with monkeypatch.context() as patch:
-            if where == "save_file":
-                patch.setattr(persistence, "save_file", fail)
-            else:
-                patch.setattr(os, where.removeprefix("os."), fail)
+            owner = {"serialize": persistence, "write_bytes": Path, "os.replace": os}[where]
+            patch.setattr(owner, where.removeprefix("os."), fail)
             with pytest.raises(type(error)):
                 model.save(path if exists else path.with_name("new"))
         assert path.read_bytes() == before
@@ -337,7 +336,7 @@ class TestFile:
 
     def test_folder_that_is_not_there(self, saved):
         model, path = saved
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to save into"):
             model.save(path.parent / "nowhere" / "model.sfm")
 
     @pytest.mark.parametrize(
@@ -460,10 +459,3 @@ class TestFile:
         with pytest.raises(OSError, match="folder"):
             model.save(folder)
         assert sorted(item.name for item in path.parent.iterdir()) == ["folder", "model.sfm"]
-
-
-def test_folder_that_is_not_there(tmp_path):
-    X, y = make_panel()
-    model = SFMClassifier(n_states=3, max_iter=1).fit(X, y)
-    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to save into"):
-        model.save(tmp_path / "nowhere" / "model.safetensors")

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 if TYPE_CHECKING:
     from sfmts.estimators._base import SequenceEstimator
@@ -40,15 +40,14 @@ def save(estimator: "SequenceEstimator", path: Path) -> None:
     tensors = {key: value.cpu().contiguous() for key, value in estimator.module_.state_dict().items()}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save into; make it first.")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         text = json.dumps(document)
-        save_file(tensors, temporary, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
-        os.chmod(temporary, 0o666 & ~_umask())
+        data = serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
+        temporary.write_bytes(data)  # save_file() would leave it unreadable to others, whatever the umask
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -98,12 +97,6 @@ def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _encode(value: Any, name: str) -> Any:
