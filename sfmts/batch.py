@@ -80,11 +80,18 @@ class SequenceBatch:
         """(sum of lengths, ...) to (n, longest, ...), with zeros behind each end."""
         if not self.is_ragged:
             return flat.view(len(self), -1, *flat.shape[1:])
-        longest = int(self.lengths.max())
-        inside = (torch.arange(longest) < self.lengths[:, None]).to(flat.device)
-        out = flat.new_zeros(len(self), longest, *flat.shape[1:])
+        inside = self._inside().to(flat.device)
+        out = flat.new_zeros(*inside.shape, *flat.shape[1:])
         out[inside] = flat
         return out
+
+    def flat(self, padded: Tensor) -> Tensor:
+        """The inverse of :meth:`padded`."""
+        return padded[self._inside().to(padded.device)]
+
+    def _inside(self) -> Tensor:
+        """(n, longest): whether a step lies within its series."""
+        return torch.arange(int(self.lengths.max())) < self.lengths[:, None]
 
     @property
     def x(self) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sfmts._choices import check_choice
 from sfmts.networks.base import SequenceNetwork, dropout_mask
 
 HEADS = ("linear", "none")
@@ -49,8 +50,7 @@ class ClassificationHead(Head):
     ) -> None:
         super().__init__()
         self.n_classes, self.n_logits = n_classes, self.logits_for(n_classes)
-        if kind not in HEADS:
-            raise ValueError(f"Unknown head {kind!r}; choose one of {', '.join(map(repr, HEADS))}.")
+        check_choice("head", kind, HEADS)
         if kind == "none":
             if in_features != self.n_logits:
                 raise ValueError(
@@ -76,7 +76,7 @@ class ClassificationHead(Head):
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Weighted sum of the cross-entropies."""
-        if self.n_logits == 1 and self.n_classes == 2:
+        if self.n_classes == 2:
             logits, binary = output[:, 0], target.to(output.dtype)
             return functional.binary_cross_entropy_with_logits(logits, binary, weight, reduction="sum")
         losses = functional.cross_entropy(output, target, reduction="none")
@@ -89,7 +89,7 @@ class ClassificationHead(Head):
 
     def log_probabilities(self, output: Tensor) -> Tensor:
         """Logarithms of the class probabilities, (B, n_classes)."""
-        if self.n_logits == 1 and self.n_classes == 2:
+        if self.n_classes == 2:
             return functional.logsigmoid(torch.cat([-output, output], dim=1))
         return functional.log_softmax(output, dim=1)
 
@@ -126,8 +126,7 @@ class SequenceModel(nn.Module):
         time_channel: int | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ValueError(f"Unknown pooling {pooling!r}; choose one of {', '.join(map(repr, POOLINGS))}.")
+        check_choice("pooling", pooling, POOLINGS)
         self.network, self.head = network, head
         self.pooling, self.dropout, self.time_channel = pooling, dropout, time_channel
         self.register_buffer("mean", torch.zeros(network.n_channels) if mean is None else mean)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sfmts._choices import check_choice
 from sfmts.batch import SequenceBatch, bucketed_batches
 from sfmts.heads import SequenceModel
 
@@ -40,10 +41,8 @@ class TrainingSettings:
     verbose: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("optimizer", OPTIMIZERS), ("learning_rate", LEARNING_RATES)):
-            if getattr(self, name) not in choices:
-                listed = ", ".join(map(repr, choices))
-                raise ValueError(f"Unknown {name} {getattr(self, name)!r}; choose one of {listed}.")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("learning_rate", self.learning_rate, LEARNING_RATES)
 
 
 @dataclass
@@ -208,10 +207,9 @@ class Trainer:
     def _should_stop(self, valid: SequenceBatch | None, best: "_Best", progress: tqdm) -> bool:
         history = self.history
         if valid is None:
-            stop = best.update((-history.loss[-1],), None)
-            if self.settings.learning_rate == "cosine" and history.loss[-1] > self.settings.tol:
-                # The falling rate leads out of a plateau; only where no more than tol is left to gain waiting ends.
-                best.waited, stop = 0, False
+            # A falling rate leads out of a plateau: there an epoch counts only where no more than tol is left to gain.
+            hopeful = self.settings.learning_rate == "cosine" and history.loss[-1] > self.settings.tol
+            stop = best.update((-history.loss[-1],), None, hopeful)
         else:
             score, loss = evaluate(self.model, valid, self.settings.batch_size)
             history.validation_score.append(score)
@@ -233,13 +231,15 @@ class _Best:
         self.waited = 0
         self.weights: dict[str, Tensor] | None = None
 
-    def update(self, key: tuple[float, ...], model: SequenceModel | None) -> bool:
-        """Take in an epoch, whose goodness is ``key`` (ties are broken by later entries); return whether to stop."""
-        if key[-1] > self.milestone + self.tol or (self.key is not None and key[0] > self.key[0] + self.tol):
+    def update(self, key: tuple[float, ...], model: SequenceModel | None, hopeful: bool = False) -> bool:
+        """Take in an epoch, whose goodness is ``key`` (ties are broken by later entries); return whether to stop.
+
+        A ``hopeful`` epoch ends the waiting even if it is no better.
+        """
+        progress = key[-1] > self.milestone + self.tol or (self.key is not None and key[0] > self.key[0] + self.tol)
+        if progress:
             self.milestone = max(self.milestone, key[-1])
-            self.waited = 0
-        else:
-            self.waited += 1
+        self.waited = 0 if progress or hopeful else self.waited + 1
         if self.key is None or key > self.key:
             self.key = key
             if model is not None:

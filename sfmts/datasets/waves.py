@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from sfmts._choices import check_choice
+
 VARIANTS = ("paper", "released", "hard")
 SQUARE, SAWTOOTH = 0, 1
 
@@ -73,8 +75,7 @@ def make_waves(
     >>> X.shape, int(y.sum())
     ((10, 500, 2), 5)
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"Unknown variant {variant!r}; choose one of {', '.join(map(repr, VARIANTS))}.")
+    check_choice("variant", variant, VARIANTS)
     if n_samples < 2 or n_steps < 1:
         raise ValueError(f"n_samples must be at least 2 and n_steps at least 1, not {n_samples} and {n_steps}.")
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)

@@ -332,9 +332,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         results = []
         for index in torch.arange(len(batch)).split(_PREDICTION_BATCH):
             part = batch.take(index).to(parameter.device, parameter.dtype)
-            A = model.state_amplitudes(part.x, part.lengths, part.t)
-            inside = torch.arange(A.shape[1]) < part.lengths[:, None]
-            results.append(A[inside.to(A.device)].cpu())
+            results.append(part.flat(model.state_amplitudes(part.x, part.lengths, part.t)).cpu())
         return unbatch(batch, torch.cat(results))
 
     def to_torch(self) -> SequenceModel:

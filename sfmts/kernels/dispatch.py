@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from sfmts._choices import check_choice
 from sfmts.kernels import fused, reference
 from sfmts.kernels.reference import SFMState, SFMWeights
 
@@ -34,11 +35,8 @@ def resolve_backend(backend: str) -> str:
     >>> resolve_backend("auto")
     'fused'
     """
-    if backend == "auto":
-        return "fused"
-    if backend not in _KERNELS:
-        raise ValueError(f"Unknown backend {backend!r}; choose one of {', '.join(map(repr, BACKENDS))}.")
-    return backend
+    check_choice("backend", backend, BACKENDS)
+    return "fused" if backend == "auto" else backend
 
 
 def sfm(

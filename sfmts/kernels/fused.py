@@ -262,23 +262,23 @@ class _FusedSFM(torch.autograd.Function):
         theta_last = torch.cat([last for _, last in reversed(ended)], dim=-1).T.contiguous()
         if keep:
             ctx.plan, ctx.arena, ctx.buffers = plan, arena, all_buffers
-            ctx.save_for_backward(x, V, W, U_o, W_z, initial, z, theta, out)
+            ctx.save_for_backward(x, *weights, initial, z, out)
         return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
             raise RuntimeError("backend='fused' has first derivatives only; take backend='reference' for higher ones.")
-        x, V, W, U_o, W_z, initial, z_start, theta, out = ctx.saved_tensors
+        x, *saved, initial, z_start, out = ctx.saved_tensors
+        weights = SFMWeights(*saved)
         grad_z, grad_re, grad_im, grad_theta_last = grads
         plan: _Plan = ctx.plan
-        weights = SFMWeights(V, W, V, U_o, W_z, V, theta)
         segments = list(plan.segments())
         buffers: list[_Buffers] = ctx.buffers
 
         dS_last = torch.stack([grad_re, grad_im]).permute(0, 3, 2, 1)
         carry = _GradientCarry(
-            dS_last[..., :0], x.new_zeros(W.shape[1], 0), x.new_zeros(grad_theta_last.shape[1], 0).double()
+            dS_last[..., :0], x.new_zeros(out.shape[1], 0), x.new_zeros(grad_theta_last.shape[1], 0).double()
         )
         totals = _Gradients(x, weights, ctx.needs_input_grad)
         for index in reversed(range(len(segments))):
@@ -463,7 +463,7 @@ class _Gradients:
     def add(self, alphas: _Alphas, steps: int, A: Tensor, x: Tensor, fed: Tensor, rows: slice) -> None:
         gates = alphas.gates[:, :steps].flatten(-2)  # (R, c * n)
         alpha_y = alphas.y[:, :, :steps].flatten(-2)  # (K, M, c * n)
-        alpha_o = gates[-alpha_y.shape[0] * alpha_y.shape[1] :].view_as(alpha_y)
+        alpha_o = gates[alphas.rows.o].view_as(alpha_y)
         A = (A[0] if steps == 1 else A.movedim(0, -2).flatten(-2)).transpose(1, 2)  # (K, c * n, D)
         self._VW.addmm_(gates, torch.cat([x[rows], fed], dim=1))
         self._b += gates.sum(dim=1)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from sfmts._choices import check_choice
+
 INITIALISATIONS = ("modern", "chrono", "paper", "authors")
 
 
@@ -185,8 +187,7 @@ def network_class(name: str) -> type[SequenceNetwork]:
     ValueError
         If no network has that name.
     """
-    if name not in _REGISTRY:
-        raise ValueError(f"Unknown network {name!r}; choose one of {', '.join(map(repr, network_names()))}.")
+    check_choice("network", name, network_names())
     return _REGISTRY[name]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from sfmts._choices import check_choice
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -42,8 +43,7 @@ class _Gated(SequenceNetwork):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if init not in INITIALISATIONS:
-            raise ValueError(f"Unknown init {init!r}; choose one of {', '.join(map(repr, INITIALISATIONS))}.")
+        check_choice("init", init, INITIALISATIONS)
         self.n_channels, self.n_states = n_channels, n_states
         self.output_size = n_states * (2 if bidirectional else 1)
         self.causal = not bidirectional

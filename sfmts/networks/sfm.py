@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts.kernels import BACKENDS, SFMState, SFMWeights, resolve_backend, sfm
+from sfmts._choices import check_choice
+from sfmts.kernels import SFMState, SFMWeights, resolve_backend, sfm
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -200,11 +201,10 @@ class SFM(SequenceNetwork):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        options = {"frequencies": FREQUENCIES, "time": TIMES, "phase": PHASES, "init": INITIALISATIONS}
-        given = {"frequencies": frequencies, "time": time, "phase": phase, "init": init, "backend": backend}
-        for name, choices in {**options, "backend": BACKENDS}.items():
-            if given[name] not in choices:
-                raise ValueError(f"Unknown {name} {given[name]!r}; choose one of {', '.join(map(repr, choices))}.")
+        check_choice("frequencies", frequencies, FREQUENCIES)
+        check_choice("time", time, TIMES)
+        check_choice("phase", phase, PHASES)
+        check_choice("init", init, INITIALISATIONS)
         n_outputs = n_states if n_outputs is None else n_outputs
         directions = 2 if bidirectional else 1
         self.n_channels, self.output_size = n_channels, n_outputs * directions
@@ -286,7 +286,7 @@ class SFM(SequenceNetwork):
             )
         directions = 2 if self.bidirectional else 1
         states: list[SFMState] = []
-        for level in range(len(self.layers) // directions):
+        for level in range(self.n_layers):
             outputs: list[Tensor] = []
             for layer in self.layers[level * directions : (level + 1) * directions]:
                 given = None if state is None else state[len(states)]
