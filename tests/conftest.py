@@ -5,13 +5,13 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: sciki
 import pytest
 import torch
 
-from sfmts.kernels import fused
+from sfmts.kernels.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch):
     """Fill every `torch.empty` with NaN, so that an entry nobody has written is found."""
-    monkeypatch.setattr(fused._Arena, "limit", 0)  # working memory is not used again, but always new
+    monkeypatch.setattr(Workspace, "limit", 0)  # working memory is not used again, but always new
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     yield

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sfmts.kernels import BACKENDS, SFMState, SFMWeights, fused, reference, resolve_backend, sfm, sfm_state
+from sfmts.kernels.workspace import Workspace
 from tests.helpers import FAST_KERNELS, KERNELS
 
 TWO_PI = 2 * np.pi
@@ -355,13 +356,13 @@ def test_parity_without_gradients(backend):
 
 def test_working_memory_without_gradients_does_not_grow_with_time(monkeypatch):
     taken = []
-    take = fused._Arena._take
+    take = Workspace._take
 
     def watched_take(like, elements):
         taken.append(elements)
         return take(like, elements)
 
-    monkeypatch.setattr(fused._Arena, "_take", staticmethod(watched_take))
+    monkeypatch.setattr(Workspace, "_take", staticmethod(watched_take))
     for steps in (300, 3000):
         with torch.no_grad():
             make_case(lengths=(steps,)).run("fused")
@@ -372,7 +373,7 @@ def test_working_memory_without_gradients_does_not_grow_with_time(monkeypatch):
 
 @pytest.mark.parametrize("backend", KERNELS)
 def test_training_after_inference_mode(backend, monkeypatch):
-    monkeypatch.setattr(fused._Arena, "limit", 1 << 29)
+    monkeypatch.setattr(Workspace, "limit", 1 << 29)
     case = make_case()
     with torch.inference_mode():
         z, _ = case.run(backend)
@@ -409,7 +410,7 @@ def test_strides_do_not_matter(backend):
 
 @pytest.mark.parametrize("backend", FAST_KERNELS)
 def test_graphs_do_not_share_memory(backend, monkeypatch):
-    monkeypatch.setattr(fused._Arena, "limit", 1 << 29)
+    monkeypatch.setattr(Workspace, "limit", 1 << 29)
     case = make_case()
     alone = outputs_and_gradients(case, backend)
     for _ in range(3):  # the store of working memory is filled now
@@ -452,5 +453,5 @@ def test_amplitude_epsilon_is_far_below_rounding():
 def test_memory_is_poisoned():
     """What the fixture in conftest promises, on which the tests above rely."""
     x = torch.ones(3)
-    for fresh_memory in (torch.empty(3), x.new_empty(3), torch.empty_like(x), fused._Arena(x, 3).empty(3)):
+    for fresh_memory in (torch.empty(3), x.new_empty(3), torch.empty_like(x), Workspace(x, 3).empty(3)):
         assert fresh_memory.isnan().all()

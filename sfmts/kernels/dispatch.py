@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from sfmts._choices import check_choice
-from sfmts.kernels import fused, reference
+from sfmts.kernels import fused, native, reference
 from sfmts.kernels.reference import SFMState, SFMWeights
 
 _KERNELS: dict[str, Callable[..., tuple[Tensor, SFMState]]] = {
     "reference": reference.sfm,
     "fused": fused.sfm,
+    "native": native.sfm,
 }
 
 BACKENDS = ("auto", *_KERNELS)

@@ -12,16 +12,16 @@ A run of steps with the same number of running sequences is a *segment*; ragged 
 """
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sfmts.kernels.reference import TWO_PI, SFMState, SFMWeights, amplitude_epsilon, wrap_phase
+from sfmts.kernels.reference import TWO_PI, SFMState, SFMWeights, amplitude_epsilon, last_rows, wrap_phase
+from sfmts.kernels.workspace import Workspace
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -52,7 +52,7 @@ def sfm(
     keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)
     plan = _Plan(tuple(batch_sizes), t, state.t, accumulated, feedback_mask, amplitudes, keep)
     z, re, im, theta_last = _FusedSFM.apply(*inputs, plan)
-    last = _last_rows(batch_sizes, z.device)
+    last = last_rows(batch_sizes, z.device)
     theta_last = theta_last if theta is None else theta[last]
     return z, SFMState(re, im, z[last], t[last], theta_last if accumulated else theta_last.detach())
 
@@ -91,64 +91,11 @@ class _Plan:
         return self.t - torch.cat([self.t_start, self.t])[_previous_rows(self.batch_sizes, self.t.device)]
 
 
-def _last_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
-    """Packed row of each sequence's last step, (B,)."""
-    sizes = torch.as_tensor(batch_sizes)
-    starts = sizes.cumsum(0) - sizes
-    lengths = (sizes[:, None] > torch.arange(batch_sizes[0])).sum(0)
-    return (starts[lengths - 1] + torch.arange(batch_sizes[0])).to(device)
-
-
 def _previous_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
     """Row of the step before, (P,), in a packed array that begins with the B rows of the initial state."""
     sizes = torch.as_tensor((batch_sizes[0], *batch_sizes[:-1]))
     now = torch.as_tensor(batch_sizes)
     return (torch.arange(int(now.sum())) + batch_sizes[0] - sizes.repeat_interleave(now)).to(device)
-
-
-class _Arena:
-    """The working memory of one graph.
-
-    On the CPU it is taken from, and on the graph's end given back to, a small store: touching fresh pages for the
-    first time costs more than the arithmetic done on them.  Two graphs never share memory.
-    """
-
-    limit = 1 << 29  # bytes kept in the store at most
-    _store: ClassVar[list[Tensor]] = []
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(self, like: Tensor, elements: int) -> None:
-        self._used = 0
-        self._block = self._take(like, elements)
-
-    @classmethod
-    def _take(cls, like: Tensor, elements: int) -> Tensor:
-        with cls._lock:
-            fits = [
-                k
-                for k, block in enumerate(cls._store)
-                if block.dtype == like.dtype and elements <= block.numel() <= 2 * elements
-            ]
-            if like.device.type == "cpu" and fits:
-                return cls._store.pop(fits[-1])
-        with torch.inference_mode(False):  # whoever uses it next may need gradients
-            return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
-
-    def empty(self, *shape: int) -> Tensor:
-        size = math.prod(shape)
-        self._used += size
-        return self._block[self._used - size : self._used].view(shape)
-
-    def clear(self) -> None:
-        self._used = 0
-
-    def __del__(self) -> None:
-        if self._block.device.type != "cpu":
-            return
-        with self._lock:
-            self._store.append(self._block)
-            while sum(block.nbytes for block in self._store) > self.limit:
-                del self._store[0]
 
 
 class _Rows:
@@ -170,10 +117,10 @@ class _Buffers:
     memory is used for all of them, but for the pre-activations, which one product prepares.
     """
 
-    def __init__(self, arena: _Arena, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
+    def __init__(self, workspace: Workspace, weights: SFMWeights, steps: int, n: int, keep: bool) -> None:
         self.rows = _Rows(weights)
         shapes = self.shapes(weights, steps, n, keep)
-        self.a, self.S, self.A, self.y, self.cs, self.Z = (arena.empty(*shape) for shape in shapes)
+        self.a, self.S, self.A, self.y, self.cs, self.Z = (workspace.empty(*shape) for shape in shapes)
         self.omega = (
             self.a.new_empty(steps, len(weights.b_z), n, dtype=torch.float64) if weights.omega is None else None
         )
@@ -246,7 +193,7 @@ class _FusedSFM(torch.autograd.Function):
         ended: list[tuple[Tensor, Tensor]] = []
         segments, keep = list(plan.segments()), plan.keep
         needs = [sum(map(math.prod, _Buffers.shapes(weights, steps, n, keep))) for _, steps, n in segments]
-        arena = _Arena(x, sum(needs) if keep else max(needs))
+        workspace = Workspace(x, sum(needs) if keep else max(needs))
         all_buffers: list[_Buffers] = []
         for row, steps, n in segments:
             if n < carry.S.shape[-1]:
@@ -254,14 +201,14 @@ class _FusedSFM(torch.autograd.Function):
             carry = carry.prefix(n)
             if not keep:
                 carry, all_buffers = carry.detached(), []
-                arena.clear()
-            all_buffers.append(_Buffers(arena, weights, steps, n, keep))
+                workspace.clear()
+            all_buffers.append(_Buffers(workspace, weights, steps, n, keep))
             carry = _forward_segment(all_buffers[-1], weights, x, theta, row, carry, plan, out)
         ended.append(carry.ended(0))
         S_last = torch.cat([S for S, _ in reversed(ended)], dim=-1).permute(0, 3, 2, 1)
         theta_last = torch.cat([last for _, last in reversed(ended)], dim=-1).T.contiguous()
         if keep:
-            ctx.plan, ctx.arena, ctx.buffers = plan, arena, all_buffers
+            ctx.plan, ctx.workspace, ctx.buffers = plan, workspace, all_buffers
             ctx.save_for_backward(x, *weights, initial, z, out)
         return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
 

@@ -82,6 +82,14 @@ def wrap_phase(theta: Tensor) -> Tensor:
     return torch.remainder(theta, TWO_PI)
 
 
+def last_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
+    """Packed row of each sequence's last step, (B,)."""
+    sizes = torch.as_tensor(batch_sizes)
+    starts = sizes.cumsum(0) - sizes
+    lengths = (sizes[:, None] > torch.arange(batch_sizes[0])).sum(0)
+    return (starts[lengths - 1] + torch.arange(batch_sizes[0])).to(device)
+
+
 def sfm_state(u: Tensor, f: Tensor, omega: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Run the state equation alone, without gates: S_t = f_t S_{t-1} + u_t e^{j omega t} (Eqs. 1-3).
 

@@ -1,0 +1,32 @@
+"""The compiled kernel, an optional extension; everything else stands in pyproject.toml."""
+
+import sys
+
+from setuptools import Extension, setup
+
+FOLDER = "sfmts/kernels/cpu"
+
+setup(
+    ext_modules=[
+        Extension(
+            "sfmts.kernels._native",
+            sources=[f"{FOLDER}/{name}.cpp" for name in ("module", "generic", "avx2", "avx512")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("problem", "instruction_sets", "vectors", "matrix", "recurrence")],
+            language="c++",
+            extra_compile_args=[
+                "-std=c++17",
+                "-O3",
+                "-g0",
+                "-fno-math-errno",  # not -ffast-math: at load time it would flush denormals in the whole process
+                "-fno-trapping-math",
+                "-ffp-contract=fast",
+                "-fvisibility=hidden",
+                "-Wno-psabi",
+            ],
+            extra_link_args=[] if sys.platform == "darwin" else ["-pthread"],
+            py_limited_api=True,
+            optional=True,  # without a compiler sfmts works, by its fused kernel
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

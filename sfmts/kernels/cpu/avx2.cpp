@@ -1,0 +1,13 @@
+// The kernel for processors with AVX2.
+#include "instruction_sets.h"
+
+#if defined(SFM_X86)
+SFM_TARGET_BEGIN("avx2,fma")
+#define SFM_AVX2
+#define SFM_VECTOR_BYTES 32
+#define SFM_REGISTERS 16
+#include "recurrence.h"
+extern const Kernel avx2_kernel;
+const Kernel avx2_kernel = {"avx2", door<0>, door<1>, door<2>, door<3>};
+SFM_TARGET_END
+#endif

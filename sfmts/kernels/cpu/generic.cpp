@@ -1,0 +1,8 @@
+// The kernel for any processor, in vectors of 16 bytes.
+#include "instruction_sets.h"
+
+#define SFM_VECTOR_BYTES 16
+#define SFM_REGISTERS 16
+#include "recurrence.h"
+extern const Kernel generic_kernel;
+const Kernel generic_kernel = {"generic", door<0>, door<1>, door<2>, door<3>};

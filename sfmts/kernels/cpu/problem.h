@@ -1,0 +1,52 @@
+// What one call of the kernel works on.  `_Problem` in native.py mirrors this struct field by field.
+//
+// Arrays are contiguous; a pointer that is not needed is null.  "Rows" are packed rows as in PackedSequence: time-major,
+// sequences sorted by decreasing length, batch_sizes[t] of them running at step t.  T is float or double (`is_double`).
+#pragma once
+
+#include <cstdint>
+
+struct Problem {
+    int64_t is_double, keep, adaptive, accumulated, threads;
+    int64_t B, T, N, D, K, M;
+
+    const int64_t* batch_sizes;     // (T,)
+    const double* t;                // (P,) time of each row
+    const double* t_start;          // (B,) time of the step before the first
+    const double* omega;            // (K,) radians per unit of time; null if adaptive
+    const void* x;                  // (P, N)
+    const void *V, *W, *b;          // (R, N), (R, M), (R,)
+    const void *U_o, *W_z, *b_z;    // (K, M, D), (K, M, D), (K, M)
+    const void *re, *im, *z_start;  // (B, D, K), (B, D, K), (B, M)
+    const double* theta_start;      // (B, K)
+    const void* mask;               // (B, M) factors of the fed-back z
+
+    void* z;                  // (P, M)
+    void *re_last, *im_last;  // (B, D, K)
+    double* theta_last;       // (B, K), written if adaptive
+    void* amplitudes;         // (P, D, K)
+
+    const void *dz, *dre_last, *dim_last;
+    const double* dtheta_last;
+
+    void *dx, *dV, *dW, *db, *dU_o, *dW_z, *db_z;
+    double* domega;
+    void *dre, *dim, *dz_start;
+    double* dtheta_start;
+
+    void* history;  // from the forward to the backward
+    void* scratch;  // working memory of this call
+    int64_t history_bytes, scratch_bytes;
+};
+
+// The kernel compiled for one instruction set.
+struct Kernel {
+    const char* name;
+    void (*plan_forward)(Problem&);  // sets history_bytes and scratch_bytes
+    void (*forward)(Problem&);
+    void (*plan_backward)(Problem&);  // sets scratch_bytes
+    void (*backward)(Problem&);
+};
+
+// Calls work(context, item, thread) for every item, in any order, on up to `threads` threads, the caller's among them.
+void share_work(int64_t items, int64_t threads, void (*work)(void* context, int64_t item, int64_t thread), void* context);

@@ -1,0 +1,208 @@
+"""The SFM recurrence compiled for the processor, with a hand-written backward pass.
+
+Same signature and same results as :mod:`sfmts.kernels.reference`.  The batch is cut into tiles of as many sequences as
+fit a few vector registers; a tile runs through all its steps on one thread, so that threads never wait for each other
+within a call.  The sources stand in ``cpu/``; the extension is optional, see :func:`unavailable`.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, wrap_phase
+from sfmts.kernels.workspace import Workspace
+
+try:
+    from sfmts.kernels import _native
+except ImportError as error:
+    _native = None
+    _import_error = str(error)
+
+DTYPES = (torch.float32, torch.float64)
+
+
+def instruction_set() -> str:
+    """The instruction set that kernels use: the best of this processor, or what SFMTS_INSTRUCTION_SET names.
+
+    Examples
+    --------
+    >>> from sfmts.kernels import native
+    >>> native.unavailable() is not None or native.instruction_set() in ("avx512", "avx2", "generic")
+    True
+    """
+    return os.environ.get("SFMTS_INSTRUCTION_SET") or _native.instruction_sets()[0]
+
+
+def unavailable(x: Tensor | None = None, t: Tensor | None = None) -> str | None:
+    """Why this kernel cannot serve, for an input if one is given; None if it can."""
+    if _native is None:
+        return f"the compiled kernel is not there ({_import_error}); reinstall where a C++ compiler exists"
+    if x is not None and x.device.type != "cpu":
+        return f"it runs on the CPU, and the data are on {x.device}"
+    if x is not None and x.dtype not in DTYPES:
+        return f"it computes in float32 or float64, and the data are {x.dtype}"
+    if t is not None and t.requires_grad:
+        return "it has no gradient for the time stamps"
+    return None
+
+
+def sfm(
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState,
+    *,
+    accumulated: bool = False,
+    feedback_mask: Tensor | None = None,
+    amplitudes: list[Tensor] | None = None,
+) -> tuple[Tensor, SFMState]:
+    """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.reference.sfm`.
+
+    Gradients of first order only.  ``amplitudes`` receives values without gradients.
+
+    Raises
+    ------
+    RuntimeError
+        If the kernel cannot serve; see :func:`unavailable`.
+    """
+    reason = unavailable(x, t)
+    if reason is not None:
+        raise RuntimeError(f"backend='native' cannot serve here: {reason}; or take backend='fused'.")
+    inputs = (x, *weights, state.re, state.im, state.z, state.theta)
+    keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)
+    D, K, _ = weights.sizes
+    A = None if amplitudes is None else x.new_empty(len(x), D, K)
+    call = _Call(batch_sizes, t, state.t, accumulated, feedback_mask, A, keep)
+    z, re, im, theta = _NativeSFM.apply(*inputs, call)
+    if amplitudes is not None and A is not None:
+        amplitudes.extend(A.split(list(batch_sizes)))
+    last = last_rows(batch_sizes, z.device)
+    if weights.omega is not None:
+        theta = wrap_phase(weights.omega * t[last, None])
+    return z, SFMState(re, im, z[last], t[last], theta if accumulated else theta.detach())
+
+
+_FLAGS = ("is_double", "keep", "adaptive", "accumulated", "threads", "B", "T", "N", "D", "K", "M")
+_INPUTS = ("batch_sizes", "t", "t_start", "omega", "x", *SFMWeights._fields[:6], "re", "im", "z_start", "theta_start")
+_OUTPUTS = ("mask", "z", "re_last", "im_last", "theta_last", "amplitudes")
+_GRADIENTS_OF_OUTPUTS = ("dz", "dre_last", "dim_last", "dtheta_last")
+_WEIGHT_GRADIENTS = tuple("d" + name for name in SFMWeights._fields)
+_GRADIENTS = ("dx", *_WEIGHT_GRADIENTS, "dre", "dim", "dz_start", "dtheta_start")
+
+
+class _Problem(ctypes.Structure):
+    """Mirrors the struct of cpu/problem.h."""
+
+    _fields_ = (
+        [(name, ctypes.c_int64) for name in _FLAGS]
+        + [
+            (name, ctypes.c_void_p)
+            for name in (*_INPUTS, *_OUTPUTS, *_GRADIENTS_OF_OUTPUTS, *_GRADIENTS, "history", "scratch")
+        ]
+        + [("history_bytes", ctypes.c_int64), ("scratch_bytes", ctypes.c_int64)]
+    )
+
+    def point(self, **tensors: Tensor | None) -> None:
+        """Set addresses; who calls keeps the tensors alive."""
+        for name, tensor in tensors.items():
+            assert tensor is None or tensor.is_contiguous(), name
+            setattr(self, name, None if tensor is None else tensor.data_ptr())
+
+    def run(self, function: str) -> None:
+        _native.run(instruction_set(), function, ctypes.addressof(self))
+
+
+
+def _memory(x: Tensor, size: int) -> tuple[Workspace, Tensor]:
+    """Some bytes, and what gives them back when it goes."""
+    elements = -(-size // x.element_size())
+    workspace = Workspace(x, elements)
+    return workspace, workspace.empty(elements)
+
+
+class _Call:
+    """What one call takes beside its differentiable inputs, and what its backward needs."""
+
+    def __init__(
+        self,
+        batch_sizes: Sequence[int],
+        t: Tensor,
+        t_start: Tensor,
+        accumulated: bool,
+        mask: Tensor | None,
+        amplitudes: Tensor | None,
+        keep: bool,
+    ) -> None:
+        self.batch_sizes = torch.tensor(batch_sizes, dtype=torch.int64)
+        self.t, self.t_start, self.accumulated, self.keep = t.contiguous(), t_start.contiguous(), accumulated, keep
+        self.mask = None if mask is None else mask.contiguous()
+        self.amplitudes = amplitudes
+        self.workspace: Workspace | None = None
+        self.history: Tensor | None = None
+
+    def problem(self, x: Tensor, weights: SFMWeights, state: Sequence[Tensor]) -> _Problem:
+        """Sizes and addresses of everything that is there before the forward."""
+        D, K, M = weights.sizes
+        problem = _Problem(
+            x.dtype == torch.float64,
+            self.keep,
+            weights.omega is None,
+            self.accumulated,
+            torch.get_num_threads(),
+            *(len(state[0]), len(self.batch_sizes), x.shape[1], D, K, M),
+        )
+        problem.point(
+            **dict(zip(_INPUTS, (self.batch_sizes, self.t, self.t_start, weights.omega, x, *weights[:6], *state))),
+            mask=self.mask,
+            amplitudes=self.amplitudes,
+        )
+        return problem
+
+
+class _NativeSFM(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        *tensors, call = arguments
+        x, *rest = (None if v is None else v.detach().contiguous() for v in tensors)
+        weights, state = SFMWeights(*rest[:7]), rest[7:]
+        problem = call.problem(x, weights, state)
+        problem.run("plan_forward")
+        workspace, scratch = _memory(x, problem.scratch_bytes)
+        z, theta_last = x.new_empty(len(x), weights.W.shape[1]), torch.empty_like(state[3])
+        re_last, im_last = torch.empty_like(state[0]), torch.empty_like(state[1])
+        problem.point(z=z, re_last=re_last, im_last=im_last, theta_last=theta_last, scratch=scratch)
+        if call.keep:
+            call.workspace, call.history = _memory(x, problem.history_bytes)
+            problem.point(history=call.history)
+        problem.run("forward")
+        del workspace
+        if call.keep:
+            ctx.call = call
+            ctx.save_for_backward(x, *weights, *state, z)
+        return z, re_last, im_last, theta_last
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
+            raise RuntimeError("backend='native' has first derivatives only; take backend='reference' for higher ones.")
+        x, *rest, z = ctx.saved_tensors
+        weights, state, call = SFMWeights(*rest[:7]), rest[7:], ctx.call
+        problem = call.problem(x, weights, state)
+        grads = tuple(grad.contiguous() for grad in grads)
+        results = [None if v is None else torch.empty_like(v) for v in (x, *weights, *state)]
+        for index in (0, 7):  # x and omega, whose gradients cost something of their own
+            if not ctx.needs_input_grad[index]:
+                results[index] = None
+        problem.point(z=z, history=call.history)
+        problem.point(**dict(zip((*_GRADIENTS_OF_OUTPUTS, *_GRADIENTS), (*grads, *results))))
+        problem.run("plan_backward")
+        workspace, scratch = _memory(x, problem.scratch_bytes)
+        problem.point(scratch=scratch)
+        problem.run("backward")
+        del workspace
+        return *results, None

@@ -1,0 +1,55 @@
+"""Working memory that outlives one call, for the kernels with a hand-written backward pass."""
+
+import math
+import threading
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+class Workspace:
+    """The working memory of one graph.
+
+    On the CPU it is taken from, and on the graph's end given back to, a small store: touching fresh pages for the
+    first time costs more than the arithmetic done on them.  Two graphs never share memory.
+    """
+
+    limit = 1 << 29  # bytes kept in the store at most
+    _store: ClassVar[list[Tensor]] = []
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, like: Tensor, elements: int) -> None:
+        self._used = 0
+        self._block = self._take(like, elements)
+
+    @classmethod
+    def _take(cls, like: Tensor, elements: int) -> Tensor:
+        with cls._lock:
+            fits = [
+                k
+                for k, block in enumerate(cls._store)
+                if block.dtype == like.dtype and elements <= block.numel() <= 2 * elements
+            ]
+            if like.device.type == "cpu" and fits:
+                return cls._store.pop(fits[-1])
+        with torch.inference_mode(False):  # whoever uses it next may need gradients
+            return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
+
+    def empty(self, *shape: int) -> Tensor:
+        """A part of the memory that nobody else has, with whatever it holds."""
+        size = math.prod(shape)
+        self._used += size
+        return self._block[self._used - size : self._used].view(shape)
+
+    def clear(self) -> None:
+        """Give out all of the memory anew."""
+        self._used = 0
+
+    def __del__(self) -> None:
+        if self._block.device.type != "cpu":
+            return
+        with self._lock:
+            self._store.append(self._block)
+            while sum(block.nbytes for block in self._store) > self.limit:
+                del self._store[0]
