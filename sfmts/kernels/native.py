@@ -83,7 +83,7 @@ def sfm(
         amplitudes.extend(A.split(list(batch_sizes)))
     last = last_rows(batch_sizes, z.device)
     if weights.omega is not None:
-        theta = wrap_phase(weights.omega * t[last, None])
+        theta = wrap_phase(weights.omega * t[last][:, None])
     return z, SFMState(re, im, z[last], t[last], theta if accumulated else theta.detach())
 
 

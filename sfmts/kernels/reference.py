@@ -82,8 +82,10 @@ def wrap_phase(theta: Tensor) -> Tensor:
     return torch.remainder(theta, TWO_PI)
 
 
-def last_rows(batch_sizes: Sequence[int], device: torch.device) -> Tensor:
-    """Packed row of each sequence's last step, (B,)."""
+def last_rows(batch_sizes: Sequence[int], device: torch.device) -> slice | Tensor:
+    """Packed row of each sequence's last step; a slice if they are neighbours, as they are in a batch of one length."""
+    if batch_sizes[0] == batch_sizes[-1]:
+        return slice(len(batch_sizes) * batch_sizes[0] - batch_sizes[0], None)
     sizes = torch.as_tensor(batch_sizes)
     starts = sizes.cumsum(0) - sizes
     lengths = (sizes[:, None] > torch.arange(batch_sizes[0])).sum(0)

@@ -18,6 +18,7 @@ struct Tile {
     static constexpr bool solo = Solo_;
     static constexpr int L = Solo_ ? 1 : W_ * NV_;
     static constexpr int step = Solo_ ? W_ : 1;  // rows are counted in these units
+    static constexpr int chunk = L < 128 ? 128 / L : 1;  // steps whose weight gradients are formed together
     // Accumulators that fit into the registers beside the operands.
     static constexpr int panel = Solo_ ? 8 : (SFM_REGISTERS - 4) / NV_;
 
@@ -26,6 +27,10 @@ struct Tile {
     static INLINE V splat(T s) { return ::splat<T, W>(s); }
     static Index padded(Index features) { return (features + step - 1) / step * step; }
 };
+
+// Products of rows with rows use whole vectors, however few lanes the tile has.
+template <class T>
+using Whole = Tile<T, SFM_VECTOR_BYTES / sizeof(T), 1, false>;
 
 // Calls f(first row, rows) for panels of nearly equal height.
 template <class C, class F>
@@ -39,15 +44,69 @@ INLINE void for_each_panel(Index rows, F f) {
     }
 }
 
-// Packs a matrix of `rows` (padded) rows whose entry (r, c) is at(r, c).
+// Packs columns of one panel, given where each row of them begins; a null pointer is a row of zeros.
+template <class C, class Row>
+typename C::T* pack_rows(typename C::T* packed, Index first, Index height, Index columns, Row row) {
+    using T = typename C::T;
+    constexpr int W = C::W;
+    static const T zeros[W] = {};
+    Index c = 0;
+    if (C::solo)
+        for (; c + W <= columns; c += W)
+            for (Index r = 0; r < height; r += W) {
+                typename C::V block[W];
+#pragma GCC unroll 16
+                for (int i = 0; i < W; ++i) {
+                    const T* from = row(first + r + i);
+                    block[i] = C::load(from ? from + c : zeros);
+                }
+                transpose<T, W>(block);
+#pragma GCC unroll 16
+                for (int i = 0; i < W; ++i) C::store(packed + (c + i) * height + r, block[i]);
+            }
+    for (Index r = 0; r < height && c < columns; ++r) {
+        const T* from = row(first + r);
+        for (Index j = c; j < columns; ++j) packed[j * height + r] = from ? from[j] : T(0);
+    }
+    return packed + height * columns;
+}
+
+// Packs a matrix of `rows` rows, whose entry (r, c) is at(r, c), and in whose source columns are contiguous.
 template <class C, class At>
-void pack(typename C::T* packed, Index rows, Index columns, At at) {
+void pack_columns(typename C::T* packed, Index rows, Index columns, At at) {
     for_each_panel<C>(rows, [&](Index first, Index height) {
-        for (Index r = 0; r < height; ++r)
-            for (Index c = 0; c < columns; ++c) packed[c * height + r] = at(first + r, c);
-        packed += height * columns;
+        for (Index c = 0; c < columns; ++c)
+            for (Index r = 0; r < height; ++r) *packed++ = at(first + r, c);
     });
 }
+
+// Memory that the next steps need.  Products ask for its lines one at a time while they compute, so that it has come near
+// when its turn is there; a history is much larger than the caches.
+class Ahead {
+  public:
+    template <class T>
+    void add(const T* values, Index count) {
+        if (last_ < capacity) ranges_[last_++] = {(const char*)values, (const char*)(values + count)};
+    }
+    // Where the next `lines` requests begin, and their stride: 0 when there is nothing more to ask for.
+    INLINE const char* take(Index lines, Index& stride) {
+        while (first_ < last_ && ranges_[first_].at >= ranges_[first_].end) ++first_;
+        stride = first_ < last_ ? line : 0;
+        if (!stride) return (const char*)this;
+        ranges_[first_].at += lines * line;
+        return ranges_[first_].at - lines * line;
+    }
+
+  private:
+    static constexpr Index line = 64, capacity = 4;
+    struct Range {
+        const char *at, *end;
+    };
+    Range ranges_[capacity];
+    Index first_ = 0, last_ = 0;
+};
+
+INLINE void ask_for(const char* address) { __builtin_prefetch(address, 0, 2); }
 
 // A vector that a matrix multiplies: features [count][L].
 template <class T>
@@ -56,10 +115,11 @@ struct Operand {
     Index count;
 };
 
-// out[H rows] = initial + panel * (first; second), where initial is the bias or, without one, zero.
+// out[H rows] = initial + panel * (first; second), where initial is the bias (in a solo tile it may be `out` itself) or,
+// without one, zero.
 template <class C, int H>
 void panel_product(const typename C::T* w, Operand<typename C::T> first, Operand<typename C::T> second,
-                   const typename C::T* bias, typename C::T* out) {
+                   const typename C::T* bias, typename C::T* out, const char* ahead, Index stride) {
     using V = typename C::V;
     constexpr int W = C::W, NV = C::NV, L = C::L;
     V sum[H][NV];
@@ -72,7 +132,8 @@ void panel_product(const typename C::T* w, Operand<typename C::T> first, Operand
         }
     for (const Operand<typename C::T>* operand : {&first, &second}) {
         const typename C::T* in = operand->values;
-        for (Index c = 0; c < operand->count; ++c, in += L, w += H * C::step) {
+        for (Index c = 0; c < operand->count; ++c, in += L, w += H * C::step, ahead += stride) {
+            ask_for(ahead);
             V x[NV];
 #pragma GCC unroll 2
             for (int v = 0; v < NV; ++v) x[v] = C::solo ? C::splat(in[0]) : C::load(in + v * W);
@@ -93,7 +154,7 @@ void panel_product(const typename C::T* w, Operand<typename C::T> first, Operand
 template <class C>
 struct PanelTable {
     using T = typename C::T;
-    using Function = void (*)(const T*, Operand<T>, Operand<T>, const T*, T*);
+    using Function = void (*)(const T*, Operand<T>, Operand<T>, const T*, T*, const char*, Index);
     template <std::size_t... H>
     static Function choose(Index height, std::index_sequence<H...>) {
         static constexpr Function functions[] = {panel_product<C, int(H) + 1>...};
@@ -104,43 +165,46 @@ struct PanelTable {
 // out (rows x L) = bias + matrix * (first; second)
 template <class C>
 void product(const typename C::T* packed, Index rows, Operand<typename C::T> first, Operand<typename C::T> second,
-             const typename C::T* bias, typename C::T* out) {
+             const typename C::T* bias, typename C::T* out, Ahead& ahead) {
     for_each_panel<C>(rows, [&](Index row, Index height) {
+        Index stride;
+        const char* line = ahead.take(first.count + second.count, stride);
         const auto function = PanelTable<C>::choose(height / C::step, std::make_index_sequence<C::panel>{});
-        function(packed, first, second, bias ? bias + row : nullptr, out + row * C::L);
+        function(packed, first, second, bias ? bias + row : nullptr, out + row * C::L, line, stride);
         packed += height * (first.count + second.count);
     });
 }
 
-// -- gradients of weights
+// -- sums of outer products, by which the gradients of weights are formed
 
-// The gradients of pre-activations of a chunk of steps: [step][row][lane].
+// A matrix whose entry (row, step, lane) stands at values[step * step_stride + row * row_stride + lane].
 template <class T>
-struct Alphas {
+struct Left {
     const T* values;
-    Index steps, step_stride, lanes;
+    Index steps, step_stride, row_stride, lanes;
 };
 
-// total[H rows][NC vectors] += sum over steps and lanes of alpha[row] * beside[step, lane][column]
+// total[H rows][NC vectors] += sum over steps and lanes of left[row, step, lane] * right[step, lane][column]
 template <class C, int H, int NC>
-void gradient_block(Alphas<typename C::T> alphas, const typename C::T* beside, Index beside_stride,
-                    typename C::T* total, Index total_stride) {
+void outer_block(Left<typename C::T> left, const typename C::T* right, Index right_stride, typename C::T* total,
+                 Index total_stride) {
     using V = typename C::V;
-    constexpr int W = C::W, L = C::L;
+    constexpr int W = C::W;
     V sum[H][NC];
 #pragma GCC unroll 32
     for (int h = 0; h < H; ++h)
 #pragma GCC unroll 2
         for (int v = 0; v < NC; ++v) sum[h][v] = C::load(total + h * total_stride + v * W);
-    for (Index s = 0; s < alphas.steps; ++s) {
-        const typename C::T* alpha = alphas.values + s * alphas.step_stride;
-        for (Index l = 0; l < alphas.lanes; ++l, ++alpha, beside += beside_stride) {
+    const Index stride = left.row_stride;
+    for (Index s = 0; s < left.steps; ++s) {
+        const typename C::T* entry = left.values + s * left.step_stride;
+        for (Index l = 0; l < left.lanes; ++l, ++entry, right += right_stride) {
             V x[NC];
 #pragma GCC unroll 2
-            for (int v = 0; v < NC; ++v) x[v] = C::load(beside + v * W);
+            for (int v = 0; v < NC; ++v) x[v] = C::load(right + v * W);
 #pragma GCC unroll 32
             for (int h = 0; h < H; ++h) {
-                const V a = C::splat(alpha[h * L]);
+                const V a = C::splat(entry[h * stride]);
 #pragma GCC unroll 2
                 for (int v = 0; v < NC; ++v) sum[h][v] += a * x[v];
             }
@@ -153,33 +217,34 @@ void gradient_block(Alphas<typename C::T> alphas, const typename C::T* beside, I
 }
 
 template <class C, int NC>
-struct GradientTable {
+struct OuterTable {
     using T = typename C::T;
-    using Function = void (*)(Alphas<T>, const T*, Index, T*, Index);
+    using Function = void (*)(Left<T>, const T*, Index, T*, Index);
     template <std::size_t... H>
     static Function choose(Index height, std::index_sequence<H...>) {
-        static constexpr Function functions[] = {gradient_block<C, int(H) + 1, NC>...};
+        static constexpr Function functions[] = {outer_block<C, int(H) + 1, NC>...};
         return functions[height - 1];
     }
 };
 
-// total (rows x stride) += alphas (rows x steps * lanes) * beside (steps * lanes x stride); stride is a multiple of W.
+// total (rows x columns, rows total_stride apart) += left * right, summed over steps and lanes; `columns` and the rows
+// of `right` are whole vectors.
 template <class C>
-void add_gradient(Alphas<typename C::T> alphas, Index rows, const typename C::T* beside, Index stride,
-                  typename C::T* total) {
+void add_outer(Left<typename C::T> left, Index rows, const typename C::T* right, Index columns, typename C::T* total,
+               Index total_stride) {
     constexpr int H = (SFM_REGISTERS - 4) / 2;
     using Heights = std::make_index_sequence<H>;
     const Index panels = (rows + H - 1) / H;
-    for (Index column = 0; column < stride; column += 2 * C::W) {
-        const bool pair = stride - column > C::W;
+    for (Index column = 0; column < columns; column += 2 * C::W) {
+        const bool pair = columns - column > C::W;
         Index row = 0;
         for (Index p = 0; p < panels; ++p) {
             const Index height = (rows + p) / panels;
-            const auto function = pair ? GradientTable<C, 2>::choose(height, Heights{})
-                                       : GradientTable<C, 1>::choose(height, Heights{});
-            Alphas<typename C::T> part = alphas;
-            part.values += row * C::L;
-            function(part, beside + column, stride, total + row * stride + column, stride);
+            const auto function =
+                pair ? OuterTable<C, 2>::choose(height, Heights{}) : OuterTable<C, 1>::choose(height, Heights{});
+            Left<typename C::T> part = left;
+            part.values += row * left.row_stride;
+            function(part, right + column, columns, total + row * total_stride + column, total_stride);
             row += height;
         }
     }

@@ -1,7 +1,8 @@
 // The SFM recurrence on one tile of sequences, forward and backward, and the loop over tiles.
 //
 // Letters as in reference.py.  Arrays of a tile are [feature][lane]; [k][d][lane] for the state.  What the backward needs
-// of a step is kept in the history: gates, o and y, S, cos and sin of theta.
+// of a step is kept in the history: gates, o and y, cos and sin of theta.  Of S only a checkpoint every few steps is
+// kept; the backward scans the states between two of them again, which costs less than moving them through memory.
 #pragma once
 
 #include <algorithm>
@@ -48,6 +49,8 @@ struct Rows {
         all = gates + K * Mp;
     }
 
+    Index state() const { return 2 * K * Dp * C::L; }  // numbers in S: real parts, then imaginary parts
+
     // The row of V, W and b that stands in a padded row, or -1.
     Index source(Index row, bool adaptive) const {
         const Index starts[] = {0, fre, g, i, omega}, sizes[] = {D, K, D, D, adaptive ? K : 0};
@@ -66,20 +69,27 @@ struct Rows {
 template <class C>
 struct History {
     using T = typename C::T;
-    T *gates, *o, *y, *S, *cosine, *sine;
+    T *gates, *o, *y, *cosine, *sine;
 
     static Index size(const Rows<C>& r) {
-        const Index count = (r.gates + 2 * r.K * r.Mp + 2 * r.K * r.Dp + 2 * r.Kp) * C::L;
+        const Index count = (r.gates + 2 * r.K * r.Mp + 2 * r.Kp) * C::L;
         return (count + C::W - 1) / C::W * C::W;
     }
     History(T* base, const Rows<C>& r) {
-        constexpr Index L = C::L;
-        gates = base, o = gates + r.gates * L, y = o + r.K * r.Mp * L, S = y + r.K * r.Mp * L;
-        cosine = S + 2 * r.K * r.Dp * L, sine = cosine + r.Kp * L;
+        gates = base, o = gates + r.gates * C::L, y = o + r.K * r.Mp * C::L;
+        cosine = y + r.K * r.Mp * C::L, sine = cosine + r.Kp * C::L;
     }
 };
 
 // -- between packed rows and tiles
+
+// Calls f(first feature) for blocks of W features; the last block overlaps the one before rather than being shorter.
+template <int W, class F>
+INLINE void for_each_block(Index features, F f) {
+    if (features < W) return;
+    for (Index first = 0; first + W < features; first += W) f(first);
+    f(features - W);
+}
 
 // Rows of n sequences, each of `features` numbers, that begin at `rows`, into tile[feature][lane]; absent lanes get 0.
 template <class C>
@@ -91,17 +101,17 @@ void gather(const typename C::T* rows, Index features, Index n, const typename C
         return;
     }
     for (int lane = 0; lane < L; lane += W) {
-        Index f = 0;
-        for (; f + W <= features; f += W) {
+        for_each_block<W>(features, [&](Index f) {
             typename C::V block[W];
 #pragma GCC unroll 16
             for (int i = 0; i < W; ++i) block[i] = C::load(lane + i < n ? rows + (lane + i) * features + f : zeros);
             transpose<T, W>(block);
 #pragma GCC unroll 16
             for (int i = 0; i < W; ++i) C::store(tile + (f + i) * L + lane, block[i]);
-        }
-        for (; f < features; ++f)
-            for (int i = lane; i < lane + W; ++i) tile[f * L + i] = i < n ? rows[i * features + f] : T(0);
+        });
+        if (features < W)
+            for (Index f = 0; f < features; ++f)
+                for (int i = lane; i < lane + W; ++i) tile[f * L + i] = i < n ? rows[i * features + f] : T(0);
     }
 }
 
@@ -116,16 +126,16 @@ void scatter(const typename C::T* tile, Index features, Index n, typename C::T* 
     }
     for (int lane = 0; lane < std::min<Index>(L, n); lane += W) {
         const int count = std::min<Index>(W, n - lane);
-        Index f = 0;
-        for (; f + W <= features; f += W) {
+        for_each_block<W>(features, [&](Index f) {
             typename C::V block[W];
 #pragma GCC unroll 16
             for (int i = 0; i < W; ++i) block[i] = C::load(tile + (f + i) * L + lane);
             transpose<T, W>(block);
             for (int i = 0; i < count; ++i) C::store(rows + (lane + i) * stride + f, block[i]);
-        }
-        for (; f < features; ++f)
-            for (int i = lane; i < lane + count; ++i) rows[i * stride + f] = tile[f * L + i];
+        });
+        if (features < W)
+            for (Index f = 0; f < features; ++f)
+                for (int i = lane; i < lane + count; ++i) rows[i * stride + f] = tile[f * L + i];
     }
 }
 
@@ -151,7 +161,8 @@ void write_state(const typename C::T* tile, const Rows<C>& r, Index b0, Index be
 // -- tiles
 
 struct TilePlan {
-    Index b0, lanes, steps, history;  // first sequence, sequences, steps of the longest, offset into the history
+    Index b0, lanes, steps;      // first sequence, sequences, steps of the longest
+    Index history, checkpoints;  // where they begin in the history
 };
 
 template <class C>
@@ -168,9 +179,9 @@ struct Tiles {
             const Index steps =
                 std::partition_point(p.batch_sizes, p.batch_sizes + p.T, [&](Index n) { return n > b0; }) -
                 p.batch_sizes;
-            tiles.push_back({b0, std::min<Index>(C::L, p.B - b0), steps, history});
-            // the initial state stands before the steps; without a backward two steps' memory serves all
-            history += 2 * r.K * r.Dp * C::L + (p.keep ? steps : 2) * History<C>::size(r);
+            const Index checkpoints = history + steps * History<C>::size(r);
+            tiles.push_back({b0, std::min<Index>(C::L, p.B - b0), steps, history, checkpoints});
+            if (p.keep) history = checkpoints + (steps + C::chunk - 1) / C::chunk * r.state();
         }
     }
 };
@@ -187,10 +198,13 @@ void in_parallel(Index items, Index threads, Work work) {
 
 // -- phases
 
+template <class C>
+constexpr int wide_lanes = SFM_VECTOR_BYTES / 8 < C::W ? SFM_VECTOR_BYTES / 8 : C::W;
+
 // theta (features x lanes, flat, a multiple of the vector) to cosine and sine in T
 template <class C>
 void turn(const double* theta, Index count, typename C::T* cosine, typename C::T* sine) {
-    constexpr int W = SFM_VECTOR_BYTES / 8 < C::W ? SFM_VECTOR_BYTES / 8 : C::W;
+    constexpr int W = wide_lanes<C>;
     for (Index j = 0; j < count; j += W) {
         Vec<double, W> c, s;
         cosine_sine<W>(load<double, W>(theta + j), c, s);
@@ -199,20 +213,65 @@ void turn(const double* theta, Index count, typename C::T* cosine, typename C::T
     }
 }
 
-// Within one revolution.  The fused multiply-add makes it as exact as a remainder.
-inline double wrap(double theta) {
-    constexpr double two_pi = 6.283185307179586;
-    return std::fma(-two_pi, std::floor(theta * (1 / two_pi)), theta);
-}
-
 // 2 pi sigmoid(a), Eq. 16
 template <class C>
 void angular_frequencies(const typename C::T* a, Index count, double* omega) {
-    constexpr int W = SFM_VECTOR_BYTES / 8 < C::W ? SFM_VECTOR_BYTES / 8 : C::W;
+    constexpr int W = wide_lanes<C>;
     for (Index j = 0; j < count; j += W) {
         const auto wide = __builtin_convertvector(load<typename C::T, W>(a + j), Vec<double, W>);
         store<double, W>(omega + j, 6.283185307179586 * Activation<double, W>::sigmoid(wide));
     }
+}
+
+// -- what forward and backward share
+
+// What belongs to frequency k, for the vector v of lanes.
+template <class C>
+INLINE typename C::V across(const typename C::T* values, Index k, int v) {
+    return C::solo ? C::splat(values[k]) : C::load(values + k * C::L + v * C::W);
+}
+
+template <class C>
+INLINE void multiply(typename C::T* values, const typename C::T* factors, Index count) {
+    for (Index j = 0; j < count; j += C::W) C::store(values + j, C::load(values + j) * C::load(factors + j));
+}
+
+// S to S_next (Eqs. 1-3 and 8) at frequency k; each(j, v, re, im) sees the new state at offset j of the plane.
+template <class C, class Each>
+INLINE void advance(const Rows<C>& r, Index k, const History<C>& h, const typename C::T* p, const typename C::T* S,
+                    typename C::T* S_next, Each each) {
+    using V = typename C::V;
+    constexpr int W = C::W, NV = C::NV;
+    const Index plane = r.Dp * C::L, re = k * plane, im = (r.K + k) * plane;
+    V f_fre[NV], c[NV], s[NV];
+    for (int v = 0; v < NV; ++v) {
+        f_fre[v] = across<C>(h.gates + r.fre * C::L, k, v);
+        c[v] = across<C>(h.cosine, k, v), s[v] = across<C>(h.sine, k, v);
+    }
+    for (Index d = 0; d < plane; d += W * NV)
+#pragma GCC unroll 2
+        for (int v = 0; v < NV; ++v) {
+            const Index j = d + v * W;
+            const V f = C::load(h.gates + j) * f_fre[v], u = C::load(p + j);
+            const V real = f * C::load(S + re + j) + u * c[v], imaginary = f * C::load(S + im + j) + u * s[v];
+            C::store(S_next + re + j, real);
+            C::store(S_next + im + j, imaginary);
+            each(j, v, real, imaginary);
+        }
+}
+
+// The input to the state, p = g i
+template <class C>
+INLINE void drive(const Rows<C>& r, const History<C>& h, typename C::T* p) {
+    for (Index j = 0; j < r.Dp * C::L; j += C::W)
+        C::store(p + j, C::load(h.gates + r.g * C::L + j) * C::load(h.gates + r.i * C::L + j));
+}
+
+// A (Eq. 4), with the epsilon that keeps its gradient finite, and 1 / A
+template <class C>
+INLINE Root<typename C::T, C::W> amplitude(typename C::V re, typename C::V im) {
+    constexpr auto epsilon = sizeof(typename C::T) == 8 ? 1e-24 : 1e-12;
+    return Root<typename C::T, C::W>(re * re + (im * im + typename C::T(epsilon)));
 }
 
 // -- forward
@@ -222,85 +281,128 @@ struct Forward {
     using T = typename C::T;
     using V = typename C::V;
     static constexpr int W = C::W, NV = C::NV, L = C::L;
-    using A_ = Activation<T, W>;
+    static constexpr Index block = 32;  // steps whose inputs a solo tile projects together
+    using Curve = Activation<T, W>;
 
     struct Memory {  // of one thread
-        T *cat, *A, *z, *mask, *zeros;
+        T *fed, *S, *p, *A, *z, *mask, *zeros, *steps;
         double *theta, *omega, *t, *t_before;
     };
 
     Problem& p;
     const Rows<C> r;
     const Tiles<C> plan;
-    T *gates_w, *o_w, *y_w, *bias, *bias_y;  // packed weights
+    const bool narrow;         // one output: the read-out is part of the loop over states
+    const Index inputs;        // features of x among those that the gates read at a step: [x | z]
+    const Index fed;           // all those features
+    const Index gate_rows;     // rows of the product for the gates
+    const Index o_stride;      // from the o and y of one frequency to the next; without history they share memory
+    T *gates_w, *o_w, *y_w, *V_w, *bias, *bias_y;  // packed weights
     std::vector<Memory> memory;
-    T* base = nullptr;  // history
     Index used = 0;
 
-    Forward(Problem& problem, void* scratch) : p(problem), r(problem), plan(problem) {
+    Forward(Problem& problem, void* scratch)
+        : p(problem), r(problem), plan(problem), narrow(!C::solo && r.M == 1), inputs(C::solo ? 0 : r.N),
+          fed(inputs + r.M), gate_rows(narrow ? r.all : r.gates),
+          o_stride(p.keep || C::solo || narrow ? r.Mp * L : 0) {
         Allocator take(scratch);
-        gates_w = take.template take<T>(r.gates * (r.N + r.Mp));
-        o_w = take.template take<T>(r.K * r.Mp * (r.N + r.Mp + r.D));
+        gates_w = take.template take<T>(gate_rows * fed);
+        o_w = take.template take<T>(r.K * r.Mp * (fed + r.D));
         y_w = take.template take<T>(r.K * r.Mp * r.D);
+        V_w = take.template take<T>(C::solo ? r.N * r.all : 0);
         bias = take.template take<T>(r.all);
         bias_y = take.template take<T>(r.K * r.Mp);
         for (Index thread = 0; thread < std::max<Index>(p.threads, 1); ++thread) {
             Memory m;
-            m.cat = take.template take<T>((r.N + r.Mp) * L);
+            m.fed = take.template take<T>((inputs + r.Mp) * L);
+            m.S = take.template take<T>(r.state());
+            m.p = take.template take<T>(r.Dp * L);
             m.A = take.template take<T>(r.K * r.Dp * L);
             m.z = take.template take<T>(r.Mp * L);
             m.mask = take.template take<T>(r.Mp * L);
             m.zeros = take.template take<T>(std::max(r.N, r.Mp) + W);
+            m.steps = take.template take<T>(p.keep ? 0 : (C::solo ? block : 1) * History<C>::size(r));
             m.theta = take.template take<double>(r.Kp * L);
             m.omega = take.template take<double>(r.Kp * L);
             m.t = take.template take<double>(L);
             m.t_before = take.template take<double>(L);
             memory.push_back(m);
         }
-        if (!p.keep) base = take.template take<T>(plan.history);
         used = take.used();
     }
 
     void pack_weights() {
         const T *Vw = (const T*)p.V, *Ww = (const T*)p.W, *b = (const T*)p.b;
         const T *U = (const T*)p.U_o, *Wz = (const T*)p.W_z, *bz = (const T*)p.b_z;
-        const Index N = r.N, M = r.M, D = r.D, cat = r.N + r.Mp;
+        const Index N = r.N, M = r.M, D = r.D;
         std::vector<Index> source(r.all);
-        for (Index row = 0; row < r.all; ++row) source[row] = r.source(row, p.adaptive);
-        const auto gate = [&](Index row, Index c) -> T {
-            if (source[row] < 0 || c >= N + M) return 0;
-            return c < N ? Vw[source[row] * N + c] : Ww[source[row] * M + c - N];
-        };
-        pack<C>(gates_w, r.gates, cat, gate);
+        for (Index row = 0; row < r.all; ++row) {
+            source[row] = r.source(row, p.adaptive);
+            bias[row] = source[row] < 0 ? 0 : b[source[row]];
+        }
+        const auto V_row = [&](Index row) { return source[row] < 0 ? nullptr : Vw + source[row] * N; };
+        const auto W_row = [&](Index row) { return source[row] < 0 ? nullptr : Ww + source[row] * M; };
+        T* to = gates_w;
+        for_each_panel<C>(gate_rows, [&](Index first, Index height) {
+            to = pack_rows<C>(to, first, height, inputs, V_row);
+            to = pack_rows<C>(to, first, height, M, W_row);
+        });
         for (Index k = 0; k < r.K; ++k) {
-            pack<C>(o_w + k * r.Mp * (cat + D), r.Mp, cat + D, [&](Index m, Index c) -> T {
-                if (c < cat) return gate(r.gates + k * r.Mp + m, c);
-                return m < M ? U[(k * M + m) * D + c - cat] : 0;
+            const auto U_row = [&](Index m) { return m < M ? U + (k * M + m) * D : nullptr; };
+            const auto Wz_row = [&](Index m) { return m < M ? Wz + (k * M + m) * D : nullptr; };
+            const Index o = r.gates + k * r.Mp;
+            T *to_o = o_w + k * r.Mp * (fed + D), *to_y = y_w + k * r.Mp * D;
+            for_each_panel<C>(r.Mp, [&](Index first, Index height) {
+                to_o = pack_rows<C>(to_o, o + first, height, inputs, V_row);
+                to_o = pack_rows<C>(to_o, o + first, height, M, W_row);
+                to_o = pack_rows<C>(to_o, first, height, D, U_row);
+                to_y = pack_rows<C>(to_y, first, height, D, Wz_row);
             });
-            pack<C>(y_w + k * r.Mp * D, r.Mp, D,
-                    [&](Index m, Index c) -> T { return m < M ? Wz[(k * M + m) * D + c] : 0; });
             for (Index m = 0; m < r.Mp; ++m) bias_y[k * r.Mp + m] = m < M ? bz[k * M + m] : 0;
         }
-        for (Index row = 0; row < r.all; ++row) bias[row] = source[row] < 0 ? 0 : b[source[row]];
+        if (C::solo) pack_rows<C>(V_w, 0, r.all, N, V_row);
     }
 
     void run() {
         pack_weights();
-        if (p.keep) base = (T*)p.history;
         in_parallel(plan.tiles.size(), p.threads,
                     [&](Index tile, Index thread) { run_tile(plan.tiles[tile], memory[thread]); });
     }
 
     void run_tile(const TilePlan& tile, Memory& m) {
-        const Index state = 2 * r.K * r.Dp * L, step = History<C>::size(r);
-        T *initial = base + tile.history, *steps = initial + state, *S = initial, *fed = m.cat + r.N * L;
-        std::fill_n(initial, state, T(0));
-        read_state<C>(p.re, r, tile.b0, 0, tile.lanes, initial);
-        read_state<C>(p.im, r, tile.b0, 0, tile.lanes, initial + state / 2);
+        T* z_fed = m.fed + inputs * L;
+        begin(tile, m, z_fed);
+        for (Index t = 0; t < tile.steps; ++t) {
+            const Index row = plan.row_start[t] + tile.b0, n = running(tile, t);
+            History<C> h(step(tile, m, t), r);
+            if (p.keep && t % C::chunk == 0)
+                std::memcpy((T*)p.history + tile.checkpoints + t / C::chunk * r.state(), m.S, r.state() * sizeof(T));
+            if (!C::solo) gather<C>((const T*)p.x + row * r.N, r.N, n, m.zeros, m.fed);
+            else if (t % block == 0) project(tile, m, t);
+            Ahead ahead = next_step(tile, m, t);
+            product<C>(gates_w, gate_rows, {m.fed, fed}, {nullptr, 0}, C::solo ? h.gates : bias, h.gates, ahead);
+            gates(h);
+            phases(h, m, row, n);
+            drive(r, h, m.p);
+            if (narrow) narrow_states(h, m, ahead);
+            else states(h, m);
+            read_out(h, m, ahead);
+            scatter<C>(m.z, r.M, n, (T*)p.z + row * r.M, r.M);
+            if (p.amplitudes) write_state<C>(m.A, r, row, 0, n, p.amplitudes);
+            end_lanes(tile, t + 1 < tile.steps ? running(tile, t + 1) : 0, n, m);
+            std::memcpy(z_fed, m.z, r.Mp * L * sizeof(T));
+            if (p.mask) multiply<C>(z_fed, m.mask, r.Mp * L);
+        }
+    }
+
+    void begin(const TilePlan& tile, Memory& m, T* z_fed) const {
+        std::fill_n(m.S, r.state(), T(0));
+        read_state<C>(p.re, r, tile.b0, 0, tile.lanes, m.S);
+        read_state<C>(p.im, r, tile.b0, 0, tile.lanes, m.S + r.state() / 2);
         std::fill_n(m.zeros, std::max(r.N, r.Mp) + W, T(0));
-        std::fill_n(fed, r.Mp * L, T(0));
+        std::fill_n(z_fed, r.Mp * L, T(0));
         std::fill_n(m.theta, r.Kp * L, 0.0);
-        gather<C>((const T*)p.z_start + tile.b0 * r.M, r.M, tile.lanes, m.zeros, fed);
+        gather<C>((const T*)p.z_start + tile.b0 * r.M, r.M, tile.lanes, m.zeros, z_fed);
         for (Index l = 0; l < L; ++l) {
             const Index b = tile.b0 + std::min(l, tile.lanes - 1);
             m.t[l] = p.t_start[b];
@@ -309,28 +411,7 @@ struct Forward {
         if (p.mask) {
             std::fill_n(m.mask, r.Mp * L, T(0));
             gather<C>((const T*)p.mask + tile.b0 * r.M, r.M, tile.lanes, m.zeros, m.mask);
-            multiply(fed, m.mask, r.Mp * L);
-        }
-        for (Index t = 0; t < tile.steps; ++t) {
-            History<C> h(steps + (p.keep ? t : t % 2) * step, r);
-            const Index row = plan.row_start[t] + tile.b0, n = running(tile, t);
-            gather<C>((const T*)p.x + row * r.N, r.N, n, m.zeros, m.cat);
-            product<C>(gates_w, r.gates, {m.cat, r.N + r.Mp}, {nullptr, 0}, bias, h.gates);
-            gates(h);
-            phases(h, m, row, n);
-            states(h, S, m);
-            read_out(h, m);
-            S = h.S;
-            scatter<C>(m.z, r.M, n, (T*)p.z + row * r.M, r.M);
-            if (p.amplitudes) write_state<C>(m.A, r, row, 0, n, p.amplitudes);
-            const Index next = t + 1 < tile.steps ? running(tile, t + 1) : 0;
-            write_state<C>(S, r, tile.b0, next, n, p.re_last);
-            write_state<C>(S + state / 2, r, tile.b0, next, n, p.im_last);
-            if (p.adaptive)
-                for (Index l = next; l < n; ++l)
-                    for (Index k = 0; k < r.K; ++k) p.theta_last[(tile.b0 + l) * r.K + k] = m.theta[k * L + l];
-            std::memcpy(fed, m.z, r.Mp * L * sizeof(T));
-            if (p.mask) multiply(fed, m.mask, r.Mp * L);
+            multiply<C>(z_fed, m.mask, r.Mp * L);
         }
     }
 
@@ -338,75 +419,123 @@ struct Forward {
         return std::min<Index>(tile.lanes, p.batch_sizes[t] - tile.b0);
     }
 
-    static void multiply(T* values, const T* factors, Index count) {
-        for (Index j = 0; j < count; j += W) C::store(values + j, C::load(values + j) * C::load(factors + j));
+    T* step(const TilePlan& tile, const Memory& m, Index t) const {
+        const Index size = History<C>::size(r);
+        return p.keep ? (T*)p.history + tile.history + t * size : m.steps + (C::solo ? t % block : 0) * size;
+    }
+
+    Ahead next_step(const TilePlan& tile, const Memory& m, Index t) const {
+        Ahead ahead;
+        if (t + 1 == tile.steps) return ahead;
+        if (!C::solo) ahead.add((const T*)p.x + (plan.row_start[t + 1] + tile.b0) * r.N, running(tile, t + 1) * r.N);
+        if (p.keep) ahead.add(step(tile, m, t + 1), History<C>::size(r));
+        return ahead;
+    }
+
+    // U = V x + b for the next steps at once; a solo tile is the only sequence, so its rows are adjacent.
+    void project(const TilePlan& tile, Memory& m, Index t) const {
+        const Index count = std::min(block, tile.steps - t), size = History<C>::size(r);
+        T* U = step(tile, m, t);
+        for (Index s = 0; s < count; ++s) std::memcpy(U + s * size, bias, r.all * sizeof(T));
+        add_outer<Whole<T>>({(const T*)p.x + t * r.N, 1, 0, r.N, r.N}, count, V_w, r.all, U, size);
     }
 
     void gates(History<C>& h) const {  // Eqs. 6, 7, 9, 10
-        for (Index j = 0; j < r.i * L; j += W) C::store(h.gates + j, A_::sigmoid(C::load(h.gates + j)));
-        for (Index j = r.i * L; j < r.omega * L; j += W) C::store(h.gates + j, A_::tanh(C::load(h.gates + j)));
+        for (Index j = 0; j < r.i * L; j += W) C::store(h.gates + j, Curve::sigmoid(C::load(h.gates + j)));
+        for (Index j = r.i * L; j < r.omega * L; j += W) C::store(h.gates + j, Curve::tanh(C::load(h.gates + j)));
     }
 
     void phases(History<C>& h, Memory& m, Index row, Index n) const {
+        constexpr int wide = wide_lanes<C>, count = L < wide ? 1 : wide;
         std::swap(m.t, m.t_before);
         for (Index l = 0; l < L; ++l) m.t[l] = p.t[row + std::min(l, n - 1)];
         if (p.adaptive) angular_frequencies<C>(h.gates + r.omega * L, r.Kp * L, m.omega);
+        if (!p.adaptive && L > wide && std::all_of(m.t, m.t + L, [&](double t) { return t == m.t[0]; }))
+            return common_phases(h, m);
         for (Index k = 0; k < r.K; ++k)
-            for (Index l = 0; l < L; ++l) {
-                double& theta = m.theta[k * L + l];
-                const double omega = p.adaptive ? m.omega[k * L + l] : p.omega[k];
-                theta = wrap(p.accumulated ? theta + omega * (m.t[l] - m.t_before[l]) : omega * m.t[l]);
+            for (Index l = 0; l < L; l += count) {
+                using D = Vec<double, count>;
+                double* theta = m.theta + k * L + l;
+                const D t = load<double, count>(m.t + l), before = load<double, count>(m.t_before + l);
+                const D omega = p.adaptive ? load<double, count>(m.omega + k * L + l) : splat<double, count>(p.omega[k]);
+                const D angle = p.accumulated ? load<double, count>(theta) + omega * (t - before) : omega * t;
+                store<double, count>(theta, wrap<count>(angle));
             }
         turn<C>(m.theta, r.Kp * L, h.cosine, h.sine);
     }
 
-    void states(History<C>& h, const T* S, Memory& m) const {  // Eqs. 1-4 and 8
-        const Index plane = r.Dp * L, im = r.K * plane;
-        const T *ste = h.gates, *g = h.gates + r.g * L, *i = h.gates + r.i * L;
-        constexpr T epsilon = sizeof(T) == 8 ? T(1e-24) : T(1e-12);
-        for (Index k = 0; k < r.K; ++k) {
-            V f_fre[NV], c[NV], s[NV];
-            for (int v = 0; v < NV; ++v) {
-                f_fre[v] = across(h.gates + r.fre * L, k, v);
-                c[v] = across(h.cosine, k, v), s[v] = across(h.sine, k, v);
+    // All sequences are at the same time, as they are on index time: one lane serves all.
+    void common_phases(History<C>& h, Memory& m) const {
+        T cosine[wide_lanes<C>], sine[wide_lanes<C>];
+        for (Index first = 0; first < r.K; first += wide_lanes<C>) {
+            const Index end = std::min<Index>(first + wide_lanes<C>, r.K);
+            double theta[wide_lanes<C>] = {};
+            for (Index k = first; k < end; ++k) theta[k - first] = p.omega[k] * m.t[0];
+            store<double, wide_lanes<C>>(theta, wrap<wide_lanes<C>>(load<double, wide_lanes<C>>(theta)));
+            turn<C>(theta, wide_lanes<C>, cosine, sine);
+            for (Index k = first; k < end; ++k) {
+                std::fill_n(h.cosine + k * L, L, cosine[k - first]);
+                std::fill_n(h.sine + k * L, L, sine[k - first]);
             }
-            for (Index d = 0; d < plane; d += W * NV)
-                for (int v = 0; v < NV; ++v) {
-                    const Index j = d + v * W, at = k * plane + j;
-                    const V f = C::load(ste + j) * f_fre[v], u = C::load(g + j) * C::load(i + j);
-                    const V re = f * C::load(S + at) + u * c[v], imaginary = f * C::load(S + im + at) + u * s[v];
-                    C::store(h.S + at, re);
-                    C::store(h.S + im + at, imaginary);
-                    const V square = re * re + imaginary * imaginary + epsilon;
-                    C::store(m.A + at, amplitude(square));
-                }
         }
     }
 
-    static INLINE V amplitude(V square) {
-        if (sizeof(T) == 8) return square_root<T, W>(square);
-        return square * reciprocal_square_root<T, W>(square);
-    }
-
-    // What belongs to frequency k, for the vector v of lanes.
-    static INLINE V across(const T* values, Index k, int v) {
-        return C::solo ? C::splat(values[k]) : C::load(values + k * L + v * W);
-    }
-
-    void read_out(History<C>& h, Memory& m) const {  // Eqs. 11-13
-        const Index width = r.Mp * L, cat = r.N + r.Mp;
+    void states(const History<C>& h, Memory& m) const {  // Eqs. 1-4 and 8
         for (Index k = 0; k < r.K; ++k) {
-            T *o = h.o + k * width, *y = h.y + k * width;
-            const Operand<T> A{m.A + k * r.Dp * L, r.D};
-            product<C>(o_w + k * r.Mp * (cat + r.D), r.Mp, {m.cat, cat}, A, bias + r.gates + k * r.Mp, o);
-            product<C>(y_w + k * r.Mp * r.D, r.Mp, A, {nullptr, 0}, bias_y + k * r.Mp, y);
-            for (Index j = 0; j < width; j += W) {
-                const V o_j = A_::sigmoid(C::load(o + j)), y_j = A_::tanh(C::load(y + j));
+            T* A = m.A + k * r.Dp * L;
+            advance(r, k, h, m.p, m.S, m.S,
+                    [&](Index j, int, V re, V im) { C::store(A + j, amplitude<C>(re, im).root); });
+        }
+    }
+
+    // The same for one output: what the read-out needs of A is summed on the way.
+    void narrow_states(const History<C>& h, Memory& m, Ahead& ahead) const {
+        for (Index k = 0; k < r.K; ++k) {
+            const T *U = (const T*)p.U_o + k * r.D, *Wz = (const T*)p.W_z + k * r.D;
+            T* A_k = m.A + k * r.Dp * L;
+            V o[NV], y[NV];
+            for (int v = 0; v < NV; ++v) o[v] = C::load(h.o + k * L + v * W), y[v] = C::splat(bias_y[k]);
+            Index stride;
+            const char* line = ahead.take(r.Dp * NV, stride);
+            advance(r, k, h, m.p, m.S, m.S, [&](Index j, int v, V re, V im) {
+                ask_for(line += stride);
+                const V A = amplitude<C>(re, im).root;
+                o[v] += U[j / L] * A;
+                y[v] += Wz[j / L] * A;
+                if (p.amplitudes) C::store(A_k + j, A);
+            });
+            for (int v = 0; v < NV; ++v) {
+                C::store(h.o + k * L + v * W, o[v]);
+                C::store(h.y + k * L + v * W, y[v]);
+            }
+        }
+    }
+
+    void read_out(const History<C>& h, Memory& m, Ahead& ahead) const {  // Eqs. 11-13
+        for (Index k = 0; k < r.K; ++k) {
+            T *o = h.o + k * o_stride, *y = h.y + k * o_stride;
+            if (!narrow) {
+                const Operand<T> A{m.A + k * r.Dp * L, r.D};
+                const T* bias_o = C::solo ? o : bias + r.gates + k * r.Mp;
+                product<C>(o_w + k * r.Mp * (fed + r.D), r.Mp, {m.fed, fed}, A, bias_o, o, ahead);
+                product<C>(y_w + k * r.Mp * r.D, r.Mp, A, {nullptr, 0}, bias_y + k * r.Mp, y, ahead);
+            }
+            for (Index j = 0; j < r.Mp * L; j += W) {
+                const V o_j = Curve::sigmoid(C::load(o + j)), y_j = Curve::tanh(C::load(y + j));
                 C::store(o + j, o_j);
                 C::store(y + j, y_j);
                 C::store(m.z + j, k == 0 ? o_j * y_j : C::load(m.z + j) + o_j * y_j);
             }
         }
+    }
+
+    // The last state of the sequences that run no further.
+    void end_lanes(const TilePlan& tile, Index begin, Index end, const Memory& m) const {
+        write_state<C>(m.S, r, tile.b0, begin, end, p.re_last);
+        write_state<C>(m.S + r.state() / 2, r, tile.b0, begin, end, p.im_last);
+        if (!p.adaptive) return;
+        for (Index l = begin; l < end; ++l)
+            for (Index k = 0; k < r.K; ++k) p.theta_last[(tile.b0 + l) * r.K + k] = m.theta[k * L + l];
     }
 };
 
@@ -417,42 +546,43 @@ struct Backward {
     using T = typename C::T;
     using V = typename C::V;
     static constexpr int W = C::W, NV = C::NV, L = C::L;
-    static constexpr Index chunk = std::max(1, 128 / L);  // steps whose weight gradients are formed together
-    static constexpr Index max_groups = 16;               // tiles are dealt to so many sums, whatever the threads
+    static constexpr Index chunk = C::chunk, max_groups = 16;
 
     struct Sums {  // of one group of tiles
         T *VW, *UW, *b;
         double* omega;
     };
-    struct Memory {  // of one thread
-        T *alphas, *beside, *A, *dA, *dS, *dz, *r, *e, *mask, *zeros, *dp, *df_ste, *df_fre, *dphase;
+    struct Memory {  // of one thread; alphas, beside and A_rows hold a chunk of steps, states those after its first
+        T *alphas, *beside, *A_rows, *states, *p, *dA, *dS, *dz, *r, *mask, *zeros, *dp, *df_ste, *df_fre, *dphase;
         double *dtheta, *omega;
     };
 
     Problem& p;
     const Rows<C> r;
     const Tiles<C> plan;
-    const Index outputs;        // rows of the product that gives dx, if wanted, and the gradient of the fed-back z
-    const Index alphas;         // rows of alphas: all pre-activations, then those of y
-    const Index width, A_width;  // padded columns of [x | z] and of A
-    Index groups;
+    const bool narrow, phase;    // one output; whether the phase has a gradient
+    const Index inputs;          // rows of x in the product that gives the gradients of x, if wanted, and of z
+    const Index alphas;          // rows of alphas: all pre-activations, then those of y
+    const Index width, A_width;  // columns of [x | z] and of A, in whole vectors
+    Index groups;                // tiles are dealt to so many sums, whatever the threads
     T *back_w, *dA_w;
     std::vector<Sums> sums;
     std::vector<Memory> memory;
     Index used = 0;
 
     Backward(Problem& problem, void* scratch)
-        : p(problem), r(problem), plan(problem), outputs((p.dx ? C::padded(r.N) : 0) + r.Mp),
-          alphas(r.all + r.K * r.Mp), width((r.N + r.M + W - 1) / W * W), A_width((r.D + W - 1) / W * W) {
+        : p(problem), r(problem), plan(problem), narrow(!C::solo && r.M == 1), phase(p.adaptive || p.domega),
+          inputs(p.dx ? C::padded(r.N) : 0), alphas(r.all + r.K * r.Mp), width(whole_vectors(r.N + r.M)),
+          A_width(whole_vectors(r.D)) {
         groups = std::min<Index>(plan.tiles.size(), max_groups);
         Allocator take(scratch);
-        back_w = take.template take<T>(outputs * r.all);
-        dA_w = take.template take<T>(r.K * r.Dp * 2 * r.Mp);
+        back_w = take.template take<T>((inputs + r.Mp) * r.all);
+        dA_w = take.template take<T>(r.K * r.Dp * 2 * r.M);
         for (Index g = 0; g < groups; ++g) {
             Sums s;
             s.VW = take.template take<T>(r.all * width);
-            s.UW = take.template take<T>(2 * r.K * r.Mp * A_width);
-            s.b = take.template take<T>(alphas * (C::solo ? 1 : W));
+            s.UW = take.template take<T>(UW_size());
+            s.b = take.template take<T>(alphas * bias_width);
             s.omega = take.template take<double>(r.Kp * L);
             sums.push_back(s);
         }
@@ -460,12 +590,13 @@ struct Backward {
             Memory m;
             m.alphas = take.template take<T>(chunk * alphas * L);
             m.beside = take.template take<T>(chunk * L * width);
-            m.A = take.template take<T>(r.K * chunk * L * A_width);
+            m.A_rows = take.template take<T>(narrow ? 0 : r.K * chunk * L * A_width);
+            m.states = take.template take<T>(chunk * r.state());
+            m.p = take.template take<T>(r.Dp * L);
             m.dA = take.template take<T>(r.Dp * L);
-            m.dS = take.template take<T>(2 * r.K * r.Dp * L);
+            m.dS = take.template take<T>(r.state());
             m.dz = take.template take<T>(r.Mp * L);
-            m.r = take.template take<T>(outputs * L);
-            m.e = take.template take<T>(r.Mp * L);
+            m.r = take.template take<T>((inputs + r.Mp) * L);
             m.mask = take.template take<T>(r.Mp * L);
             m.zeros = take.template take<T>(std::max(r.N, r.Mp) + W);
             m.dp = take.template take<T>(r.Dp * L);
@@ -479,20 +610,23 @@ struct Backward {
         used = take.used();
     }
 
+    static Index whole_vectors(Index columns) { return (columns + Whole<T>::W - 1) / Whole<T>::W * Whole<T>::W; }
+    static constexpr Index bias_width = C::solo ? 1 : W;
+    Index UW_size() const { return narrow ? 2 * r.K * r.D * W : 2 * r.K * r.Mp * A_width; }
+
     void pack_weights() {
         const T *Vw = (const T*)p.V, *Ww = (const T*)p.W, *U = (const T*)p.U_o, *Wz = (const T*)p.W_z;
-        const Index inputs = outputs - r.Mp, N = r.N, M = r.M, D = r.D;
+        const Index N = r.N, M = r.M, D = r.D;
         std::vector<Index> source(r.all);
         for (Index row = 0; row < r.all; ++row) source[row] = r.source(row, p.adaptive);
-        pack<C>(back_w, outputs, r.all, [&](Index row, Index c) -> T {
+        pack_columns<C>(back_w, inputs + r.Mp, r.all, [&](Index row, Index c) -> T {
             if (source[c] < 0) return 0;
             if (row < inputs) return row < N ? Vw[source[c] * N + row] : 0;
             return row - inputs < M ? Ww[source[c] * M + row - inputs] : 0;
         });
-        for (Index k = 0; k < r.K; ++k)
-            pack<C>(dA_w + k * r.Dp * 2 * r.Mp, r.Dp, 2 * r.Mp, [&](Index d, Index c) -> T {
-                const Index m = c % r.Mp;
-                return d < D && m < M ? (c < r.Mp ? U : Wz)[(k * M + m) * D + d] : 0;
+        for (Index k = 0; k < r.K && !narrow; ++k)
+            pack_columns<C>(dA_w + k * r.Dp * 2 * M, r.Dp, 2 * M, [&](Index d, Index c) -> T {
+                return d < D ? (c < M ? U : Wz)[(k * M + (c < M ? c : c - M)) * D + d] : 0;
             });
     }
 
@@ -500,8 +634,8 @@ struct Backward {
         pack_weights();
         for (Sums& s : sums) {
             std::fill_n(s.VW, r.all * width, T(0));
-            std::fill_n(s.UW, 2 * r.K * r.Mp * A_width, T(0));
-            std::fill_n(s.b, alphas * (C::solo ? 1 : W), T(0));
+            std::fill_n(s.UW, UW_size(), T(0));
+            std::fill_n(s.b, alphas * bias_width, T(0));
             std::fill_n(s.omega, r.Kp * L, 0.0);
         }
         in_parallel(groups, p.threads, [&](Index group, Index thread) {
@@ -512,114 +646,184 @@ struct Backward {
     }
 
     void run_tile(const TilePlan& tile, Memory& m, Sums& s) {
-        const Index state = 2 * r.K * r.Dp * L, step = History<C>::size(r), inputs = outputs - r.Mp;
-        T *initial = (T*)p.history + tile.history, *steps = initial + state, *r_z = m.r + inputs * L;
-        std::fill_n(m.dS, state, T(0));
-        std::fill_n(m.r, outputs * L, T(0));
-        std::fill_n(m.e, r.Mp * L, T(0));
+        begin(tile, m);
+        Index running = 0;
+        for (Index end = tile.steps; end > 0;) {
+            const Index first = (end - 1) / chunk * chunk;
+            const T* checkpoint = (const T*)p.history + tile.checkpoints + first / chunk * r.state();
+            scan_again(tile, m, first, end, checkpoint);
+            for (Index t = end - 1; t >= first; --t) {
+                const Index n = std::min<Index>(tile.lanes, p.batch_sizes[t] - tile.b0);
+                begin_lanes(tile, running, n, m);
+                running = n;
+                const T *S = m.states + (t - first) * r.state(), *S_before = t > first ? S - r.state() : checkpoint;
+                Ahead ahead = next_step(tile, t);
+                run_step(tile, m, s, t, n, t - first, S, S_before, ahead);
+            }
+            add_gradients(m, s, end - first);
+            end = first;
+        }
+        write_state<C>(m.dS, r, tile.b0, 0, tile.lanes, p.dre);
+        write_state<C>(m.dS + r.state() / 2, r, tile.b0, 0, tile.lanes, p.dim);
+        scatter<C>(m.r + inputs * L, r.M, tile.lanes, (T*)p.dz_start + tile.b0 * r.M, r.M);
+        for (Index l = 0; l < tile.lanes; ++l)
+            for (Index k = 0; k < r.K; ++k) p.dtheta_start[(tile.b0 + l) * r.K + k] = m.dtheta[k * L + l];
+    }
+
+    void begin(const TilePlan& tile, Memory& m) const {
+        std::fill_n(m.dS, r.state(), T(0));
+        std::fill_n(m.r, (inputs + r.Mp) * L, T(0));
+        std::fill_n(m.dz, r.Mp * L, T(0));
         std::fill_n(m.df_fre, r.Kp * L, T(0));
         std::fill_n(m.dphase, r.Kp * L, T(0));
         std::fill_n(m.beside, chunk * L * width, T(0));
-        std::fill_n(m.A, r.K * chunk * L * A_width, T(0));
+        if (!narrow) std::fill_n(m.A_rows, r.K * chunk * L * A_width, T(0));
         std::fill_n(m.zeros, std::max(r.N, r.Mp) + W, T(0));
         std::fill_n(m.dtheta, r.Kp * L, 0.0);
         if (p.mask) {
             std::fill_n(m.mask, r.Mp * L, T(0));
             gather<C>((const T*)p.mask + tile.b0 * r.M, r.M, tile.lanes, m.zeros, m.mask);
         }
-        Index running = 0, filled = 0;
-        for (Index t = tile.steps - 1; t >= 0; --t) {
-            const Index n = std::min<Index>(tile.lanes, p.batch_sizes[t] - tile.b0), row = plan.row_start[t] + tile.b0;
-            begin_lanes(tile, running, n, m);
-            running = n;
-            const History<C> h(steps + t * step, r);
-            const T* S_before = t ? History<C>(steps + (t - 1) * step, r).S : initial;
-            T* alpha = m.alphas + filled * alphas * L;
-            gather<C>((const T*)p.dz + row * r.M, r.M, n, m.zeros, m.e);
-            read_out(h, m, alpha, r_z);
-            for (Index k = 0; k < r.K; ++k) {
-                const Index o = (r.gates + k * r.Mp) * L, y = (r.all + k * r.Mp) * L;
-                product<C>(dA_w + k * r.Dp * 2 * r.Mp, r.Dp, {alpha + o, r.Mp}, {alpha + y, r.Mp}, nullptr, m.dA);
-                if (p.adaptive || p.domega) states<true>(k, h, S_before, m, filled);
-                else states<false>(k, h, S_before, m, filled);
-            }
-            gates(h, m, alpha);
-            phases(h, m, alpha, tile, row, n, t, s);
-            product<C>(back_w, outputs, {alpha, r.all}, {nullptr, 0}, nullptr, m.r);
-            if (p.mask) Forward<C>::multiply(r_z, m.mask, r.Mp * L);
-            if (p.dx) scatter<C>(m.r, r.N, n, (T*)p.dx + row * r.N, r.N);
-            copy_beside(tile, t, n, m, filled);
-            if (++filled == chunk || t == 0) {
-                add_gradients(m, s, filled);
-                filled = 0;
-            }
+    }
+
+    History<C> history(const TilePlan& tile, Index t) const {
+        return History<C>((T*)p.history + tile.history + t * History<C>::size(r), r);
+    }
+
+    // The read-out of the step before, and the gates that the next scan needs.
+    Ahead next_step(const TilePlan& tile, Index t) const {
+        Ahead ahead;
+        const Index rows = (t ? plan.row_start[t - 1] : 0) + tile.b0;
+        if (t > 0) {
+            ahead.add((const T*)p.dz + rows * r.M, L * r.M);
+            ahead.add(history(tile, t - 1).o, 2 * r.K * r.Mp * L);
         }
-        write_state<C>(m.dS, r, tile.b0, 0, tile.lanes, p.dre);
-        write_state<C>(m.dS + state / 2, r, tile.b0, 0, tile.lanes, p.dim);
-        scatter<C>(r_z, r.M, tile.lanes, (T*)p.dz_start + tile.b0 * r.M, r.M);
-        for (Index l = 0; l < tile.lanes; ++l)
-            for (Index k = 0; k < r.K; ++k) p.dtheta_start[(tile.b0 + l) * r.K + k] = m.dtheta[k * L + l];
+        if (t >= chunk) ahead.add(history(tile, t - chunk).gates, r.gates * L);
+        return ahead;
+    }
+
+    void scan_again(const TilePlan& tile, Memory& m, Index first, Index end, const T* checkpoint) const {
+        const T* S = checkpoint;
+        for (Index t = first; t < end; ++t) {
+            const History<C> h = history(tile, t);
+            T* S_next = m.states + (t - first) * r.state();
+            drive(r, h, m.p);
+            for (Index k = 0; k < r.K; ++k) advance(r, k, h, m.p, S, S_next, [](Index, int, V, V) {});
+            S = S_next;
+        }
     }
 
     // Sequences that end at this step bring the gradients of their last state.
     void begin_lanes(const TilePlan& tile, Index begin, Index end, Memory& m) const {
         read_state<C>(p.dre_last, r, tile.b0, begin, end, m.dS);
-        read_state<C>(p.dim_last, r, tile.b0, begin, end, m.dS + r.K * r.Dp * L);
+        read_state<C>(p.dim_last, r, tile.b0, begin, end, m.dS + r.state() / 2);
         for (Index l = begin; l < end; ++l)
             for (Index k = 0; k < r.K; ++k) m.dtheta[k * L + l] = p.dtheta_last[(tile.b0 + l) * r.K + k];
     }
 
-    void read_out(const History<C>& h, Memory& m, T* alpha, const T* r_z) const {
-        const Index count = r.Mp * L;
-        for (Index j = 0; j < count; j += W) C::store(m.dz + j, C::load(m.e + j) + C::load(r_z + j));
+    void run_step(const TilePlan& tile, Memory& m, Sums& s, Index t, Index n, Index slot, const T* S,
+                  const T* S_before, Ahead& ahead) const {
+        const History<C> h = history(tile, t);
+        const Index row = plan.row_start[t] + tile.b0;
+        T *alpha = m.alphas + slot * alphas * L, *r_z = m.r + inputs * L;
+        read_out(h, m, alpha, r_z, (const T*)p.dz + row * r.M, n);
         for (Index k = 0; k < r.K; ++k) {
+            const T *o = alpha + (r.gates + k * r.Mp) * L, *y = alpha + (r.all + k * r.Mp) * L;
+            if (narrow) {
+                if (phase) states<true, true>(k, h, S, S_before, m, o, y, s, ahead);
+                else states<true, false>(k, h, S, S_before, m, o, y, s, ahead);
+                continue;
+            }
+            product<C>(dA_w + k * r.Dp * 2 * r.M, r.Dp, {o, r.M}, {y, r.M}, nullptr, m.dA, ahead);
+            if (phase) states<false, true>(k, h, S, S_before, m, o, y, s, ahead);
+            else states<false, false>(k, h, S, S_before, m, o, y, s, ahead);
+            scatter<C>(m.dA, r.D, L, m.A_rows + (k * chunk + slot) * L * A_width, A_width);
+        }
+        gates(h, m, alpha);
+        phases(h, m, alpha, tile, row, n, t, s);
+        product<C>(back_w, inputs + r.Mp, {alpha, r.all}, {nullptr, 0}, nullptr, m.r, ahead);
+        if (p.mask) multiply<C>(r_z, m.mask, r.Mp * L);
+        if (p.dx) scatter<C>(m.r, r.N, n, (T*)p.dx + row * r.N, r.N);
+        copy_beside(tile, t, n, m.beside + slot * L * width);
+    }
+
+    void read_out(const History<C>& h, Memory& m, T* alpha, const T* r_z, const T* dz_rows, Index n) const {
+        const Index count = r.Mp * L;
+        gather<C>(dz_rows, r.M, n, m.zeros, m.dz);
+        for (Index j = 0; j < count; j += W) C::store(m.dz + j, C::load(m.dz + j) + C::load(r_z + j));
+        for (Index k = 0; k < r.K; ++k) {
+            const T *o_k = h.o + k * count, *y_k = h.y + k * count;
             T *alpha_o = alpha + r.gates * L + k * count, *alpha_y = alpha + r.all * L + k * count;
             for (Index j = 0; j < count; j += W) {
-                const V dz = C::load(m.dz + j), o = C::load(h.o + k * count + j), y = C::load(h.y + k * count + j);
-                const V dz_o = dz * o;
+                const V o = C::load(o_k + j), y = C::load(y_k + j), dz_o = C::load(m.dz + j) * o;
                 C::store(alpha_o + j, dz_o * y * (T(1) - o));
                 C::store(alpha_y + j, dz_o * (T(1) - y * y));
             }
         }
     }
 
-    // One frequency: dA to dS, and its part of the gradients of p = g i, of f and of theta.
-    template <bool Phase>
-    void states(Index k, const History<C>& h, const T* S_before, Memory& m, Index filled) const {
-        const Index plane = r.Dp * L, im = r.K * plane;
-        const T *ste = h.gates, *g = h.gates + r.g * L, *i = h.gates + r.i * L;
-        constexpr T epsilon = sizeof(T) == 8 ? T(1e-24) : T(1e-12);
-        V f_fre[NV], c[NV], s[NV], df_fre[NV], dphase[NV];
+    // One frequency: dA to dS, and its part of the gradients of p = g i, of f and of theta.  A takes the place of dA.
+    // For one output dA is made, and the gradients of U_o and W_z are summed, on the way.
+    template <bool Narrow, bool Phase>
+    void states(Index k, const History<C>& h, const T* S, const T* S_before, Memory& m, const T* alpha_o,
+                const T* alpha_y, Sums& sums, Ahead& ahead) const {
+        const Index plane = r.Dp * L, at_re = k * plane, at_im = (r.K + k) * plane;
+        const T *U = (const T*)p.U_o + k * r.D, *Wz = (const T*)p.W_z + k * r.D;
+        V f_fre[NV], c[NV], s[NV], o[NV], y[NV], df_fre[NV], dphase[NV];
         for (int v = 0; v < NV; ++v) {
-            f_fre[v] = Forward<C>::across(h.gates + r.fre * L, k, v);
-            c[v] = Forward<C>::across(h.cosine, k, v), s[v] = Forward<C>::across(h.sine, k, v);
+            f_fre[v] = across<C>(h.gates + r.fre * L, k, v);
+            c[v] = across<C>(h.cosine, k, v), s[v] = across<C>(h.sine, k, v);
+            if (Narrow) o[v] = C::load(alpha_o + v * W), y[v] = C::load(alpha_y + v * W);
             df_fre[v] = dphase[v] = V{};
         }
-        for (Index d = 0; d < plane; d += W * NV)
+        Index stride = 0;
+        const char* line = Narrow ? ahead.take(r.Dp * NV, stride) : nullptr;
+        for (Index d = 0; d < plane; d += W * NV) {
+            V dU{}, dWz{};
+#pragma GCC unroll 2
             for (int v = 0; v < NV; ++v) {
-                const Index j = d + v * W, at = k * plane + j;
-                const V re = C::load(h.S + at), imaginary = C::load(h.S + im + at);
-                const V square = re * re + imaginary * imaginary + epsilon;
-                const V inverse = sizeof(T) == 8 ? T(1) / square_root<T, W>(square)
-                                                 : reciprocal_square_root<T, W>(square);
-                const V dA = C::load(m.dA + j) * inverse;
-                C::store(m.dA + j, square * inverse);  // A takes the place of its gradient
-                const V dR = C::load(m.dS + at) + dA * re, dI = C::load(m.dS + im + at) + dA * imaginary;
+                const Index j = d + v * W;
+                const V re = C::load(S + at_re + j), im = C::load(S + at_im + j);
+                const auto A = amplitude<C>(re, im);
+                V dA;
+                if (Narrow) {
+                    ask_for(line += stride);
+                    dA = U[d / L] * o[v] + Wz[d / L] * y[v];
+                    dU += o[v] * A.root, dWz += y[v] * A.root;
+                } else {
+                    dA = C::load(m.dA + j);
+                    C::store(m.dA + j, A.root);
+                }
+                dA *= A.inverse;
+                const V dR = C::load(m.dS + at_re + j) + dA * re, dI = C::load(m.dS + at_im + j) + dA * im;
+                const V f_ste = C::load(h.gates + j), f = f_ste * f_fre[v];
+                C::store(m.dS + at_re + j, dR * f);
+                C::store(m.dS + at_im + j, dI * f);
                 const V dp = dR * c[v] + dI * s[v];
-                const V f_ste = C::load(ste + j), f = f_ste * f_fre[v];
-                const V dF = dR * C::load(S_before + at) + dI * C::load(S_before + im + at);
-                C::store(m.dp + j, k == 0 ? dp : C::load(m.dp + j) + dp);
-                C::store(m.df_ste + j, k == 0 ? dF * f_fre[v] : C::load(m.df_ste + j) + dF * f_fre[v]);
+                const V dF = dR * C::load(S_before + at_re + j) + dI * C::load(S_before + at_im + j);
                 df_fre[v] += dF * f_ste;
-                if (Phase) dphase[v] += C::load(g + j) * C::load(i + j) * (dI * c[v] - dR * s[v]);
-                C::store(m.dS + at, dR * f);
-                C::store(m.dS + im + at, dI * f);
+                if (k == 0) {
+                    C::store(m.dp + j, dp);
+                    C::store(m.df_ste + j, dF * f_fre[v]);
+                } else {
+                    C::store(m.dp + j, C::load(m.dp + j) + dp);
+                    C::store(m.df_ste + j, C::load(m.df_ste + j) + dF * f_fre[v]);
+                }
+                if (Phase) {
+                    const V g = C::load(h.gates + r.g * L + j), i = C::load(h.gates + r.i * L + j);
+                    dphase[v] += g * i * (dI * c[v] - dR * s[v]);
+                }
             }
+            if (Narrow) {
+                T* UW = sums.UW + 2 * (k * r.D + d / L) * W;
+                C::store(UW, C::load(UW) + dU);
+                C::store(UW + W, C::load(UW + W) + dWz);
+            }
+        }
         for (int v = 0; v < NV; ++v) {
             reduce(m.df_fre, k, v, df_fre[v]);
             if (Phase) reduce(m.dphase, k, v, dphase[v]);
         }
-        scatter<C>(m.dA, r.D, L, m.A + (k * chunk + filled) * L * A_width, A_width);
     }
 
     static INLINE void reduce(T* values, Index k, int v, V sum) {
@@ -630,10 +834,10 @@ struct Backward {
     void gates(const History<C>& h, Memory& m, T* alpha) const {
         const T *g = h.gates + r.g * L, *i = h.gates + r.i * L;
         for (Index j = 0; j < r.Dp * L; j += W) {
-            const V f = C::load(h.gates + j), g_j = C::load(g + j), i_j = C::load(i + j), dp = C::load(m.dp + j);
+            const V f = C::load(h.gates + j), g_j = C::load(g + j), i_j = C::load(i + j), dp_g = C::load(m.dp + j) * g_j;
             C::store(alpha + j, C::load(m.df_ste + j) * f * (T(1) - f));
-            C::store(alpha + r.g * L + j, dp * i_j * g_j * (T(1) - g_j));
-            C::store(alpha + r.i * L + j, dp * g_j * (T(1) - i_j * i_j));
+            C::store(alpha + r.g * L + j, dp_g * i_j * (T(1) - g_j));
+            C::store(alpha + r.i * L + j, dp_g * (T(1) - i_j * i_j));
         }
         for (Index j = 0; j < r.Kp * L; j += W) {
             const V f = C::load(h.gates + r.fre * L + j);
@@ -664,10 +868,10 @@ struct Backward {
     }
 
     // What the gates read at this step, [x | z of the step before, masked], in rows.
-    void copy_beside(const TilePlan& tile, Index t, Index n, Memory& m, Index filled) const {
+    void copy_beside(const TilePlan& tile, Index t, Index n, T* rows) const {
         const T* mask = (const T*)p.mask;
         for (Index l = 0; l < L; ++l) {
-            T* to = m.beside + (filled * L + l) * width;
+            T* to = rows + l * width;
             if (l >= n) {
                 std::fill_n(to, r.N + r.M, T(0));
                 continue;
@@ -682,23 +886,21 @@ struct Backward {
     }
 
     void add_gradients(Memory& m, Sums& s, Index steps) const {
-        const Alphas<T> alpha{m.alphas, steps, alphas * L, L};
-        add_gradient<C>(alpha, r.all, m.beside, width, s.VW);
-        for (Index k = 0; k < r.K; ++k) {
-            const T* A = m.A + k * chunk * L * A_width;
+        Left<T> alpha{m.alphas, steps, alphas * L, L, L};
+        add_outer<Whole<T>>(alpha, r.all, m.beside, width, s.VW, width);
+        for (Index k = 0; k < r.K && !narrow; ++k) {
+            const T* A = m.A_rows + k * chunk * L * A_width;
             T* UW = s.UW + 2 * k * r.Mp * A_width;
-            Alphas<T> part = alpha;
-            part.values = m.alphas + (r.gates + k * r.Mp) * L;
-            add_gradient<C>(part, r.Mp, A, A_width, UW);
-            part.values = m.alphas + (r.all + k * r.Mp) * L;
-            add_gradient<C>(part, r.Mp, A, A_width, UW + r.Mp * A_width);
+            alpha.values = m.alphas + (r.gates + k * r.Mp) * L;
+            add_outer<Whole<T>>(alpha, r.Mp, A, A_width, UW, A_width);
+            alpha.values = m.alphas + (r.all + k * r.Mp) * L;
+            add_outer<Whole<T>>(alpha, r.Mp, A, A_width, UW + r.Mp * A_width, A_width);
         }
-        constexpr int vectors = C::solo ? 1 : NV, units = C::solo ? W : 1;
-        for (Index row = 0; row < alphas; row += units) {
-            T* b = s.b + row * (C::solo ? 1 : W);
+        for (Index row = 0; row < alphas; row += C::step) {
+            T* b = s.b + row * bias_width;
             V sum = C::load(b);
             for (Index step = 0; step < steps; ++step)
-                for (int v = 0; v < vectors; ++v) sum += C::load(m.alphas + step * alphas * L + row * L + v * W);
+                for (int v = 0; v < NV; ++v) sum += C::load(m.alphas + (step * alphas + row) * L + v * W);
             C::store(b, sum);
         }
     }
@@ -711,21 +913,26 @@ struct Backward {
             if (to < 0) continue;
             copy_sum(&Sums::VW, row * width, r.N, dV + to * r.N);
             copy_sum(&Sums::VW, row * width + r.N, r.M, dW + to * r.M);
-            db[to] = bias_sum(row);
+            db[to] = lane_sum(&Sums::b, row * bias_width, bias_width);
         }
         for (Index k = 0; k < r.K; ++k)
+            for (Index m = 0; m < r.M; ++m)
+                dbz[k * r.M + m] = lane_sum(&Sums::b, (r.all + k * r.Mp + m) * bias_width, bias_width);
+        for (Index j = 0; j < r.K * r.D && narrow; ++j) {
+            dU[j] = lane_sum(&Sums::UW, 2 * j * W, W);
+            dWz[j] = lane_sum(&Sums::UW, (2 * j + 1) * W, W);
+        }
+        for (Index k = 0; k < r.K && !narrow; ++k)
             for (Index m = 0; m < r.M; ++m) {
-                const Index from = (2 * k * r.Mp + m) * A_width, to = k * r.M + m;
-                copy_sum(&Sums::UW, from, r.D, dU + to * r.D);
-                copy_sum(&Sums::UW, from + r.Mp * A_width, r.D, dWz + to * r.D);
-                dbz[to] = bias_sum(r.all + k * r.Mp + m);
+                const Index from = (2 * k * r.Mp + m) * A_width, to = (k * r.M + m) * r.D;
+                copy_sum(&Sums::UW, from, r.D, dU + to);
+                copy_sum(&Sums::UW, from + r.Mp * A_width, r.D, dWz + to);
             }
-        if (p.domega)
-            for (Index k = 0; k < r.K; ++k) {
-                p.domega[k] = 0.0;
-                for (const Sums& s : sums)
-                    for (Index l = 0; l < L; ++l) p.domega[k] += s.omega[k * L + l];
-            }
+        for (Index k = 0; k < r.K && p.domega; ++k) {
+            p.domega[k] = 0.0;
+            for (const Sums& s : sums)
+                for (Index l = 0; l < L; ++l) p.domega[k] += s.omega[k * L + l];
+        }
     }
 
     void copy_sum(T* Sums::*member, Index from, Index count, T* to) const {
@@ -734,9 +941,10 @@ struct Backward {
             for (Index j = 0; j < count; ++j) to[j] += (sums[g].*member)[from + j];
     }
 
-    T bias_sum(Index row) const {
+    T lane_sum(T* Sums::*member, Index from, Index lanes) const {
         T sum = 0;
-        for (const Sums& s : sums) sum += C::solo ? s.b[row] : horizontal_sum<T, W>(C::load(s.b + row * W));
+        for (const Sums& s : sums)
+            for (Index l = 0; l < lanes; ++l) sum += (s.*member)[from + l];
         return sum;
     }
 };
@@ -772,13 +980,14 @@ void call(Problem& p, int what) {
     if (what == 3) run_backward<C>(p);
 }
 
-// The tile is chosen by the batch alone, so that results do not depend on the number of threads.
+// Wide tiles are the faster ones; narrower ones give every thread something to do.
 template <class T>
 void choose_tile(Problem& p, int what) {
     constexpr int W = SFM_VECTOR_BYTES / sizeof(T);
+    constexpr int half = W > 8 ? W / 2 : W;
     if (p.B == 1) return call<Tile<T, W, 1, true>>(p, what);
-    if (W > 8 && p.B <= W / 2) return call<Tile<T, (W > 8 ? W / 2 : W), 1, false>>(p, what);
-    if (p.B <= W) return call<Tile<T, W, 1, false>>(p, what);
+    if (p.B <= half) return call<Tile<T, half, 1, false>>(p, what);
+    if (p.B <= W || (p.B + 2 * W - 1) / (2 * W) < p.threads) return call<Tile<T, W, 1, false>>(p, what);
     return call<Tile<T, W, 2, false>>(p, what);
 }
 

@@ -44,7 +44,8 @@ INLINE T horizontal_sum(Vec<T, W> v) {
     return sum;
 }
 
-// -- square roots
+// -- division and square roots.  In float the processor's estimate and a Newton step are twice as fast as the real thing
+// and good to the last digit but one.
 
 template <class T, int W>
 INLINE Vec<T, W> square_root(Vec<T, W> v) {
@@ -52,40 +53,63 @@ INLINE Vec<T, W> square_root(Vec<T, W> v) {
     return v;
 }
 
-// 1 / sqrt(v) for v > 0: an estimate of the processor and a Newton step where there is one.
+// sqrt(v) and its inverse for v > 0
 template <class T, int W>
-INLINE Vec<T, W> reciprocal_square_root(Vec<T, W> v) {
-    return T(1) / square_root<T, W>(v);
+struct Root {
+    Vec<T, W> root, inverse;
+    INLINE explicit Root(Vec<T, W> v) : root(square_root<T, W>(v)), inverse(T(1) / root) {}
+};
+
+template <class T, int W>
+INLINE Vec<T, W> quotient(Vec<T, W> a, Vec<T, W> b) {
+    return a / b;
 }
 
 #if defined(SFM_AVX512) || defined(SFM_AVX2)
+template <int W>
+struct EstimatedRoot {
+    Vec<float, W> root, inverse;
+    INLINE EstimatedRoot(Vec<float, W> v, Vec<float, W> estimate) {
+        const Vec<float, W> first = v * estimate, correction = 1.5f - 0.5f * (first * estimate);
+        root = first * correction, inverse = estimate * correction;
+    }
+};
+
+template <class V>
+INLINE V improved_quotient(V a, V b, V estimate) {
+    return a * (estimate * (2.0f - b * estimate));
+}
+
 template <>
 INLINE Vec<double, 4> square_root<double, 4>(Vec<double, 4> v) {
     return _mm256_sqrt_pd(v);
 }
 
-INLINE Vec<float, 8> newton_step(Vec<float, 8> v, Vec<float, 8> r) { return r * (1.5f - 0.5f * v * r * r); }
+template <>
+struct Root<float, 8> : EstimatedRoot<8> {
+    INLINE explicit Root(Vec<float, 8> v) : EstimatedRoot<8>(v, _mm256_rsqrt_ps(v)) {}
+};
 
 template <>
-INLINE Vec<float, 8> reciprocal_square_root<float, 8>(Vec<float, 8> v) {
-#if defined(SFM_AVX512)
-    return newton_step(v, _mm256_rsqrt14_ps(v));
-#else
-    return newton_step(v, _mm256_rsqrt_ps(v));
-#endif
+INLINE Vec<float, 8> quotient<float, 8>(Vec<float, 8> a, Vec<float, 8> b) {
+    return improved_quotient<Vec<float, 8>>(a, b, _mm256_rcp_ps(b));
 }
 #endif
 
-#if defined(SFM_AVX512)
+#if defined(SFM_AVX512)  // the masked forms, as GCC 12 warns of the others
 template <>
 INLINE Vec<double, 8> square_root<double, 8>(Vec<double, 8> v) {
-    return _mm512_maskz_sqrt_pd(0xff, v);  // GCC 12 warns of the form without a mask
+    return _mm512_maskz_sqrt_pd(0xff, v);
 }
 
 template <>
-INLINE Vec<float, 16> reciprocal_square_root<float, 16>(Vec<float, 16> v) {
-    const Vec<float, 16> r = _mm512_maskz_rsqrt14_ps(0xffff, v);
-    return r * (1.5f - 0.5f * v * r * r);
+struct Root<float, 16> : EstimatedRoot<16> {
+    INLINE explicit Root(Vec<float, 16> v) : EstimatedRoot<16>(v, _mm512_maskz_rsqrt14_ps(0xffff, v)) {}
+};
+
+template <>
+INLINE Vec<float, 16> quotient<float, 16>(Vec<float, 16> a, Vec<float, 16> b) {
+    return improved_quotient<Vec<float, 16>>(a, b, _mm512_maskz_rcp14_ps(0xffff, b));
 }
 #endif
 
@@ -96,6 +120,21 @@ INLINE Vec<T, W> clamp(Vec<T, W> x, T limit) {
     x = x > limit ? splat<T, W>(limit) : x;
     return x < -limit ? splat<T, W>(-limit) : x;
 }
+
+#if defined(SFM_AVX512) || defined(SFM_AVX2)  // the processor's min and max give their second argument if either is NaN
+template <>
+INLINE Vec<float, 8> clamp<float, 8>(Vec<float, 8> x, float limit) {
+    return _mm256_max_ps(_mm256_set1_ps(-limit), _mm256_min_ps(_mm256_set1_ps(limit), x));
+}
+#endif
+
+#if defined(SFM_AVX512)
+template <>
+INLINE Vec<float, 16> clamp<float, 16>(Vec<float, 16> x, float limit) {
+    x = _mm512_maskz_min_ps(0xffff, _mm512_set1_ps(limit), x);
+    return _mm512_maskz_max_ps(0xffff, _mm512_set1_ps(-limit), x);
+}
+#endif
 
 // sum of coefficients[i] x^i
 template <class T, int W, int Count>
@@ -143,12 +182,21 @@ struct Activation<float, W> {
                                       7.776552024552075e-07f};
         x = clamp<float, W>(x, 9.0f);
         const V u = x * x;
-        return x * polynomial<float, W>(u, P) / polynomial<float, W>(u, Q);
+        return quotient<float, W>(x * polynomial<float, W>(u, P), polynomial<float, W>(u, Q));
     }
     static INLINE V sigmoid(V x) { return 0.5f + 0.5f * tanh(0.5f * x); }
 };
 
 // -- phases, always in double
+
+// Within one revolution from 0.  The parts of 2 pi are so short that their products with n are exact.
+template <int W>
+INLINE Vec<double, W> wrap(Vec<double, W> theta) {
+    constexpr double two_pi = 6.283185307179586, high = 0x1.921fb54400000p2, low = 0x1.0b46p-32, magic = 0x1.8p52;
+    const Vec<double, W> n = (theta * (1 / two_pi) + magic) - magic;
+    const Vec<double, W> rest = (theta - n * high) - n * low;
+    return rest < 0.0 ? rest + two_pi : rest;
+}
 
 // Cosine and sine.  Argument reduction is exact enough for |theta| up to 1e9 where the processor has fused
 // multiply-add; beyond, the rounding of theta itself is what counts.
