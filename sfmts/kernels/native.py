@@ -78,13 +78,14 @@ def sfm(
     D, K, _ = weights.sizes
     A = None if amplitudes is None else x.new_empty(len(x), D, K)
     call = _Call(batch_sizes, t, state.t, accumulated, feedback_mask, A, keep)
-    z, re, im, theta = _NativeSFM.apply(*inputs, call)
+    z, re, im, theta = _NativeSFM.apply(*inputs, call) if keep else call.forward(inputs)
     if amplitudes is not None and A is not None:
         amplitudes.extend(A.split(list(batch_sizes)))
     last = last_rows(batch_sizes, z.device)
+    t_last = t[last]
     if weights.omega is not None:
-        theta = wrap_phase(weights.omega * t[last][:, None])
-    return z, SFMState(re, im, z[last], t[last], theta if accumulated else theta.detach())
+        theta = wrap_phase(weights.omega.detach() * t_last[:, None])
+    return z, SFMState(re, im, z[last], t_last, theta if accumulated else theta.detach())
 
 
 _FLAGS = ("is_double", "keep", "adaptive", "accumulated", "threads", "B", "T", "N", "D", "K", "M")
@@ -144,9 +145,12 @@ class _Call:
         self.amplitudes = amplitudes
         self.workspace: Workspace | None = None
         self.history: Tensor | None = None
+        self.inputs: list[Tensor | None] = []
 
-    def problem(self, x: Tensor, weights: SFMWeights, state: Sequence[Tensor]) -> _Problem:
+    def problem(self, inputs: Sequence[Tensor | None]) -> _Problem:
         """Sizes and addresses of everything that is there before the forward."""
+        x, weights, state = inputs[0], SFMWeights(*inputs[1:8]), inputs[8:]
+        assert x is not None
         D, K, M = weights.sizes
         problem = _Problem(
             x.dtype == torch.float64,
@@ -154,54 +158,56 @@ class _Call:
             weights.omega is None,
             self.accumulated,
             torch.get_num_threads(),
-            *(len(state[0]), len(self.batch_sizes), x.shape[1], D, K, M),
+            *(self.batch_sizes[0], len(self.batch_sizes), x.shape[1], D, K, M),
         )
-        problem.point(
-            **dict(zip(_INPUTS, (self.batch_sizes, self.t, self.t_start, weights.omega, x, *weights[:6], *state))),
-            mask=self.mask,
-            amplitudes=self.amplitudes,
-        )
+        tensors = (self.batch_sizes, self.t, self.t_start, weights.omega, x, *weights[:6], *state)
+        problem.point(**dict(zip(_INPUTS, tensors, strict=True)), mask=self.mask, amplitudes=self.amplitudes)
         return problem
+
+    def forward(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        """Give z and the last re, im and theta; with ``keep``, fill the history."""
+        self.inputs = [None if v is None else v.detach().contiguous() for v in inputs]
+        x, W, re, theta = (self.inputs[i] for i in (0, 2, 8, 11))
+        assert x is not None and W is not None and re is not None and theta is not None
+        problem = self.problem(self.inputs)
+        problem.run("plan_forward")
+        workspace, scratch = _memory(x, problem.scratch_bytes)
+        z, re_last, im_last, theta_last = x.new_empty(len(x), W.shape[1]), *map(torch.empty_like, (re, re, theta))
+        problem.point(z=z, re_last=re_last, im_last=im_last, theta_last=theta_last, scratch=scratch)
+        if self.keep:
+            self.workspace, self.history = _memory(x, problem.history_bytes)
+            problem.point(history=self.history)
+        problem.run("forward")
+        del workspace  # not before the memory has been used
+        return z, re_last, im_last, theta_last
 
 
 class _NativeSFM(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        *tensors, call = arguments
-        x, *rest = (None if v is None else v.detach().contiguous() for v in tensors)
-        weights, state = SFMWeights(*rest[:7]), rest[7:]
-        problem = call.problem(x, weights, state)
-        problem.run("plan_forward")
-        workspace, scratch = _memory(x, problem.scratch_bytes)
-        z, theta_last = x.new_empty(len(x), weights.W.shape[1]), torch.empty_like(state[3])
-        re_last, im_last = torch.empty_like(state[0]), torch.empty_like(state[1])
-        problem.point(z=z, re_last=re_last, im_last=im_last, theta_last=theta_last, scratch=scratch)
-        if call.keep:
-            call.workspace, call.history = _memory(x, problem.history_bytes)
-            problem.point(history=call.history)
-        problem.run("forward")
-        del workspace
-        if call.keep:
-            ctx.call = call
-            ctx.save_for_backward(x, *weights, *state, z)
-        return z, re_last, im_last, theta_last
+        *inputs, call = arguments
+        results = call.forward(inputs)
+        ctx.call = call
+        ctx.save_for_backward(*call.inputs, results[0])
+        call.inputs = []
+        return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
             raise RuntimeError("backend='native' has first derivatives only; take backend='reference' for higher ones.")
-        x, *rest, z = ctx.saved_tensors
-        weights, state, call = SFMWeights(*rest[:7]), rest[7:], ctx.call
-        problem = call.problem(x, weights, state)
+        *inputs, z = ctx.saved_tensors
+        call: _Call = ctx.call
+        problem = call.problem(inputs)
         grads = tuple(grad.contiguous() for grad in grads)
-        results = [None if v is None else torch.empty_like(v) for v in (x, *weights, *state)]
+        results = [None if v is None else torch.empty_like(v) for v in inputs]
         for index in (0, 7):  # x and omega, whose gradients cost something of their own
             if not ctx.needs_input_grad[index]:
                 results[index] = None
         problem.point(z=z, history=call.history)
-        problem.point(**dict(zip((*_GRADIENTS_OF_OUTPUTS, *_GRADIENTS), (*grads, *results))))
+        problem.point(**dict(zip((*_GRADIENTS_OF_OUTPUTS, *_GRADIENTS), (*grads, *results), strict=True)))
         problem.run("plan_backward")
-        workspace, scratch = _memory(x, problem.scratch_bytes)
+        workspace, scratch = _memory(z, problem.scratch_bytes)
         problem.point(scratch=scratch)
         problem.run("backward")
         del workspace

@@ -71,12 +71,18 @@ typename C::T* pack_rows(typename C::T* packed, Index first, Index height, Index
     return packed + height * columns;
 }
 
-// Packs a matrix of `rows` rows, whose entry (r, c) is at(r, c), and in whose source columns are contiguous.
-template <class C, class At>
-void pack_columns(typename C::T* packed, Index rows, Index columns, At at) {
+// Packs a matrix of `rows` rows of which the first `count` have a source: column(c) points to them, one behind the other;
+// a null pointer is a column of zeros.
+template <class C, class Column>
+void pack_columns(typename C::T* packed, Index rows, Index count, Index columns, Column column) {
+    using T = typename C::T;
     for_each_panel<C>(rows, [&](Index first, Index height) {
-        for (Index c = 0; c < columns; ++c)
-            for (Index r = 0; r < height; ++r) *packed++ = at(first + r, c);
+        const Index there = std::max<Index>(std::min(height, count - first), 0);
+        for (Index c = 0; c < columns; ++c, packed += height) {
+            const T* from = column(c);
+            for (Index r = 0; r < there; ++r) packed[r] = from ? from[first + r] : T(0);
+            for (Index r = there; r < height; ++r) packed[r] = T(0);
+        }
     });
 }
 
@@ -227,24 +233,26 @@ struct OuterTable {
     }
 };
 
-// total (rows x columns, rows total_stride apart) += left * right, summed over steps and lanes; `columns` and the rows
-// of `right` are whole vectors.
+// total (rows x columns) += left * right, summed over steps and lanes; the rows of `right` and of `total` are padded to
+// right_stride and total_stride, whole vectors.
 template <class C>
-void add_outer(Left<typename C::T> left, Index rows, const typename C::T* right, Index columns, typename C::T* total,
-               Index total_stride) {
-    constexpr int H = (SFM_REGISTERS - 4) / 2;
+void add_outer(Left<typename C::T> left, Index rows, const typename C::T* right, Index columns, Index right_stride,
+               typename C::T* total, Index total_stride) {
+    constexpr int H = (SFM_REGISTERS - 4) / 2, half = C::W > 8 ? C::W / 2 : C::W;
     using Heights = std::make_index_sequence<H>;
+    using Half = Tile<typename C::T, half, 1, false>;
     const Index panels = (rows + H - 1) / H;
     for (Index column = 0; column < columns; column += 2 * C::W) {
-        const bool pair = columns - column > C::W;
+        const Index rest = columns - column;
         Index row = 0;
         for (Index p = 0; p < panels; ++p) {
             const Index height = (rows + p) / panels;
-            const auto function =
-                pair ? OuterTable<C, 2>::choose(height, Heights{}) : OuterTable<C, 1>::choose(height, Heights{});
+            const auto function = rest > C::W   ? OuterTable<C, 2>::choose(height, Heights{})
+                                  : rest > half ? OuterTable<C, 1>::choose(height, Heights{})
+                                                : OuterTable<Half, 1>::choose(height, Heights{});
             Left<typename C::T> part = left;
             part.values += row * left.row_stride;
-            function(part, right + column, columns, total + row * total_stride + column, total_stride);
+            function(part, right + column, right_stride, total + row * total_stride + column, total_stride);
             row += height;
         }
     }

@@ -437,7 +437,7 @@ struct Forward {
         const Index count = std::min(block, tile.steps - t), size = History<C>::size(r);
         T* U = step(tile, m, t);
         for (Index s = 0; s < count; ++s) std::memcpy(U + s * size, bias, r.all * sizeof(T));
-        add_outer<Whole<T>>({(const T*)p.x + t * r.N, 1, 0, r.N, r.N}, count, V_w, r.all, U, size);
+        add_outer<Whole<T>>({(const T*)p.x + t * r.N, 1, 0, r.N, r.N}, count, V_w, r.all, r.all, U, size);
     }
 
     void gates(History<C>& h) const {  // Eqs. 6, 7, 9, 10
@@ -553,7 +553,7 @@ struct Backward {
         double* omega;
     };
     struct Memory {  // of one thread; alphas, beside and A_rows hold a chunk of steps, states those after its first
-        T *alphas, *beside, *A_rows, *states, *p, *dA, *dS, *dz, *r, *mask, *zeros, *dp, *df_ste, *df_fre, *dphase;
+        T *alphas, *beside, *A_rows, *states, *p, *dA, *dS, *dz, *r, *dx, *mask, *zeros, *dp, *df_ste, *df_fre, *dphase;
         double *dtheta, *omega;
     };
 
@@ -561,11 +561,11 @@ struct Backward {
     const Rows<C> r;
     const Tiles<C> plan;
     const bool narrow, phase;    // one output; whether the phase has a gradient
-    const Index inputs;          // rows of x in the product that gives the gradients of x, if wanted, and of z
+    const Index inputs;          // rows of the gradient of x; none if it is not wanted
     const Index alphas;          // rows of alphas: all pre-activations, then those of y
     const Index width, A_width;  // columns of [x | z] and of A, in whole vectors
     Index groups;                // tiles are dealt to so many sums, whatever the threads
-    T *back_w, *dA_w;
+    T *x_w, *z_w, *dA_w;  // packed weights
     std::vector<Sums> sums;
     std::vector<Memory> memory;
     Index used = 0;
@@ -576,7 +576,8 @@ struct Backward {
           A_width(whole_vectors(r.D)) {
         groups = std::min<Index>(plan.tiles.size(), max_groups);
         Allocator take(scratch);
-        back_w = take.template take<T>((inputs + r.Mp) * r.all);
+        x_w = take.template take<T>(inputs * r.all);
+        z_w = take.template take<T>(r.Mp * r.all);
         dA_w = take.template take<T>(r.K * r.Dp * 2 * r.M);
         for (Index g = 0; g < groups; ++g) {
             Sums s;
@@ -596,7 +597,8 @@ struct Backward {
             m.dA = take.template take<T>(r.Dp * L);
             m.dS = take.template take<T>(r.state());
             m.dz = take.template take<T>(r.Mp * L);
-            m.r = take.template take<T>((inputs + r.Mp) * L);
+            m.r = take.template take<T>(r.Mp * L);
+            m.dx = take.template take<T>(inputs * L);
             m.mask = take.template take<T>(r.Mp * L);
             m.zeros = take.template take<T>(std::max(r.N, r.Mp) + W);
             m.dp = take.template take<T>(r.Dp * L);
@@ -619,14 +621,14 @@ struct Backward {
         const Index N = r.N, M = r.M, D = r.D;
         std::vector<Index> source(r.all);
         for (Index row = 0; row < r.all; ++row) source[row] = r.source(row, p.adaptive);
-        pack_columns<C>(back_w, inputs + r.Mp, r.all, [&](Index row, Index c) -> T {
-            if (source[c] < 0) return 0;
-            if (row < inputs) return row < N ? Vw[source[c] * N + row] : 0;
-            return row - inputs < M ? Ww[source[c] * M + row - inputs] : 0;
-        });
+        const auto rows_of = [&](const T* weights, Index width) {
+            return [=, &source](Index c) { return source[c] < 0 ? nullptr : weights + source[c] * width; };
+        };
+        if (p.dx) pack_columns<C>(x_w, inputs, N, r.all, rows_of(Vw, N));
+        pack_columns<C>(z_w, r.Mp, M, r.all, rows_of(Ww, M));
         for (Index k = 0; k < r.K && !narrow; ++k)
-            pack_columns<C>(dA_w + k * r.Dp * 2 * M, r.Dp, 2 * M, [&](Index d, Index c) -> T {
-                return d < D ? (c < M ? U : Wz)[(k * M + (c < M ? c : c - M)) * D + d] : 0;
+            pack_columns<C>(dA_w + k * r.Dp * 2 * M, r.Dp, D, 2 * M, [&](Index c) {
+                return c < M ? U + (k * M + c) * D : Wz + (k * M + c - M) * D;
             });
     }
 
@@ -665,14 +667,14 @@ struct Backward {
         }
         write_state<C>(m.dS, r, tile.b0, 0, tile.lanes, p.dre);
         write_state<C>(m.dS + r.state() / 2, r, tile.b0, 0, tile.lanes, p.dim);
-        scatter<C>(m.r + inputs * L, r.M, tile.lanes, (T*)p.dz_start + tile.b0 * r.M, r.M);
+        scatter<C>(m.r, r.M, tile.lanes, (T*)p.dz_start + tile.b0 * r.M, r.M);
         for (Index l = 0; l < tile.lanes; ++l)
             for (Index k = 0; k < r.K; ++k) p.dtheta_start[(tile.b0 + l) * r.K + k] = m.dtheta[k * L + l];
     }
 
     void begin(const TilePlan& tile, Memory& m) const {
         std::fill_n(m.dS, r.state(), T(0));
-        std::fill_n(m.r, (inputs + r.Mp) * L, T(0));
+        std::fill_n(m.r, r.Mp * L, T(0));
         std::fill_n(m.dz, r.Mp * L, T(0));
         std::fill_n(m.df_fre, r.Kp * L, T(0));
         std::fill_n(m.dphase, r.Kp * L, T(0));
@@ -725,8 +727,8 @@ struct Backward {
                   const T* S_before, Ahead& ahead) const {
         const History<C> h = history(tile, t);
         const Index row = plan.row_start[t] + tile.b0;
-        T *alpha = m.alphas + slot * alphas * L, *r_z = m.r + inputs * L;
-        read_out(h, m, alpha, r_z, (const T*)p.dz + row * r.M, n);
+        T* alpha = m.alphas + slot * alphas * L;
+        read_out(h, m, alpha, (const T*)p.dz + row * r.M, n);
         for (Index k = 0; k < r.K; ++k) {
             const T *o = alpha + (r.gates + k * r.Mp) * L, *y = alpha + (r.all + k * r.Mp) * L;
             if (narrow) {
@@ -741,16 +743,19 @@ struct Backward {
         }
         gates(h, m, alpha);
         phases(h, m, alpha, tile, row, n, t, s);
-        product<C>(back_w, inputs + r.Mp, {alpha, r.all}, {nullptr, 0}, nullptr, m.r, ahead);
-        if (p.mask) multiply<C>(r_z, m.mask, r.Mp * L);
-        if (p.dx) scatter<C>(m.r, r.N, n, (T*)p.dx + row * r.N, r.N);
+        product<C>(z_w, r.Mp, {alpha, r.all}, {nullptr, 0}, nullptr, m.r, ahead);
+        if (p.mask) multiply<C>(m.r, m.mask, r.Mp * L);
+        if (p.dx) {
+            product<C>(x_w, inputs, {alpha, r.all}, {nullptr, 0}, nullptr, m.dx, ahead);
+            scatter<C>(m.dx, r.N, n, (T*)p.dx + row * r.N, r.N);
+        }
         copy_beside(tile, t, n, m.beside + slot * L * width);
     }
 
-    void read_out(const History<C>& h, Memory& m, T* alpha, const T* r_z, const T* dz_rows, Index n) const {
+    void read_out(const History<C>& h, Memory& m, T* alpha, const T* dz_rows, Index n) const {
         const Index count = r.Mp * L;
         gather<C>(dz_rows, r.M, n, m.zeros, m.dz);
-        for (Index j = 0; j < count; j += W) C::store(m.dz + j, C::load(m.dz + j) + C::load(r_z + j));
+        for (Index j = 0; j < count; j += W) C::store(m.dz + j, C::load(m.dz + j) + C::load(m.r + j));
         for (Index k = 0; k < r.K; ++k) {
             const T *o_k = h.o + k * count, *y_k = h.y + k * count;
             T *alpha_o = alpha + r.gates * L + k * count, *alpha_y = alpha + r.all * L + k * count;
@@ -887,14 +892,14 @@ struct Backward {
 
     void add_gradients(Memory& m, Sums& s, Index steps) const {
         Left<T> alpha{m.alphas, steps, alphas * L, L, L};
-        add_outer<Whole<T>>(alpha, r.all, m.beside, width, s.VW, width);
+        add_outer<Whole<T>>(alpha, r.all, m.beside, r.N + r.M, width, s.VW, width);
         for (Index k = 0; k < r.K && !narrow; ++k) {
             const T* A = m.A_rows + k * chunk * L * A_width;
             T* UW = s.UW + 2 * k * r.Mp * A_width;
             alpha.values = m.alphas + (r.gates + k * r.Mp) * L;
-            add_outer<Whole<T>>(alpha, r.Mp, A, A_width, UW, A_width);
+            add_outer<Whole<T>>(alpha, r.Mp, A, r.D, A_width, UW, A_width);
             alpha.values = m.alphas + (r.all + k * r.Mp) * L;
-            add_outer<Whole<T>>(alpha, r.Mp, A, A_width, UW + r.Mp * A_width, A_width);
+            add_outer<Whole<T>>(alpha, r.Mp, A, r.D, A_width, UW + r.Mp * A_width, A_width);
         }
         for (Index row = 0; row < alphas; row += C::step) {
             T* b = s.b + row * bias_width;
