@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfmts.kernels import BACKENDS, SFMState, SFMWeights, fused, reference, resolve_backend, sfm, sfm_state
+from sfmts.kernels import BACKENDS, SFMState, SFMWeights, reference, resolve_backend, sfm, sfm_state
 from sfmts.kernels.workspace import Workspace
 from tests.helpers import FAST_KERNELS, KERNELS
 

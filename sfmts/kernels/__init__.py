@@ -1,6 +1,19 @@
 """The SFM recurrence: tensors in, tensors out."""
 
-from sfmts.kernels.dispatch import BACKENDS, resolve_backend, sfm
+from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
+from sfmts.kernels.layer import sfm_layer
+from sfmts.kernels.packing import pack, unpack
 from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
 
-__all__ = ["BACKENDS", "SFMState", "SFMWeights", "resolve_backend", "sfm", "sfm_state"]
+__all__ = [
+    "BACKENDS",
+    "MEMORIES",
+    "SFMState",
+    "SFMWeights",
+    "pack",
+    "resolve_backend",
+    "sfm",
+    "sfm_layer",
+    "sfm_state",
+    "unpack",
+]

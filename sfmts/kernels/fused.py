@@ -213,6 +213,8 @@ class _FusedSFM(torch.autograd.Function):
         return out, S_last[0].contiguous(), S_last[1].contiguous(), theta_last
 
     @staticmethod
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
             raise RuntimeError("backend='fused' has first derivatives only; take backend='reference' for higher ones.")

@@ -2,7 +2,7 @@
 
 Same signature and same results as :mod:`sfmts.kernels.reference`.  The batch is cut into tiles of as many sequences as
 fit a few vector registers; a tile runs through all its steps on one thread, so that threads never wait for each other
-within a call.  The sources stand in ``cpu/``; the extension is optional, see :func:`unavailable`.
+within a call.  The sources stand in ``cpu/``; the extension is optional, see :func:`missing`.
 """
 
 import ctypes
@@ -16,13 +16,13 @@ from torch import Tensor
 from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, wrap_phase
 from sfmts.kernels.workspace import Workspace
 
+_import_error: str | None = None
 try:
     from sfmts.kernels import _native
 except ImportError as error:
-    _native = None
     _import_error = str(error)
 
-DTYPES = (torch.float32, torch.float64)
+_DTYPES = (torch.float32, torch.float64)
 
 
 def instruction_set() -> str:
@@ -31,22 +31,36 @@ def instruction_set() -> str:
     Examples
     --------
     >>> from sfmts.kernels import native
-    >>> native.unavailable() is not None or native.instruction_set() in ("avx512", "avx2", "generic")
+    >>> native.instruction_set() in ("avx512", "avx2", "generic")
     True
     """
     return os.environ.get("SFMTS_INSTRUCTION_SET") or _native.instruction_sets()[0]
 
 
-def unavailable(x: Tensor | None = None, t: Tensor | None = None) -> str | None:
-    """Why this kernel cannot serve, for an input if one is given; None if it can."""
-    if _native is None:
-        return f"the compiled kernel is not there ({_import_error}); reinstall where a C++ compiler exists"
-    if x is not None and x.device.type != "cpu":
-        return f"it runs on the CPU, and the data are on {x.device}"
-    if x is not None and x.dtype not in DTYPES:
-        return f"it computes in float32 or float64, and the data are {x.dtype}"
-    if t is not None and t.requires_grad:
-        return "it has no gradient for the time stamps"
+def missing() -> str | None:
+    """Why there is no compiled kernel in this installation; None if there is one."""
+    if _import_error is not None:
+        return f"the compiled kernel is missing ({_import_error}): reinstall sfmts where there is a C++ compiler"
+    return None
+
+
+def unavailable(x: Tensor, weights: SFMWeights) -> str | None:
+    """Why this kernel cannot serve these tensors; None if it can.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sfmts.kernels import native
+    >>> from sfmts.networks import SFM
+    >>> native.unavailable(torch.zeros(3, 2).half(), SFM(2).half().layers[0].weights())
+    'the compiled kernel takes float32 or float64, not torch.float16'
+    """
+    if (reason := missing()) is not None:
+        return reason
+    if x.device.type != "cpu":
+        return f"the compiled kernel runs on the CPU, and the tensors are on {x.device}"
+    if x.dtype not in _DTYPES or weights.V.dtype != x.dtype:
+        return f"the compiled kernel takes float32 or float64, not {x.dtype}"
     return None
 
 
@@ -63,16 +77,9 @@ def sfm(
 ) -> tuple[Tensor, SFMState]:
     """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.reference.sfm`.
 
-    Gradients of first order only.  ``amplitudes`` receives values without gradients.
-
-    Raises
-    ------
-    RuntimeError
-        If the kernel cannot serve; see :func:`unavailable`.
+    Gradients of first order only, and none for the time stamps.  ``amplitudes`` receives values without gradients.
+    Whether the kernel can serve is what :func:`unavailable` says.
     """
-    reason = unavailable(x, t)
-    if reason is not None:
-        raise RuntimeError(f"backend='native' cannot serve here: {reason}; or take backend='fused'.")
     inputs = (x, *weights, state.re, state.im, state.z, state.theta)
     keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)
     D, K, _ = weights.sizes
@@ -118,7 +125,6 @@ class _Problem(ctypes.Structure):
         _native.run(instruction_set(), function, ctypes.addressof(self))
 
 
-
 def _memory(x: Tensor, size: int) -> tuple[Workspace, Tensor]:
     """Some bytes, and what gives them back when it goes."""
     elements = -(-size // x.element_size())
@@ -149,7 +155,7 @@ class _Call:
 
     def problem(self, inputs: Sequence[Tensor | None]) -> _Problem:
         """Sizes and addresses of everything that is there before the forward."""
-        x, weights, state = inputs[0], SFMWeights(*inputs[1:8]), inputs[8:]
+        x, weights, state = inputs[0], SFMWeights._make(inputs[1:8]), inputs[8:]
         assert x is not None
         D, K, M = weights.sizes
         problem = _Problem(
@@ -167,12 +173,12 @@ class _Call:
     def forward(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Give z and the last re, im and theta; with ``keep``, fill the history."""
         self.inputs = [None if v is None else v.detach().contiguous() for v in inputs]
-        x, W, re, theta = (self.inputs[i] for i in (0, 2, 8, 11))
-        assert x is not None and W is not None and re is not None and theta is not None
+        x, W, re, theta = (v for v in (self.inputs[i] for i in (0, 2, 8, 11)) if v is not None)
         problem = self.problem(self.inputs)
         problem.run("plan_forward")
         workspace, scratch = _memory(x, problem.scratch_bytes)
-        z, re_last, im_last, theta_last = x.new_empty(len(x), W.shape[1]), *map(torch.empty_like, (re, re, theta))
+        z, theta_last = x.new_empty(len(x), W.shape[1]), torch.empty_like(theta)
+        re_last, im_last = torch.empty_like(re), torch.empty_like(re)
         problem.point(z=z, re_last=re_last, im_last=im_last, theta_last=theta_last, scratch=scratch)
         if self.keep:
             self.workspace, self.history = _memory(x, problem.history_bytes)

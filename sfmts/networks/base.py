@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from sfmts._choices import check_choice
 
@@ -105,19 +104,6 @@ class SequenceNetwork(nn.Module, ABC):
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-
-def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
-    """Pack a padded batch (B, T, ...)."""
-    if lengths is None:
-        lengths = torch.full((len(x),), x.shape[1])
-    return pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-
-
-def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
-    """Padded (B, ``length``, ...) form of ``data``, whose rows follow those of ``packed``."""
-    like = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-    return pad_packed_sequence(like, batch_first=True, total_length=length)[0]
 
 
 def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -8,15 +8,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from sfmts._choices import check_choice
+from sfmts.kernels import pack, unpack
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
     chrono_bias,
     dropout_mask,
-    pack,
     register_network,
-    unpack,
 )
 
 

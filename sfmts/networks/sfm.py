@@ -1,24 +1,21 @@
 """The State-Frequency Memory network and its adaptive form (Hu & Qi, ICML 2017)."""
 
 import math
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import SFMState, SFMWeights, resolve_backend, sfm
+from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
     chrono_bias,
     dropout_mask,
-    pack,
     register_network,
     reverse_sequences,
-    unpack,
 )
 
 FREQUENCIES = ("fixed", "learned", "adaptive")
@@ -63,22 +60,23 @@ class SFMLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        batch_sizes: Sequence[int],
+        lengths: Tensor | None,
         t: Tensor,
         state: SFMState | None,
         backend: str,
+        memory: str,
         feedback_mask: Tensor | None = None,
         amplitudes: list[Tensor] | None = None,
     ) -> tuple[Tensor, SFMState]:
-        """Run over a packed batch; see :func:`sfmts.kernels.reference.sfm`."""
-        weights = self.weights()
-        return sfm(
+        """Run over a padded batch; see :func:`sfmts.kernels.sfm_layer`."""
+        return sfm_layer(
             x,
-            batch_sizes,
+            lengths,
             t,
-            weights,
-            SFMState.zeros(batch_sizes[0], weights) if state is None else state,
+            self.weights(),
+            state,
             backend=backend,
+            memory=memory,
             accumulated=self.phase == "accumulated" and self.frequencies == "adaptive",
             feedback_mask=feedback_mask,
             amplitudes=amplitudes,
@@ -163,8 +161,11 @@ class SFM(SequenceNetwork):
         ``max_length`` steps; U(-0.1, 0.1) as in the paper; rows of unit norm as in the authors' program.
     max_length : int
         Number of steps over which memories reach at the start, for ``init="chrono"``.
-    backend : {"auto", "reference", "fused"}
-        Kernel.
+    backend : {"auto", "reference", "fused", "native", "cuda"}
+        Kernel; see :func:`sfmts.kernels.resolve_backend`.
+    memory : {"fast", "recompute"}
+        What training keeps for the backward pass: all it needs of every step, or the states of about sqrt(T) steps,
+        between which the network runs once more.
     generator : torch.Generator, optional
         Source of the initial parameters; PyTorch's global one by default.
 
@@ -198,6 +199,7 @@ class SFM(SequenceNetwork):
         init: str = "modern",
         max_length: int = 100,
         backend: str = "auto",
+        memory: str = "fast",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -205,6 +207,8 @@ class SFM(SequenceNetwork):
         check_choice("time", time, TIMES)
         check_choice("phase", phase, PHASES)
         check_choice("init", init, INITIALISATIONS)
+        check_choice("memory", memory, MEMORIES)
+        resolve_backend(backend)
         n_outputs = n_states if n_outputs is None else n_outputs
         directions = 2 if bidirectional else 1
         self.n_channels, self.output_size = n_channels, n_outputs * directions
@@ -212,7 +216,7 @@ class SFM(SequenceNetwork):
         self.time, self.bidirectional, self.recurrent_dropout = time, bidirectional, recurrent_dropout
         self.n_layers = n_layers
         self.causal = not bidirectional and time in ("index", "timestamps")
-        self._backend = resolve_backend(backend)
+        self._backend, self.memory = backend, memory
         self.layers = nn.ModuleList(
             SFMLayer(
                 n_channels if level == 0 else self.output_size,
@@ -232,7 +236,9 @@ class SFM(SequenceNetwork):
     @property
     def backend(self) -> str:
         """Name of the kernel at work."""
-        return self._backend
+        layer = self.layers[0]
+        assert isinstance(layer, SFMLayer)
+        return resolve_backend(self._backend, layer.weights())
 
     def forward(
         self,
@@ -311,25 +317,16 @@ class SFM(SequenceNetwork):
     ) -> tuple[Tensor, SFMState]:
         """One layer in one direction, padded to padded."""
         t = self._clock(x, lengths, time, None if state is None else state.t)
-        length = x.shape[1]
         if backward:
             x = reverse_sequences(x, lengths)
             t = -reverse_sequences(t, lengths) if self.time == "timestamps" else t
-        packed = pack(x, lengths)
-        batch_sizes = packed.batch_sizes.tolist()
-        if state is not None:
-            state = SFMState(*(value[packed.sorted_indices] for value in state))
         mask = None
         if self.training and self.recurrent_dropout > 0.0:
             mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
-        packed_t = pack(t[..., None], lengths).data[:, 0]
         watched: list[Tensor] | None = None if amplitudes is None else []
-        z, after = layer(packed.data, batch_sizes, packed_t, state, self._backend, mask, watched)
-        z = unpack(packed, z, length)
-        after = SFMState(*(value[packed.unsorted_indices] for value in after))
+        z, after = layer(x, lengths, t, state, self._backend, self.memory, mask, watched)
         if amplitudes is not None and watched is not None:
-            A = unpack(packed, torch.cat(watched), length)
-            amplitudes.append(reverse_sequences(A, lengths) if backward else A)
+            amplitudes.extend(reverse_sequences(A, lengths) if backward else A for A in watched)
         return (reverse_sequences(z, lengths) if backward else z), after
 
     def _clock(self, x: Tensor, lengths: Tensor | None, time: Tensor | None, start: Tensor | None) -> Tensor:

@@ -1,0 +1,271 @@
+"""How one kernel is laid out on a device: threads, sequences of a block, and where each weight stays.
+
+A block keeps as many weights as possible in registers, then in shared memory, and reads the rest at every step from
+the L2 cache; `sfm.cu` is compiled anew for each layout.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+
+Direction = Literal["forward", "backward"]
+
+MAX_TILE = 8  # sequences of a block: each costs two registers a thread and its vectors in shared memory
+_RING_BYTES = 12 << 10  # prefetch further ahead than one step only as far as this goes
+# For all but weights and sums; with fewer, nvcc spilled some at the paper's sizes.
+_OTHER_REGISTERS: dict[Direction, int] = {"forward": 88, "backward": 80}
+_MAX_THREADS = 512  # beyond, a thread has too few registers even without weights
+_BYTES = 16  # of a chunk of weights, and what every array in shared memory is aligned to
+
+
+class Device(NamedTuple):
+    """What a layout depends on."""
+
+    processors: int
+    shared_bytes: int  # most that one block may have
+    registers: int = 65536  # of one processor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a layer and of its numbers."""
+
+    D: int
+    K: int
+    M: int
+    adaptive: bool
+    accumulated: bool
+    dtype: torch.dtype  # of the weights
+
+    @property
+    def real(self) -> torch.dtype:
+        """Type of state, gates and sums."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    @property
+    def R(self) -> int:  # noqa: N802
+        """Rows of W."""
+        return 3 * self.D + self.K + (self.K if self.adaptive else 0) + self.K * self.M
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One of the two products of a step, spread over the threads; the words are those of `matrix.h`."""
+
+    rows: int
+    columns: int
+    matrices: int
+    chunk: int  # weights in a chunk
+    threads: int
+    split: int = 1
+    in_registers: int = 0
+    in_shared: int = 0
+
+    @property
+    def slots(self) -> int:
+        """Parts of rows."""
+        return self.rows * self.split
+
+    @property
+    def rounds(self) -> int:
+        """Slots of the busiest thread."""
+        return _ceil(self.slots, self.threads)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a slot."""
+        return _ceil(_ceil(self.columns, self.chunk), self.split)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector, with its padding."""
+        return self.split * self.chunks * self.chunk
+
+    @property
+    def registers_per_chunk(self) -> int:
+        """32-bit registers that one more chunk of each slot takes in every thread."""
+        return 4 * self.rounds * self.matrices
+
+    @property
+    def bytes_per_chunk(self) -> int:
+        """Shared memory that one more chunk of each slot takes."""
+        return _BYTES * self.slots * self.matrices
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of struct Memory."""
+        return self.in_shared * self.bytes_per_chunk + _BYTES
+
+    def pack(self, weights: torch.Tensor) -> torch.Tensor:
+        """Bring weights of shape (matrices, rows, columns) into the order of `matrix.h`."""
+        padded = torch.nn.functional.pad(weights, (0, self.width - self.columns))
+        parts = padded.view(self.matrices, self.rows, self.split, self.chunks, self.chunk)
+        return parts.permute(2, 3, 0, 1, 4).contiguous()
+
+    def cycles(self, tile: int) -> float:
+        """Rough time of one product, to compare layouts by; bandwidths are those of recent data-centre GPUs."""
+        warps = _ceil(self.slots, 32)
+        vectors = self.chunks * tile * max(1, self.chunk // 4)
+        sums = self.chunks * self.chunk * tile * self.matrices
+        streamed = self.chunks - self.in_registers - self.in_shared
+        issue = warps * (sums + vectors + (self.in_shared + streamed) * self.matrices) / 4
+        shared = warps * (vectors + 4 * self.in_shared * self.matrices)
+        stream = 600 + streamed * self.bytes_per_chunk / 20 if streamed else 0
+        latency = self.rounds * self.chunks * 10 + 8 * self.split
+        return max(issue, shared, stream, latency) + latency / 4
+
+    def best_split(self, tile: int) -> "Matrix":
+        """The split that is fastest were all weights in registers."""
+        most = min(_ceil(self.columns, self.chunk), max(1, self.threads // self.rows))
+        candidates = [replace(self, split=split) for split in range(1, most + 1)]
+        return min(candidates, key=lambda m: replace(m, in_registers=m.chunks).cycles(tile))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that `sfm.cu` is compiled for."""
+
+    direction: Direction
+    sizes: Sizes
+    tile: int
+    threads: int
+    gates: Matrix
+    states: Matrix
+
+    @property
+    def stage_bytes(self) -> int:
+        """Of one stage of the ring."""
+        return sum(map(_aligned, self._stage()))
+
+    @property
+    def stages(self) -> int:
+        """Steps in the ring."""
+        return min(4, max(2, _RING_BYTES // self.stage_bytes))
+
+    @cached_property
+    def shared_bytes(self) -> int:
+        """What one block takes; a static assertion in `sfm.cu` compares it with the truth."""
+        arrays = sum(map(_aligned, self._vectors()))
+        return self.gates.shared_bytes + self.states.shared_bytes + self.stages * self.stage_bytes + arrays
+
+    def macros(self) -> dict[str, object]:
+        """Names and values to compile `sfm.cu` with."""
+        sizes = self.sizes
+        single = sizes.real == torch.float32
+        return {
+            self.direction.upper(): 1,
+            **{"D": sizes.D, "K": sizes.K, "M": sizes.M},
+            **{"ADAPTIVE": int(sizes.adaptive), "ACCUMULATED": int(sizes.accumulated)},
+            "REAL": "float" if single else "double",
+            "WEIGHT_BITS": 8 * sizes.dtype.itemsize,
+            "EPSILON": "1e-12" if single else "1e-24",
+            **{"TILE": self.tile, "THREADS": self.threads, "STAGES": self.stages, "SHARED_BYTES": self.shared_bytes},
+            **_residency("GATES", self.gates),
+            **_residency("STATES", self.states),
+        }
+
+    def _stage(self) -> Iterator[int]:
+        """Bytes of the arrays of struct Stage, in their order."""
+        (D, K, M), real = (self.sizes.D, self.sizes.K, self.sizes.M), self.sizes.real.itemsize
+        numbers = [self.sizes.R, 2 * K]
+        if self.direction == "backward":
+            numbers += [K * M, 2 * K * D, M]
+        yield from (real * self.tile * number for number in numbers)
+        yield 8 * (self.tile if self.sizes.adaptive else 2)
+
+    def _vectors(self) -> Iterator[int]:
+        """Bytes of the arrays of struct Shared that hold neither weights nor the ring."""
+        (D, K, M), real = (self.sizes.D, self.sizes.K, self.sizes.M), self.sizes.real.itemsize
+        numbers = [M, 2 * K * D, self.gates.width, K * self.states.width]  # mask, S, and what the two products read
+        if self.direction == "forward":
+            numbers += [self.states.split * 2 * K * M, K * M]
+            yield real * K * M  # b_z
+        else:
+            numbers += [2 * K * D, self.states.split * K * D, self.gates.split * M]
+            numbers += [K * D] * 2 + [K * 4 * _ceil(D, 4)] * 2
+        yield from (real * self.tile * number for number in numbers)
+        yield 8 * self.tile * K  # theta or its gradient
+        yield 4 * self.tile  # lengths
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _aligned(size: int) -> int:
+    return _ceil(size, _BYTES) * _BYTES
+
+
+def _residency(name: str, matrix: Matrix) -> dict[str, object]:
+    return {
+        f"{name}_SPLIT": matrix.split,
+        f"{name}_IN_REGISTERS": matrix.in_registers,
+        f"{name}_IN_SHARED": matrix.in_shared,
+    }
+
+
+def choose_tile(batch: int, device: Device) -> int:
+    """Sequences of a block, so that every processor has its block."""
+    return min(MAX_TILE, _ceil(batch, device.processors))
+
+
+@lru_cache(maxsize=256)
+def choose_layout(
+    direction: Direction, sizes: Sizes, tile: int, device: Device, threads: int | None = None
+) -> Layout | None:
+    """The layout that looks fastest, with fewer sequences to a block if ``tile`` do not fit.
+
+    Returns None if not even one sequence fits, whose vectors alone exceed the shared memory.
+    """
+    for fewer in range(tile, 0, -1):
+        widths = [threads] if threads else range(64, _MAX_THREADS + 1, 32)
+        layouts = [_fill(_bare(direction, sizes, fewer, width), device) for width in widths]
+        fitting = [layout for layout in layouts if layout.shared_bytes <= device.shared_bytes]
+        if fitting:
+            return min(fitting, key=_cycles)
+    return None
+
+
+def _bare(direction: Direction, sizes: Sizes, tile: int, threads: int) -> Layout:
+    """A layout whose weights are all streamed."""
+    D, K, M, R = sizes.D, sizes.K, sizes.M, sizes.R
+    chunk = _BYTES // sizes.dtype.itemsize
+    if direction == "forward":
+        # Not split: there are at least K rows for each column, and the gates are activated where they are summed.
+        gates = Matrix(R, M, 1, chunk, threads)
+        states = Matrix(K * M, D, 2, chunk, threads).best_split(tile)
+    else:
+        gates = Matrix(M, R, 1, chunk, threads).best_split(tile)
+        states = Matrix(K * D, 2 * M, 1, chunk, threads).best_split(tile)
+    return Layout(direction, sizes, tile, threads, gates, states)
+
+
+def _fill(layout: Layout, device: Device) -> Layout:
+    """Give the weights of both products their places."""
+    matrices = {"gates": layout.gates, "states": layout.states}
+    # A processor has four parts, each with a quarter of the registers, which it gives to its warps by eights.
+    warps = _ceil(_ceil(layout.threads, 32), 4)
+    per_thread = min(255, device.registers // 4 // (32 * warps) // 8 * 8)
+    most_sums = layout.tile * max(m.matrices for m in matrices.values())
+    registers = per_thread - _OTHER_REGISTERS[layout.direction] - 3 * most_sums
+    room = device.shared_bytes - layout.shared_bytes
+    # A register of a slot that does not exist is lost, so those go first whose slots fill the threads best.
+    for name in sorted(matrices, key=lambda n: -matrices[n].slots / (matrices[n].rounds * layout.threads)):
+        matrix = matrices[name]
+        in_registers = min(matrix.chunks, max(0, registers) // matrix.registers_per_chunk)
+        registers -= in_registers * matrix.registers_per_chunk
+        in_shared = min(matrix.chunks - in_registers, max(0, room) // matrix.bytes_per_chunk)
+        room -= in_shared * matrix.bytes_per_chunk
+        matrices[name] = replace(matrix, in_registers=in_registers, in_shared=in_shared)
+    return replace(layout, gates=matrices["gates"], states=matrices["states"])
+
+
+def _cycles(layout: Layout) -> float:
+    """Rough time of a step."""
+    tile, threads, K, D, M = layout.tile, layout.threads, layout.sizes.K, layout.sizes.D, layout.sizes.M
+    pointwise = 40 * sum(_ceil(tile * items, threads) for items in (K * D, K * M, M))
+    barriers = 5 * (30 + threads / 16)
+    return layout.gates.cycles(tile) + layout.states.cycles(tile) + pointwise + barriers

@@ -1,0 +1,205 @@
+"""Compile `sfm.cu` at run time, keep what was compiled, and launch it.
+
+NVRTC and the driver are reached through NVIDIA's `cuda-bindings`, which PyTorch's CUDA wheels require from 2.10 on.
+Nothing here touches CUDA before the first call.
+"""
+
+import ctypes
+import hashlib
+import importlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from sfmts.kernels.gpu.layout import Layout
+
+_logger = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).parent
+_FILES = ("sfm.cu", "matrix.h", "platform.h")
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class Program(Protocol):
+    """A compiled kernel."""
+
+    def launch(self, blocks: int, arguments: ctypes.Structure) -> None:
+        """Run ``blocks`` blocks, after whatever was asked of the device before."""
+        ...
+
+
+@cache
+def missing(capability: tuple[int, int]) -> str | None:
+    """Why nothing can be compiled or launched for such a device, or None if it can."""
+    try:
+        nvrtc, driver = _nvrtc(), _driver()
+        version = _checked(nvrtc, nvrtc.nvrtcVersion())
+        architectures = _checked(nvrtc, nvrtc.nvrtcGetSupportedArchs())
+        driver_version = _checked(driver, driver.cuDriverGetVersion())
+    except ImportError:
+        return "the package cuda-bindings is not installed"
+    except Exception as error:  # the bindings raise several types when a library is not found
+        return f"NVRTC or the driver cannot be used: {error}"
+    # Within a major version an older driver runs newer binaries.
+    if driver_version // 1000 < version[0]:
+        return f"the driver supports CUDA {driver_version // 1000}, NVRTC compiles for CUDA {version[0]}"
+    if 10 * capability[0] + capability[1] not in architectures:
+        return f"NVRTC {version[0]}.{version[1]} does not know compute capability {capability[0]}.{capability[1]}"
+    return None
+
+
+def load(layout: Layout, device: torch.device) -> Program:
+    """The kernel of this layout on this device, compiled unless it is kept in memory or on disk."""
+    return _load(layout, torch.cuda.current_device() if device.index is None else device.index)
+
+
+@lru_cache(maxsize=256)
+def _load(layout: Layout, device: int) -> Program:
+    major, minor = torch.cuda.get_device_capability(device)
+    options = compiler_options(layout, f"sm_{major}{minor}")
+    version = _checked(_nvrtc(), _nvrtc().nvrtcVersion()), _checked(_driver(), _driver().cuDriverGetVersion())
+    cubin = cached_cubin(options, str(version), compile_cubin, cache_folder())
+    return _CudaProgram(cubin, layout, device)
+
+
+def compiler_options(layout: Layout, architecture: str) -> tuple[str, ...]:
+    """What NVRTC and nvcc are told."""
+    defines = [f"-D{name}={value}" for name, value in layout.macros().items()]
+    return (f"--gpu-architecture={architecture}", "--std=c++17", *defines)
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels stay."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfmts" / "cuda"
+
+
+def cached_cubin(
+    options: Sequence[str], version: str, compiler: Callable[[Sequence[str]], bytes], folder: Path
+) -> bytes:
+    """Read a compiled kernel from ``folder``, or compile and keep it.
+
+    A file begins with a digest of what follows, so that one that was cut short or damaged is compiled again.  It is
+    written under a temporary name and then renamed, so that other processes see all of it or nothing.
+    """
+    key = hashlib.sha256(repr((_source_digest(), tuple(options), version)).encode()).hexdigest()
+    path = folder / f"{key}.cubin"
+    try:
+        kept = path.read_bytes()
+        if hashlib.sha256(kept[_DIGEST_BYTES:]).digest() == kept[:_DIGEST_BYTES]:
+            return kept[_DIGEST_BYTES:]
+    except OSError:
+        pass
+    cubin = compiler(options)
+    try:
+        _write(path, hashlib.sha256(cubin).digest() + cubin)
+    except OSError as error:
+        _logger.info("A compiled kernel cannot be kept in %s: %s", folder, error)
+    return cubin
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write all of a file or none of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for name in _FILES:
+        digest.update((SOURCES / name).read_bytes())
+    return digest.hexdigest()
+
+
+def compile_cubin(options: Sequence[str]) -> bytes:
+    """Compile `sfm.cu` with NVRTC, which needs no GPU.
+
+    Raises
+    ------
+    RuntimeError
+        With the compiler's own words.
+    """
+    nvrtc = _nvrtc()
+    source = (SOURCES / "sfm.cu").read_bytes()
+    program = _checked(nvrtc, nvrtc.nvrtcCreateProgram(source, b"sfm.cu", 0, [], []))
+    flags = [option.encode() for option in (*options, f"-I{SOURCES}")]
+    try:
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
+        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+            log = b" " * _checked(nvrtc, nvrtc.nvrtcGetProgramLogSize(program))
+            _checked(nvrtc, nvrtc.nvrtcGetProgramLog(program, log))
+            raise RuntimeError(f"NVRTC cannot compile sfm.cu with {' '.join(options)}:\n{log.decode()}")
+        cubin = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
+        _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, cubin))
+        return cubin
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+class _CudaProgram:
+    """A kernel on one device."""
+
+    def __init__(self, cubin: bytes, layout: Layout, device: int) -> None:
+        driver = _driver()
+        self._layout, self._device = layout, device
+        with torch.cuda.device(device):
+            torch.cuda.current_stream().query()  # makes the device's context the current one
+            self._module = _checked(driver, driver.cuModuleLoadData(cubin))
+            name = f"sfm_{layout.direction}".encode()
+            self._function = _checked(driver, driver.cuModuleGetFunction(self._module, name))
+            most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            _checked(driver, driver.cuFuncSetAttribute(self._function, most, layout.shared_bytes))
+
+    def launch(self, blocks: int, arguments: ctypes.Structure) -> None:
+        driver = _driver()
+        parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.current_stream().cuda_stream
+            grid, block = (blocks, 1, 1), (self._layout.threads, 1, 1)
+            _checked(
+                driver,
+                driver.cuLaunchKernel(
+                    self._function,
+                    *grid,
+                    *block,
+                    self._layout.shared_bytes,
+                    stream,
+                    ctypes.addressof(parameters),
+                    0,
+                ),
+            )
+
+
+def _nvrtc() -> Any:
+    return importlib.import_module("cuda.bindings.nvrtc")
+
+
+def _driver() -> Any:
+    return importlib.import_module("cuda.bindings.driver")
+
+
+def _checked(module: Any, result: tuple[Any, ...]) -> Any:
+    """What a call of the bindings returned, without its status.
+
+    Raises
+    ------
+    RuntimeError
+        If the status is not success.
+    """
+    status, *values = result
+    if int(status) != 0:
+        raise RuntimeError(f"{module.__name__}: {status!r}")
+    return values[0] if len(values) == 1 else tuple(values)

@@ -1,0 +1,136 @@
+"""One SFM layer over a padded batch, as it is called from a network, from `torch.compile` and from `torch.export`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sfmts.kernels.dispatch import sfm
+from sfmts.kernels.packing import pack, unpack
+from sfmts.kernels.reference import SFMState, SFMWeights
+
+
+def sfm_layer(
+    x: Tensor,
+    lengths: Tensor | None,
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState | None,
+    *,
+    backend: str = "auto",
+    memory: str = "fast",
+    accumulated: bool = False,
+    feedback_mask: Tensor | None = None,
+    amplitudes: list[Tensor] | None = None,
+) -> tuple[Tensor, SFMState]:
+    """Run one SFM or A-SFM layer over a padded batch.
+
+    `torch.compile` leaves its graph here and comes back, so that training is as fast as without it; `torch.export`
+    records one call of the operator ``sfmts::layer``, which has no gradient.
+
+    Parameters
+    ----------
+    x : Tensor of shape (B, T, N)
+    lengths : Tensor of shape (B,), optional
+        True lengths; all are T by default.
+    t : Tensor of shape (B, T), float64
+        The time of each step.
+    weights : SFMWeights
+    state : SFMState, optional
+        What came before; zeros by default.
+    backend, memory, accumulated
+        See :func:`sfmts.kernels.sfm`.
+    feedback_mask : Tensor of shape (B, M), optional
+        Multiplies z_{t-1} wherever a gate reads it.
+    amplitudes : list, optional
+        Receives A of shape (B, T, D, K), zero behind a sequence's end.
+
+    Returns
+    -------
+    z : Tensor of shape (B, T, M)
+        Zero behind a sequence's end.
+    state : SFMState
+        Each sequence's state after its own last step.
+    """
+    if torch.compiler.is_exporting():
+        if feedback_mask is not None or amplitudes is not None:
+            raise RuntimeError("torch.export takes a network in its evaluation mode, without state_amplitudes.")
+        before = [] if state is None else list(state)
+        z, *after = _operator(x, lengths, t, list(weights[:6]), weights.omega, before, backend, accumulated)
+        return z, SFMState._make(after)
+    return _run(x, lengths, t, weights, state, backend, memory, accumulated, feedback_mask, amplitudes)
+
+
+@torch.compiler.disable
+def _run(
+    x: Tensor,
+    lengths: Tensor | None,
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState | None,
+    backend: str,
+    memory: str,
+    accumulated: bool,
+    feedback_mask: Tensor | None,
+    amplitudes: list[Tensor] | None,
+) -> tuple[Tensor, SFMState]:
+    packed = pack(x, lengths)
+    order = packed.sorted_indices
+    watched: list[Tensor] | None = None if amplitudes is None else []
+    z, after = sfm(
+        packed.data,
+        packed.batch_sizes.tolist(),
+        pack(t[..., None], lengths).data[:, 0],
+        weights,
+        SFMState.zeros(len(x), weights) if state is None else SFMState(*(value[order] for value in state)),
+        backend=backend,
+        memory=memory,
+        accumulated=accumulated,
+        feedback_mask=None if feedback_mask is None else feedback_mask[order],
+        amplitudes=watched,
+    )
+    if amplitudes is not None and watched is not None:
+        amplitudes.append(unpack(packed, torch.cat(watched), x.shape[1]))
+    return unpack(packed, z, x.shape[1]), SFMState(*(value[packed.unsorted_indices] for value in after))
+
+
+@torch.library.custom_op("sfmts::layer", mutates_args=())
+def _operator(
+    x: Tensor,
+    lengths: Tensor | None,
+    t: Tensor,
+    weights: Sequence[Tensor],
+    omega: Tensor | None,
+    state: Sequence[Tensor],
+    backend: str,
+    accumulated: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    before = SFMState._make(state) if state else None
+    z, after = _run(
+        x, lengths, t, SFMWeights._make((*weights, omega)), before, backend, "fast", accumulated, None, None
+    )
+    return z, *(value.clone() for value in after)
+
+
+@_operator.register_fake
+def _(
+    x: Tensor,
+    lengths: Tensor | None,
+    t: Tensor,
+    weights: Sequence[Tensor],
+    omega: Tensor | None,
+    state: Sequence[Tensor],
+    backend: str,
+    accumulated: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, length = x.shape[:2]
+    K, M, D = weights[4].shape
+    new = weights[0].new_empty
+    return (
+        new(batch, length, M),
+        new(batch, D, K),
+        new(batch, D, K),
+        new(batch, M),
+        new(batch, dtype=torch.float64),
+        new(batch, K, dtype=torch.float64),
+    )
