@@ -2,16 +2,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test test-slow lint types floors check
+.PHONY: help install demo test test-slow sanitize lint types floors check
 
 help:
 	@echo "make demo       install, train on waves and on spoken vowels, draw plots (demo_output/)"
 	@echo "make test       install, run the whole test suite"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make sanitize   the compiled kernel's tests under the address and undefined-behaviour sanitizers"
 	@echo "make check      test, lint, types, import floors"
 
 # torch first: the constraint names the tested build, and extras may then use what is there.
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt setup.py $(wildcard sfmts/kernels/cpu/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
@@ -27,6 +28,17 @@ test: install
 
 test-slow: install
 	$(THREADS) $(BIN)/python -m pytest -m slow --numprocesses 2
+
+# A copy of the tree, as its extension is another one.  Python itself leaks by design.
+SANITIZED := build/sanitized
+SANITIZER_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -O1 -g1
+sanitize: install
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r sfmts tests setup.py pyproject.toml README.md $(SANITIZED) && rm -f $(SANITIZED)/sfmts/kernels/*.so
+	cd $(SANITIZED) && CFLAGS="$(SANITIZER_FLAGS)" $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest tests/test_kernels.py -k native \
+		--numprocesses 2 -p no:cacheprovider
 
 lint: install
 	$(BIN)/ruff check .

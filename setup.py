@@ -5,13 +5,14 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "sfmts/kernels/cpu"
+HEADERS = ("problem", "instruction_sets", "vectors", "matrix", "tiles", "forward", "backward", "recurrence")
 
 setup(
     ext_modules=[
         Extension(
             "sfmts.kernels._native",
             sources=[f"{FOLDER}/{name}.cpp" for name in ("module", "generic", "avx2", "avx512")],
-            depends=[f"{FOLDER}/{name}.h" for name in ("problem", "instruction_sets", "vectors", "matrix", "recurrence")],
+            depends=[f"{FOLDER}/{name}.h" for name in HEADERS],
             language="c++",
             extra_compile_args=[
                 "-std=c++17",

@@ -20,7 +20,7 @@ from sfmts import PanelScaler, SFMClassifier, training
 from sfmts.estimators import _base
 from sfmts.networks.base import INITIALISATIONS
 from sfmts.training import OPTIMIZERS, Trainer
-from tests.helpers import MODES, NETWORKS, make_panel, mode_id
+from tests.helpers import KERNELS, MODES, NETWORKS, make_panel, mode_id
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -959,13 +959,18 @@ class TestOptions:
         assert model.module_.network.output_size == (1 if n_classes == 2 else 3)
         assert not list(model.module_.head.parameters())
 
-    @pytest.mark.parametrize("backend", ["auto", "reference", "fused"])
+    @pytest.mark.parametrize("backend", ["auto", *KERNELS])
     def test_backend(self, backend):
         X, y = panel("ragged")
         model = tiny(backend=backend).fit(X, y)
         assert model.backend_ == (backend if backend != "auto" else model.module_.network.backend)
         expected = tiny(backend="reference").fit(X, y)
         np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-8)
+
+    def test_memory(self):
+        X, y = panel("ragged")
+        model = tiny(memory="recompute").fit(X, y)
+        np.testing.assert_allclose(model.predict_proba(X), tiny().fit(X, y).predict_proba(X), rtol=0, atol=1e-8)
 
     @pytest.mark.parametrize("frequencies", ["fixed", "learned", "adaptive"])
     @pytest.mark.parametrize("n_outputs", [None, 3])

@@ -9,6 +9,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from sfmts import PanelScaler, SFMClassifier
+from sfmts.kernels import BACKENDS
 from tests.helpers import NETWORKS, make_panel
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
@@ -255,7 +256,8 @@ class TestParameters:
         ("name", "value", "right"),
         [
             ("optimizer", "nope", ["adam", "sgd", "rmsprop", "adadelta"]),
-            ("backend", "nope", ["auto", "reference", "fused"]),
+            ("backend", "nope", BACKENDS),
+            ("memory", "nope", ["fast", "recompute"]),
             ("init", "nope", ["modern", "chrono", "paper", "authors"]),
             ("learning_rate", "nope", ["constant", "cosine"]),
             ("frequencies", "nope", ["fixed", "learned", "adaptive"]),

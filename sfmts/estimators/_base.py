@@ -24,7 +24,7 @@ from torch import Tensor
 from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_scale, channel_statistics, unbatch
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
-from sfmts.kernels import BACKENDS
+from sfmts.kernels import BACKENDS, MEMORIES
 from sfmts.networks.base import INITIALISATIONS, make_network, network_class
 from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
@@ -44,6 +44,7 @@ _NETWORK_OPTIONS = (
     "recurrent_dropout",
     "init",
     "backend",
+    "memory",
 )
 
 
@@ -157,6 +158,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "verbose": ["verbose"],
         "device": [str],
         "backend": [StrOptions(set(BACKENDS))],
+        "memory": [StrOptions(set(MEMORIES))],
         "layout": [StrOptions(set(LAYOUTS))],
     }
 

@@ -95,8 +95,12 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         Show a progress bar with the time left.
     device : str, default="auto"
         "auto" (a CUDA device if there is one), "cpu", "cuda" or "cuda:1".
-    backend : {"auto", "reference", "fused"}, default="auto"
-        Kernel of the SFM.
+    backend : {"auto", "reference", "fused", "native", "cuda"}, default="auto"
+        Kernel of the SFM.  "auto" takes the fastest that serves: the compiled one on the CPU ("native"), the one for
+        NVIDIA GPUs ("cuda"), or "fused", in PyTorch alone, where neither is there.
+    memory : {"fast", "recompute"}, default="fast"
+        What the SFM keeps of a training step.  "recompute" is for long series: it keeps the states of about sqrt(T)
+        of the T steps and computes the rest a second time, at about a third more time.
     layout : {"ntc", "nct"}, default="ntc"
         Order of the axes of three-dimensional X: (series, time, channels) or, as in sktime, (series, channels, time).
 
@@ -181,6 +185,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         verbose: int = 0,
         device: str = "auto",
         backend: str = "auto",
+        memory: str = "fast",
         layout: str = "ntc",
     ) -> None:
         self.network = network
@@ -216,6 +221,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         self.verbose = verbose
         self.device = device
         self.backend = backend
+        self.memory = memory
         self.layout = layout
 
     @with_callbacks

@@ -121,8 +121,8 @@ class _Problem(ctypes.Structure):
             assert tensor is None or tensor.is_contiguous(), name
             setattr(self, name, None if tensor is None else tensor.data_ptr())
 
-    def run(self, function: str) -> None:
-        _native.run(instruction_set(), function, ctypes.addressof(self))
+    def run(self, instruction_set: str, pass_name: str) -> None:
+        _native.run(instruction_set, pass_name, ctypes.addressof(self))
 
 
 def _memory(x: Tensor, size: int) -> tuple[Workspace, Tensor]:
@@ -149,6 +149,8 @@ class _Call:
         self.t, self.t_start, self.accumulated, self.keep = t.contiguous(), t_start.contiguous(), accumulated, keep
         self.mask = None if mask is None else mask.contiguous()
         self.amplitudes = amplitudes
+        # Both decide how the history lies in memory, so they stay as they are until the backward.
+        self.instruction_set, self.threads = instruction_set(), torch.get_num_threads()
         self.workspace: Workspace | None = None
         self.history: Tensor | None = None
         self.inputs: list[Tensor | None] = []
@@ -163,7 +165,7 @@ class _Call:
             self.keep,
             weights.omega is None,
             self.accumulated,
-            torch.get_num_threads(),
+            self.threads,
             *(self.batch_sizes[0], len(self.batch_sizes), x.shape[1], D, K, M),
         )
         tensors = (self.batch_sizes, self.t, self.t_start, weights.omega, x, *weights[:6], *state)
@@ -175,7 +177,7 @@ class _Call:
         self.inputs = [None if v is None else v.detach().contiguous() for v in inputs]
         x, W, re, theta = (v for v in (self.inputs[i] for i in (0, 2, 8, 11)) if v is not None)
         problem = self.problem(self.inputs)
-        problem.run("plan_forward")
+        problem.run(self.instruction_set, "plan_forward")
         workspace, scratch = _memory(x, problem.scratch_bytes)
         z, theta_last = x.new_empty(len(x), W.shape[1]), torch.empty_like(theta)
         re_last, im_last = torch.empty_like(re), torch.empty_like(re)
@@ -183,7 +185,7 @@ class _Call:
         if self.keep:
             self.workspace, self.history = _memory(x, problem.history_bytes)
             problem.point(history=self.history)
-        problem.run("forward")
+        problem.run(self.instruction_set, "forward")
         del workspace  # not before the memory has been used
         return z, re_last, im_last, theta_last
 
@@ -212,9 +214,9 @@ class _NativeSFM(torch.autograd.Function):
                 results[index] = None
         problem.point(z=z, history=call.history)
         problem.point(**dict(zip((*_GRADIENTS_OF_OUTPUTS, *_GRADIENTS), (*grads, *results), strict=True)))
-        problem.run("plan_backward")
+        problem.run(call.instruction_set, "plan_backward")
         workspace, scratch = _memory(z, problem.scratch_bytes)
         problem.point(scratch=scratch)
-        problem.run("backward")
+        problem.run(call.instruction_set, "backward")
         del workspace
         return *results, None

@@ -8,6 +8,6 @@ SFM_TARGET_BEGIN("avx2,fma")
 #define SFM_REGISTERS 16
 #include "recurrence.h"
 extern const Kernel avx2_kernel;
-const Kernel avx2_kernel = {"avx2", door<0>, door<1>, door<2>, door<3>};
+const Kernel avx2_kernel = {"avx2", run_kernel};
 SFM_TARGET_END
 #endif

@@ -8,6 +8,6 @@ SFM_TARGET_BEGIN("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #define SFM_REGISTERS 32
 #include "recurrence.h"
 extern const Kernel avx512_kernel;
-const Kernel avx512_kernel = {"avx512", door<0>, door<1>, door<2>, door<3>};
+const Kernel avx512_kernel = {"avx512", run_kernel};
 SFM_TARGET_END
 #endif

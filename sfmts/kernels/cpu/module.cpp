@@ -56,22 +56,28 @@ static PyObject* instruction_sets(PyObject*, PyObject*) {
     return names;
 }
 
+static const struct {
+    const char* name;
+    Pass pass;
+} passes[] = {{"plan_forward", Pass::plan_forward},
+              {"forward", Pass::forward},
+              {"plan_backward", Pass::plan_backward},
+              {"backward", Pass::backward}};
+
 static PyObject* run(PyObject*, PyObject* arguments) {
     const char *name, *what;
     unsigned long long address;
     if (!PyArg_ParseTuple(arguments, "ssK", &name, &what, &address)) return nullptr;
+    const Pass* pass = nullptr;
+    for (const auto& known : passes)
+        if (std::strcmp(known.name, what) == 0) pass = &known.pass;
+    if (!pass) return PyErr_Format(PyExc_ValueError, "the kernel has no pass '%s'", what);
     for (const Kernel* kernel : usable_kernels()) {
         if (std::strcmp(kernel->name, name) != 0) continue;
-        void (*function)(Problem&) = nullptr;
-        if (std::strcmp(what, "plan_forward") == 0) function = kernel->plan_forward;
-        if (std::strcmp(what, "forward") == 0) function = kernel->forward;
-        if (std::strcmp(what, "plan_backward") == 0) function = kernel->plan_backward;
-        if (std::strcmp(what, "backward") == 0) function = kernel->backward;
-        if (!function) return PyErr_Format(PyExc_ValueError, "the kernel has no function '%s'", what);
         bool out_of_memory = false;
         Py_BEGIN_ALLOW_THREADS
         try {
-            function(*reinterpret_cast<Problem*>(address));
+            kernel->run(*reinterpret_cast<Problem*>(address), *pass);
         } catch (const std::bad_alloc&) {
             out_of_memory = true;
         }
@@ -84,7 +90,7 @@ static PyObject* run(PyObject*, PyObject* arguments) {
 
 static PyMethodDef methods[] = {
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the instruction sets at hand, the fastest first."},
-    {"run", run, METH_VARARGS, "run(instruction_set, function, address of a Problem)"},
+    {"run", run, METH_VARARGS, "run(instruction_set, pass, address of a Problem)"},
     {nullptr, nullptr, 0, nullptr}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, 0, methods, nullptr, nullptr, nullptr,

@@ -39,13 +39,17 @@ struct Problem {
     int64_t history_bytes, scratch_bytes;
 };
 
+enum class Pass {
+    plan_forward,   // sets history_bytes and scratch_bytes
+    forward,
+    plan_backward,  // sets scratch_bytes
+    backward,
+};
+
 // The kernel compiled for one instruction set.
 struct Kernel {
     const char* name;
-    void (*plan_forward)(Problem&);  // sets history_bytes and scratch_bytes
-    void (*forward)(Problem&);
-    void (*plan_backward)(Problem&);  // sets scratch_bytes
-    void (*backward)(Problem&);
+    void (*run)(Problem&, Pass);
 };
 
 // Calls work(context, item, thread) for every item, in any order, on up to `threads` threads, the caller's among them.
