@@ -16,7 +16,7 @@ Before anything is timed the fused and the compiled kernel are checked against t
 and the exit status is 1.
 
 With ``--instruction-set`` the script starts itself again in an environment that limits the compiled kernel, PyTorch,
-MKL and oneDNN alike: they read it while they are loaded.
+MKL and oneDNN alike: they read it while they are loaded.  (On AMD processors MKL may choose for itself.)
 
 qlib's SFM is timed if it can be imported (``pip install pyqlib``, or ``--peers FOLDER`` if it lives in a folder of its
 own).  It shares D and K with the others but not the paper's read-out, so that its count of parameters differs; it puts
@@ -185,7 +185,7 @@ class Contender(NamedTuple):
     n_parameters: int
 
 
-def sfm_contender(task: Task, backend: str) -> Contender:
+def sfm_contender(task: Task, backend: str, memory: str = "fast") -> Contender:
     """One of the kernels of this library."""
     network = task.network()
     weights: SFMWeights = network.layers[0].weights()
@@ -193,7 +193,7 @@ def sfm_contender(task: Task, backend: str) -> Contender:
     state = SFMState.zeros(task.B, weights)
 
     def forward() -> Tensor:
-        return sfm(x, batch_sizes, t, weights, state, backend=backend)[0]
+        return sfm(x, batch_sizes, t, weights, state, backend=backend, memory=memory)[0]
 
     gradient = task.noise(task.T * task.B, task.M, seed=1)
     return Contender(forward, list(network.parameters()), gradient, network.n_parameters)

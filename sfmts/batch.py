@@ -32,10 +32,11 @@ class SequenceBatch:
     lengths : Tensor of shape (n,), int64, on the CPU
     time : Tensor of shape (sum of lengths,), float64, optional
         Time stamps.
-    target : Tensor of shape (n, ...), optional
-    weight : Tensor of shape (n,), optional
+    target : Tensor of shape (n, ...) or, with ``target_per_step``, (sum of lengths, ...), optional
+    weight : Tensor of shape (n,) or, with ``target_per_step``, (sum of lengths,), optional
     form : {"nt", "ntc", "list"}
         What the series were given as.
+    target_per_step : bool
     """
 
     values: Tensor
@@ -44,6 +45,7 @@ class SequenceBatch:
     target: Tensor | None = None
     weight: Tensor | None = None
     form: str = "ntc"
+    target_per_step: bool = False
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -58,22 +60,35 @@ class SequenceBatch:
         """Whether lengths differ."""
         return bool((self.lengths != self.lengths[0]).any())
 
-    def take(self, index: Tensor) -> "SequenceBatch":
-        """The series numbered ``index``, in that order."""
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights of all that has a target, series or steps; each weighs 1 if no weights are given."""
+        if self.weight is not None:
+            return float(self.weight.sum())
+        return float(self.lengths.sum()) if self.target_per_step else float(len(self))
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Where the steps of the series numbered ``index`` stand in ``values``."""
         lengths = self.lengths[index]
         starts = (self.lengths.cumsum(0) - self.lengths)[index]
         shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
-        rows = (torch.arange(int(lengths.sum())) + shift).to(self.values.device)
+        return torch.arange(int(lengths.sum())) + shift
+
+    def take(self, index: Tensor) -> "SequenceBatch":
+        """The series numbered ``index``, in that order."""
+        rows = self.rows(index).to(self.values.device)
+        items = rows if self.target_per_step else index
 
         def rows_of(value: Tensor | None, numbers: Tensor) -> Tensor | None:
             return None if value is None else value[numbers.to(value.device)]
 
         return SequenceBatch(
             self.values[rows],
-            lengths,
+            self.lengths[index],
             rows_of(self.time, rows),
-            rows_of(self.target, index),
-            rows_of(self.weight, index),
+            rows_of(self.target, items),
+            rows_of(self.weight, items),
+            target_per_step=self.target_per_step,
         )
 
     def padded(self, flat: Tensor) -> Tensor:
@@ -345,13 +360,62 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return classes, codes
 
 
+def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Validate class labels, one for each step of each series; return the classes and the labels' numbers, flat."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    y = [np.asarray(labels) for labels in y]
+    if len(y) != len(batch):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {len(batch)} series, y {len(y)}."
+        )
+    for number, (labels, length) in enumerate(zip(y, batch.lengths.tolist(), strict=True)):
+        if labels.shape != (length,):
+            raise ValueError(
+                f"Series {number} has {length} steps, but its labels have shape {labels.shape}: y must hold one array "
+                "of labels for each series, one label for each step."
+            )
+    return as_labels(np.concatenate(y), sum(map(len, y)))
+
+
+def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
+    """Validate targets of regression, (n,) or (n, targets); return them as (n, targets), and their dimensions."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if len(y) != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} targets."
+        )
+    return np.array(y.reshape(n, -1)), y.ndim  # a copy: y may be a read-only memory map
+
+
+def check_binary(batch: SequenceBatch) -> None:
+    """Refuse values other than 0 and 1."""
+    odd = torch.nonzero((batch.values != 0) & (batch.values != 1))
+    if len(odd):
+        row, channel = odd[0].tolist()
+        series = int(torch.searchsorted(batch.lengths.cumsum(0), row, right=True))
+        raise ValueError(
+            f"X must be binary, 0 or 1, but holds {float(batch.values[row, channel]):g} in channel {channel} of series "
+            f"{series}; for rolls with velocities take X > 0."
+        )
+
+
 def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over all steps of all series, weighted by the series' weights."""
-    values = batch.values.double()
-    if batch.weight is None:
-        rows = values.new_ones(len(values))
-    else:
-        rows = batch.weight.double().repeat_interleave(batch.lengths.to(values.device))
+    """Mean and variance of each channel over all steps of all series, weighted as these are."""
+    weight = batch.weight
+    if weight is not None and not batch.target_per_step:
+        weight = weight.repeat_interleave(batch.lengths.to(weight.device))
+    return moments(batch.values, weight)
+
+
+def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weighted mean and variance of each column, in float64."""
+    values = values.double()
+    rows = values.new_ones(len(values)) if weight is None else weight.double()
     rows = rows / rows.sum()
     mean = rows @ values
     return mean, rows @ (values - mean).square()
@@ -363,9 +427,9 @@ def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:
     return torch.where(constant, 1.0, variance.sqrt())
 
 
-def unbatch(batch: SequenceBatch, flat: Tensor) -> Any:
+def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
     """Results per step, (sum of lengths, ...), in the form of the series: a list of arrays or one array (n, T, ...)."""
-    array = flat.cpu().numpy()
+    array = flat.cpu().numpy() if isinstance(flat, Tensor) else flat
     if batch.form == "list":
         return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
     return array.reshape(len(batch), -1, *array.shape[1:])

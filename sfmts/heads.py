@@ -7,26 +7,65 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfmts._choices import check_choice
-from sfmts.networks.base import SequenceNetwork, dropout_mask
+from sfmts.networks.base import NetworkOutput, SequenceNetwork, dropout_mask
 
 HEADS = ("linear", "none")
+DENSITY_HEADS = (*HEADS, "nade", "rbm")
 POOLINGS = ("last", "mean")
 
 
 class Head(nn.Module, ABC):
-    """Projection, loss, score and decoding of one kind of target."""
+    """Projection, loss, score and decoding of one kind of target.
 
-    @abstractmethod
+    An item is a series or, if ``per_step``, a step of a series.
+
+    Parameters
+    ----------
+    in_features : int
+        H, the width of the network's output.
+    n_logits : int
+        Width of the head's raw output.
+    kind : {"linear", "none"}
+        "none" takes the features themselves as output, as the paper does with z; H must then fit.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    per_step: bool = False
+
+    def __init__(self, in_features: int, n_logits: int, kind: str, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.n_logits = n_logits
+        check_choice("head", kind, HEADS)
+        if kind == "none":
+            if in_features != n_logits:
+                raise ValueError(
+                    f"head='none' takes the network's output as it is: n_outputs={n_logits} is needed here, but the "
+                    f"network puts out {in_features}."
+                )
+            self.projection: nn.Module = nn.Identity()
+        else:
+            linear = nn.utils.skip_init(nn.Linear, in_features, n_logits)
+            nn.init.xavier_uniform_(linear.weight, generator=generator)
+            nn.init.zeros_(linear.bias)
+            self.projection = linear
+
     def forward(self, features: Tensor) -> Tensor:
-        """Project features (B, H) to the head's raw output."""
+        """Project features (..., H) to the head's raw output (..., n_logits)."""
+        output: Tensor = self.projection(features)
+        return output
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Loss summed over the batch, each item times its weight."""
+        """Loss summed over the items, each times its weight."""
 
     @abstractmethod
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Score summed over the batch, each item times its weight; greater is better."""
+        """Score summed over the items, each times its weight; greater is better."""
+
+
+def _weighted_sum(values: Tensor, weight: Tensor | None) -> Tensor:
+    return (values if weight is None else values * weight).sum()
 
 
 class ClassificationHead(Head):
@@ -37,55 +76,40 @@ class ClassificationHead(Head):
     Parameters
     ----------
     in_features : int
-        H.
     n_classes : int
     kind : {"linear", "none"}
-        "none" takes the features themselves as logits, as the paper does with z; H must then fit.
     generator : torch.Generator, optional
-        Source of the initial weights.
+    per_step : bool
+        Whether each step has a class of its own.
     """
 
     def __init__(
-        self, in_features: int, n_classes: int, kind: str = "linear", generator: torch.Generator | None = None
+        self,
+        in_features: int,
+        n_classes: int,
+        kind: str = "linear",
+        generator: torch.Generator | None = None,
+        per_step: bool = False,
     ) -> None:
-        super().__init__()
-        self.n_classes, self.n_logits = n_classes, self.logits_for(n_classes)
-        check_choice("head", kind, HEADS)
-        if kind == "none":
-            if in_features != self.n_logits:
-                raise ValueError(
-                    f"head='none' takes the network's output as logits: {n_classes} classes need n_outputs="
-                    f"{self.n_logits}, but the network puts out {in_features}."
-                )
-            self.projection: nn.Module = nn.Identity()
-        else:
-            linear = nn.utils.skip_init(nn.Linear, in_features, self.n_logits)
-            nn.init.xavier_uniform_(linear.weight, generator=generator)
-            nn.init.zeros_(linear.bias)
-            self.projection = linear
+        super().__init__(in_features, self.logits_for(n_classes), kind, generator)
+        self.n_classes, self.per_step = n_classes, per_step
 
     @staticmethod
     def logits_for(n_classes: int) -> int:
         """How many logits so many classes need."""
         return 1 if n_classes == 2 else n_classes
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, n_logits)."""
-        logits: Tensor = self.projection(features)
-        return logits
-
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Weighted sum of the cross-entropies."""
         if self.n_classes == 2:
             logits, binary = output[:, 0], target.to(output.dtype)
             return functional.binary_cross_entropy_with_logits(logits, binary, weight, reduction="sum")
-        losses = functional.cross_entropy(output, target, reduction="none")
-        return (losses if weight is None else losses * weight).sum()
+        return _weighted_sum(functional.cross_entropy(output, target, reduction="none"), weight)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Weighted number of correct predictions."""
         right = (self.log_probabilities(output).argmax(dim=1) == target).to(output.dtype)
-        return (right if weight is None else right * weight).sum()
+        return _weighted_sum(right, weight)
 
     def log_probabilities(self, output: Tensor) -> Tensor:
         """Logarithms of the class probabilities, (B, n_classes)."""
@@ -94,8 +118,129 @@ class ClassificationHead(Head):
         return functional.log_softmax(output, dim=1)
 
 
+class RegressionHead(Head):
+    """Numbers, by least squares on targets of mean 0 and variance 1.
+
+    Parameters
+    ----------
+    in_features : int
+    n_targets : int
+    kind : {"linear", "none"}
+    generator : torch.Generator, optional
+    mean, scale : Tensor of shape (n_targets,), optional
+        Targets are shifted by ``mean`` and divided by ``scale`` before anything is learned.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        n_targets: int,
+        kind: str = "linear",
+        generator: torch.Generator | None = None,
+        mean: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
+        super().__init__(in_features, n_targets, kind, generator)
+        self.register_buffer("mean", torch.zeros(n_targets) if mean is None else mean)
+        self.register_buffer("scale", torch.ones(n_targets) if scale is None else scale)
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Weighted sum of the squared errors, averaged over the targets."""
+        errors = output - (target.to(output.dtype) - self.mean.to(output)) / self.scale.to(output)
+        return _weighted_sum(errors.square().mean(dim=1), weight)
+
+    def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """1 minus the loss, which is R^2 where the targets vary as they did in training."""
+        items = output.new_ones(len(output))
+        return _weighted_sum(items, weight) - self.loss(output, target, weight)
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Targets as they were given, (items, n_targets)."""
+        return output * self.scale.to(output) + self.mean.to(output)
+
+
+class DensityHead(Head):
+    """The next binary frame of each step, given the past."""
+
+    per_step = True
+
+    @abstractmethod
+    def logits(self, output: Tensor) -> Tensor:
+        """Of each channel, whatever the others are, (items, n_channels)."""
+
+    @abstractmethod
+    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        """Of each frame, (items,), in nats."""
+
+    @abstractmethod
+    def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
+        """One next frame for each item, (items, n_channels); logits are divided by ``temperature``."""
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Minus the weighted sum of the log-likelihoods."""
+        return -_weighted_sum(self.log_likelihood(output, target), weight)
+
+    def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """The weighted sum of the log-likelihoods."""
+        return _weighted_sum(self.log_likelihood(output, target), weight)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """That each channel is on in the next frame, (items, n_channels)."""
+        return self.logits(output).sigmoid()
+
+
+class BernoulliHead(DensityHead):
+    """Channels that are independent of one another given the past.
+
+    Parameters
+    ----------
+    in_features : int
+    n_channels : int
+    kind : {"linear", "none"}
+    generator : torch.Generator, optional
+    rates : Tensor of shape (n_channels,), optional
+        How often each channel is on; the projection's bias starts there.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_channels: int,
+        kind: str = "linear",
+        generator: torch.Generator | None = None,
+        rates: Tensor | None = None,
+    ) -> None:
+        super().__init__(in_features, n_channels, kind, generator)
+        if rates is not None and isinstance(self.projection, nn.Linear):
+            with torch.no_grad():
+                self.projection.bias.copy_(torch.logit(rates))
+
+    def logits(self, output: Tensor) -> Tensor:
+        """The output itself."""
+        return output
+
+    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        """Sum over the channels."""
+        return -functional.binary_cross_entropy_with_logits(output, target, reduction="none").sum(dim=1)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
+        """Each channel by itself."""
+        return torch.bernoulli((output / temperature).sigmoid(), generator=generator)
+
+
+def density_head(
+    kind: str, in_features: int, n_channels: int, generator: torch.Generator | None, rates: Tensor | None
+) -> DensityHead:
+    """The head that ``kind``, one of DENSITY_HEADS, stands for."""
+    check_choice("head", kind, DENSITY_HEADS)
+    return BernoulliHead(in_features, n_channels, kind, generator, rates)
+
+
 class SequenceModel(nn.Module):
-    """Standardise, read, pool, project: a whole series to one output.
+    """Standardise, read, pool, project: a whole series, or each of its steps, to one output.
 
     Parameters
     ----------
@@ -104,7 +249,8 @@ class SequenceModel(nn.Module):
     mean, scale : Tensor of shape (C,), optional
         Channels are shifted by ``mean`` and divided by ``scale`` first.
     pooling : {"last", "mean"}
-        The network's summary of the whole sequence, or the mean of its states.
+        The network's summary of the whole sequence, or the mean of its states.  A head that is ``per_step`` sees the
+        states themselves.
     dropout : float
         Probability with which, in training, an entry of the pooled state is dropped.
     time_channel : int, optional
@@ -139,22 +285,37 @@ class SequenceModel(nn.Module):
         time: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Pooled states (B, H), and the network's extra loss if it has one."""
+        """What the head reads of each item, (items, H), and the network's extra loss if it has one.
+
+        Steps are those within the series, one series behind the other.
+        """
         output = self.network((x - self.mean) / self.scale, lengths, time=self._time(x, time), generator=generator)
-        if self.pooling == "last":
-            pooled = output.final
-        elif lengths is None:
-            pooled = output.states.mean(dim=1)
-        else:  # states are zero behind a sequence's end
-            pooled = output.states.sum(dim=1) / lengths.to(x.device, x.dtype)[:, None]
+        if self.head.per_step:
+            features = output.states.flatten(0, 1) if lengths is None else output.states[_inside(x, lengths)]
+        else:
+            features = self._pooled(output, lengths)
         if self.training and self.dropout > 0.0:
-            pooled = pooled * dropout_mask(pooled, self.dropout, generator)
-        return pooled, output.extra_loss
+            features = features * dropout_mask(features, self.dropout, generator)
+        return features, output.extra_loss
+
+    def _pooled(self, output: NetworkOutput, lengths: Tensor | None) -> Tensor:
+        if self.pooling == "last":
+            return output.final
+        if lengths is None:
+            return output.states.mean(dim=1)
+        states = output.states  # zero behind a sequence's end
+        return states.sum(dim=1) / lengths.to(states.device, states.dtype)[:, None]
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
-        """Raw output of the head for raw series x (B, T, C)."""
+        """Raw output of the head for raw series x (B, T, C): one for each series or, if per step, (B, T, ...)."""
         output: Tensor = self.head(self.features(x, lengths, time)[0])
-        return output
+        if not self.head.per_step:
+            return output
+        if lengths is None:
+            return output.view(*x.shape[:2], -1)
+        padded = output.new_zeros(*x.shape[:2], output.shape[1])
+        padded[_inside(x, lengths)] = output
+        return padded
 
     def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
         """The network's amplitudes at each step; see :meth:`SequenceNetwork.state_amplitudes`."""
@@ -164,3 +325,8 @@ class SequenceModel(nn.Module):
         if time is None and self.time_channel is not None:
             return x[..., self.time_channel].double()
         return time
+
+
+def _inside(x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T): whether a step lies within its series."""
+    return torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]

@@ -167,13 +167,12 @@ class Trainer:
     def _epoch(self, train: SequenceBatch, schedule: Iterator[float], progress: tqdm) -> None:
         self.model.train()
         total = 0.0
-        total_weight = _total_weight(train)
         rate = self.settings.learning_rate_init
         for index in bucketed_batches(train.lengths, self.settings.batch_size, self.generator):
             rate = next(schedule)
             total += self._train_step(train.take(index), rate)
             progress.update()
-        self.history.loss.append(total / total_weight)
+        self.history.loss.append(total / train.total_weight)
         self.history.learning_rate.append(rate)
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
@@ -185,7 +184,7 @@ class Trainer:
         features, extra_loss = self.model.features(batch.x, lengths, batch.t, self.dropout_generator)
         assert batch.target is not None
         loss = self.model.head.loss(self.model.head(features), batch.target, batch.weight)
-        mean_loss = loss / _total_weight(batch)
+        mean_loss = loss / batch.total_weight
         if extra_loss is not None:
             mean_loss = mean_loss + extra_loss
         value = float(loss.detach())
@@ -247,22 +246,21 @@ class _Best:
         return self.waited >= self.patience
 
 
-def _total_weight(batch: SequenceBatch) -> float:
-    return float(len(batch)) if batch.weight is None else float(batch.weight.sum())
-
-
 @torch.no_grad()
 def outputs(model: SequenceModel, data: SequenceBatch, batch_size: int) -> Tensor:
-    """The head's raw outputs for all series, on the CPU, computed in batches of similar length."""
+    """The head's raw outputs for all items, on the CPU, computed in batches of similar length."""
     model.eval()
+    per_step = model.head.per_step
+    items = int(data.lengths.sum()) if per_step else len(data)
     parameter = next(model.parameters())
     order = torch.argsort(data.lengths, stable=True)
     results: Tensor | None = None
     for index in order.split(batch_size):
         batch = data.take(index).to(parameter.device, parameter.dtype)
-        part = model(batch.x, batch.lengths if batch.is_ragged else None, batch.t).cpu()
-        results = part.new_empty(len(data), *part.shape[1:]) if results is None else results
-        results[index] = part
+        features, _ = model.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t)
+        part = model.head(features).cpu()
+        results = part.new_empty(items, *part.shape[1:]) if results is None else results
+        results[data.rows(index) if per_step else index] = part
     assert results is not None
     return results
 
@@ -273,6 +271,5 @@ def evaluate(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tupl
     target = None if data.target is None else data.target.cpu()
     weight = None if data.weight is None else data.weight.cpu()
     assert target is not None
-    total = _total_weight(data)
-    score = float(model.head.score(output, target, weight)) / total
-    return score, float(model.head.loss(output, target, weight)) / total
+    head, total = model.head, data.total_weight
+    return float(head.score(output, target, weight)) / total, float(head.loss(output, target, weight)) / total

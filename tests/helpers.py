@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sfmts import PanelScaler, SFMClassifier
+from sfmts import PanelScaler, SFMClassifier, SFMRegressor
 from sfmts.kernels import BACKENDS
 from sfmts.networks import network_names
 
@@ -10,7 +10,7 @@ KERNELS = [name for name in BACKENDS if name not in ("auto", "cuda")]  # test_cu
 FAST_KERNELS = [name for name in KERNELS if name != "reference"]
 NETWORKS = network_names()
 CLASSIFIERS = [SFMClassifier]
-SUITE_ESTIMATORS = [SFMClassifier(), PanelScaler()]
+SUITE_ESTIMATORS = [SFMClassifier(), SFMRegressor(), PanelScaler()]
 
 # Frequency, time and phase modes of the SFM.
 MODES = [

@@ -1,6 +1,9 @@
 """Estimators with scikit-learn's interface."""
 
 from sfmts.estimators.classifier import SFMClassifier
+from sfmts.estimators.density import SFMDensity
+from sfmts.estimators.labeler import SFMLabeler
+from sfmts.estimators.regressor import SFMRegressor
 from sfmts.estimators.scaler import PanelScaler
 
-__all__ = ["PanelScaler", "SFMClassifier"]
+__all__ = ["PanelScaler", "SFMClassifier", "SFMDensity", "SFMLabeler", "SFMRegressor"]

@@ -5,6 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -168,8 +170,10 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     history_: dict[str, Any]
 
     @abstractmethod
-    def _make_head(self, kind: str, in_features: int, generator: torch.Generator | None) -> Head:
-        """A head for the targets of this fit."""
+    def _make_head(
+        self, kind: str, in_features: int, generator: torch.Generator | None, train: SequenceBatch | None
+    ) -> Head:
+        """A head for the targets of this fit; without ``train`` its numbers will be read from a file."""
 
     @abstractmethod
     def _n_logits(self) -> int:
@@ -184,6 +188,55 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel)
 
     # -- training
+
+    def _fit_batch(
+        self,
+        data: SequenceBatch,
+        weights: NDArray[np.float64] | None,
+        watcher: CallbackWatcher,
+        *,
+        continued: bool,
+        epochs: int | None = None,
+        stratify: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Leave out the series that have no weight, set the validation part aside, and train.
+
+        ``weights`` are those of the items that have targets, series or steps.
+        """
+        random_state = new_random_state(self.random_state)
+        train, valid = np.arange(len(data)), None
+        if weights is not None:
+            data = replace(data, weight=torch.from_numpy(weights))
+            starts = np.cumsum(data.lengths) - data.lengths.numpy() if data.target_per_step else train
+            train = np.flatnonzero(np.maximum.reduceat(weights, starts))
+        if self.early_stopping and epochs is None:
+            train, valid = self._split(train, stratify, random_state)
+        self._train(
+            data.take(torch.from_numpy(train)),
+            None if valid is None else data.take(torch.from_numpy(valid)),
+            random_state,
+            continued=continued,
+            watcher=watcher,
+            epochs=epochs,
+        )
+
+    def _split(
+        self, used: NDArray[np.int64], stratify: NDArray[np.int64] | None, random_state: np.random.RandomState
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        try:
+            train, valid = train_test_split(
+                used,
+                test_size=self.validation_fraction,
+                stratify=None if stratify is None else stratify[used],
+                random_state=random_state,
+            )
+        except ValueError as error:
+            each = "" if stratify is None else ", some of each class,"
+            raise ValueError(
+                f"early_stopping=True sets validation_fraction={self.validation_fraction} of {len(used)} series aside"
+                f"{each} and cannot: {error} Give more series, a greater fraction, or turn it off."
+            ) from error
+        return train, valid
 
     def _train(
         self,
@@ -237,7 +290,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             mean, variance = channel_statistics(train)
             scale = channel_scale(mean, variance)
         self._module_options = self._current_options()
-        return self._build_module(self._module_options, int(train.lengths.max()), generator, mean, scale)
+        return self._build_module(self._module_options, train, generator, mean, scale)
 
     def _current_options(self) -> dict[str, Any]:
         """The parameters that determine the model."""
@@ -261,7 +314,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _build_module(
         self,
         options: dict[str, Any],
-        max_length: int = 1,
+        train: SequenceBatch | None = None,
         generator: torch.Generator | None = None,
         mean: Tensor | None = None,
         scale: Tensor | None = None,
@@ -271,12 +324,12 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             options["network"],
             self.n_channels_in_,
             **{name: options[name] for name in _NETWORK_OPTIONS if name != "network"},
-            max_length=max_length,
+            max_length=1 if train is None else int(train.lengths.max()),
             generator=torch.Generator() if generator is None else generator,
         )
         return SequenceModel(
             network,
-            self._make_head(options["head"], network.output_size, generator),
+            self._make_head(options["head"], network.output_size, generator, train),
             mean=mean,
             scale=scale,
             pooling=options["pooling"],

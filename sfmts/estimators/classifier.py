@@ -1,5 +1,6 @@
 """SFMClassifier."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -7,12 +8,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
-from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_labels, as_weights, class_weights
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, new_random_state, unchanged_on_error
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
 from sfmts.heads import ClassificationHead
 
 
@@ -311,51 +311,21 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         continued: bool,
         epochs: int | None = None,
     ) -> None:
-        """Weigh, split and train."""
-        random_state = new_random_state(self.random_state)
+        """Weigh the series by their classes, and train."""
         weights = as_weights(sample_weight, len(batch))
-        used = np.arange(len(batch)) if weights is None else np.flatnonzero(weights)
         if self.class_weight is not None:
+            used = np.arange(len(batch)) if weights is None else np.flatnonzero(weights)
             weights = np.ones(len(batch)) if weights is None else weights
             weights[used] *= class_weights(self.class_weight, self.classes_, codes[used], weights[used])
-            used = np.flatnonzero(weights)
-        data = SequenceBatch(
-            batch.values,
-            batch.lengths,
-            batch.time,
-            torch.from_numpy(codes),
-            None if weights is None else torch.from_numpy(weights),
-        )
-        train, valid = used, None
-        if self.early_stopping and epochs is None:
-            train, valid = self._split(used, codes, random_state)
-        self._train(
-            data.take(torch.from_numpy(train)),
-            None if valid is None else data.take(torch.from_numpy(valid)),
-            random_state,
-            continued=continued,
-            watcher=watcher,
-            epochs=epochs,
-        )
-
-    def _split(
-        self, used: NDArray[np.int64], codes: NDArray[np.int64], random_state: np.random.RandomState
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        try:
-            train, valid = train_test_split(
-                used, test_size=self.validation_fraction, stratify=codes[used], random_state=random_state
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"early_stopping=True sets validation_fraction={self.validation_fraction} of {len(used)} series aside, "
-                f"some of each class, and cannot: {error} Give more series, a greater fraction, or turn it off."
-            ) from error
-        return train, valid
+        data = replace(batch, target=torch.from_numpy(codes))
+        self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes)
 
     def _n_logits(self) -> int:
         return ClassificationHead.logits_for(len(self.classes_))
 
-    def _make_head(self, kind: str, in_features: int, generator: torch.Generator | None) -> ClassificationHead:
+    def _make_head(
+        self, kind: str, in_features: int, generator: torch.Generator | None, train: SequenceBatch | None
+    ) -> ClassificationHead:
         return ClassificationHead(in_features, len(self.classes_), kind, generator)
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -1,0 +1,284 @@
+"""SFMLabeler."""
+
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.callback import with_callbacks
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sfmts.batch import SequenceBatch, as_step_labels, as_weights, class_weights, unbatch
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
+from sfmts.heads import ClassificationHead
+from sfmts.metrics import frame_accuracy_score
+
+
+class SFMLabeler(SequenceEstimator):
+    """Label every time step of series with a State-Frequency Memory network, as in the paper's TIMIT experiment.
+
+    A step's label is decided when the network has read the series up to it, or, with ``bidirectional=True``, all of
+    it.  Series may have unequal lengths; nothing behind a series' end is ever read or counted.
+
+    Parameters
+    ----------
+    network : str, default="sfm"
+        Name of a network, see :func:`sfmts.networks.network_names`.
+    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional, init
+        The network, as in :class:`SFMClassifier`.
+    dropout, recurrent_dropout : float, default=0.0
+        Shares that are dropped in training, as in :class:`SFMClassifier`.
+    head : {"linear", "none"}, default="linear"
+        A linear layer on top, or z itself as logits, as in the authors' program.
+    standardize, optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
+        Training, as in :class:`SFMClassifier`.
+    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
+        Its end, its start and its seed, as in :class:`SFMClassifier`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the labels, as in :class:`sklearn.linear_model.LogisticRegression`; "balanced" counts steps.
+    device, backend, memory, layout
+        Where and how, as in :class:`SFMClassifier`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
+        As in :class:`SFMClassifier`; validation scores are frame accuracies.
+
+    See Also
+    --------
+    sfmts.metrics.frame_accuracy_score : The score.
+    sfmts.model_selection.cross_val_predict : Labels of series that were held out.
+
+    References
+    ----------
+    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts import SFMLabeler
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(rng.integers(8, 20), 2)) for _ in range(40)]
+    >>> y = [(x[:, 0] > 0).astype(int) for x in X]
+    >>> model = SFMLabeler(n_states=8, max_iter=20, random_state=0).fit(X[:30], y[:30])
+    >>> model.score(X[30:], y[30:]) > 0.8
+    True
+    >>> model.predict(X[30:31])[0].shape == y[30].shape
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{key: value for key, value in SequenceEstimator._parameter_constraints.items() if key != "pooling"},
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    pooling: ClassVar[str] = "last"  # unused: the head reads every step
+
+    classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        network: str = "sfm",
+        *,
+        n_states: int = 32,
+        n_frequencies: int = 4,
+        n_outputs: int | None = None,
+        frequencies: str = "fixed",
+        time: str = "index",
+        time_channel: int | None = None,
+        phase: str = "accumulated",
+        n_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        init: str = "chrono",
+        head: str = "linear",
+        standardize: bool = True,
+        optimizer: str = "adam",
+        learning_rate: str = "cosine",
+        learning_rate_init: float = 0.01,
+        max_iter: int = 100,
+        batch_size: int = 32,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        class_weight: dict[Any, float] | str | None = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+        device: str = "auto",
+        backend: str = "auto",
+        memory: str = "fast",
+        layout: str = "ntc",
+    ) -> None:
+        self.network = network
+        self.n_states = n_states
+        self.n_frequencies = n_frequencies
+        self.n_outputs = n_outputs
+        self.frequencies = frequencies
+        self.time = time
+        self.time_channel = time_channel
+        self.phase = phase
+        self.n_layers = n_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.init = init
+        self.head = head
+        self.standardize = standardize
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+        self.device = device
+        self.backend = backend
+        self.memory = memory
+        self.layout = layout
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on series whose steps are labelled.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : array of shape (n, T), or list of n arrays of shape (T_i,)
+            Labels: numbers or strings.
+        sample_weight : array-like of shape (n,), optional
+            How much each step of a series counts; 0 is as if the series were not there.
+
+        Returns
+        -------
+        self : SFMLabeler
+            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter will not do.  An earlier fit stays usable.
+        """
+        self._validate_params()
+        watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
+        with unchanged_on_error(self):
+            continued = self.warm_start and hasattr(self, "module_")
+            batch = self._batch(X, reset=not continued)
+            classes, codes = as_step_labels(y, batch)
+            if continued and not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}."
+                )
+            self.classes_ = classes
+            data = replace(batch, target=torch.from_numpy(codes), target_per_step=True)
+            weights = self._step_weights(sample_weight, batch, codes)
+            self._fit_batch(data, weights, watcher, continued=continued)
+        watcher.ended()
+        return self
+
+    def _step_weights(
+        self, sample_weight: ArrayLike | None, batch: SequenceBatch, codes: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """What each step counts, by its series and by its label."""
+        weights = as_weights(sample_weight, len(batch))
+        if weights is not None:
+            weights = np.repeat(weights, batch.lengths.numpy())
+        if self.class_weight is not None:
+            weights = np.ones(len(codes)) if weights is None else weights
+            used = np.flatnonzero(weights)
+            weights[used] *= class_weights(self.class_weight, self.classes_, codes[used], weights[used])
+        return weights
+
+    def _n_logits(self) -> int:
+        return ClassificationHead.logits_for(len(self.classes_))
+
+    def _make_head(
+        self, kind: str, in_features: int, generator: torch.Generator | None, train: SequenceBatch | None
+    ) -> ClassificationHead:
+        return ClassificationHead(in_features, len(self.classes_), kind, generator, per_step=True)
+
+    def predict(self, X: Any) -> Any:
+        """The most probable label of each step.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        y : ndarray of shape (n, T), or list of n arrays of shape (T_i,)
+        """
+        batch, log_p = self._log_probabilities(X)
+        return unbatch(batch, self.classes_[log_p.argmax(dim=1).numpy()])
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each label at each step, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        p : ndarray of shape (n, T, n_classes), or list of n arrays of shape (T_i, n_classes)
+        """
+        batch, log_p = self._log_probabilities(X)
+        return unbatch(batch, log_p.exp())
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n, T, n_classes), or list of n arrays of shape (T_i, n_classes)
+        """
+        batch, log_p = self._log_probabilities(X)
+        return unbatch(batch, log_p)
+
+    def _log_probabilities(self, X: Any) -> tuple[SequenceBatch, torch.Tensor]:
+        check_is_fitted(self)
+        head = self.module_.head
+        assert isinstance(head, ClassificationHead)
+        batch = self._batch(X, reset=False)
+        return batch, head.log_probabilities(self._outputs(batch))
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Share of steps that are labelled correctly, over all steps of all series.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : array of shape (n, T), or list of n arrays of shape (T_i,)
+        sample_weight : array-like of shape (n,), optional
+            How much each step of a series counts.
+
+        Returns
+        -------
+        accuracy : float
+        """
+        return frame_accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags

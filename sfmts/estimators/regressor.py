@@ -1,0 +1,245 @@
+"""SFMRegressor."""
+
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin
+from sklearn.callback import with_callbacks
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from sfmts.batch import SequenceBatch, as_numbers, as_weights, channel_scale, moments
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
+from sfmts.heads import RegressionHead
+
+
+class SFMRegressor(RegressorMixin, SequenceEstimator):
+    """Predict one or several numbers of whole series (extrinsic regression) with a State-Frequency Memory network.
+
+    Least squares; targets are brought to mean 0 and variance 1 for training.
+
+    Parameters
+    ----------
+    network : str, default="sfm"
+        Name of a network, see :func:`sfmts.networks.network_names`.
+    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional, init
+        The network, as in :class:`SFMClassifier`.
+    dropout, recurrent_dropout : float, default=0.0
+        Shares that are dropped in training, as in :class:`SFMClassifier`.
+    head : {"linear", "none"}, default="linear"
+        A linear layer on top, or z itself as the standardised prediction.
+    pooling : {"last", "mean"}, default="last"
+        What the head reads: the state after the last step, or the mean over all steps.
+    standardize, optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
+        Training, as in :class:`SFMClassifier`.
+    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
+        Its end, its start and its seed, as in :class:`SFMClassifier`.
+    device, backend, memory, layout
+        Where and how, as in :class:`SFMClassifier`.
+
+    Attributes
+    ----------
+    n_targets_ : int
+        Numbers predicted for each series.
+    module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
+        As in :class:`SFMClassifier`; validation scores are R^2 with respect to the variance in training.
+
+    References
+    ----------
+    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts import SFMRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> period = rng.uniform(5, 15, size=60)
+    >>> X = np.sin(2 * np.pi * np.arange(40) / period[:, None])
+    >>> model = SFMRegressor(n_states=8, max_iter=40, random_state=0).fit(X[:50], period[:50])
+    >>> model.score(X[50:], period[50:]) > 0.5
+    True
+    """
+
+    n_targets_: int
+    target_ndim_: int
+
+    def __init__(
+        self,
+        network: str = "sfm",
+        *,
+        n_states: int = 32,
+        n_frequencies: int = 4,
+        n_outputs: int | None = None,
+        frequencies: str = "fixed",
+        time: str = "index",
+        time_channel: int | None = None,
+        phase: str = "accumulated",
+        n_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        init: str = "chrono",
+        head: str = "linear",
+        pooling: str = "last",
+        standardize: bool = True,
+        optimizer: str = "adam",
+        learning_rate: str = "cosine",
+        learning_rate_init: float = 0.01,
+        max_iter: int = 100,
+        batch_size: int = 32,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+        device: str = "auto",
+        backend: str = "auto",
+        memory: str = "fast",
+        layout: str = "ntc",
+    ) -> None:
+        self.network = network
+        self.n_states = n_states
+        self.n_frequencies = n_frequencies
+        self.n_outputs = n_outputs
+        self.frequencies = frequencies
+        self.time = time
+        self.time_channel = time_channel
+        self.phase = phase
+        self.n_layers = n_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.init = init
+        self.head = head
+        self.pooling = pooling
+        self.standardize = standardize
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+        self.device = device
+        self.backend = backend
+        self.memory = memory
+        self.layout = layout
+
+    @with_callbacks
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on series with known targets.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : array-like of shape (n,) or (n, n_targets)
+        sample_weight : array-like of shape (n,), optional
+            How much each series counts; 0 is as if it were not there.
+
+        Returns
+        -------
+        self : SFMRegressor
+            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter will not do.  An earlier fit stays usable.
+        """
+        self._validate_params()
+        watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
+        with unchanged_on_error(self):
+            continued = self.warm_start and hasattr(self, "module_")
+            self._fit_targets(X, y, sample_weight, watcher, continued=continued)
+        watcher.ended()
+        return self
+
+    @with_callbacks
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train for one epoch on a part of the data.
+
+        Means and scales of channels and targets are those of the first part.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : array-like of shape (n,) or (n, n_targets)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        self : SFMRegressor
+        """
+        self._validate_params()
+        watcher = CallbackWatcher(self, X, y, sample_weight, 1)
+        with unchanged_on_error(self):
+            self._fit_targets(X, y, sample_weight, watcher, continued=hasattr(self, "module_"), epochs=1)
+        watcher.ended()
+        return self
+
+    def _fit_targets(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        watcher: CallbackWatcher,
+        *,
+        continued: bool,
+        epochs: int | None = None,
+    ) -> None:
+        batch = self._batch(X, reset=not continued)
+        targets, ndim = as_numbers(y, len(batch))
+        if continued and targets.shape[1] != self.n_targets_:
+            raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training that goes on.")
+        self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
+        data = replace(batch, target=torch.from_numpy(targets))
+        self._fit_batch(data, as_weights(sample_weight, len(batch)), watcher, continued=continued, epochs=epochs)
+
+    def _n_logits(self) -> int:
+        return self.n_targets_
+
+    def _make_head(
+        self, kind: str, in_features: int, generator: torch.Generator | None, train: SequenceBatch | None
+    ) -> RegressionHead:
+        mean = scale = None
+        if train is not None:
+            assert train.target is not None
+            mean, variance = moments(train.target, train.weight)
+            scale = channel_scale(mean, variance)
+        return RegressionHead(in_features, self.n_targets_, kind, generator, mean, scale)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Targets of each series.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        y : ndarray of shape (n,) or (n, n_targets), as y was in fit
+        """
+        check_is_fitted(self)
+        head = self.module_.head
+        assert isinstance(head, RegressionHead)
+        y: NDArray[Any] = head.predictions(self._outputs(self._batch(X, reset=False))).numpy()
+        return y[:, 0] if self.target_ndim_ == 1 else y
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = True
+        tags.target_tags.multi_output = True
+        return tags

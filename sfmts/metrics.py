@@ -1,0 +1,153 @@
+"""Scores of labels and of densities, each under its own name.
+
+Three ways to score piano-rolls are in use, and their numbers must never stand in one table without labels.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import _check_sample_weight
+
+_TINY = 1e-12  # probabilities are kept this far from 0 and 1, so that one certain error does not make a score infinite
+
+
+def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike | None = None) -> float:
+    """Share of steps that are labelled correctly, over all steps of all series.
+
+    Parameters
+    ----------
+    y_true, y_pred : list of n arrays of shape (T_i,), or array of shape (n, T)
+    sample_weight : array-like of shape (n,), optional
+        How much each step of a series counts.
+
+    Returns
+    -------
+    accuracy : float
+
+    Raises
+    ------
+    ValueError
+        If the series are not as many or not as long.
+
+    Examples
+    --------
+    >>> from sfmts.metrics import frame_accuracy_score
+    >>> frame_accuracy_score([["a", "b"], ["a"]], [["a", "a"], ["a"]])
+    0.6666666666666666
+    """
+    pairs = [(np.asarray(true), np.asarray(found)) for true, found in _pairs(y_true, y_pred, "y_true", "y_pred")]
+    weights = _series_weights(sample_weight, len(pairs))
+    right = sum(weight * np.sum(true == found) for weight, (true, found) in zip(weights, pairs, strict=True))
+    total = sum(weight * len(true) for weight, (true, _) in zip(weights, pairs, strict=True))
+    return float(right / total)
+
+
+def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: ArrayLike | None = None) -> float:
+    """Mean log-likelihood of binary frames whose channels are independent given the past.
+
+    The log-likelihood of a frame is the sum over its channels; the mean is taken over the flat list of all frames.
+
+    Parameters
+    ----------
+    rolls : list of n arrays of shape (T_i, C)
+        Binary frames.
+    probabilities : list of n arrays of shape (T_i, C)
+        That each channel is on.
+    sample_weight : array-like of shape (n,), optional
+
+    Returns
+    -------
+    score : float
+        In nats per frame; greater is better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts.metrics import bernoulli_log_likelihood
+    >>> bernoulli_log_likelihood([np.array([[1, 0]])], [np.array([[0.5, 0.5]])])
+    -1.3862943611198906
+    """
+    frames = []
+    for roll, p in _pairs(rolls, probabilities, "rolls", "probabilities"):
+        p = np.clip(np.asarray(p, dtype=np.float64), _TINY, 1.0 - _TINY)
+        frames.append(np.where(np.asarray(roll) > 0, np.log(p), np.log1p(-p)).sum(axis=1))
+    return _mean_over_frames(frames, sample_weight)
+
+
+def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
+    """What the SFM authors' program scores: the sum of log softmax(logits) over the pressed keys of a frame.
+
+    The mean is taken over the frames of each series, then over series, as in that program.  This is not a
+    log-likelihood of the frame: with k keys pressed no prediction can exceed -k log k, see
+    :func:`softmax_pressed_ceiling`.
+
+    Parameters
+    ----------
+    rolls : list of n arrays of shape (T_i, C)
+        Binary frames.
+    logits : list of n arrays of shape (T_i, C)
+
+    Returns
+    -------
+    score : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts.metrics import softmax_pressed_ceiling, softmax_pressed_log_likelihood
+    >>> rolls = [np.array([[1, 1, 0, 0]])]
+    >>> softmax_pressed_log_likelihood(rolls, [np.array([[50.0, 50.0, 0.0, 0.0]])])
+    -1.3862943611198906
+    >>> softmax_pressed_ceiling(rolls)
+    -1.3862943611198906
+    """
+    means = []
+    for roll, z in _pairs(rolls, logits, "rolls", "logits"):
+        z = np.asarray(z, dtype=np.float64)
+        z = z - z.max(axis=1, keepdims=True)
+        log_softmax = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        means.append(np.where(np.asarray(roll) > 0, log_softmax, 0.0).sum(axis=1).mean())
+    return float(np.mean(means))
+
+
+def softmax_pressed_ceiling(rolls: Any) -> float:
+    """The greatest value that :func:`softmax_pressed_log_likelihood` can take on these frames: the mean of -k log k.
+
+    Parameters
+    ----------
+    rolls : list of n arrays of shape (T_i, C)
+
+    Returns
+    -------
+    ceiling : float
+    """
+    means = []
+    for roll in rolls:
+        k = (np.asarray(roll) > 0).sum(axis=1).astype(np.float64)
+        means.append(-(k * np.log(np.maximum(k, 1.0))).mean())
+    return float(np.mean(means))
+
+
+def _pairs(first: Any, second: Any, first_name: str, second_name: str) -> Iterator[tuple[Any, Any]]:
+    """Series by series; refuses what does not fit together."""
+    if len(first) != len(second):
+        raise ValueError(f"{first_name} holds {len(first)} series, but {second_name} holds {len(second)}.")
+    for number, (a, b) in enumerate(zip(first, second, strict=True)):
+        if np.shape(a) != np.shape(b):
+            raise ValueError(
+                f"Series {number} has shape {np.shape(a)} in {first_name}, but {np.shape(b)} in {second_name}."
+            )
+        yield a, b
+
+
+def _series_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    if sample_weight is None:
+        return np.ones(n)
+    return np.asarray(_check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64))
+
+
+def _mean_over_frames(frames: list[NDArray[np.float64]], sample_weight: ArrayLike | None) -> float:
+    weights = np.repeat(_series_weights(sample_weight, len(frames)), [len(frame) for frame in frames])
+    return float(np.average(np.concatenate(frames), weights=weights))

@@ -1,0 +1,454 @@
+"""Joint densities of binary vectors whose biases follow the state of a network: NADE and RBM.
+
+A row is one time step of one sequence; P rows carry v (P, C), the visible units, and biases ``b_v`` (P, C) and ``b_h``
+(P, H), which somebody else computes from the past.  Everything here treats rows alone and knows nothing of time.
+Probabilities are given as natural logarithms, in nats.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+# Beyond so many numbers autograd keeps none of them, but computes them again in the backward.
+_KEPT_NUMBERS = 2**24
+# Loops that could do everything at once take so many numbers at a time.
+_WORKING_NUMBERS = 2**20
+# NADE's visible units are read so many at a time: wide enough for matrix products, narrow enough to waste little.
+_BLOCK = 16
+# The largest layer whose states are counted out one by one.
+_MAX_ENUMERATED = 20
+_ENUMERATED_AT_ONCE = 1024
+
+
+class _ConditionalDensity(nn.Module):
+    """Sizes, initial weights and the check of arguments."""
+
+    def __init__(self, n_visible: int, n_hidden: int) -> None:
+        super().__init__()
+        for name, value in (("n_visible", n_visible), ("n_hidden", n_hidden)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but is {value}.")
+        self.n_visible, self.n_hidden = n_visible, n_hidden
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"n_visible={self.n_visible}, n_hidden={self.n_hidden}"
+
+    def _check_biases(self, b_v: Tensor, b_h: Tensor) -> None:
+        for name, value, width in (("b_v", b_v, self.n_visible), ("b_h", b_h, self.n_hidden)):
+            if value.shape != (len(b_v), width):
+                raise ValueError(
+                    f"{name} must have shape (P, {width}), one row of biases for each of the P = {len(b_v)} vectors, "
+                    f"but has shape {tuple(value.shape)}."
+                )
+
+    def _checked(self, v: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
+        """Return v in the biases' type, or raise."""
+        self._check_biases(b_v, b_h)
+        if v.shape != b_v.shape:
+            raise ValueError(
+                f"v must have shape {tuple(b_v.shape)}, a row for each row of b_v, but has shape {tuple(v.shape)}."
+            )
+        strange = v[(v != 0) & (v != 1)]
+        if len(strange):
+            raise ValueError(
+                f"v must hold zeros and ones, as this is a density of binary vectors, but holds {strange[0].item():g}."
+            )
+        return v.to(b_v.dtype)
+
+
+class NADE(_ConditionalDensity):
+    r"""Neural autoregressive distribution estimator with conditional biases [1]_ [2]_.
+
+    .. math::
+
+        h_i = \sigma(b_h + W_{:,<i} v_{<i}), \quad
+        p(v_i = 1 \mid v_{<i}) = \sigma(b_{v,i} + V_i h_i), \quad
+        \log p(v) = \sum_i \log p(v_i \mid v_{<i})
+
+    The density is exact and differentiable in the biases and weights, to any order.  As h changes only behind a one,
+    a row of v with few ones costs little more than one product with V.
+
+    Parameters
+    ----------
+    n_visible : int
+        C.
+    n_hidden : int
+        H.
+    generator : torch.Generator, optional
+        Source of the initial weights, N(0, 0.01²); PyTorch's global one by default.
+
+    Attributes
+    ----------
+    W : Parameter of shape (H, C)
+    V : Parameter of shape (C, H)
+
+    References
+    ----------
+    .. [1] Larochelle & Murray, "The neural autoregressive distribution estimator", AISTATS 2011, equations 8 to 11.
+    .. [2] Boulanger-Lewandowski, Bengio & Vincent, "Modeling temporal dependencies in high-dimensional sequences",
+       ICML 2012, section 5 (RNN-NADE).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sfmts.networks.energy import NADE
+    >>> nade = NADE(3, 5, generator=torch.Generator().manual_seed(0))
+    >>> v = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # all eight vectors
+    >>> p = nade.log_prob(v, torch.zeros(8, 3), torch.zeros(8, 5)).exp()
+    >>> round(p.sum().item(), 4)
+    1.0
+    """
+
+    def __init__(self, n_visible: int, n_hidden: int, generator: torch.Generator | None = None) -> None:
+        super().__init__(n_visible, n_hidden)
+        self.W = nn.Parameter(_small_normal(n_hidden, n_visible, generator))
+        self.V = nn.Parameter(_small_normal(n_visible, n_hidden, generator))
+
+    def log_prob(self, v: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
+        """Exact log-probability of each row in nats, (P,).
+
+        Parameters
+        ----------
+        v : Tensor of shape (P, C)
+            Zeros and ones of any type.
+        b_v : Tensor of shape (P, C)
+        b_h : Tensor of shape (P, H)
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit or v is not binary.
+        """
+        logits = self._logits(v, b_v, b_h)
+        return functional.logsigmoid(torch.where(v == 1, logits, -logits)).sum(dim=1)
+
+    def conditionals(self, v: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
+        """p(v_i = 1 | v_<i) of each row and unit, (P, C); arguments as for :meth:`log_prob`."""
+        return self._logits(v, b_v, b_h).sigmoid()
+
+    def _logits(self, v: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
+        v = self._checked(v, b_v, b_h)
+        weights = (self.W, self.V)
+        # Rows are grouped so that no group needs more than so many numbers (or is a single row).
+        states = v.sum(dim=1) + math.ceil(self.n_visible / _BLOCK)
+        numbers = (states.double() * (self.n_hidden + 2 * _BLOCK)).cumsum(dim=0)
+        groups = torch.bincount((numbers / _KEPT_NUMBERS).long().cpu()).tolist()
+        if len(groups) < 2:
+            return b_v + _nade_logits(v, b_h, *weights)
+        rows = zip(v.split(groups), b_h.split(groups), strict=True)
+        return b_v + torch.cat([_recomputed(_nade_logits, *group, *weights) for group in rows if len(group[0])])
+
+    @torch.no_grad()
+    def sample(
+        self, b_v: Tensor, b_h: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw one vector a row, (P, C), unit after unit.
+
+        Parameters
+        ----------
+        b_v : Tensor of shape (P, C)
+        b_h : Tensor of shape (P, H)
+        generator : torch.Generator, optional
+            Source of the C uniform numbers of each row; PyTorch's global one by default.
+        temperature : float
+            Divides the logit of every unit: 1 draws from the density, 0 takes the likelier value of each unit in turn,
+            infinity tosses coins.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit or ``temperature`` is negative.
+        """
+        self._check_biases(b_v, b_h)
+        if not temperature >= 0.0:
+            raise ValueError(f"temperature must be 0 or greater, but is {temperature}.")
+        uniform = _uniform(b_v.shape, b_v.device, torch.float64, generator)
+        # u < sigmoid(logit / T), solved for the logit, stands T = 0 as well.
+        threshold = (temperature * uniform.logit(eps=1e-300)).to(b_v.dtype)
+        v, units = torch.zeros_like(b_v), torch.arange(self.n_visible, device=b_v.device)
+        row, next_unit, a = torch.arange(len(b_v), device=b_v.device), units.new_zeros(len(b_v), 1), b_h
+        while len(row):  # all units up to a row's next one at once: h does not change before it
+            logits = torch.addmm(b_v[row], a.sigmoid(), self.V.T)
+            ones = (logits > threshold[row]) & (units >= next_unit)
+            found = ones.any(dim=1)
+            row, one = row[found], ones[found].byte().argmax(dim=1)
+            v[row, one] = 1.0
+            a, next_unit = a[found] + self.W.T[one], one[:, None] + 1
+        return v
+
+
+def _nade_logits(v: Tensor, b_h: Tensor, W: Tensor, V: Tensor) -> Tensor:
+    """Logits of all conditionals without b_v, (P, C).
+
+    Units are read in blocks.  Within a block the state of a row changes behind each of its ones and nowhere else:
+    n ones make n + 1 states, and unit i reads state number (ones before i).
+    """
+    a, logits = b_h, []
+    rows = torch.arange(len(v), device=v.device)
+    for v_block, W_block, V_block in zip(v.split(_BLOCK, dim=1), W.split(_BLOCK, dim=1), V.split(_BLOCK), strict=True):
+        ones_before = v_block.cumsum(dim=1) - v_block
+        n_states = ones_before[:, -1].long() + 1  # a one at the very end matters to the next block only
+        row = rows.repeat_interleave(n_states)  # of each state
+        first = (n_states.cumsum(dim=0) - n_states)[row]
+        number = (torch.arange(len(row), device=v.device) - first).to(v.dtype)[:, None]  # of each state within its row
+        ones_before = ones_before[row]
+        seen = v_block[row] * (ones_before < number)
+        h = torch.addmm(a.index_select(0, row), seen, W_block.T).sigmoid()
+        # State after state and unit after unit, what is read stands in the order of (row, unit).
+        logits.append((h @ V_block.T).masked_select(ones_before == number).view_as(v_block))
+        a = torch.addmm(a, v_block, W_block.T)
+    return torch.cat(logits, dim=1)
+
+
+class RBM(_ConditionalDensity):
+    r"""Restricted Boltzmann machine with conditional biases, the output of the RNN-RBM [1]_.
+
+    .. math::
+
+        p(v) = e^{-F(v)} / Z, \quad F(v) = -b_v \cdot v - \sum_j \mathrm{softplus}(b_h + W v)_j
+
+    Z, another one for each row, is known only by estimate unless a layer is small.  Train on
+    :meth:`contrastive_divergence` and report :meth:`log_prob`.
+
+    Parameters
+    ----------
+    n_visible : int
+        C.
+    n_hidden : int
+        H.
+    generator : torch.Generator, optional
+        Source of the initial weights, N(0, 0.01²) as in [1]_; PyTorch's global one by default.
+
+    Attributes
+    ----------
+    W : Parameter of shape (H, C)
+
+    References
+    ----------
+    .. [1] Boulanger-Lewandowski, Bengio & Vincent, "Modeling temporal dependencies in high-dimensional sequences",
+       ICML 2012, sections 2 and 4.
+    .. [2] Salakhutdinov & Murray, "On the quantitative analysis of deep belief networks", ICML 2008.
+    .. [3] Hinton, "Training products of experts by minimizing contrastive divergence", Neural Computation 14, 2002.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sfmts.networks.energy import RBM
+    >>> rbm = RBM(3, 5, generator=torch.Generator().manual_seed(0))
+    >>> v = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # all eight vectors
+    >>> b_v, b_h = torch.zeros(8, 3), torch.zeros(8, 5)
+    >>> round(rbm.log_prob(v, b_v, b_h).exp().sum().item(), 4)
+    1.0
+    >>> loss = rbm.contrastive_divergence(v, b_v, b_h).mean()
+    >>> loss.backward()
+    """
+
+    def __init__(self, n_visible: int, n_hidden: int, generator: torch.Generator | None = None) -> None:
+        super().__init__(n_visible, n_hidden)
+        self.W = nn.Parameter(_small_normal(n_hidden, n_visible, generator))
+
+    def free_energy(self, v: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
+        """F of each row in nats, (P,): minus the logarithm of its probability but for log Z.
+
+        Parameters
+        ----------
+        v : Tensor of shape (P, C)
+            Zeros and ones of any type.
+        b_v : Tensor of shape (P, C)
+        b_h : Tensor of shape (P, H)
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit or v is not binary.
+        """
+        v = self._checked(v, b_v, b_h)
+        return -(b_v * v).sum(dim=1) - functional.softplus(torch.addmm(b_h, v, self.W.T)).sum(dim=1)
+
+    @torch.no_grad()
+    def gibbs(
+        self, v: Tensor, b_v: Tensor, b_h: Tensor, steps: int = 15, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Go on from v (P, C) by so many steps of block Gibbs sampling, without gradient.
+
+        A step draws all hidden units given the visible ones, then all visible units given the hidden ones.  Arguments
+        as for :meth:`free_energy`; ``generator`` is PyTorch's global one by default.
+        """
+        v = self._checked(v, b_v, b_h)
+        _check_positive("steps", steps)
+        for _ in range(steps):
+            h = _bernoulli(torch.addmm(b_h, v, self.W.T), generator)
+            v = _bernoulli(torch.addmm(b_v, h, self.W), generator)
+        return v
+
+    def contrastive_divergence(
+        self, v: Tensor, b_v: Tensor, b_h: Tensor, steps: int = 15, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """F(v) - F(v*) of each row, (P,), v* being v after so many steps of :meth:`gibbs` [3]_.
+
+        Its gradient is an estimate of that of -log p(v), the better the more steps there are; its value means nothing.
+        """
+        negative = self.gibbs(v, b_v, b_h, steps, generator)
+        return self.free_energy(v, b_v, b_h) - self.free_energy(negative, b_v, b_h)
+
+    def log_prob(
+        self,
+        v: Tensor,
+        b_v: Tensor,
+        b_h: Tensor,
+        n_temperatures: int = 200,
+        n_chains: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Log-probability of each row in nats, (P,): exact if a layer is small, else an estimate without gradient.
+
+        The smaller layer is enumerated if its states are not more than ``n_temperatures * n_chains``.  An estimate is
+        too high rather than too low, as :meth:`log_partition` is too low rather than too high.  Arguments as there.
+        """
+        small = min(self.n_visible, self.n_hidden)
+        if small <= _MAX_ENUMERATED and 2**small <= n_temperatures * n_chains:
+            return -self.free_energy(v, b_v, b_h) - self.exact_log_partition(b_v, b_h)
+        with torch.no_grad():  # half a gradient would be worse than none
+            F = self.free_energy(v, b_v, b_h)
+            return -F - self.log_partition(b_v, b_h, n_temperatures, n_chains, generator)
+
+    def exact_log_partition(self, b_v: Tensor, b_h: Tensor) -> Tensor:
+        """Log Z of each row in nats, (P,), by enumeration of the smaller layer; time grows as P 2^min(C, H).
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit or both layers have more than 20 units.
+        """
+        self._check_biases(b_v, b_h)
+        flip = self.n_visible < self.n_hidden
+        small, large, W = (b_v, b_h, self.W.T) if flip else (b_h, b_v, self.W)
+        n = len(W)
+        if n > _MAX_ENUMERATED:
+            raise ValueError(
+                f"Only a layer of at most {_MAX_ENUMERATED} units can be enumerated, but there are {self.n_visible} "
+                f"visible and {self.n_hidden} hidden ones; use log_partition."
+            )
+        bits = torch.arange(n, device=W.device)
+        at_once = min(2**n, _ENUMERATED_AT_ONCE)
+        n_rows = max(1, _WORKING_NUMBERS // (at_once * large.shape[1]))
+        parts = []
+        for rows in zip(small.split(n_rows), large.split(n_rows), strict=True):
+            logs = []
+            for first in range(0, 2**n, at_once):
+                number = torch.arange(first, first + at_once, device=W.device)
+                states = (number[:, None] >> bits & 1).to(W.dtype)
+                logs.append(_recomputed(_log_sum_over, states, *rows, W))
+            parts.append(torch.stack(logs).logsumexp(dim=0))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def log_partition(
+        self,
+        b_v: Tensor,
+        b_h: Tensor,
+        n_temperatures: int = 200,
+        n_chains: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        r"""Log Z of each row in nats, (P,), estimated by annealed importance sampling [2]_, without gradient.
+
+        The chains begin in a model whose Z is known and which has no W if units are written as -1 and 1, that is, with
+        biases :math:`b_v + W^\top 1/2` and :math:`b_h + W 1/2`; they pass through models whose energies are weighted
+        means of its energy and that of the RBM.  Against a start at b_v alone this about halves the error.
+
+        Parameters
+        ----------
+        b_v : Tensor of shape (P, C)
+        b_h : Tensor of shape (P, H)
+        n_temperatures : int
+            Steps from the one model to the other.  The error of one chain falls as their root, or faster.
+        n_chains : int
+            Chains of each row; their weights are averaged.  The estimate of Z is unbiased, that of log Z low by half
+            the variance of a chain's log-weight over ``n_chains``, and by much more if the chains are few and the
+            modes of the model many and deep: compare with more temperatures.
+        generator : torch.Generator, optional
+            By default one of the method's own with a fixed seed: equal arguments give equal values.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or ``n_temperatures`` or ``n_chains`` is less than 1.
+        """
+        self._check_biases(b_v, b_h)
+        _check_positive("n_temperatures", n_temperatures)
+        _check_positive("n_chains", n_chains)
+        generator = torch.Generator(b_v.device).manual_seed(0) if generator is None else generator
+        n_rows = max(1, _WORKING_NUMBERS // (n_chains * (self.n_visible + self.n_hidden)))
+        parts = []
+        for rows in zip(b_v.split(n_rows), b_h.split(n_rows), strict=True):
+            b_v, b_h = (b.repeat_interleave(n_chains, dim=0) for b in rows)
+            log_weights = _annealed_log_weights(b_v, b_h, self.W, n_temperatures, generator)
+            parts.append(log_weights.view(-1, n_chains).logsumexp(dim=1) - math.log(n_chains))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def sample(self, b_v: Tensor, b_h: Tensor, steps: int = 25, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one vector a row, (P, C): so many steps of :meth:`gibbs` from what b_v alone would give."""
+        self._check_biases(b_v, b_h)
+        return self.gibbs(_bernoulli(b_v, generator), b_v, b_h, steps, generator)
+
+
+def _log_sum_over(states: Tensor, small: Tensor, large: Tensor, W: Tensor) -> Tensor:
+    """Log of the sum of exp(-energy) over so many states of one layer and all of the other, (P,)."""
+    inputs = large[:, None] + states @ W
+    return (small @ states.T + functional.softplus(inputs).sum(dim=2)).logsumexp(dim=1)
+
+
+def _annealed_log_weights(
+    b_v: Tensor, b_h: Tensor, W: Tensor, n_temperatures: int, generator: torch.Generator
+) -> Tensor:
+    """Log importance weight of one chain for each row of biases, (P,).
+
+    At inverse temperature beta the model has the weights beta W and the biases b + (1 - beta) shift.
+    """
+    shift_v, shift_h = W.sum(dim=0) / 2, W.sum(dim=1) / 2
+    log_weight = functional.softplus(b_v + shift_v).sum(dim=1) + functional.softplus(b_h + shift_h).sum(dim=1)
+    v = _bernoulli(b_v + shift_v, generator)
+    cold = 0.0
+    for k in range(1, n_temperatures + 1):
+        warm, cold = cold, k / n_temperatures
+        direction = torch.addmm(-shift_h, v, W.T)
+        before = torch.add(b_h + shift_h, direction, alpha=warm)
+        after = torch.add(b_h + shift_h, direction, alpha=cold)
+        # Differences of units first: the sums themselves are large and nearly equal.
+        log_weight += (functional.softplus(after) - functional.softplus(before)).sum(dim=1)
+        log_weight -= (cold - warm) * (v @ shift_v)
+        if k < n_temperatures:
+            h = _bernoulli(after, generator)
+            v = _bernoulli(torch.addmm(b_v + (1.0 - cold) * shift_v, h, W, alpha=cold), generator)
+    return log_weight
+
+
+def _small_normal(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
+    return torch.empty(rows, columns).normal_(0.0, 0.01, generator=generator)
+
+
+def _uniform(shape: torch.Size, device: torch.device, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
+    drawn_on = device if generator is None else generator.device
+    return torch.rand(shape, generator=generator, device=drawn_on, dtype=dtype).to(device)
+
+
+def _bernoulli(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Zeros and ones of the logits' shape and type."""
+    return (_uniform(logits.shape, logits.device, logits.dtype, generator) < logits.sigmoid()).to(logits.dtype)
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, but is {value}.")
+
+
+def _recomputed(function: Any, *inputs: Tensor) -> Tensor:
+    """The function's value, computed again in the backward instead of being kept until then."""
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -1,0 +1,538 @@
+"""Joint densities of binary vectors: what is exact is held against enumeration, what is drawn against what is exact.
+
+Statistical tests have fixed seeds and bounds that a right implementation would break once in a thousand seeds or less;
+where a wrong one could slip through such a bound, the test shows that it does not.
+"""
+
+import weakref
+
+import pytest
+import torch
+from scipy.stats import chi2
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sfmts.networks import energy
+from sfmts.networks.energy import NADE, RBM
+
+SIZES = [(1, 1), (4, 3), (5, 9), (10, 6)]
+
+
+def size_id(size):
+    return "C{}-H{}".format(*size)
+
+
+every_size = pytest.mark.parametrize("size", SIZES, ids=size_id)
+both = pytest.mark.parametrize("kind", [NADE, RBM])
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def all_vectors(n, dtype=torch.float64):
+    return (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).to(dtype)
+
+
+def build(kind, C, H, scale=1.0, seed=0, dtype=torch.float64):
+    """A model with large weights, as those it is born with hardly couple anything."""
+    model = kind(C, H, generator(seed)).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(100.0 * scale)
+    return model
+
+
+def biases(P, C, H, seed=1, scale=1.0, shift=0.0, dtype=torch.float64):
+    g = generator(seed)
+    b_v = scale * torch.randn(P, C, generator=g, dtype=torch.float64) + shift
+    return b_v.to(dtype), (scale * torch.randn(P, H, generator=g, dtype=torch.float64)).to(dtype)
+
+
+def binary(P, C, density=0.5, seed=2, dtype=torch.float64):
+    return (torch.rand(P, C, generator=generator(seed)) < density).to(dtype)
+
+
+def same_for_all(b, n):
+    return [value.expand(n, -1) for value in b]
+
+
+def naive_logits(nade, v, b_v, b_h):
+    """Unit after unit, as the equations are written."""
+    logits = []
+    for i in range(nade.n_visible):
+        h = torch.sigmoid(b_h + v[:, :i] @ nade.W[:, :i].T)
+        logits.append(b_v[:, i] + h @ nade.V[i])
+    return torch.stack(logits, dim=1)
+
+
+def naive_log_prob(nade, v, b_v, b_h):
+    return -functional.binary_cross_entropy_with_logits(naive_logits(nade, v, b_v, b_h), v, reduction="none").sum(1)
+
+
+def naive_log_partition(rbm, b_v, b_h):
+    """Sum over all states of both layers, row after row."""
+    v, h = all_vectors(rbm.n_visible), all_vectors(rbm.n_hidden)
+    coupling = v @ rbm.W.T @ h.T
+    return torch.stack(
+        [(coupling + (v @ bv)[:, None] + h @ bh).flatten().logsumexp(0) for bv, bh in zip(b_v, b_h, strict=True)]
+    )
+
+
+def gradients(value, *inputs):
+    return torch.autograd.grad(value.sum(), inputs)
+
+
+def misfit(samples, probabilities):
+    """Pearson's statistic of samples (P, C) over all 2^C vectors, as a share of its 0.999 quantile: pass below 1."""
+    C = samples.shape[1]
+    counts = torch.bincount((samples.long() << torch.arange(C)).sum(1), minlength=2**C)
+    expected = probabilities * len(samples)
+    rare = expected < 5  # taken together
+    counts = torch.cat([counts[~rare], counts[rare].sum()[None]])
+    expected = torch.cat([expected[~rare], expected[rare].sum()[None]])
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    return ((counts - expected) ** 2 / expected).sum().item() / chi2.ppf(0.999, len(expected) - 1)
+
+
+class PeakBytes(TorchDispatchMode):
+    """The most bytes that tensors made within it held at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.alive = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in self.alive:
+                    self._add(storage)
+        return result
+
+    def _add(self, storage):
+        key, size = storage.data_ptr(), storage.nbytes()
+        self.alive.add(key)
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._remove, key, size)
+
+    def _remove(self, key, size):
+        self.alive.discard(key)
+        self.now -= size
+
+
+@pytest.fixture(params=[1, 3, 16, 64])
+def block(request, monkeypatch):
+    monkeypatch.setattr(energy, "_BLOCK", request.param)
+    return request.param
+
+
+# NADE
+
+
+@every_size
+def test_nade_probabilities_sum_to_one(size):
+    C, H = size
+    v = all_vectors(C)
+    p = build(NADE, C, H, scale=3.0).log_prob(v, *same_for_all(biases(1, C, H), len(v))).exp()
+    torch.testing.assert_close(p.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_nade_probabilities_sum_to_one_in_single_precision():
+    v = all_vectors(10, torch.float32)
+    p = build(NADE, 10, 6, dtype=torch.float32).log_prob(v, *same_for_all(biases(1, 10, 6, dtype=v.dtype), len(v)))
+    assert p.dtype == torch.float32
+    assert abs(p.exp().sum().item() - 1.0) < 1e-5
+
+
+@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
+@every_size
+def test_nade_equals_the_naive_loop(size, density, block):
+    C, H = size
+    nade, b, v = build(NADE, C, H), biases(7, C, H), binary(7, C, density)
+    inputs = [value.requires_grad_() for value in b] + [nade.W, nade.V]
+    got, expected = nade.log_prob(v, *b), naive_log_prob(nade, v, *b)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(nade.conditionals(v, *b), naive_logits(nade, v, *b).sigmoid())
+    weight = torch.randn(7, generator=generator(3), dtype=torch.float64)
+    for ours, theirs in zip(gradients(weight * got, *inputs), gradients(weight * expected, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kept", [1, 300, 1000])
+def test_nade_groups_of_rows_change_nothing(kept, monkeypatch):
+    nade, b = build(NADE, 10, 6), biases(9, 10, 6)
+    v = binary(9, 10, torch.linspace(0, 1, 9)[:, None])
+    inputs = [value.requires_grad_() for value in b] + [nade.W, nade.V]
+    whole = nade.log_prob(v, *b)
+    monkeypatch.setattr(energy, "_KEPT_NUMBERS", kept)
+    parts = nade.log_prob(v, *b)
+    torch.testing.assert_close(parts, whole)
+    for ours, theirs in zip(gradients(parts, *inputs), gradients(whole, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kept", [1, 2**24])
+def test_nade_gradcheck(kept, monkeypatch):
+    monkeypatch.setattr(energy, "_KEPT_NUMBERS", kept)
+    monkeypatch.setattr(energy, "_BLOCK", 2)
+    nade, v = build(NADE, 5, 3), binary(4, 5)
+    inputs = [value.requires_grad_() for value in biases(4, 5, 3)] + [nade.W, nade.V]
+    assert gradcheck(lambda b_v, b_h, *_: nade.log_prob(v, b_v, b_h), inputs)
+    assert gradcheck(lambda b_v, b_h, *_: nade.conditionals(v, b_v, b_h), inputs)
+    assert gradgradcheck(lambda b_v, b_h, *_: nade.log_prob(v, b_v, b_h), inputs)
+
+
+def test_nade_without_v_is_independent():
+    nade, b, v = build(NADE, 20, 6), biases(5, 20, 6), binary(5, 20)
+    with torch.no_grad():
+        nade.V.zero_()
+    torch.testing.assert_close(nade.conditionals(v, *b), b[0].sigmoid())
+    torch.testing.assert_close(nade.log_prob(v, *b), torch.where(v > 0, b[0], -b[0]).sigmoid().log().sum(1))
+
+
+def test_nade_is_autoregressive(block):
+    nade, b, v = build(NADE, 20, 6), biases(5, 20, 6), binary(5, 20)
+    before = nade.conditionals(v, *b)
+    for i in range(20):
+        changed = v.clone()
+        changed[:, i] = 1 - changed[:, i]
+        after = nade.conditionals(changed, *b)
+        # To the last bit of a product but one, as the number of states moves rows within it.
+        torch.testing.assert_close(after[:, : i + 1], before[:, : i + 1], rtol=0, atol=1e-14)
+        assert ((after - before)[:, i + 1 :].abs() > 1e-6).any(0).all()  # and what follows does depend on it
+
+
+def test_nade_rows_do_not_touch_one_another():
+    nade, b, v = build(NADE, 20, 6), biases(5, 20, 6), binary(5, 20)
+    alone = torch.cat([nade.log_prob(v[p : p + 1], b[0][p : p + 1], b[1][p : p + 1]) for p in range(5)])
+    torch.testing.assert_close(nade.log_prob(v, *b), alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nade_is_stable(dtype):
+    nade, v = build(NADE, 4, 3, dtype=dtype), torch.tensor([[0, 1, 0, 1]], dtype=dtype)
+    b_v = torch.tensor([[-1e4, 1e4, 1e4, -1e4]], dtype=dtype, requires_grad=True)
+    value = nade.log_prob(v, b_v, torch.zeros(1, 3, dtype=dtype))
+    assert value.item() == pytest.approx(-2e4, rel=1e-3)  # two units against all odds
+    torch.testing.assert_close(gradients(value, b_v)[0], torch.tensor([[0.0, 0.0, -1.0, 1.0]], dtype=dtype))
+    never = torch.full((1, 4), -torch.inf, dtype=dtype)  # a unit may be forbidden
+    assert nade.log_prob(torch.zeros_like(v), never, torch.zeros(1, 3, dtype=dtype)).item() == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+@both
+def test_vectors_of_any_type(kind, dtype):
+    model, b, v = build(kind, 6, 4), biases(5, 6, 4), binary(5, 6)
+    expected = model.log_prob(v, *b)
+    assert expected.dtype == torch.float64
+    assert torch.equal(model.log_prob(v.to(dtype), *b), expected)
+
+
+def test_nade_samples_have_its_probabilities():
+    nade, b, n = build(NADE, 6, 4, scale=2.0), biases(1, 6, 4), 40_000
+    samples = nade.sample(*same_for_all(b, n), generator())
+    v = all_vectors(6)
+    assert misfit(samples, nade.log_prob(v, *same_for_all(b, 64)).exp()) < 1
+    with torch.no_grad():
+        nade.V.zero_()
+    assert misfit(samples, nade.log_prob(v, *same_for_all(b, 64)).exp()) > 10
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.5])
+def test_nade_samples_equal_the_naive_loop(temperature):
+    nade, b = build(NADE, 20, 6, scale=2.0), biases(50, 20, 6)
+    u, v = torch.rand(50, 20, generator=generator(5), dtype=torch.float64), torch.zeros(50, 20, dtype=torch.float64)
+    for i in range(20):
+        logits = naive_logits(nade, v, *b)[:, i]
+        v[:, i] = ((logits > 0) if temperature == 0 else (u[:, i] < (logits / temperature).sigmoid())).double()
+    assert torch.equal(nade.sample(*b, generator(5), temperature), v)
+
+
+def test_nade_temperature_limits():
+    nade, b = build(NADE, 6, 4), biases(1, 6, 4)
+    cold = nade.sample(*same_for_all(b, 100), generator(), 0.0)
+    assert (cold == cold[0]).all()  # the likelier value of each unit given those before it
+    assert torch.equal(nade.conditionals(cold[:1], *b) > 0.5, cold[:1] == 1)
+    for temperature in (1e9, torch.inf):
+        hot = nade.sample(*same_for_all(b, 20_000), generator(), temperature)
+        assert misfit(hot, torch.full((64,), 1 / 64)) < 1
+
+
+def test_nade_memory_is_bounded():
+    """Held against the P x C x H numbers that the naive loop keeps, which also tries out the tally itself."""
+    P, C, H = 2000, 88, 150
+    nade, b = build(NADE, C, H, scale=0.1, dtype=torch.float32), biases(P, C, H, dtype=torch.float32)
+    everything = 4 * P * C * H
+    peaks = []
+    for density in (0.045, 0.5):
+        v = binary(P, C, density, dtype=torch.float32)
+        inputs = [value.requires_grad_() for value in b] + [nade.W, nade.V]
+        with PeakBytes() as peak:
+            gradients(nade.log_prob(v, *b), *inputs)
+        peaks.append(peak.most)
+    with PeakBytes() as naive:
+        gradients(naive_log_prob(nade, v, *b), *inputs)
+    assert naive.most > everything
+    assert peaks[0] < 0.5 * everything
+    assert peaks[1] < 1.5 * everything  # 44 states a row; groups of rows hold it there however many rows come
+    v, b = v.repeat(4, 1), [value.detach().repeat(4, 1).requires_grad_() for value in b]
+    with PeakBytes() as peak:
+        gradients(nade.log_prob(v, *b), *b)
+    assert peak.most < 1.5 * peaks[1]
+
+
+# RBM
+
+
+@every_size
+def test_rbm_partition_by_enumeration(size):
+    C, H = size
+    rbm, b = build(RBM, C, H, scale=2.0), biases(4, C, H)
+    torch.testing.assert_close(rbm.exact_log_partition(*b), naive_log_partition(rbm, *b))
+
+
+def test_rbm_partition_in_parts(monkeypatch):
+    rbm, b = build(RBM, 6, 7), biases(5, 6, 7)
+    inputs = [value.requires_grad_() for value in b] + [rbm.W]
+    whole = rbm.exact_log_partition(*b)
+    monkeypatch.setattr(energy, "_ENUMERATED_AT_ONCE", 8)
+    monkeypatch.setattr(energy, "_WORKING_NUMBERS", 2 * 8 * 7)
+    parts = rbm.exact_log_partition(*b)
+    torch.testing.assert_close(parts, whole)
+    for ours, theirs in zip(gradients(parts, *inputs), gradients(whole, *inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@every_size
+def test_rbm_probabilities_sum_to_one(size):
+    C, H = size
+    rbm, v = build(RBM, C, H, scale=2.0), all_vectors(C)
+    b = same_for_all(biases(1, C, H), len(v))
+    p = (-rbm.free_energy(v, *b) - rbm.exact_log_partition(*b)).exp()
+    torch.testing.assert_close(p.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(rbm.log_prob(v, *b).exp(), p)
+
+
+def test_rbm_free_energy_sums_over_hidden_states():
+    rbm, b, v, h = build(RBM, 5, 4), biases(6, 5, 4), binary(6, 5), all_vectors(4)
+    joint = (v * b[0]).sum(1, keepdim=True) + b[1] @ h.T + v @ rbm.W.T @ h.T
+    torch.testing.assert_close(rbm.free_energy(v, *b), -joint.logsumexp(1))
+
+
+def test_rbm_without_w_is_independent():
+    rbm, b, v = build(RBM, 20, 30, scale=0.0), biases(5, 20, 30), binary(5, 20)
+    expected = torch.where(v > 0, b[0], -b[0]).sigmoid().log().sum(1)
+    torch.testing.assert_close(rbm.log_prob(v, *b), expected)  # 20 units, thus annealed: its start is the model itself
+
+
+def test_rbm_gradcheck():
+    rbm, v = build(RBM, 5, 3), binary(4, 5)
+    inputs = [*(value.requires_grad_() for value in biases(4, 5, 3)), rbm.W]
+    assert gradcheck(lambda b_v, b_h, _: rbm.free_energy(v, b_v, b_h), inputs)
+    assert gradcheck(lambda b_v, b_h, _: rbm.exact_log_partition(b_v, b_h), inputs)
+    assert gradcheck(lambda b_v, b_h, _: rbm.log_prob(v, b_v, b_h), inputs)
+    assert gradcheck(lambda b_v, b_h, _: rbm.contrastive_divergence(v, b_v, b_h, 2, generator()), inputs)
+
+
+# Scale of W and of the biases, shift of b_v, and the root mean square error allowed over 8 models of 8 rows: about
+# twice what the standard deviation of log-weights makes of 200 temperatures and 10 chains.
+MODELS = {
+    "easy": ((12, 10), 0.5, 1.0, 0.0, 0.04),
+    "sparse": ((88, 10), 0.7, 1.0, -3.0, 0.2),
+    "hard": ((14, 10), 2.0, 2.0, 0.0, 0.2),
+    "harder": ((14, 10), 4.0, 2.0, -1.0, 0.8),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_annealing_finds_the_partition(model):
+    (C, H), scale, bias_scale, shift, tolerance = MODELS[model]
+    errors = {10: [], 200: []}
+    for seed in range(8):
+        rbm = build(RBM, C, H, scale, seed)
+        b = biases(8, C, H, seed + 100, bias_scale, shift)
+        exact = rbm.exact_log_partition(*b)
+        for n_temperatures, found in errors.items():
+            found.append(rbm.log_partition(*b, n_temperatures, 10, generator(seed)) - exact)
+    few, many = (torch.cat(found) for found in errors.values())
+    assert many.pow(2).mean().sqrt() < tolerance
+    assert many.pow(2).mean() < few.pow(2).mean()
+
+
+def test_annealing_is_unbiased():
+    """The mean of the estimates of Z itself, by its own standard error."""
+    rbm, b = build(RBM, 8, 6, 1.0), biases(1, 8, 6)
+    rows = same_for_all(b, 4000)
+    ratio = (rbm.log_partition(*rows, 5, 1, generator()) - rbm.exact_log_partition(*b)).exp()
+    error = ratio.std() / 4000**0.5
+    assert error < 0.05
+    assert abs(ratio.mean() - 1.0) < 3.3 * error
+    assert ratio.log().mean() < -3.3 * ratio.log().std() / 4000**0.5  # whereas log Z is low, which is documented
+
+
+def test_annealing_in_parts(monkeypatch):
+    rbm, b = build(RBM, 12, 10), biases(7, 12, 10)
+    monkeypatch.setattr(energy, "_WORKING_NUMBERS", 2 * 10 * 22)  # two rows at a time
+    torch.testing.assert_close(rbm.log_partition(*b, 500), rbm.exact_log_partition(*b), rtol=0, atol=0.2)
+
+
+def test_log_prob_by_annealing():
+    rbm, b, v = build(RBM, 12, 10, 0.5), biases(6, 12, 10), binary(6, 12)
+    exact = rbm.log_prob(v, *b, n_temperatures=103)  # 1030 states visited, 1024 to enumerate
+    estimate = rbm.log_prob(v, *b, n_temperatures=102)
+    assert exact.requires_grad
+    assert not estimate.requires_grad  # half a gradient would mislead
+    torch.testing.assert_close(exact, -rbm.free_energy(v, *b) - rbm.exact_log_partition(*b))
+    assert not torch.equal(estimate, exact)
+    torch.testing.assert_close(estimate, exact.detach(), rtol=0, atol=0.2)
+
+
+def test_gibbs_leaves_the_distribution_as_it_is():
+    rbm, b, n = build(RBM, 6, 4, 1.5), biases(1, 6, 4), 40_000
+    v = all_vectors(6)
+    p = rbm.log_prob(v, *same_for_all(b, 64)).detach().exp()
+    start = v[torch.multinomial(p, n, replacement=True, generator=generator(1))]
+    assert misfit(start, p) < 1
+    for steps in (1, 5):
+        assert misfit(rbm.gibbs(start, *same_for_all(b, n), steps, generator(2)), p) < 1
+    elsewhere = torch.zeros_like(start)
+    assert misfit(rbm.gibbs(elsewhere, *same_for_all(b, n), 1, generator(2)), p) > 10
+    assert misfit(rbm.gibbs(elsewhere, *same_for_all(b, n), 60, generator(2)), p) < 1
+
+
+def test_rbm_samples_have_its_probabilities():
+    rbm, b, n = build(RBM, 6, 4, 1.0), biases(1, 6, 4), 40_000
+    p = rbm.log_prob(all_vectors(6), *same_for_all(b, 64)).detach().exp()
+    assert misfit(rbm.sample(*same_for_all(b, n), 40, generator()), p) < 1
+    assert misfit(rbm.sample(*same_for_all(b, n), 1, generator()), p) > 2
+
+
+def test_contrastive_divergence_approaches_the_likelihood():
+    """The error of its gradient of W falls with k, down to what chance leaves of it."""
+    rbm, b, n = build(RBM, 6, 4, 1.5), biases(1, 6, 4), 20_000
+    v, rows = binary(4, 6).repeat(n // 4, 1), same_for_all(b, n)
+    (exact,) = gradients(-rbm.log_prob(v, *rows) / n, rbm.W)
+    errors = {}
+    for k in (1, 4, 60):
+        (estimate,) = gradients(rbm.contrastive_divergence(v, *rows, k, generator()) / n, rbm.W)
+        errors[k] = (estimate - exact).norm().item()
+    chance = (rbm.W.numel() / 4 / n) ** 0.5  # an entry of dF/dW is v_i p_j, of variance 1/4 at most
+    assert errors[60] < 2 * chance
+    assert errors[1] > 10 * chance
+    assert errors[1] > errors[4] > errors[60]
+
+
+def test_contrastive_divergence_is_a_difference_of_free_energies():
+    rbm, b, v = build(RBM, 6, 4), biases(5, 6, 4), binary(5, 6)
+    negative = rbm.gibbs(v, *b, 3, generator())
+    assert not negative.requires_grad
+    expected = rbm.free_energy(v, *b) - rbm.free_energy(negative, *b)
+    assert torch.equal(rbm.contrastive_divergence(v, *b, 3, generator()), expected)
+
+
+# Both
+
+
+def random_results(model, b, v, seed):
+    if isinstance(model, NADE):
+        return [model.sample(*b, generator(seed)).double()]
+    return [
+        model.sample(*b, generator=generator(seed)),
+        model.gibbs(v, *b, 2, generator(seed)),
+        model.contrastive_divergence(v, *b, 2, generator(seed)),
+        model.log_partition(*b, 5, 2, generator(seed)),
+        model.log_partition(*b, 5, 2),
+    ]
+
+
+@both
+def test_seeds_and_the_global_generator(kind):
+    b, v = biases(30, 12, 7), binary(30, 12)
+    runs = []
+    for global_seed, seed in [(1, 0), (2, 0), (3, 4)]:
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state()
+        model = kind(12, 7, generator(seed)).double()
+        runs.append([*model.parameters(), *random_results(model, b, v, seed)])
+        kind(12, 7, generator(seed)).double().log_prob(v, *b).sum().backward() if kind is NADE else None
+        assert torch.equal(torch.get_rng_state(), before)
+    for first, again, other in zip(*runs, strict=True):
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+@both
+def test_initial_weights(kind):
+    model = kind(88, 150, generator())
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == (
+        {"W": (150, 88), "V": (88, 150)} if kind is NADE else {"W": (150, 88)}
+    )
+    for parameter in model.parameters():
+        assert abs(parameter.mean()) < 5e-4
+        assert parameter.std().item() == pytest.approx(0.01, rel=0.05)
+    assert repr(model) == f"{kind.__name__}(n_visible=88, n_hidden=150)"
+
+
+@both
+def test_no_rows(kind):
+    model, (b_v, b_h) = build(kind, 6, 4), biases(0, 6, 4)
+    v = torch.zeros(0, 6, dtype=torch.float64)
+    assert model.log_prob(v, b_v, b_h).shape == (0,)
+    assert model.sample(b_v, b_h).shape == (0, 6)
+    if kind is RBM:
+        assert model.log_partition(b_v, b_h).shape == (0,)
+
+
+@both
+def test_models_learn(kind):
+    """Two of sixteen vectors, chosen by the hidden biases: the likelihood nears its ceiling of no nats at all."""
+    torch.manual_seed(0)
+    v = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]], dtype=torch.float64).repeat(16, 1)
+    model, b_v = kind(4, 6, generator()).double(), torch.zeros(32, 4, dtype=torch.float64)
+    b_h = (v[:, :1] * 2 - 1) * torch.tensor([3.0, -3.0] * 3, dtype=torch.float64)
+    optimizer, g = torch.optim.Adam(model.parameters(), lr=0.05), generator(1)
+    start = model.log_prob(v, b_v, b_h).mean()
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = -model.log_prob(v, b_v, b_h) if kind is NADE else model.contrastive_divergence(v, b_v, b_h, 3, g)
+        loss.mean().backward()
+        optimizer.step()
+    assert start < -2.0
+    assert model.log_prob(v, b_v, b_h).mean() > -0.3
+
+
+@both
+def test_errors_name_the_mistake(kind):
+    model, (b_v, b_h), v = build(kind, 6, 4), biases(3, 6, 4), binary(3, 6)
+    with pytest.raises(ValueError, match=r"b_v must have shape \(P, 6\).* has shape \(3, 5\)"):
+        model.log_prob(v, b_v[:, :5], b_h)
+    with pytest.raises(ValueError, match=r"b_h must have shape \(P, 4\).*P = 3.* has shape \(2, 4\)"):
+        model.sample(b_v, b_h[:2])
+    with pytest.raises(ValueError, match=r"v must have shape \(3, 6\).* has shape \(2, 6\)"):
+        model.log_prob(v[:2], b_v, b_h)
+    with pytest.raises(ValueError, match=r"zeros and ones.* holds 0\.25"):
+        model.log_prob(torch.full_like(v, 0.25), b_v, b_h)
+    with pytest.raises(ValueError, match=r"zeros and ones.* holds nan"):
+        model.log_prob(v * torch.nan, b_v, b_h)
+    with pytest.raises(ValueError, match="n_hidden must be at least 1, but is 0"):
+        kind(6, 0)
+
+
+def test_errors_of_one_kind():
+    nade, rbm, (b_v, b_h), v = build(NADE, 6, 4), build(RBM, 6, 4), biases(3, 6, 4), binary(3, 6)
+    for temperature in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"temperature must be 0 or greater, but is {temperature}"):
+            nade.sample(b_v, b_h, temperature=temperature)
+    with pytest.raises(ValueError, match="steps must be at least 1, but is 0"):
+        rbm.contrastive_divergence(v, b_v, b_h, 0)
+    with pytest.raises(ValueError, match="n_temperatures must be at least 1, but is 0"):
+        rbm.log_partition(b_v, b_h, 0)
+    with pytest.raises(ValueError, match="n_chains must be at least 1, but is -1"):
+        rbm.log_partition(b_v, b_h, 3, -1)
+    with pytest.raises(ValueError, match=r"at most 20 units.* 21 visible and 30 hidden.* log_partition"):
+        build(RBM, 21, 30).exact_log_partition(*biases(1, 21, 30))

@@ -1,0 +1,638 @@
+import runpy
+import sys
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm, to_hex
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+
+from sfmts import PanelScaler, SFMClassifier, plotting
+from sfmts.datasets import make_waves
+from sfmts.estimators import SFMDensity, SFMLabeler, SFMRegressor
+from sfmts.plotting import AmplitudeDisplay, PianoRollDisplay, TrainingCurveDisplay, WaveDisplay
+
+matplotlib.use("Agg")
+
+D, K, T = 6, 3, 30
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    """Each test starts and ends without figures."""
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def waves():
+    return make_waves(40, n_steps=T, variant="released", random_state=0)
+
+
+def fitted(waves, **options):
+    options = {"n_states": D, "n_frequencies": K, "max_iter": 2, "random_state": 0, "device": "cpu", **options}
+    return SFMClassifier(**options).fit(*waves)
+
+
+@pytest.fixture(scope="module")
+def model(waves):
+    return fitted(waves)
+
+
+@pytest.fixture(scope="module")
+def watched(waves):
+    return fitted(waves, max_iter=4, early_stopping=True, validation_fraction=0.25)
+
+
+@pytest.fixture(scope="module")
+def lstm(waves):
+    return fitted(waves, network="lstm", max_iter=3)
+
+
+def texts(labels):
+    return [label.get_text() for label in labels]
+
+
+def titles(display):
+    return [ax.get_title() for ax in display.axes_.flat]
+
+
+def tick_names(axis):
+    axis.figure.canvas.draw()
+    low, high = sorted(axis.get_view_interval())
+    return [tick.label1.get_text() for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+class TestAmplitudes:
+    def test_images(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(model, waves[0], series=3)
+        expected = model.state_amplitudes(waves[0])[3]
+        assert display.steps.tolist() == [8, 15, 23, 30]
+        for image, step in zip(display.images_, display.steps, strict=True):
+            np.testing.assert_allclose(image.get_array(), expected[step - 1], rtol=1e-6)
+        assert titles(display) == ["t = 8\n(T/4)", "t = 15\n(T/2)", "t = 23\n(3T/4)", "t = 30\n(T)"]
+        assert [ax.get_ylabel() for ax in display.axes_] == ["state", "", "", ""]
+
+    def test_last_series_from_the_end(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(model, waves[0], series=-1, steps=[T])
+        np.testing.assert_allclose(display.amplitudes[0], model.state_amplitudes(waves[0])[-1, -1], rtol=1e-6)
+
+    def test_one_scale(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(model, waves[0])
+        assert {image.get_clim() for image in display.images_} == {(0.0, display.amplitudes.max())}
+        assert display.colorbar_.mappable in display.images_
+        assert display.colorbar_.ax.get_ylabel() == "amplitude |S|"
+
+    def test_ragged(self, model, waves):
+        X = [waves[0][0], waves[0][1][:10]]
+        display = AmplitudeDisplay.from_estimator(model, X, series=1)
+        assert display.steps.tolist() == [3, 5, 8, 10]
+        np.testing.assert_allclose(display.amplitudes[-1], model.state_amplitudes(X)[1][-1], rtol=1e-6)
+
+    @pytest.mark.parametrize(("length", "steps"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 3, 4])])
+    def test_short_series(self, model, waves, length, steps):
+        display = AmplitudeDisplay.from_estimator(model, waves[0][:, :length])
+        assert display.steps.tolist() == steps
+        assert ("(T/4)" in titles(display)[0]) == (length == 4)
+
+    def test_steps(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(model, waves[0], steps=(1, 29))
+        assert display.amplitudes.shape == (2, D, K)
+        assert titles(display) == ["t = 1", "t = 29"]
+
+    def test_two_dimensional_input(self, waves):
+        X = waves[0][..., 0]
+        display = AmplitudeDisplay.from_estimator(fitted((X, waves[1])), X)
+        assert display.amplitudes.shape == (4, D, K)
+
+    @pytest.mark.parametrize(
+        ("options", "period", "title"),
+        [
+            ({}, "step", "t = 5"),
+            ({"time": "normalized"}, "series", "step 5"),
+            ({"time": "timestamps", "time_channel": 1}, "time unit", "step 5"),
+        ],
+        ids=["index", "normalized", "timestamps"],
+    )
+    def test_frequencies_have_units(self, waves, options, period, title):
+        display = AmplitudeDisplay.from_estimator(fitted(waves, **options), waves[0], steps=[5])
+        np.testing.assert_allclose(display.frequencies, [0, 1 / 3, 2 / 3])
+        assert display.axes_[0].get_xlabel() == f"frequency ω/2π\n(cycles / {period})"
+        assert tick_names(display.axes_[0].xaxis) == ["0", "0.333", "0.667"]
+        assert titles(display) == [title]
+
+    def test_learned_frequencies(self, waves):
+        model = fitted(waves, frequencies="learned")
+        display = AmplitudeDisplay.from_estimator(model, waves[0])
+        omega = model.module_.network.layers[-1].omega.detach().numpy()
+        np.testing.assert_allclose(display.frequencies, omega / (2 * np.pi), rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "options", [{"frequencies": "adaptive"}, {"frequencies": "learned", "bidirectional": True}]
+    )
+    def test_numbers_where_there_is_no_one_frequency(self, waves, options):
+        display = AmplitudeDisplay.from_estimator(fitted(waves, **options), waves[0])
+        assert display.frequencies is None
+        assert display.axes_[0].get_xlabel() == "frequency number k"
+        assert tick_names(display.axes_[0].xaxis) == ["0", "1", "2"]
+
+    def test_bidirectional(self, waves):
+        display = AmplitudeDisplay.from_estimator(fitted(waves, bidirectional=True, n_layers=2), waves[0])
+        assert display.amplitudes.shape == (4, 2 * D, K)
+        np.testing.assert_allclose(display.frequencies, [0, 1 / 3, 2 / 3])
+
+    def test_log_scale(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(model, waves[0], log_scale=True)
+        (norm,) = {image.norm for image in display.images_}
+        assert isinstance(norm, LogNorm)
+        assert norm.vmax / norm.vmin == pytest.approx(1000)
+        assert display.colorbar_.extend == "min"
+
+    def test_log_scale_of_zeros(self):
+        display = AmplitudeDisplay(np.zeros((2, D, K)), np.array([1, 2])).plot(log_scale=True)
+        display.figure_.canvas.draw()
+
+    @pytest.mark.parametrize("norm", ["log", LogNorm()], ids=["name", "object"])
+    def test_norm_of_ones_own(self, norm):
+        amplitudes = np.stack([np.full((D, K), 2.0), np.full((D, K), 5.0)])
+        display = AmplitudeDisplay(amplitudes, np.array([1, 2])).plot(imshow_kw={"norm": norm})
+        assert [image.get_clim() for image in display.images_] == [(2.0, 5.0)] * 2
+
+    def test_arguments_reach_the_images(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(
+            model, waves[0], cmap="cividis", colorbar=False, imshow_kw={"vmax": 9, "interpolation": "bilinear"}
+        )
+        assert display.colorbar_ is None
+        for image in display.images_:
+            assert image.get_cmap().name == "cividis"
+            assert image.get_clim() == (0, 9)
+            assert image.get_interpolation() == "bilinear"
+
+    def test_pipeline_and_search(self, model, waves):
+        X, y = waves
+        pipeline = make_pipeline(PanelScaler(), SFMClassifier(n_states=D, max_iter=1, random_state=0, device="cpu"))
+        search = GridSearchCV(pipeline, {"sfmclassifier__n_frequencies": [K]}, cv=2).fit(X, y)
+        best = search.best_estimator_
+        expected = best[-1].state_amplitudes(best[0].transform(X))[2]
+        for estimator in (best, search):
+            display = AmplitudeDisplay.from_estimator(estimator, X, series=2)
+            np.testing.assert_allclose(display.amplitudes, expected[display.steps - 1], rtol=1e-6)
+        alone = AmplitudeDisplay.from_estimator(make_pipeline(model), X, steps=[4])
+        np.testing.assert_allclose(alone.amplitudes[0], model.state_amplitudes(X)[0, 3], rtol=1e-6)
+
+    def test_on_one_ax(self, model, waves):
+        figure, (left, right) = plt.subplots(1, 2)
+        display = AmplitudeDisplay.from_estimator(model, waves[0], ax=left)
+        assert display.figure_ is figure
+        assert display.bounding_ax_ is left
+        assert not left.axison
+        assert len(display.axes_) == 4
+        assert all(ax.get_position().x1 < right.get_position().x0 for ax in display.axes_)
+        assert display.axes_[0].get_xlabel() == "ω/2π\n(1/step)"
+        display.plot(display.axes_, colorbar=False)
+        with pytest.raises(ValueError, match=r"has given its place .* axes_ of an earlier display"):
+            display.plot(left)
+
+    def test_on_an_ax_for_one_panel(self, model, waves):
+        _, ax = plt.subplots()
+        display = AmplitudeDisplay.from_estimator(model, waves[0], steps=2, ax=ax)
+        assert display.axes_.tolist() == [ax]
+        assert display.bounding_ax_ is None
+        assert ax.axison
+
+    def test_on_several_axes(self, model, waves):
+        figure, axes = plt.subplots(2, 2)
+        display = AmplitudeDisplay.from_estimator(model, waves[0], ax=axes)
+        assert display.axes_.tolist() == axes.ravel().tolist()
+        assert [len(ax.images) for ax in axes.flat] == [1] * 4
+        assert {ax.get_ylabel() for ax in axes.flat} == {"state"}
+        assert plt.get_fignums() == [figure.number]
+
+    def test_wrong_ax(self, model, waves):
+        display = AmplitudeDisplay.from_estimator(model, waves[0])
+        with pytest.raises(ValueError, match="ax holds 3 Axes, but there are 4 panels"):
+            display.plot(plt.subplots(3)[1])
+        with pytest.raises(TypeError, match="ax must be matplotlib Axes or an array of them, not Figure"):
+            display.plot(display.figure_)
+        with pytest.raises(ValueError, match="ax has no place in a grid"):
+            display.plot(plt.figure().add_axes((0, 0, 1, 1)))
+
+    def test_no_amplitudes(self, lstm, waves):
+        with pytest.raises(ValueError, match="network='lstm' has no state amplitudes; network='sfm' has"):
+            AmplitudeDisplay.from_estimator(lstm, waves[0])
+        other = LogisticRegression().fit(waves[0][..., 0], waves[1])
+        with pytest.raises(ValueError, match="'LogisticRegression' object has no attribute 'state_amplitudes'"):
+            AmplitudeDisplay.from_estimator(other, waves[0][..., 0])
+        assert not plt.get_fignums()
+
+    @pytest.mark.parametrize("estimator", [SFMClassifier(), SFMClassifier("lstm"), make_pipeline(SFMClassifier())])
+    def test_unfitted(self, estimator, waves):
+        with pytest.raises(NotFittedError):
+            AmplitudeDisplay.from_estimator(estimator, waves[0])
+
+    @pytest.mark.parametrize("series", [40, -41])
+    def test_no_such_series(self, model, waves, series):
+        with pytest.raises(ValueError, match=rf"series={series} .* holds 40 series, numbered from 0 to 39"):
+            AmplitudeDisplay.from_estimator(model, waves[0], series=series)
+
+    @pytest.mark.parametrize("steps", [[0], [1, 31], [-1]])
+    def test_no_such_step(self, model, waves, steps):
+        with pytest.raises(ValueError, match=rf"no step {steps[-1]}: this series has 30"):
+            AmplitudeDisplay.from_estimator(model, waves[0], steps=steps)
+
+    @pytest.mark.parametrize("steps", [[], [1.5], [[1, 2]], "all"])
+    def test_what_is_no_step(self, model, waves, steps):
+        with pytest.raises(ValueError, match=r"steps must be numbers of steps, as in \[1, 30\]"):
+            AmplitudeDisplay.from_estimator(model, waves[0], steps=steps)
+
+
+class TestWaves:
+    def test_lines(self, waves):
+        X, y = waves
+        display = WaveDisplay.from_arrays(X, y, n_per_class=2)
+        assert display.axes_.shape == display.lines_.shape == (2, 2)
+        for label in (0, 1):
+            for line, series in zip(display.lines_[label], X[y == label], strict=False):
+                np.testing.assert_array_equal(line.get_ydata(), series[:, 0])
+                np.testing.assert_array_equal(line.get_xdata(), series[:, 1])
+        assert [ax.get_ylabel() for ax in display.axes_.flat] == ["class 0\nvalue y", "", "class 1\nvalue y", ""]
+        assert [ax.get_xlabel() for ax in display.axes_.flat] == ["", "", "time t", "time t"]
+        assert to_hex(display.lines_[0, 0].get_color()) != to_hex(display.lines_[1, 0].get_color())
+        assert len({ax.get_ylim() for ax in display.axes_.flat}) == 1
+
+    @pytest.mark.parametrize("names", [["square", "sawtooth"], {0: "square", 1: "sawtooth"}], ids=["list", "dict"])
+    def test_names(self, waves, names):
+        display = WaveDisplay.from_arrays(*waves, display_labels=names)
+        assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == ["square\nvalue y", "sawtooth\nvalue y"]
+
+    def test_steps_instead_of_times(self, waves):
+        display = WaveDisplay.from_arrays(waves[0][..., 0], waves[1], time_channel=None)
+        assert display.lines_[0, 0].get_xdata().tolist() == list(range(1, T + 1))
+        assert display.axes_[1, 0].get_xlabel() == "step"
+
+    def test_ragged_and_unequal_classes(self):
+        X = [np.arange(2.0 * n).reshape(n, 2) for n in (3, 4, 5, 6)]
+        display = WaveDisplay.from_arrays(X, ["b", "a", "b", "b"])
+        assert display.axes_.shape == (2, 3)
+        assert [ax.get_visible() for ax in display.axes_[0]] == [True, False, False]
+        assert [len(line.get_xdata()) for line in display.lines_[1]] == [3, 5, 6]
+        assert display.lines_[0, 1] is None
+
+    def test_labels_stand_under_the_lowest_panel(self):
+        X = [np.arange(6.0).reshape(3, 2)] * 3
+        display = WaveDisplay.from_arrays(X, ["a", "a", "b"])
+        assert [ax.get_xlabel() for ax in display.axes_.flat] == ["", "time t", "time t", ""]
+
+    def test_layout(self, waves):
+        display = WaveDisplay.from_arrays(waves[0].transpose(0, 2, 1), waves[1], layout="nct", n_per_class=1)
+        assert len(display.lines_[0, 0].get_xdata()) == T
+
+    def test_arguments_reach_the_lines(self, waves):
+        display = WaveDisplay.from_arrays(*waves, line_kw={"c": "red", "lw": 3})
+        for line in display.lines_.flat:
+            assert line.get_color() == "red"
+            assert line.get_linewidth() == 3
+
+    def test_on_ones_own_axes(self, waves):
+        _, axes = plt.subplots(1, 2)
+        display = WaveDisplay.from_arrays(*waves, n_per_class=1, ax=axes)
+        assert [len(ax.lines) for ax in axes] == [1, 1]
+        assert display.axes_.ravel().tolist() == axes.tolist()
+
+    def test_errors(self, waves):
+        X, y = waves
+        with pytest.raises(ValueError, match="time_channel=1 is not a channel of X, which has 1; None counts steps"):
+            WaveDisplay.from_arrays(X[..., 0], y)
+        with pytest.raises(ValueError, match="value_channel=2 is not a channel of X, which has 2"):
+            WaveDisplay.from_arrays(X, y, value_channel=2)
+        with pytest.raises(ValueError, match="X has 40 series, y 39 labels"):
+            WaveDisplay.from_arrays(X, y[1:])
+        with pytest.raises(ValueError, match=r"display_labels names 3 classes, but y has 2: \[0, 1\]"):
+            WaveDisplay.from_arrays(X, y, display_labels="abc")
+        with pytest.raises(ValueError, match=r"display_labels has no name for class 1; it has \[0\]"):
+            WaveDisplay.from_arrays(X, y, display_labels={0: "square"})
+        with pytest.raises(ValueError, match="n_per_class must be at least 1, not 0"):
+            WaveDisplay.from_arrays(X, y, n_per_class=0)
+        assert not plt.get_fignums()
+
+
+class NextFrame(BaseEstimator):
+    """Expects the frame it has just heard, and what it heard first a bit."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def predict_proba(self, X):
+        return [0.75 * roll + 0.125 * roll[:1] for roll in X]
+
+
+@pytest.fixture(scope="module")
+def roll():
+    return (np.random.default_rng(0).uniform(size=(12, 88)) < 0.05).astype(np.float32)
+
+
+class TestPianoRolls:
+    def test_from_estimator(self, roll):
+        display = PianoRollDisplay.from_estimator(NextFrame().fit(None), roll)
+        truth, predicted = display.images_
+        np.testing.assert_array_equal(truth.get_array(), roll.T)
+        np.testing.assert_allclose(predicted.get_array(), (0.75 * roll[:-1] + 0.125 * roll[:1]).T)
+        assert truth.get_extent() == [0.5, 12.5, 20.5, 108.5]
+        assert predicted.get_extent() == [1.5, 12.5, 20.5, 108.5]
+        assert {image.get_clim() for image in display.images_} == {(0, 1)}
+        assert titles(display) == ["Truth", "Predicted from the frames before"]
+        assert [ax.get_xlabel() for ax in display.axes_] == ["", "frame"]
+        assert display.axes_[0].get_xlim() == display.axes_[1].get_xlim() == (0.5, 12.5)
+        assert display.colorbar_.ax.get_ylabel() == "probability that the key is down"
+
+    def test_both_lengths_of_predictions(self, roll):
+        p = np.random.default_rng(1).uniform(size=roll.shape)
+        long, short = (PianoRollDisplay.from_predictions(roll, each) for each in (p, p[:-1]))
+        np.testing.assert_array_equal(long.roll_proba, p[:-1])
+        np.testing.assert_array_equal(short.roll_proba, p[:-1])
+
+    def test_first_frame_is_hatched(self, roll):
+        display = PianoRollDisplay.from_predictions(roll, roll, step=0.5)
+        (patch,) = display.axes_[1].patches
+        assert patch.get_hatch()
+        assert (patch.get_x(), patch.get_width()) == (0, 0.5)
+        assert not display.axes_[0].patches
+
+    @pytest.mark.parametrize(("unit", "label"), [("seconds", "time (seconds)"), ("quarters", "time (quarter notes)")])
+    def test_times(self, roll, unit, label):
+        display = PianoRollDisplay.from_predictions(roll, step=0.5, unit=unit)
+        assert display.images_[0].get_extent()[:2] == [0.0, 6.0]
+        assert display.axes_[0].get_xlabel() == label
+
+    def test_roll_alone(self, roll):
+        display = PianoRollDisplay.from_predictions(roll.astype(bool))
+        assert len(display.axes_) == len(display.images_) == 1
+        assert display.colorbar_ is None
+        assert titles(display) == ["Roll"]
+
+    def test_names_of_keys(self, roll):
+        ax = PianoRollDisplay.from_predictions(roll).axes_[0]
+        assert tick_names(ax.yaxis) == [f"C{octave}" for octave in range(1, 9)]
+        assert ax.get_yticks()[3] == 60
+
+    @pytest.mark.parametrize(
+        ("key_low", "n_keys", "names"), [(21, 5, ["A0", "C#1"]), (60, 1, ["C4"]), (0, 13, ["C-1", "C0"])]
+    )
+    def test_few_keys(self, key_low, n_keys, names):
+        ax = PianoRollDisplay.from_predictions(np.ones((3, n_keys)), key_low=key_low).axes_[0]
+        assert tick_names(ax.yaxis) == names
+
+    def test_arguments_reach_the_images(self, roll):
+        display = PianoRollDisplay.from_predictions(
+            roll, roll, cmap="Greys", colorbar=False, imshow_kw={"vmax": 0.5, "interpolation": "bilinear"}
+        )
+        assert display.colorbar_ is None
+        for image in display.images_:
+            assert image.get_cmap().name == "Greys"
+            assert image.get_clim() == (0, 0.5)
+            assert image.get_interpolation() == "bilinear"
+
+    def test_long_rolls_are_smoothed(self):
+        display = PianoRollDisplay.from_predictions(np.ones((600, 2)))
+        assert display.images_[0].get_interpolation() == "auto"
+
+    def test_ax(self, roll):
+        _, axes = plt.subplots(1, 2)
+        display = PianoRollDisplay.from_predictions(roll, roll, ax=axes)
+        assert display.axes_.tolist() == axes.tolist()
+        assert {ax.get_ylabel() for ax in axes} == {"key"}
+        _, ax = plt.subplots()
+        assert PianoRollDisplay.from_predictions(roll, ax=ax).axes_.tolist() == [ax]
+        assert PianoRollDisplay.from_predictions(roll, roll, ax=ax).bounding_ax_ is ax
+
+    @pytest.mark.parametrize("shape", [(11, 87), (13, 88), (10, 88), (12,), (1, 12, 88)])
+    def test_probabilities_of_another_shape(self, roll, shape):
+        with pytest.raises(ValueError, match=r"roll_proba has shape .* needs \(12, 88\), .* or \(11, 88\)"):
+            PianoRollDisplay.from_predictions(roll, np.zeros(shape))
+
+    @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
+    def test_no_probabilities(self, roll, value):
+        with pytest.raises(ValueError, match=rf"probabilities from 0 to 1; it holds {value}"):
+            PianoRollDisplay.from_predictions(roll, np.full(roll.shape, value))
+
+    def test_no_roll(self, roll):
+        with pytest.raises(ValueError, match=r"shape \(frames, keys\), such as \(T, 88\), not \(88,\)"):
+            PianoRollDisplay.from_predictions(roll[0])
+        with pytest.raises(ValueError, match=r"nothing but 0 and 1; this one holds 0.5, too"):
+            PianoRollDisplay.from_predictions(0.5 * np.ones((3, 88)))
+        with pytest.raises(ValueError, match="one frame has no next frame"):
+            PianoRollDisplay.from_predictions(roll[:1], roll[:1])
+
+    @pytest.mark.parametrize("step", [0.0, -1.0, np.nan, np.inf])
+    def test_wrong_step(self, roll, step):
+        with pytest.raises(ValueError, match=rf"step must be a positive time in seconds, .* not {step}"):
+            PianoRollDisplay.from_predictions(roll, step=step)
+
+    def test_wrong_unit_and_key(self, roll):
+        with pytest.raises(ValueError, match="Unknown unit 'beats'; choose one of 'seconds', 'quarters'"):
+            PianoRollDisplay.from_predictions(roll, unit="beats")
+        with pytest.raises(ValueError, match="key_low=60 gives 88 columns the MIDI numbers 60 to 147"):
+            PianoRollDisplay.from_predictions(roll, key_low=60)
+
+    def test_estimators_that_predict_no_frames(self, model, roll):
+        with pytest.raises(NotFittedError):
+            PianoRollDisplay.from_estimator(NextFrame(), roll)
+        with pytest.raises(ValueError, match="needs predict_proba, for the next frame of a roll; PanelScaler has none"):
+            PianoRollDisplay.from_estimator(PanelScaler().fit([roll]), roll)
+        other = DummyClassifier().fit([[0], [1]], [0, 1])
+        with pytest.raises(ValueError, match=r"shape \(12, 88\)\. .* DummyClassifier has shape \(2,\)"):
+            PianoRollDisplay.from_estimator(other, roll)
+
+
+@pytest.fixture(scope="module")
+def density(roll):
+    return SFMDensity(n_states=D, max_iter=2, early_stopping=True, random_state=0, device="cpu").fit([roll] * 20)
+
+
+def test_density(density, roll):
+    display = PianoRollDisplay.from_estimator(density, roll)
+    np.testing.assert_allclose(display.roll_proba, density.predict_proba([roll])[0][:-1], rtol=1e-6)
+    shown = AmplitudeDisplay.from_estimator(density, [roll])
+    assert shown.steps.tolist() == [3, 6, 9, 12]
+
+
+class TestTrainingCurves:
+    def test_loss(self, model):
+        display = TrainingCurveDisplay.from_estimator(model)
+        assert display.line_.get_xdata().tolist() == [1, 2]
+        assert display.line_.get_ydata().tolist() == model.loss_curve_
+        assert display.axes_.tolist() == [display.ax_]
+        assert display.validation_loss_line_ is None
+        assert display.validation_scores_line_ is None
+        assert display.ax_.get_xlabel() == "epoch"
+        assert display.ax_.get_ylabel() == "cross-entropy (nats)"
+        assert texts(display.ax_.get_legend().get_texts()) == ["SFMClassifier"]
+
+    def test_validation(self, watched):
+        display = TrainingCurveDisplay.from_estimator(watched, name="SFM")
+        losses, scores = display.axes_
+        assert losses is display.ax_
+        assert display.validation_scores_line_.get_ydata().tolist() == watched.validation_scores_
+        assert display.validation_loss_line_.get_ydata().tolist() == watched.history_["validation_loss"]
+        assert scores.get_ylabel() == "validation accuracy"
+        assert [losses.get_xlabel(), scores.get_xlabel()] == ["", "epoch"]
+        assert texts(losses.get_legend().get_texts()) == ["SFM, training", "SFM, validation"]
+        assert display.line_.get_linestyle() == "-"
+        for line in (display.validation_loss_line_, display.validation_scores_line_):
+            assert line.get_linestyle() == "--"
+            assert line.get_color() == display.line_.get_color()
+
+    def test_units(self, waves, density):
+        display = TrainingCurveDisplay.from_estimator(density)
+        assert [ax.get_ylabel() for ax in display.axes_] == ["loss (nats / frame)", "validation score (nats / frame)"]
+        options = {"n_states": 2, "max_iter": 1, "random_state": 0, "device": "cpu", "early_stopping": True}
+        X, y = waves
+        display = TrainingCurveDisplay.from_estimator(SFMRegressor(**options).fit(X, y))
+        assert [ax.get_ylabel() for ax in display.axes_] == ["squared error / variance", "validation R²"]
+        labels = [np.full(T, label) for label in y]
+        display = TrainingCurveDisplay.from_estimator(SFMLabeler(**options).fit(list(X), labels))
+        assert [ax.get_ylabel() for ax in display.axes_] == ["cross-entropy (nats)", "validation accuracy"]
+
+    def test_other_estimators(self, waves):
+        other = MLPClassifier([2], max_iter=3, solver="adam", tol=9.0, n_iter_no_change=1).fit(
+            waves[0][..., 0], waves[1]
+        )
+        display = TrainingCurveDisplay.from_estimator(other)
+        assert display.line_.get_ydata().tolist() == other.loss_curve_
+        assert display.ax_.get_ylabel() == "loss"
+
+    def test_several_on_one_ax(self, model, watched, lstm):
+        _, ax = plt.subplots()
+        displays = [
+            TrainingCurveDisplay.from_estimator(estimator, name=name, ax=ax)
+            for name, estimator in [("sfm", model), ("watched", watched), ("lstm", lstm)]
+        ]
+        assert displays[1].axes_.tolist() == [ax]
+        assert displays[1].validation_scores_line_ is None
+        assert len(ax.lines) == 4
+        assert len({display.line_.get_color() for display in displays}) == 3
+        assert len({display.line_.get_marker() for display in displays}) == 3
+        assert texts(ax.get_legend().get_texts()) == ["sfm", "watched, training", "watched, validation", "lstm"]
+        assert ax.get_xlim()[0] == 0.5
+        assert ax.get_xlim()[1] >= 4
+
+    def test_several_on_two_axes(self, model, watched):
+        first = TrainingCurveDisplay.from_estimator(watched)
+        second = TrainingCurveDisplay.from_estimator(model, ax=first.axes_)
+        assert second.validation_scores_line_ is None
+        assert [len(ax.lines) for ax in first.axes_] == [3, 1]
+        assert len(plt.get_fignums()) == 1
+
+    def test_epochs_are_whole(self):
+        display = TrainingCurveDisplay([0.5]).plot()
+        assert tick_names(display.ax_.xaxis) == ["1"]
+
+    def test_log_scale(self, model):
+        display = TrainingCurveDisplay([0.6, 0.06]).plot(log_scale=True)
+        assert display.ax_.get_yscale() == "log"
+        assert tick_names(display.ax_.yaxis) == ["0.1", "0.2", "0.5"]
+        TrainingCurveDisplay([0.6, 1e-7]).plot(display.ax_)
+        assert "5e-07" not in tick_names(display.ax_.yaxis)
+        assert TrainingCurveDisplay.from_estimator(model).ax_.get_yscale() == "linear"
+
+    def test_log_scale_of_what_is_not_positive(self):
+        with pytest.raises(ValueError, match="log_scale=True needs positive losses, but loss is -3 after epoch 2"):
+            TrainingCurveDisplay([1.0, -3.0]).plot(log_scale=True)
+        with pytest.raises(ValueError, match="but validation_loss is 0 after epoch 1"):
+            TrainingCurveDisplay([1.0, 3.0], validation_loss=[0.0, 1.0]).plot(log_scale=True)
+        assert not plt.get_fignums()
+
+    def test_without_a_name(self):
+        assert TrainingCurveDisplay([1.0, 3.0]).plot().ax_.get_legend() is None
+        display = TrainingCurveDisplay([1.0, 3.0], validation_loss=[1.0, 2.0]).plot()
+        assert texts(display.ax_.get_legend().get_texts()) == ["training", "validation"]
+        assert display.ax_.get_ylabel() == "loss"
+        named = TrainingCurveDisplay([1.0, 3.0], name="old").plot(name="new")
+        assert texts(named.ax_.get_legend().get_texts()) == ["new"]
+
+    def test_arguments_reach_the_lines(self, watched):
+        display = TrainingCurveDisplay.from_estimator(watched, lw=3, c="red", marker="x")
+        for line in (display.line_, display.validation_loss_line_, display.validation_scores_line_):
+            assert line.get_linewidth() == 3
+            assert line.get_color() == "red"
+            assert line.get_marker() == "x"
+
+    def test_pipeline_and_search(self, waves, model):
+        search = GridSearchCV(make_pipeline(PanelScaler(), SFMClassifier(max_iter=1, device="cpu")), {}, cv=2).fit(
+            *waves
+        )
+        display = TrainingCurveDisplay.from_estimator(search)
+        assert display.loss == search.best_estimator_[-1].loss_curve_
+        assert display.name == "SFMClassifier"
+
+    def test_errors(self, model):
+        with pytest.raises(NotFittedError):
+            TrainingCurveDisplay.from_estimator(SFMClassifier())
+        with pytest.raises(ValueError, match="keeps its losses in loss_curve_; PanelScaler does not"):
+            TrainingCurveDisplay.from_estimator(PanelScaler().fit(np.zeros((2, 3))))
+        with pytest.raises(ValueError, match="ax holds 3 Axes; one takes the losses, two take losses and scores"):
+            TrainingCurveDisplay.from_estimator(model, ax=plt.subplots(3)[1])
+
+
+CALLS = {
+    "AmplitudeDisplay.from_estimator": lambda: AmplitudeDisplay.from_estimator(None, None),
+    "AmplitudeDisplay.plot": lambda: AmplitudeDisplay(np.ones((1, 2, 2)), np.array([1])).plot(),
+    "WaveDisplay.from_arrays": lambda: WaveDisplay.from_arrays(None, None),
+    "WaveDisplay.plot": lambda: WaveDisplay([], [], np.array([])).plot(),
+    "PianoRollDisplay.from_estimator": lambda: PianoRollDisplay.from_estimator(None, None),
+    "PianoRollDisplay.from_predictions": lambda: PianoRollDisplay.from_predictions(None),
+    "PianoRollDisplay.plot": lambda: PianoRollDisplay(np.ones((2, 2))).plot(),
+    "TrainingCurveDisplay.from_estimator": lambda: TrainingCurveDisplay.from_estimator(None),
+    "TrainingCurveDisplay.plot": lambda: TrainingCurveDisplay([1.0]).plot(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_without_matplotlib(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=rf"{name} needs matplotlib, which is missing: pip install 'sfmts\[plot\]'"):
+        CALLS[name]()
+
+
+def test_import_needs_no_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert set(plotting.__all__) <= set(runpy.run_path(plotting.__file__))
+
+
+def test_a_figure_is_made_only_without_ax():
+    display = TrainingCurveDisplay([1.0, 0.5]).plot()
+    assert plt.get_fignums() == [display.figure_.number]
+    display.plot(display.ax_)
+    assert len(plt.get_fignums()) == 1
+
+
+def test_figures_lay_themselves_out(model, waves, roll):
+    for display in (
+        AmplitudeDisplay.from_estimator(model, waves[0]),
+        WaveDisplay.from_arrays(*waves),
+        PianoRollDisplay.from_predictions(roll, roll),
+        TrainingCurveDisplay.from_estimator(model),
+    ):
+        display.figure_.canvas.draw()
+        width, height = display.figure_.canvas.get_width_height()
+        for ax in display.figure_.axes:
+            box = ax.get_tightbbox()
+            assert box.x0 >= -1
+            assert box.y0 >= -1
+            assert box.x1 <= width + 1
+            assert box.y1 <= height + 1
+
+
+def test_faces():
+    assert plotting.__all__ == sorted(plotting.__all__)
+    for name in plotting.__all__:
+        assert getattr(plotting, name).__module__ == "sfmts.plotting"
