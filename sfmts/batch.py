@@ -7,6 +7,7 @@ length.  ``layout="nct"`` says that the last two axes are swapped.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class SequenceBatch:
         """C."""
         return self.values.shape[1]
 
-    @property
+    @cached_property
     def is_ragged(self) -> bool:
         """Whether lengths differ."""
         return bool((self.lengths != self.lengths[0]).any())
@@ -69,6 +70,9 @@ class SequenceBatch:
 
     def rows(self, index: Tensor) -> Tensor:
         """Where the steps of the series numbered ``index`` stand in ``values``."""
+        if not self.is_ragged:
+            length = int(self.lengths[0])
+            return (index[:, None] * length + torch.arange(length)).view(-1)
         lengths = self.lengths[index]
         starts = (self.lengths.cumsum(0) - self.lengths)[index]
         shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
@@ -80,10 +84,10 @@ class SequenceBatch:
         items = rows if self.target_per_step else index
 
         def rows_of(value: Tensor | None, numbers: Tensor) -> Tensor | None:
-            return None if value is None else value[numbers.to(value.device)]
+            return None if value is None else value.index_select(0, numbers.to(value.device))
 
         return SequenceBatch(
-            self.values[rows],
+            self.values.index_select(0, rows),
             self.lengths[index],
             rows_of(self.time, rows),
             rows_of(self.target, items),

@@ -91,8 +91,9 @@ class Trainer:
         if device.type != "cpu":
             seed = int(torch.randint(2**31 - 1, (), generator=generator))
             self.dropout_generator = torch.Generator(device).manual_seed(seed)
+        options = {"fused": True} if settings.optimizer == "adam" and device.type in ("cpu", "cuda") else {}
         self.optimizer = _OPTIMIZERS[settings.optimizer](
-            self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay
+            self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay, **options
         )
         self.history = History()
 

@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from sfmts import SFMClassifier
-from sfmts.kernels import SFMState, SFMWeights, resolve_backend, sfm, sfm_layer
+from sfmts.kernels import SFMState, SFMWeights, recompute, resolve_backend, sfm, sfm_layer
 from sfmts.kernels.workspace import Workspace
 from sfmts.networks import SFM
 from tests.helpers import FAST_KERNELS, KERNELS, make_panel
 from tests.test_kernels import Case, assert_same, fresh, make_case, outputs_and_gradients
+
+@pytest.fixture(autouse=True)
+def short_chunks(monkeypatch):
+    """Let short series, too, be computed again in several chunks."""
+    monkeypatch.setattr(recompute, "_LEAST_STEPS", 1)
+
 
 every_kernel = pytest.mark.parametrize("backend", KERNELS)
 

@@ -90,8 +90,7 @@ def sfm(
     backward, see :mod:`sfmts.kernels.recompute`.  For everything else see :func:`sfmts.kernels.reference.sfm`.
     """
     check_choice("memory", memory, MEMORIES)
-    if t.requires_grad:
-        raise ValueError("There is no gradient for time stamps; give them detached.")
+    _check(x, batch_sizes, t, weights, state, feedback_mask)
     kernel = _KERNELS[resolve_backend(backend, weights)]
     if memory == "recompute" and torch.is_grad_enabled():
         kernel = partial(recompute.sfm, kernel)
@@ -102,7 +101,48 @@ def sfm(
             t,
             weights,
             state,
-            accumulated=accumulated,
-            feedback_mask=feedback_mask,
+            accumulated=accumulated and weights.omega is None,
+            feedback_mask=None if feedback_mask is None else feedback_mask.to(weights.V.dtype, copy=True),
             amplitudes=amplitudes,
         )
+
+
+def _check(
+    x: Tensor, batch_sizes: Sequence[int], t: Tensor, weights: SFMWeights, state: SFMState, mask: Tensor | None
+) -> None:
+    """Refuse what does not fit together: a compiled kernel would read memory that is not its own."""
+    D, K, M = weights.sizes
+    B, P, R, N = batch_sizes[0], sum(batch_sizes), sum(weights.gate_sizes), weights.V.shape[1]
+    shapes = {
+        "x": (x, (P, N)),
+        "t": (t, (P,)),
+        "V": (weights.V, (R, N)),
+        "W": (weights.W, (R, M)),
+        "b": (weights.b, (R,)),
+        "U_o": (weights.U_o, (K, M, D)),
+        "b_z": (weights.b_z, (K, M)),
+        "omega": (weights.omega, (K,)),
+        "state.re": (state.re, (B, D, K)),
+        "state.im": (state.im, (B, D, K)),
+        "state.z": (state.z, (B, M)),
+        "state.t": (state.t, (B,)),
+        "state.theta": (state.theta, (B, K)),
+        "feedback_mask": (mask, (B, M)),
+    }
+    for name, (value, shape) in shapes.items():
+        if value is not None and value.shape != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside the other arguments."
+            )
+    dtype = weights.V.dtype
+    real = torch.promote_types(dtype, torch.float32)  # of the state beside weights of half precision
+    for name, value, wanted in (
+        *((f"weights.{name}", value, (dtype,)) for name, value in zip(weights._fields[:6], weights[:6], strict=True)),
+        *((f"state.{name}", getattr(state, name), (dtype, real)) for name in ("re", "im", "z")),
+        *((name, value, (torch.float64,)) for name, value in (("t", t), ("omega", weights.omega))),
+        *((f"state.{name}", getattr(state, name), (torch.float64,)) for name in ("t", "theta")),
+    ):
+        if value is not None and value.dtype not in wanted:
+            raise TypeError(f"{name} is {value.dtype}, but must be {wanted[0]} beside weights of {dtype}.")
+    if t.requires_grad:
+        raise ValueError("There is no gradient for time stamps; give them detached.")

@@ -1,6 +1,7 @@
 """One SFM layer over a padded batch, as it is called from a network, from `torch.compile` and from `torch.export`."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -74,24 +75,36 @@ def _run(
     feedback_mask: Tensor | None,
     amplitudes: list[Tensor] | None,
 ) -> tuple[Tensor, SFMState]:
+    before = SFMState.zeros(len(x), weights) if state is None else state
+    kernel = partial(sfm, weights=weights, backend=backend, memory=memory, accumulated=accumulated)
+    if lengths is None:  # nothing to sort
+        batch, length = x.shape[:2]
+        watched: list[Tensor] | None = None if amplitudes is None else []
+        z, after = kernel(
+            x.transpose(0, 1).reshape(batch * length, -1),
+            [batch] * length,
+            t.T.reshape(-1),
+            state=before,
+            feedback_mask=feedback_mask,
+            amplitudes=watched,
+        )
+        if amplitudes is not None and watched is not None:
+            amplitudes.append(torch.stack(watched, dim=1))
+        return z.view(length, batch, -1).transpose(0, 1), after
     packed = pack(x, lengths)
     order = packed.sorted_indices
-    watched: list[Tensor] | None = None if amplitudes is None else []
-    z, after = sfm(
+    watched = None if amplitudes is None else []
+    z, after = kernel(
         packed.data,
         packed.batch_sizes.tolist(),
         pack(t[..., None], lengths).data[:, 0],
-        weights,
-        SFMState.zeros(len(x), weights) if state is None else SFMState(*(value[order] for value in state)),
-        backend=backend,
-        memory=memory,
-        accumulated=accumulated,
+        state=SFMState._make(value[order] for value in before),
         feedback_mask=None if feedback_mask is None else feedback_mask[order],
         amplitudes=watched,
     )
     if amplitudes is not None and watched is not None:
         amplitudes.append(unpack(packed, torch.cat(watched), x.shape[1]))
-    return unpack(packed, z, x.shape[1]), SFMState(*(value[packed.unsorted_indices] for value in after))
+    return unpack(packed, z, x.shape[1]), SFMState._make(value[packed.unsorted_indices] for value in after)
 
 
 @torch.library.custom_op("sfmts::layer", mutates_args=())
@@ -109,7 +122,7 @@ def _operator(
     z, after = _run(
         x, lengths, t, SFMWeights._make((*weights, omega)), before, backend, "fast", accumulated, None, None
     )
-    return z, *(value.clone() for value in after)
+    return z.contiguous(), *(value.clone() for value in after)
 
 
 @_operator.register_fake

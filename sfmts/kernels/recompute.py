@@ -1,6 +1,7 @@
 """Less memory for long series: keep the state every so often and run the steps between again in the backward.
 
-Works with any kernel.  A training step of T steps keeps what about sqrt(T) steps keep, and takes one forward more.
+Works with any kernel.  A training step of T steps keeps what about sqrt(T) steps keep, at least 128, and takes one
+forward pass more.
 """
 
 import math
@@ -14,6 +15,8 @@ from torch import Tensor
 from sfmts.kernels.reference import SFMState, SFMWeights, last_rows
 
 Kernel = Callable[..., tuple[Tensor, SFMState]]
+
+_LEAST_STEPS = 128  # of a chunk: with shorter ones the calls cost more than the steps
 
 
 def sfm(
@@ -52,7 +55,7 @@ class _Plan:
 
     def chunks(self) -> Iterator[tuple[slice, tuple[int, ...]]]:
         """Packed rows and batch sizes of each chunk."""
-        steps = max(1, math.isqrt(len(self.batch_sizes)))
+        steps = max(_LEAST_STEPS, math.isqrt(len(self.batch_sizes)))
         row = 0
         for first in range(0, len(self.batch_sizes), steps):
             sizes = self.batch_sizes[first : first + steps]

@@ -112,8 +112,9 @@ def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)
     index = lengths.to(x.device)[:, None] - 1 - steps
-    backwards = x[torch.arange(len(x), device=x.device)[:, None], index.clamp_min(0)]
-    return torch.where((index >= 0).view(*index.shape, *[1] * (x.ndim - 2)), backwards, 0)
+    shape = (*index.shape, *[1] * (x.ndim - 2))
+    backwards = x.gather(1, index.clamp_min(0).view(shape).expand_as(x))
+    return torch.where((index >= 0).view(shape), backwards, 0)
 
 
 def dropout_mask(like: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

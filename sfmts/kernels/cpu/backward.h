@@ -181,8 +181,10 @@ struct Backward {
     void begin_lanes(const TilePlan& tile, Index begin, Index end, Memory& m) const {
         read_state<C>(p.dre_last, r, tile.b0, begin, end, m.dS);
         read_state<C>(p.dim_last, r, tile.b0, begin, end, m.dS + r.state() / 2);
-        for (Index l = begin; l < end; ++l)
+        for (Index l = begin; l < end; ++l) {
+            for (Index j = 0; j < r.M; ++j) m.r[j * L + l] = 0;  // what the lane held before is not this sequence's
             for (Index k = 0; k < r.K; ++k) m.dtheta[k * L + l] = p.dtheta_last[(tile.b0 + l) * r.K + k];
+        }
     }
 
     void run_step(const TilePlan& tile, Memory& m, Sums& s, Index t, Index n, Index slot, const T* S,

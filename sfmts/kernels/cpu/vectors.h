@@ -174,6 +174,7 @@ struct Activation<double, W> {
 template <int W>
 struct Activation<float, W> {
     using V = Vec<float, W>;
+
     // x P(x^2) / Q(x^2), fitted for the least greatest relative error on |x| <= 9 (2e-8; 3.5e-7 in float arithmetic).
     static INLINE V tanh(V x) {
         static constexpr float P[] = {1.0f, 0.13381025195121765f, 0.0034955875016748905f, 2.0609069906640798e-05f,
@@ -182,9 +183,24 @@ struct Activation<float, W> {
                                       7.776552024552075e-07f};
         x = clamp<float, W>(x, 9.0f);
         const V u = x * x;
-        return quotient<float, W>(x * polynomial<float, W>(u, P), polynomial<float, W>(u, Q));
+        const V y = quotient<float, W>(x * polynomial<float, W>(u, P), polynomial<float, W>(u, Q));
+        return clamp<float, W>(y, 1.0f);  // rounding may have left the range
     }
-    static INLINE V sigmoid(V x) { return 0.5f + 0.5f * tanh(0.5f * x); }
+
+    // 1 / (1 + 2^(-x / ln 2)): also a gate that is nearly shut keeps its relative precision.
+    static INLINE V sigmoid(V x) {
+        typedef int32_t Bits __attribute__((vector_size(W * 4)));
+        constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, which then stands in the lowest bits
+        static constexpr float power_of_two[] = {1.0f, 0.6931469440460205f, 0.24022120237350464f, 0.05550713092088699f,
+                                                 0.009675540961325169f, 0.001327647129073739f};  // 8e-8 on |r| <= 1/2
+        constexpr float minus_log2_e = -1.4426950408889634f;
+        x = clamp<float, W>(x, 87.0f);
+        const V shifted = x * minus_log2_e + magic;
+        const V r = x * minus_log2_e - (shifted - magic);
+        const V scale = (V)(((Bits)shifted << 23) + 0x3f800000);
+        const V one = splat<float, W>(1.0f);
+        return quotient<float, W>(one, one + polynomial<float, W>(r, power_of_two) * scale);
+    }
 };
 
 // -- phases, always in double
