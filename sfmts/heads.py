@@ -1,6 +1,7 @@
 """From a network's states to logits, loss and decoded predictions: predict can never disagree with fit."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from sfmts._choices import check_choice
 from sfmts.networks.base import NetworkOutput, SequenceNetwork, dropout_mask
+from sfmts.networks.energy import NADE, RBM
 
 HEADS = ("linear", "none")
 DENSITY_HEADS = (*HEADS, "nade", "rbm")
@@ -231,11 +233,148 @@ class BernoulliHead(DensityHead):
         return torch.bernoulli((output / temperature).sigmoid(), generator=generator)
 
 
+class _JointHead(DensityHead):
+    """Channels that depend on one another: a linear layer makes the biases of a model of the whole frame.
+
+    Parameters
+    ----------
+    in_features : int
+    n_channels : int
+    n_hidden : int
+        Hidden units of that model.
+    generator : torch.Generator, optional
+    rates : Tensor of shape (n_channels,), optional
+        How often each channel is on; the visible units' biases start there.
+    """
+
+    draws: ClassVar[int] = 64  # from which probabilities of single channels are estimated
+
+    def __init__(
+        self,
+        in_features: int,
+        n_channels: int,
+        n_hidden: int,
+        generator: torch.Generator | None = None,
+        rates: Tensor | None = None,
+    ) -> None:
+        super().__init__(in_features, n_channels + n_hidden, "linear", generator)
+        self.n_channels = n_channels
+        if rates is not None:
+            assert isinstance(self.projection, nn.Linear)
+            with torch.no_grad():
+                self.projection.bias[:n_channels] = torch.logit(rates)
+
+    def biases(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the visible units, (items, n_channels), and of the hidden ones, (items, n_hidden)."""
+        output = output.to(next(self.parameters()).device)
+        return output[..., : self.n_channels], output[..., self.n_channels :]
+
+    def logits(self, output: Tensor) -> Tensor:
+        """There are none: a channel's probability depends on the other channels."""
+        raise ValueError("A joint head has no logits of single channels; metric='bernoulli' or head='linear' serves.")
+
+
+class NADEHead(_JointHead):
+    """RNN-NADE: the channels of a frame one after the other, exactly (Boulanger-Lewandowski et al., ICML 2012)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        n_channels: int,
+        n_hidden: int,
+        generator: torch.Generator | None = None,
+        rates: Tensor | None = None,
+    ) -> None:
+        super().__init__(in_features, n_channels, n_hidden, generator, rates)
+        self.model = NADE(n_channels, n_hidden, generator)
+
+    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        """Exact and joint."""
+        b_v, b_h = self.biases(output)
+        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Means of the conditional probabilities over draws with a fixed seed."""
+        b_v, b_h = self.biases(output)
+        generator = torch.Generator(b_v.device).manual_seed(0)
+        total = torch.zeros_like(b_v)
+        for _ in range(self.draws):
+            total += self.model.conditionals(self.model.sample(b_v, b_h, generator), b_v, b_h)
+        return (total / self.draws).to(output.device)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
+        """Channel after channel."""
+        return self.model.sample(*self.biases(output), generator, temperature)
+
+
+class RBMHead(_JointHead):
+    """RNN-RBM: a restricted Boltzmann machine for each frame (Boulanger-Lewandowski et al., ICML 2012).
+
+    It is trained by contrastive divergence, whose value means nothing; what is told as the loss is the cross-entropy
+    of the frame and its reconstruction.  Log-likelihoods are estimates by annealed importance sampling.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_channels: int,
+        n_hidden: int,
+        generator: torch.Generator | None = None,
+        rates: Tensor | None = None,
+    ) -> None:
+        super().__init__(in_features, n_channels, n_hidden, generator, rates)
+        self.model = RBM(n_channels, n_hidden, generator)
+        self._seed = int(torch.randint(2**31 - 1, (), generator=generator))
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """The gradient of contrastive divergence under the value of the reconstruction's cross-entropy."""
+        b_v, b_h = self.biases(output)
+        v = target.to(b_v)
+        self._seed += 1
+        generator = torch.Generator(b_v.device).manual_seed(self._seed)
+        divergence = self.model.contrastive_divergence(v, b_v, b_h, generator=generator)
+        with torch.no_grad():
+            h = torch.addmm(b_h, v, self.model.W.T).sigmoid()
+            logits = torch.addmm(b_v, h, self.model.W)
+            told = functional.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(dim=1)
+        weight = None if weight is None else weight.to(b_v.device)
+        return _weighted_sum(divergence - divergence.detach() + told, weight)
+
+    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        """Joint, by annealed importance sampling."""
+        b_v, b_h = self.biases(output)
+        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Means over Gibbs chains with a fixed seed."""
+        b_v, b_h = self.biases(output)
+        generator = torch.Generator(b_v.device).manual_seed(0)
+        total = torch.zeros_like(b_v)
+        for _ in range(self.draws):
+            total += self.model.sample(b_v, b_h, generator=generator)
+        return (total / self.draws).to(output.device)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
+        """From a Gibbs chain."""
+        if temperature != 1.0:
+            raise ValueError(f"head='rbm' draws at temperature 1 only, not {temperature}; take head='nade'.")
+        return self.model.sample(*self.biases(output), generator=generator)
+
+
 def density_head(
-    kind: str, in_features: int, n_channels: int, generator: torch.Generator | None, rates: Tensor | None
+    kind: str,
+    in_features: int,
+    n_channels: int,
+    n_hidden: int,
+    generator: torch.Generator | None,
+    rates: Tensor | None,
 ) -> DensityHead:
     """The head that ``kind``, one of DENSITY_HEADS, stands for."""
     check_choice("head", kind, DENSITY_HEADS)
+    if kind == "nade":
+        return NADEHead(in_features, n_channels, n_hidden, generator, rates)
+    if kind == "rbm":
+        return RBMHead(in_features, n_channels, n_hidden, generator, rates)
     return BernoulliHead(in_features, n_channels, kind, generator, rates)
 
 

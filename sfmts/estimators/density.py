@@ -1,6 +1,7 @@
 """SFMDensity."""
 
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import DensityMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -45,6 +46,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         How the channels of a frame depend on one another: not at all, given the past ("linear", or "none" with z
         itself as logits); one after the other ("nade", exact joint log-likelihood, RNN-NADE); or through a restricted
         Boltzmann machine ("rbm", RNN-RBM, whose log-likelihood is an estimate).
+    n_hidden : int, default=150
+        Hidden units of a joint head, as many as in the paper that introduced them.
     metric : {"bernoulli", "softmax_pressed"}, default="bernoulli"
         What :meth:`score` tells: the mean log-likelihood of a frame, or what the SFM authors' program scores, see
         :func:`sfmts.metrics.softmax_pressed_log_likelihood`, which is no likelihood.
@@ -87,6 +90,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         },
         "time": [StrOptions({"index"})],
         "head": [StrOptions(set(DENSITY_HEADS))],
+        "n_hidden": [Interval(Integral, 1, None, closed="left")],
         "metric": [StrOptions(set(METRICS))],
     }
     # What is no choice here: frames are 0 and 1, and their future is what is to be predicted.
@@ -110,6 +114,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         recurrent_dropout: float = 0.5,
         init: str = "modern",
         head: str = "linear",
+        n_hidden: int = 150,
         metric: str = "bernoulli",
         optimizer: str = "adam",
         learning_rate: str = "cosine",
@@ -142,6 +147,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         self.recurrent_dropout = recurrent_dropout
         self.init = init
         self.head = head
+        self.n_hidden = n_hidden
         self.metric = metric
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -213,7 +219,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         return data, long
 
     def _current_options(self) -> dict[str, Any]:
-        options = super()._current_options()
+        options = {**super()._current_options(), "n_hidden": self.n_hidden}
         if options["n_outputs"] is None:
             options["n_outputs"] = self.n_channels_in_
         return options
@@ -229,10 +235,11 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             assert train.target is not None
             counts = moments(train.target, train.weight)[0] * len(train.target)
             rates = (counts + 0.5) / (len(train.target) + 1.0)  # no rate of 0 or 1
-        return density_head(kind, in_features, self.n_channels_in_, generator, rates)
+        return density_head(kind, in_features, self.n_channels_in_, self._n_hidden, generator, rates)
 
-    def _build_module(self, *arguments: Any) -> SequenceModel:
-        model = super()._build_module(*arguments)
+    def _build_module(self, options: dict[str, Any], *arguments: Any) -> SequenceModel:
+        self._n_hidden = options["n_hidden"]  # of the model that is there, whatever the parameter is by now
+        model = super()._build_module(options, *arguments)
         if not model.network.causal:
             raise ValueError(
                 f"network={self.network!r} reads what comes after a frame, so it cannot predict that frame; take a "
@@ -306,7 +313,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         Returns
         -------
         p : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
-            ``p[i][t]`` belongs to frame t + 1 and knows the frames up to t.
+            ``p[i][t]`` belongs to frame t + 1 and knows the frames up to t.  Of a joint head it is an estimate, the
+            mean over 64 draws.
         """
         check_is_fitted(self)
         batch = self._batch(X, reset=False)

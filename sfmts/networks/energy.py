@@ -141,7 +141,7 @@ class NADE(_ConditionalDensity):
         if len(groups) < 2:
             return b_v + _nade_logits(v, b_h, *weights)
         rows = zip(v.split(groups), b_h.split(groups), strict=True)
-        return b_v + torch.cat([_recomputed(_nade_logits, *group, *weights) for group in rows if len(group[0])])
+        return b_v + torch.cat([_recomputed(_nade_logits, *group, *weights) for group in rows])
 
     @torch.no_grad()
     def sample(
