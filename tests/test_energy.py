@@ -339,12 +339,13 @@ def test_rbm_gradcheck():
     assert gradcheck(lambda b_v, b_h, _: rbm.contrastive_divergence(v, b_v, b_h, 2, generator()), inputs)
 
 
-# Scale of W and of the biases, shift of b_v, and the root mean square error allowed over 8 models of 8 rows: about
-# twice what the standard deviation of log-weights makes of 200 temperatures and 10 chains.
+# Scale of W and of the biases, shift of b_v, and the root mean square error allowed over 8 models of 8 rows with 200
+# temperatures and 10 chains.  It is half as much again as other seeds give, and less than a start without any W gives.
+# The last model has deep modes that chains miss: among a few sets of seeds one had an error of 0.5, the others 0.15.
 MODELS = {
-    "easy": ((12, 10), 0.5, 1.0, 0.0, 0.04),
-    "sparse": ((88, 10), 0.7, 1.0, -3.0, 0.2),
-    "hard": ((14, 10), 2.0, 2.0, 0.0, 0.2),
+    "easy": ((12, 10), 0.5, 1.0, 0.0, 0.025),
+    "sparse": ((88, 10), 0.7, 1.0, -3.0, 0.12),
+    "hard": ((14, 10), 2.0, 2.0, 0.0, 0.12),
     "harder": ((14, 10), 4.0, 2.0, -1.0, 0.8),
 }
 
@@ -365,14 +366,24 @@ def test_annealing_finds_the_partition(model):
 
 
 def test_annealing_is_unbiased():
-    """The mean of the estimates of Z itself, by its own standard error."""
-    rbm, b = build(RBM, 8, 6, 1.0), biases(1, 8, 6)
-    rows = same_for_all(b, 4000)
-    ratio = (rbm.log_partition(*rows, 5, 1, generator()) - rbm.exact_log_partition(*b)).exp()
-    error = ratio.std() / 4000**0.5
-    assert error < 0.05
+    """The mean of the estimates of Z itself, by its own standard error; few temperatures, so that each step matters."""
+    rbm, b, n = build(RBM, 8, 6, 2.0), biases(1, 8, 6), 100_000
+    with torch.no_grad():
+        ratio = (rbm.log_partition(*same_for_all(b, n), 3, 1, generator()) - rbm.exact_log_partition(*b)).exp()
+    error = ratio.std() / n**0.5
+    assert error < 0.01
     assert abs(ratio.mean() - 1.0) < 3.3 * error
-    assert ratio.log().mean() < -3.3 * ratio.log().std() / 4000**0.5  # whereas log Z is low, which is documented
+    assert ratio.log().mean() < -0.1  # whereas log Z is low, which is documented
+
+
+def test_annealing_memory_is_bounded():
+    rbm, peaks = build(RBM, 88, 150, 0.1), []
+    for P in (500, 4000):
+        b = biases(P, 88, 150)
+        with PeakBytes() as peak:
+            rbm.log_partition(*b, 2)
+        peaks.append(peak.most)
+    assert peaks[1] < 1.5 * peaks[0]  # of eight times the rows
 
 
 def test_annealing_in_parts(monkeypatch):

@@ -37,7 +37,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         The network, as in :class:`SFMClassifier`; time is the index.
     dropout : float, default=0.2
         Share of the network's output that is dropped before the head in training.
-    recurrent_dropout : float, default=0.5
+    recurrent_dropout : float, default=0.4
         Share of the fed-back output that is dropped in training, one mask for a whole series.  Without it the network
         learns small collections by heart.
     init : {"modern", "chrono", "paper", "authors"}, default="modern"
@@ -111,7 +111,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         phase: str = "accumulated",
         n_layers: int = 1,
         dropout: float = 0.2,
-        recurrent_dropout: float = 0.5,
+        recurrent_dropout: float = 0.4,
         init: str = "modern",
         head: str = "linear",
         n_hidden: int = 150,

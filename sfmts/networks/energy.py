@@ -137,7 +137,7 @@ class NADE(_ConditionalDensity):
         # Rows are grouped so that no group needs more than so many numbers (or is a single row).
         states = v.sum(dim=1) + math.ceil(self.n_visible / _BLOCK)
         numbers = (states.double() * (self.n_hidden + 2 * _BLOCK)).cumsum(dim=0)
-        groups = torch.bincount((numbers / _KEPT_NUMBERS).long().cpu()).tolist()
+        groups = (numbers / _KEPT_NUMBERS).long().unique_consecutive(return_counts=True)[1].tolist()
         if len(groups) < 2:
             return b_v + _nade_logits(v, b_h, *weights)
         rows = zip(v.split(groups), b_h.split(groups), strict=True)
