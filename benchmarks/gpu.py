@@ -55,7 +55,7 @@ class Task(NamedTuple):
         return f"{self.number}: D{self.D} K{self.K} M{self.M} N{self.N}"
 
 
-TASKS = (Task(1, 50, 4, 1, 2, 15), Task(2, 50, 4, 88, 88, 139), Task(3, 30, 8, 61, 26, 122))
+TASKS = (Task(1, 50, 4, 1, 2, 15), Task(2, 50, 4, 88, 88, 138), Task(3, 30, 8, 61, 26, 130))
 TINY = Task(0, 7, 3, 5, 2, 4)
 
 

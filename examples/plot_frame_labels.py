@@ -140,7 +140,7 @@ for name, part, labels in (("train", train, y_train), ("test", test, y_test)):
 # one at which it comes closest to the number of weights of the bidirectional SFM.
 
 single = LogisticRegression(max_iter=1000).fit(np.concatenate(train.data), np.concatenate(y_train))
-options = {"max_iter": 40, "batch_size": 8, "random_state": 0}
+options = {"max_iter": 20, "batch_size": 8, "random_state": 0}
 models = {
     "SFM, forwards": SFMLabeler(**options),
     "SFM, both directions": SFMLabeler(bidirectional=True, **options),

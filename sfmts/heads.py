@@ -233,7 +233,7 @@ class BernoulliHead(DensityHead):
         return torch.bernoulli((output / temperature).sigmoid(), generator=generator)
 
 
-class _JointHead(DensityHead):
+class _JointHead(DensityHead, ABC):
     """Channels that depend on one another: a linear layer makes the biases of a model of the whole frame.
 
     Parameters
@@ -248,6 +248,7 @@ class _JointHead(DensityHead):
     """
 
     draws: ClassVar[int] = 64  # from which probabilities of single channels are estimated
+    model: NADE | RBM
 
     def __init__(
         self,
@@ -263,44 +264,50 @@ class _JointHead(DensityHead):
             assert isinstance(self.projection, nn.Linear)
             with torch.no_grad():
                 self.projection.bias[:n_channels] = torch.logit(rates)
+        self._add_model(n_hidden, generator)
+
+    @abstractmethod
+    def _add_model(self, n_hidden: int, generator: torch.Generator | None) -> None:
+        """Set ``model``."""
+
+    @abstractmethod
+    def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
+        """An unbiased estimate of the probability of each channel."""
 
     def biases(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the visible units, (items, n_channels), and of the hidden ones, (items, n_hidden)."""
-        output = output.to(next(self.parameters()).device)
+        output = output.to(self.model.W.device)
         return output[..., : self.n_channels], output[..., self.n_channels :]
 
     def logits(self, output: Tensor) -> Tensor:
         """There are none: a channel's probability depends on the other channels."""
-        raise ValueError("A joint head has no logits of single channels; metric='bernoulli' or head='linear' serves.")
+        raise ValueError("A joint head has no logits of single channels; take metric='bernoulli' or head='linear'.")
+
+    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+        """Joint; exact for NADE, estimated by annealed importance sampling for an RBM."""
+        b_v, b_h = self.biases(output)
+        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Means over draws with a fixed seed."""
+        b_v, b_h = self.biases(output)
+        generator = torch.Generator(b_v.device).manual_seed(0)
+        total = torch.zeros_like(b_v)
+        for _ in range(self.draws):
+            total += self._draw(b_v, b_h, generator)
+        return (total / self.draws).to(output.device)
 
 
 class NADEHead(_JointHead):
     """RNN-NADE: the channels of a frame one after the other, exactly (Boulanger-Lewandowski et al., ICML 2012)."""
 
-    def __init__(
-        self,
-        in_features: int,
-        n_channels: int,
-        n_hidden: int,
-        generator: torch.Generator | None = None,
-        rates: Tensor | None = None,
-    ) -> None:
-        super().__init__(in_features, n_channels, n_hidden, generator, rates)
-        self.model = NADE(n_channels, n_hidden, generator)
+    model: NADE
 
-    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """Exact and joint."""
-        b_v, b_h = self.biases(output)
-        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
+    def _add_model(self, n_hidden: int, generator: torch.Generator | None) -> None:
+        self.model = NADE(self.n_channels, n_hidden, generator)
 
-    def probabilities(self, output: Tensor) -> Tensor:
-        """Means of the conditional probabilities over draws with a fixed seed."""
-        b_v, b_h = self.biases(output)
-        generator = torch.Generator(b_v.device).manual_seed(0)
-        total = torch.zeros_like(b_v)
-        for _ in range(self.draws):
-            total += self.model.conditionals(self.model.sample(b_v, b_h, generator), b_v, b_h)
-        return (total / self.draws).to(output.device)
+    def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
+        return self.model.conditionals(self.model.sample(b_v, b_h, generator), b_v, b_h)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
         """Channel after channel."""
@@ -311,20 +318,17 @@ class RBMHead(_JointHead):
     """RNN-RBM: a restricted Boltzmann machine for each frame (Boulanger-Lewandowski et al., ICML 2012).
 
     It is trained by contrastive divergence, whose value means nothing; what is told as the loss is the cross-entropy
-    of the frame and its reconstruction.  Log-likelihoods are estimates by annealed importance sampling.
+    of the frame and its reconstruction.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        n_channels: int,
-        n_hidden: int,
-        generator: torch.Generator | None = None,
-        rates: Tensor | None = None,
-    ) -> None:
-        super().__init__(in_features, n_channels, n_hidden, generator, rates)
-        self.model = RBM(n_channels, n_hidden, generator)
+    model: RBM
+
+    def _add_model(self, n_hidden: int, generator: torch.Generator | None) -> None:
+        self.model = RBM(self.n_channels, n_hidden, generator)
         self._seed = int(torch.randint(2**31 - 1, (), generator=generator))
+
+    def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
+        return self.model.sample(b_v, b_h, generator=generator)
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """The gradient of contrastive divergence under the value of the reconstruction's cross-entropy."""
@@ -339,20 +343,6 @@ class RBMHead(_JointHead):
             told = functional.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(dim=1)
         weight = None if weight is None else weight.to(b_v.device)
         return _weighted_sum(divergence - divergence.detach() + told, weight)
-
-    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """Joint, by annealed importance sampling."""
-        b_v, b_h = self.biases(output)
-        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
-
-    def probabilities(self, output: Tensor) -> Tensor:
-        """Means over Gibbs chains with a fixed seed."""
-        b_v, b_h = self.biases(output)
-        generator = torch.Generator(b_v.device).manual_seed(0)
-        total = torch.zeros_like(b_v)
-        for _ in range(self.draws):
-            total += self.model.sample(b_v, b_h, generator=generator)
-        return (total / self.draws).to(output.device)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
         """From a Gibbs chain."""

@@ -266,6 +266,7 @@ def outputs(model: SequenceModel, data: SequenceBatch, batch_size: int) -> Tenso
     return results
 
 
+@torch.no_grad()
 def evaluate(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tuple[float, float]:
     """Mean score and mean loss over a batch of any size."""
     output = outputs(model, data, batch_size)

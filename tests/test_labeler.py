@@ -1,0 +1,551 @@
+"""What SFMLabeler promises by itself; what it shares with the other estimators is in test_regressor.py."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.class_weight import compute_class_weight
+
+from sfmts import PanelScaler, SFMDensity, SFMLabeler, SFMRegressor
+from sfmts.metrics import frame_accuracy_score
+from sfmts.model_selection import cross_val_predict
+from sfmts.training import Trainer
+from tests.helpers import NETWORKS
+
+pytestmark = pytest.mark.filterwarnings("error:::sfmts")
+
+FORMS = ["2-D", "3-D", "ragged"]
+
+
+def tiny(**options):
+    return SFMLabeler(**{"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0, **options})
+
+
+def able(**options):
+    """A labeler that learns the signs below."""
+    options = {"n_states": 6, "n_frequencies": 3, "batch_size": 8, "learning_rate_init": 0.05, **options}
+    return tiny(**{"max_iter": 12, **options})
+
+
+def signs(form="ragged", n=24, n_classes=2, seed=0):
+    """Noise, and the sign of its first channel at each step; or, of three classes, whether it is small or large."""
+    rng = np.random.RandomState(seed)
+    lengths = rng.randint(6, 13, size=n) if form == "ragged" else np.full(n, 10)
+    X = [rng.normal(size=(length, 2)) for length in lengths]
+    y = [np.digitize(series[:, 0], [0.0] if n_classes == 2 else [-0.5, 0.5]) for series in X]
+    if form == "ragged":
+        return X, y
+    X, y = np.stack(X), np.stack(y)
+    return (X[:, :, 0] if form == "2-D" else X), y
+
+
+def take(X, index):
+    return [X[i] for i in index] if isinstance(X, list) else X[index]
+
+
+def assert_all_equal(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def seen_weights(monkeypatch):
+    """A list that gets labels and weights of the steps of each fit, shuffled by nothing."""
+    seen, fit = [], Trainer.fit
+
+    def watched(self, train, *arguments, **options):
+        seen.append((train.target.numpy(), None if train.weight is None else train.weight.numpy()))
+        return fit(self, train, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "fit", watched)
+    return seen
+
+
+class TestLearning:
+    @pytest.mark.parametrize("network", NETWORKS)
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_signs(self, network, n_classes):
+        X, y = signs(n_classes=n_classes)
+        test_X, test_y = signs(n_classes=n_classes, seed=1)
+        assert able(network=network, max_iter=20).fit(X, y).score(test_X, test_y) > 0.8
+
+    @pytest.mark.parametrize("options", [{"bidirectional": True}, {"n_layers": 2}, {"head": "none"}], ids=str)
+    def test_options(self, options):
+        X, y = signs()
+        assert able(max_iter=20, **options).fit(X, y).score(X, y) > 0.8
+
+    def test_memory_of_the_past(self):
+        """The label is the sign of the first step, which only a network that remembers can tell."""
+        X, _ = signs("3-D", n=40)
+        X[:, 0, 0] = np.where(np.arange(40) % 2, 2.0, -2.0)
+        y = np.repeat((X[:, :1, 0] > 0).astype(int), 10, axis=1)
+        assert able(max_iter=30).fit(X, y).score(X, y) > 0.95
+
+    def test_only_two_directions_see_the_future(self):
+        """The label is the sign of the next step."""
+        X, _ = signs("3-D", n=40)
+        y = (np.roll(X[:, :, 0], -1, axis=1) > 0).astype(int)
+        y[:, -1] = 0
+        score = {both: able(bidirectional=both, max_iter=40, n_states=8).fit(X, y).score(X, y) for both in (False, True)}
+        assert score[True] > 0.9
+        assert score[False] < score[True] - 0.1
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_no_head(self, n_classes):
+        X, y = signs(n_classes=n_classes)
+        model = tiny(head="none").fit(X, y)
+        assert model.module_.network.output_size == (1 if n_classes == 2 else 3)
+        assert not list(model.module_.head.parameters())
+        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*use 'linear'"):
+            tiny(head="none", bidirectional=True).fit(X, y)
+
+
+class TestPrediction:
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("n_classes", [1, 2, 3])
+    def test_forms(self, form, n_classes):
+        X, y = signs(form, n_classes=max(n_classes, 2))
+        if n_classes == 1:
+            y = [0 * labels for labels in y] if form == "ragged" else 0 * y
+        model = tiny().fit(X, y)
+        assert model.classes_.tolist() == list(range(n_classes))
+        labels, p, log_p = model.predict(X), model.predict_proba(X), model.predict_log_proba(X)
+        if form == "ragged":
+            for result in (labels, p, log_p):
+                assert isinstance(result, list)
+                assert len(result) == len(X)
+            assert [a.shape for a in labels] == [(len(series),) for series in X]
+            assert [a.shape for a in p] == [a.shape for a in log_p] == [(len(series), n_classes) for series in X]
+        else:
+            assert labels.shape == (24, 10)
+            assert p.shape == log_p.shape == (24, 10, n_classes)
+        for a, b, c in zip(labels, p, log_p, strict=True):
+            np.testing.assert_allclose(b.sum(axis=1), 1.0, rtol=1e-12)
+            np.testing.assert_allclose(np.exp(c), b, rtol=1e-12)
+            np.testing.assert_array_equal(a, b.argmax(axis=1))
+
+    def test_log_probability_of_the_hardly_possible(self):
+        X, y = signs()
+        model = tiny().fit(X, y)
+        with torch.no_grad():
+            model.module_.head.projection.bias.fill_(2000.0)
+        for log_p in model.predict_log_proba(X):
+            assert np.isfinite(log_p).all()
+            assert (log_p[:, 0] < -1000.0).all()
+        assert all((labels == 1).all() for labels in model.predict(X))
+
+    @pytest.mark.parametrize(
+        "names",
+        [["up", "down", "round"], [3, -7, 11], [1.0, 2.0, -1.0], [True, False]],
+        ids=["str", "int", "float", "bool"],
+    )
+    @pytest.mark.parametrize("form", FORMS)
+    def test_labels(self, names, form):
+        X, codes = signs(form, n_classes=len(names))
+        names = np.array(names)
+        y = [names[k] for k in codes] if form == "ragged" else names[codes]
+        model = able(max_iter=20).fit(X, y)
+        np.testing.assert_array_equal(model.classes_, np.unique(names))
+        predicted = model.predict(X)
+        assert {labels.dtype for labels in predicted} == {model.classes_.dtype}
+        score = np.mean(np.concatenate([a == b for a, b in zip(predicted, y, strict=True)]))
+        assert model.score(X, y) == pytest.approx(score)
+        assert score > 0.7
+
+    @pytest.mark.parametrize("way", ["pickle", "file"])
+    def test_string_labels_in_a_file(self, way, tmp_path):
+        X, codes = signs()
+        model = tiny(class_weight={"no": 2.0, "yes": 1.0}).fit(X, [np.array(["no", "yes"])[k] for k in codes])
+        model.save(tmp_path / "model")
+        assert_all_equal(SFMLabeler.load(tmp_path / "model").predict(X), model.predict(X))
+
+    @pytest.mark.parametrize(
+        "convert",
+        [
+            pytest.param(lambda y: [labels.tolist() for labels in y], id="nested lists"),
+            pytest.param(tuple, id="tuple"),
+            pytest.param(lambda y: [pd.Series(labels, index=labels + 5) for labels in y], id="list of Series"),
+            pytest.param(lambda y: [torch.from_numpy(labels) for labels in y], id="tensors"),
+            pytest.param(lambda y: pd.Series(y), id="Series of arrays"),
+        ],
+    )
+    def test_forms_of_y(self, convert):
+        X, y = signs()
+        expected = tiny().fit(X, y)
+        model = tiny().fit(X, convert(y))
+        assert_all_equal(model.predict_proba(X), expected.predict_proba(X))
+        assert model.score(X, convert(y)) == expected.score(X, y)
+
+    def test_table_of_labels(self):
+        X, y = signs("2-D")
+        model = tiny().fit(pd.DataFrame(X), pd.DataFrame(y))
+        assert_all_equal(model.predict_proba(X), tiny().fit(X, y).predict_proba(X))
+        assert model.score(pd.DataFrame(X), pd.DataFrame(y)) == model.score(X, y)
+
+
+class TestTime:
+    @pytest.mark.parametrize("network", NETWORKS)
+    @pytest.mark.parametrize("n_layers", [1, 2])
+    def test_later_steps_do_not_matter(self, network, n_layers):
+        X, y = signs()
+        model = tiny(network=network, n_layers=n_layers).fit(X, y)
+        before = model.predict_log_proba(X)
+        changed = [np.vstack([series[:4], series[4:] + 3.0]) for series in X]
+        cut = model.predict_log_proba([series[:4] for series in X])
+        for a, b, c in zip(before, model.predict_log_proba(changed), cut, strict=True):
+            np.testing.assert_allclose(a[:4], b[:4], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(a[:4], c, rtol=0, atol=1e-12)
+            assert np.abs(a[4:] - b[4:]).max() > 1e-6
+
+    @pytest.mark.parametrize("network", NETWORKS)
+    def test_they_do_in_two_directions(self, network):
+        X, y = signs()
+        model = tiny(network=network, bidirectional=True).fit(X, y)
+        changed = [np.vstack([series[:4], series[4:] + 3.0]) for series in X]
+        for a, b in zip(model.predict_log_proba(X), model.predict_log_proba(changed), strict=True):
+            assert (np.abs(a[:4] - b[:4]).max(axis=1) > 1e-9).all()
+
+    def test_earlier_steps_do_matter(self):
+        X, y = signs()
+        model = tiny().fit(X, y)
+        changed = [np.vstack([series[:1] + 3.0, series[1:]]) for series in X]
+        for a, b in zip(model.predict_log_proba(X), model.predict_log_proba(changed), strict=True):
+            assert (np.abs(a - b).max(axis=1) > 1e-12).all()
+
+
+class TestEnds:
+    """Nothing behind a series' end is read or counted."""
+
+    def test_the_loss_is_a_mean_over_steps(self):
+        X, y = signs()
+        weights = np.random.RandomState(0).uniform(0.5, 2.0, size=len(X))
+        for sample_weight in (None, weights):
+            model = tiny(max_iter=1, batch_size=100, learning_rate_init=1e-300)
+            model.fit(X, y, sample_weight=sample_weight)
+            log_p = [p[np.arange(len(k)), k] for p, k in zip(model.predict_log_proba(X), y, strict=True)]
+            steps = None if sample_weight is None else np.repeat(weights, [len(series) for series in X])
+            expected = -np.average(np.concatenate(log_p), weights=steps)
+            assert model.loss_curve_[0] == pytest.approx(expected, rel=1e-10)
+
+    def test_a_long_series_counts_by_its_steps(self):
+        X, y = signs()
+        model = able().fit(X, y)
+        long_X, long_y = signs(n=1, seed=5)
+        long_X, long_y = [np.tile(long_X[0], (50, 1))], [1 - np.tile(long_y[0], 50)]  # all wrong but for mistakes
+        assert model.score(X, y) > 0.9
+        assert model.score(X + long_X, y + long_y) < 0.4
+
+    @pytest.mark.parametrize("fill", [0, -1, 7])
+    def test_padded_labels_are_refused(self, fill):
+        X, y = signs()
+        padded = np.stack([np.append(labels, np.full(20 - len(labels), fill)) for labels in y])
+        message = rf"Series 0 has {len(X[0])} steps, but its labels have shape \(20,\): y must hold one array"
+        with pytest.raises(ValueError, match=message):
+            tiny().fit(X, padded)
+
+    def test_an_array_is_as_many_lists(self):
+        X, y = signs("3-D")
+        array, ragged = tiny().fit(X, y), tiny().fit(list(X), list(y))
+        assert_all_equal(array.predict_proba(X), ragged.predict_proba(list(X)))
+        assert array.score(X, y) == ragged.score(list(X), list(y))
+
+    def test_series_of_one_step(self):
+        X, y = signs()
+        X[3], y[3] = X[3][:1], y[3][:1]
+        assert [len(labels) for labels in tiny().fit(X, y).predict(X)] == [len(series) for series in X]
+
+
+class TestLabels:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_other_length(self, form):
+        X, y = signs(form)
+        y = [labels[:-1] if number == 3 else labels for number, labels in enumerate(y)]
+        steps = len(X[3])
+        message = rf"Series 3 has {steps} steps, but its labels have shape \({steps - 1},\): y must hold one array of"
+        with pytest.raises(ValueError, match=message):
+            tiny().fit(X, y)
+
+    def test_one_label_for_each_series(self):
+        X, y = signs()
+        with pytest.raises(ValueError, match=r"Series 0 has \d+ steps, but its labels have shape \(\)"):
+            tiny().fit(X, [labels[0] for labels in y])
+
+    def test_continuous(self):
+        X, _ = signs()
+        with pytest.raises(ValueError, match=r"Unknown label type: continuous.*discrete classes"):
+            tiny().fit(X, [series[:, 0] for series in X])
+
+    @pytest.mark.parametrize("other", [None, 1, np.nan], ids=str)
+    def test_words_and_others_in_one_series(self, other):
+        X, y = signs()
+        with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers, none missing.*str"):
+            tiny().fit(X, [np.array(["up", other], dtype=object)[labels] for labels in y])
+
+    @pytest.mark.parametrize("other", [1, 1.5, True], ids=str)
+    def test_words_in_one_series_and_numbers_in_another(self, other):
+        """Joined by numpy, the numbers would silently become words."""
+        X, y = signs()
+        y = [np.array(["up", "down"])[labels] for labels in y[:-1]] + [np.full(len(y[-1]), other)]
+        with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers"):
+            tiny().fit(X, y)
+
+    def test_scalar(self):
+        X, _ = signs()
+        with pytest.raises((ValueError, TypeError), match=r"\by\b"):
+            tiny().fit(X, 3)
+
+    def test_warm_start_refuses_other_classes(self):
+        X, y = signs()
+        model = tiny(warm_start=True).fit(X, y)
+        before = model.predict_proba(X)
+        message = r"warm_start=True needs the classes of the last fit, \[0 1\]; y has \[0 2\]"
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, [2 * labels for labels in y])
+        assert_all_equal(model.predict_proba(X), before)
+        assert model.classes_.tolist() == [0, 1]
+
+    def test_failed_fit_keeps_the_classes(self):
+        X, y = signs()
+        model = tiny().fit(X, y)
+        with pytest.raises(ValueError, match="Unknown network"):
+            model.set_params(network="nope").fit(X, [2 * labels for labels in y])
+        assert model.classes_.tolist() == [0, 1]
+
+    def test_score_of_other_lengths(self):
+        X, y = signs()
+        model = tiny().fit(X, y)
+        with pytest.raises(ValueError, match=r"Series 0 has shape \(\d+,\) in y_true, but \(\d+,\) in y_pred"):
+            model.score(X, [labels[1:] for labels in y])
+
+
+class TestClassWeight:
+    WEIGHTS = {0: 5.0, 1: 0.5}  # noqa: RUF012
+
+    @staticmethod
+    def rare(form="ragged"):
+        X, _ = signs(form)
+        y = [(series[:, 0] > 1.0).astype(int) for series in X]
+        return X, y if form == "ragged" else np.stack(y)
+
+    @pytest.mark.parametrize("class_weight", [WEIGHTS, "balanced"], ids=str)
+    @pytest.mark.parametrize("form", ["3-D", "ragged"])
+    def test_of_each_step(self, class_weight, form, monkeypatch):
+        X, y = self.rare(form)
+        flat = np.concatenate(list(y))
+        seen = seen_weights(monkeypatch)
+        tiny(class_weight=class_weight).fit(X, y)
+        labels, weights = seen[0]
+        np.testing.assert_array_equal(labels, flat)
+        per_class = compute_class_weight(class_weight, classes=np.array([0, 1]), y=flat)
+        np.testing.assert_allclose(weights, per_class[flat], rtol=1e-12)
+
+    def test_balanced_is_so_many(self):
+        X, y = self.rare()
+        counts = np.bincount(np.concatenate(y))
+        by_hand = {label: counts.sum() / (2 * count) for label, count in enumerate(counts)}
+        models = [tiny(class_weight=weight).fit(X, y) for weight in ("balanced", by_hand, None)]
+        p = [np.concatenate(model.predict_proba(X)) for model in models]
+        np.testing.assert_allclose(p[0], p[1], rtol=1e-7)
+        assert np.abs(p[0] - p[2]).max() > 1e-4
+
+    def test_balanced_counts_weighted_steps(self, monkeypatch):
+        X, y = self.rare()
+        weights = np.arange(len(X)) % 3.0
+        seen = seen_weights(monkeypatch)
+        tiny(class_weight="balanced", batch_size=100).fit(X, y, sample_weight=weights)
+        labels, found = seen[0]
+        sums = [found[labels == label].sum() for label in (0, 1)]
+        assert sums[0] == pytest.approx(sums[1])
+        index = np.repeat(np.arange(len(X)), weights.astype(int))
+        explicit = tiny(class_weight="balanced", batch_size=100).fit(take(X, index), take(y, index))
+        model = tiny(class_weight="balanced", batch_size=100).fit(X, y, sample_weight=weights)
+        for a, b in zip(model.predict_proba(X), explicit.predict_proba(X), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7)
+
+    def test_times_sample_weight(self, monkeypatch):
+        X, y = self.rare()
+        weights = np.random.RandomState(0).uniform(0.5, 2, size=len(X))
+        seen = seen_weights(monkeypatch)
+        tiny(class_weight=self.WEIGHTS).fit(X, y, sample_weight=weights)
+        steps = np.repeat(weights, [len(series) for series in X])
+        np.testing.assert_allclose(seen[0][1], steps * np.where(seen[0][0] == 0, 5.0, 0.5), rtol=1e-12)
+
+    def test_of_words(self):
+        X, y = self.rare()
+        names = [np.array(["no", "yes"])[labels] for labels in y]
+        model = tiny(class_weight={"no": 5.0, "yes": 0.5}).fit(X, names)
+        assert_all_equal(model.predict_proba(X), tiny(class_weight=self.WEIGHTS).fit(X, y).predict_proba(X))
+
+    def test_finds_what_is_rare(self):
+        X, y = self.rare()
+        flat = np.concatenate(y)
+        found = [
+            np.concatenate(tiny(max_iter=6, class_weight=weight).fit(X, y).predict(X)) for weight in (None, "balanced")
+        ]
+        recall = [(labels[flat == 1] == 1).mean() for labels in found]
+        assert recall[1] > recall[0]
+
+    def test_step_weight_zero_is_absence(self):
+        """A step whose label has no weight is read, but sways neither loss nor scales."""
+        X, y = signs(n_classes=3)
+        model = tiny(class_weight={0: 1.0, 1: 1.0, 2: 0.0}).fit(X, y)
+        flat, weight = np.concatenate(X), (np.concatenate(y) < 2).astype(float)
+        np.testing.assert_allclose(model.module_.mean, np.average(flat, axis=0, weights=weight), rtol=1e-12)
+        assert not any((labels == 2).any() for labels in able(class_weight={0: 1, 1: 1, 2: 0}).fit(X, y).predict(X))
+
+    @pytest.mark.parametrize(
+        ("class_weight", "message"),
+        [
+            ({0: -1.0, 1: 1.0}, "class_weight.*negative"),
+            ({0: 0.0, 1: 0.0}, "class_weight.*zero"),
+            ({7: 1.0}, r"classes, \[0, 1\], are not in class_weight"),
+            ("nope", "'class_weight' parameter of SFMLabeler must be"),
+        ],
+        ids=str,
+    )
+    def test_bad(self, class_weight, message):
+        with pytest.raises(ValueError, match=f"(?i){message}"):
+            tiny(class_weight=class_weight).fit(*signs())
+
+
+class TestScore:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_is_the_metric(self, form):
+        X, y = signs(form)
+        weights = np.arange(len(X)) % 3 + 0.5
+        model = tiny().fit(X, y)
+        predicted = model.predict(X)
+        right = [np.mean(a == b) for a, b in zip(predicted, y, strict=True)]
+        steps = [len(labels) for labels in predicted]
+        assert model.score(X, y) == frame_accuracy_score(y, predicted) == pytest.approx(np.average(right, weights=steps))
+        weighted = model.score(X, y, sample_weight=weights)
+        assert weighted == frame_accuracy_score(y, predicted, sample_weight=weights)
+        assert weighted == pytest.approx(np.average(right, weights=weights * steps))
+        assert weighted != model.score(X, y)
+
+    def test_validation_score_is_frame_accuracy(self):
+        X, y = signs(n=40)
+        model = tiny(early_stopping=True, validation_fraction=0.5, max_iter=1).fit(X, y)
+        parts = [np.random.RandomState(0)]  # as fit divides
+        from sklearn.model_selection import train_test_split
+
+        _, valid = train_test_split(np.arange(40), test_size=0.5, random_state=parts[0])
+        assert model.validation_scores_[0] == pytest.approx(model.score(take(X, valid), take(y, valid)))
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_in_a_search(self, form):
+        X, y = signs(form)
+        grid = {"n_states": [2, 4], "network": ["sfm", "gru"]}
+        own, made = (
+            GridSearchCV(tiny(), grid, cv=3, scoring=scoring, error_score="raise").fit(X, y)
+            for scoring in (None, make_scorer(frame_accuracy_score))
+        )
+        np.testing.assert_array_equal(own.cv_results_["mean_test_score"], made.cv_results_["mean_test_score"])
+        assert own.best_params_ == made.best_params_
+        assert len(set(own.cv_results_["mean_test_score"])) > 1
+
+
+class TestCrossValPredict:
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
+    def test_is_that_of_each_fold(self, form, method):
+        X, y = signs(form)
+        cv = KFold(4, shuffle=True, random_state=0)
+        found = cross_val_predict(tiny(), X, y, cv=cv, method=method)
+        assert isinstance(found, list)
+        for train, test in cv.split(np.zeros(len(X))):
+            model = tiny().fit(take(X, train), take(y, train))
+            assert_all_equal([found[i] for i in test], getattr(model, method)(take(X, test)))
+
+    def test_predicts_what_was_held_out(self):
+        X, y = signs(n=40)
+        found = cross_val_predict(able(), X, y, cv=2)
+        assert [len(labels) for labels in found] == [len(series) for series in X]
+        assert frame_accuracy_score(y, found) > 0.8
+
+    def test_five_folds_by_default(self, monkeypatch):
+        X, y = signs()
+        fits = seen_weights(monkeypatch)
+        found = cross_val_predict(tiny(), X, y)
+        assert len(fits) == 5
+        assert_all_equal(found, cross_val_predict(tiny(), X, y, cv=KFold(5)))
+
+    def test_groups(self, monkeypatch):
+        X, y = signs()
+        groups = np.arange(len(X)) % 4
+        found = cross_val_predict(tiny(), X, y, groups=groups, cv=GroupKFold(4))
+        for group in range(4):
+            train, test = np.flatnonzero(groups != group), np.flatnonzero(groups == group)
+            assert_all_equal([found[i] for i in test], tiny().fit(take(X, train), take(y, train)).predict(take(X, test)))
+        with pytest.raises(ValueError, match="'groups' parameter should not be None"):
+            cross_val_predict(tiny(), X, y, cv=GroupKFold(4))
+
+    @pytest.mark.parametrize("kind", [list, iter], ids=["list", "generator"])
+    def test_folds_of_ones_own(self, kind):
+        X, y = signs()
+        order = np.random.RandomState(0).permutation(len(X))
+        folds = [(np.setdiff1d(order, test), test) for test in np.array_split(order, 3)]
+        found = cross_val_predict(tiny(), X, y, cv=kind(folds))
+        for train, test in folds:
+            model = tiny().fit(take(X, train), take(y, train))
+            assert_all_equal([found[i] for i in test], model.predict(take(X, test)))
+
+    @pytest.mark.parametrize(
+        "tests",
+        [[range(23)], [range(24), range(3)], [range(12), range(11, 24)], [[]]],
+        ids=["one missing", "some twice", "one twice", "none"],
+    )
+    def test_no_partition(self, tests, monkeypatch):
+        X, y = signs()
+        fits = seen_weights(monkeypatch)
+        folds = [(np.arange(24), np.array(test, dtype=int)) for test in tests]
+        with pytest.raises(ValueError, match="cv must put each of the 24 series into exactly one test part"):
+            cross_val_predict(tiny(), X, y, cv=folds)
+        assert fits == []
+
+    def test_unknown_method(self):
+        with pytest.raises(ValueError, match="Unknown method 'decision_function'; choose one of 'predict', 'predict_pr"):
+            cross_val_predict(tiny(), *signs(), method="decision_function")
+
+    def test_estimator_is_left_alone(self):
+        X, y = signs()
+        model = tiny().fit(X, y)
+        before, names = model.predict_proba(X), set(vars(model))
+        cross_val_predict(model, X, y, cv=2)
+        assert set(vars(model)) == names
+        assert_all_equal(model.predict_proba(X), before)
+        new = tiny()
+        cross_val_predict(new, X, y, cv=2)
+        assert not hasattr(new, "module_")
+
+    def test_pipeline(self):
+        X, y = signs()
+        found = cross_val_predict(make_pipeline(PanelScaler(), tiny(standardize=False)), X, y, cv=2)
+        train, test = np.arange(12, 24), np.arange(12)
+        scaler = PanelScaler().fit(take(X, train))
+        model = tiny(standardize=False).fit(scaler.transform(take(X, train)), take(y, train))
+        assert_all_equal([found[i] for i in test], model.predict(scaler.transform(take(X, test))))
+
+    def test_other_estimators(self):
+        X, y = signs("3-D")
+        rolls = [(series > 0).astype(float) for series in signs()[0]]
+        options = {"n_states": 4, "max_iter": 2, "random_state": 0}
+        p = cross_val_predict(SFMDensity(**options), rolls, cv=2, method="predict_proba")
+        model = SFMDensity(**options).fit(rolls[12:])
+        assert_all_equal(p[:12], model.predict_proba(rolls[:12]))
+        targets = X[:, :, 0].mean(axis=1)
+        found = cross_val_predict(SFMRegressor(**options), X, targets, cv=2)
+        assert_all_equal(found[:12], SFMRegressor(**options).fit(X[12:], targets[12:]).predict(X[:12]))
+
+    def test_in_processes(self):
+        X, y = signs()
+        alone, together = (cross_val_predict(tiny(), X, y, cv=3, n_jobs=n, method="predict_proba") for n in (None, 2))
+        assert_all_equal(together, alone)
+
+    def test_error_of_a_fit_comes_through(self):
+        X, y = signs()
+        with pytest.raises(ValueError, match="Unknown network 'nope'"):
+            cross_val_predict(tiny(network="nope"), X, y, cv=2)
