@@ -37,7 +37,8 @@ sanitize: install
 	cp -r sfmts tests setup.py pyproject.toml README.md $(SANITIZED) && rm -f $(SANITIZED)/sfmts/kernels/*.so
 	cd $(SANITIZED) && CFLAGS="$(SANITIZER_FLAGS)" $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest tests/test_kernels.py -k native \
+		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest tests/test_kernels.py tests/test_native.py \
+		-m "not slow" -k "native and not memory and not installation" \
 		--numprocesses 2 -p no:cacheprovider
 
 lint: install

@@ -14,6 +14,7 @@ from sfmts.networks import SFM
 from tests.helpers import FAST_KERNELS, KERNELS, make_panel
 from tests.test_kernels import Case, assert_same, fresh, make_case, outputs_and_gradients
 
+
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
     """Let short series, too, be computed again in several chunks."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import make_scorer
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -155,8 +155,7 @@ class TestPrediction:
         assert model.score(X, y) == pytest.approx(score)
         assert score > 0.7
 
-    @pytest.mark.parametrize("way", ["pickle", "file"])
-    def test_string_labels_in_a_file(self, way, tmp_path):
+    def test_string_labels_in_a_file(self, tmp_path):
         X, codes = signs()
         model = tiny(class_weight={"no": 2.0, "yes": 1.0}).fit(X, [np.array(["no", "yes"])[k] for k in codes])
         model.save(tmp_path / "model")
@@ -279,8 +278,10 @@ class TestLabels:
             tiny().fit(X, [series[:, 0] for series in X])
 
     @pytest.mark.parametrize("other", [None, 1, np.nan], ids=str)
-    def test_words_and_others_in_one_series(self, other):
+    @pytest.mark.parametrize("first", [0, 1], ids=["word first", "word second"])
+    def test_words_and_others_in_one_series(self, other, first):
         X, y = signs()
+        y[0][:2] = [first, 1 - first]
         with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers, none missing.*str"):
             tiny().fit(X, [np.array(["up", other], dtype=object)[labels] for labels in y])
 
@@ -429,10 +430,7 @@ class TestScore:
     def test_validation_score_is_frame_accuracy(self):
         X, y = signs(n=40)
         model = tiny(early_stopping=True, validation_fraction=0.5, max_iter=1).fit(X, y)
-        parts = [np.random.RandomState(0)]  # as fit divides
-        from sklearn.model_selection import train_test_split
-
-        _, valid = train_test_split(np.arange(40), test_size=0.5, random_state=parts[0])
+        _, valid = train_test_split(np.arange(40), test_size=0.5, random_state=np.random.RandomState(0))  # as fit does
         assert model.validation_scores_[0] == pytest.approx(model.score(take(X, valid), take(y, valid)))
 
     @pytest.mark.parametrize("form", FORMS)

@@ -96,8 +96,8 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     device : str, default="auto"
         "auto" (a CUDA device if there is one), "cpu", "cuda" or "cuda:1".
     backend : {"auto", "reference", "fused", "native", "cuda"}, default="auto"
-        Kernel of the SFM.  "auto" takes the fastest that serves: the compiled one on the CPU ("native"), the one for
-        NVIDIA GPUs ("cuda"), or "fused", in PyTorch alone, where neither is there.
+        Kernel of the SFM.  "auto" takes the compiled one on the CPU ("native") and elsewhere "fused", in PyTorch alone.
+        "cuda", for NVIDIA GPUs, has been tested as a C++ program only, not yet on a GPU.
     memory : {"fast", "recompute"}, default="fast"
         What the SFM keeps of a training step.  "recompute" is for long series: it keeps the states of about sqrt(T)
         of the T steps and computes the rest a second time, at about a third more time.

@@ -21,7 +21,8 @@ _UNAVAILABLE: dict[str, Callable[[Tensor, SFMWeights], str | None]] = {
     "native": native.unavailable,
     "cuda": cuda.unavailable,
 }
-_FASTEST = {"cpu": "native", "cuda": "cuda"}  # by type of device
+# By type of device.  "cuda" must be asked for by name until it has been seen at work on a GPU (benchmarks/gpu.sh).
+_FASTEST = {"cpu": "native"}
 
 BACKENDS = ("auto", *_KERNELS)
 MEMORIES = ("fast", "recompute")
@@ -38,8 +39,9 @@ def resolve_backend(backend: str, weights: SFMWeights | None = None) -> str:
     Parameters
     ----------
     backend : {"auto", "reference", "fused", "native", "cuda"}
-        "auto" is the fastest kernel that serves: "native" on the CPU, "cuda" on an NVIDIA GPU, or "fused" where that
-        one cannot serve, which is logged once with the reason.
+        "auto" is "native", the compiled kernel, on the CPU, or "fused" where that one cannot serve, which is logged
+        once with the reason; and "fused" on any other device.  "cuda" has been tested as a C++ program only, not on a
+        GPU, and must be asked for.
     weights : SFMWeights, optional
         Their device, type and sizes decide what can serve; by default, the CPU and float32.
 

@@ -1,0 +1,238 @@
+"""Scores against values that were worked out by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from sfmts.metrics import (
+    bernoulli_log_likelihood,
+    frame_accuracy_score,
+    softmax_pressed_ceiling,
+    softmax_pressed_log_likelihood,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+ROLLS = [np.array([[1, 0], [0, 0]]), np.array([[1, 1]])]
+HALF = [np.full(roll.shape, 0.5) for roll in ROLLS]
+TWO = math.log(2.0)
+
+
+class TestFrameAccuracy:
+    @pytest.mark.parametrize(
+        ("y_true", "y_pred", "expected"),
+        [
+            ([[0, 1], [1, 1, 1]], [[0, 1], [1, 1, 1]], 1.0),
+            ([[0, 1], [1, 1, 1]], [[1, 0], [0, 0, 0]], 0.0),
+            ([[0, 1], [1, 1, 1, 1]], [[1, 0], [1, 1, 1, 0]], 3 / 6),  # the mean over series would be 3/8
+            ([["a", "b"], ["c"]], [["a", "c"], ["c"]], 2 / 3),
+            ([[True, False]], [[1, 1]], 0.5),
+            ([[1.5, 2.5]], [[1.5, 2.0]], 0.5),
+            ([[7]], [[7]], 1.0),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("form", [list, tuple, lambda y: [np.array(labels) for labels in y]])
+    def test_by_hand(self, y_true, y_pred, expected, form):
+        score = frame_accuracy_score(form(y_true), form(y_pred))
+        assert type(score) is float
+        assert score == pytest.approx(expected, rel=1e-15)
+
+    def test_array(self):
+        y_true, y_pred = np.array([[0, 1, 2], [2, 1, 0]]), np.array([[0, 1, 1], [2, 0, 1]])
+        assert frame_accuracy_score(y_true, y_pred) == 0.5
+        assert frame_accuracy_score(list(y_true), y_pred) == 0.5
+        assert frame_accuracy_score(torch.from_numpy(y_true), torch.from_numpy(y_pred)) == 0.5
+
+    def test_weights(self):
+        y_true, y_pred = [[0, 0], [1, 1, 1, 1]], [[0, 0], [1, 0, 0, 0]]
+        assert frame_accuracy_score(y_true, y_pred) == pytest.approx(3 / 6)
+        # each step counts as much as its series says
+        assert frame_accuracy_score(y_true, y_pred, sample_weight=[2.0, 0.5]) == pytest.approx((4 + 0.5) / (4 + 2))
+        assert frame_accuracy_score(y_true, y_pred, sample_weight=[0, 3]) == pytest.approx(0.25)
+        assert frame_accuracy_score(y_true, y_pred, sample_weight=[1, 0]) == 1.0
+        repeated = frame_accuracy_score([y_true[0]] * 3 + [y_true[1]], [y_pred[0]] * 3 + [y_pred[1]])
+        assert frame_accuracy_score(y_true, y_pred, sample_weight=[3, 1]) == pytest.approx(repeated)
+
+    def test_symmetric(self):
+        rng = np.random.RandomState(0)
+        a, b = ([rng.randint(0, 3, size=length) for length in (4, 9, 1)] for _ in range(2))
+        assert frame_accuracy_score(a, b) == frame_accuracy_score(b, a)
+
+
+class TestBernoulli:
+    def test_by_hand(self):
+        p = [np.array([[0.9, 0.2], [0.25, 0.5]]), np.array([[0.5, 0.125]])]
+        frames = [math.log(0.9) + math.log(0.8), math.log(0.75) + math.log(0.5), math.log(0.5) + math.log(0.125)]
+        score = bernoulli_log_likelihood(ROLLS, p)
+        assert type(score) is float
+        assert score == pytest.approx(sum(frames) / 3, rel=1e-14)  # over frames, not over series
+        weighted = bernoulli_log_likelihood(ROLLS, p, sample_weight=[1.0, 4.0])
+        assert weighted == pytest.approx((frames[0] + frames[1] + 4 * frames[2]) / 6, rel=1e-14)
+        assert bernoulli_log_likelihood(ROLLS, p, sample_weight=[0.0, 4.0]) == pytest.approx(frames[2], rel=1e-14)
+
+    def test_fair_coins(self):
+        assert bernoulli_log_likelihood(ROLLS, HALF) == pytest.approx(-2 * TWO)
+        rolls = np.random.RandomState(0).randint(0, 2, size=(3, 5, 88))
+        assert bernoulli_log_likelihood(rolls, np.full(rolls.shape, 0.5)) == pytest.approx(-88 * TWO)
+
+    def test_certain_and_right(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert bernoulli_log_likelihood(ROLLS, ROLLS) == pytest.approx(0.0, abs=1e-11)
+
+    def test_certain_and_wrong(self):
+        """One certain error costs much, but not all: twelve places."""
+        wrong = [1 - roll for roll in ROLLS]
+        assert bernoulli_log_likelihood(ROLLS, wrong) == pytest.approx(2 * math.log(1e-12), rel=1e-4)
+        one = [roll.astype(float) for roll in ROLLS]
+        one[1][0, 0] = 0.0
+        assert bernoulli_log_likelihood(ROLLS, one) == pytest.approx(math.log(1e-12) / 3, rel=1e-4)
+
+    @pytest.mark.parametrize("p", [1e-11, 1e-6, 0.5, 1 - 1e-6])
+    def test_small_probabilities_are_not_touched(self, p):
+        assert bernoulli_log_likelihood([[[1]]], [[[p]]]) == pytest.approx(math.log(p), rel=1e-12)
+        assert bernoulli_log_likelihood([[[0]]], [[[p]]]) == pytest.approx(math.log1p(-p), rel=1e-12, abs=1e-17)
+
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+    def test_types(self, dtype):
+        rolls = [roll.astype(dtype) for roll in ROLLS]
+        p = [np.full(roll.shape, 0.25, dtype=np.float32) for roll in ROLLS]
+        expected = (3 * math.log(0.25) + 3 * math.log(0.75)) / 3
+        assert bernoulli_log_likelihood(rolls, p) == pytest.approx(expected, rel=1e-14)
+
+    def test_marginal_rates(self):
+        """Of rates that are the same in each frame there is a formula."""
+        rng = np.random.RandomState(0)
+        rolls = [(rng.uniform(size=(length, 4)) < 0.3).astype(float) for length in (5, 20, 9)]
+        rates = np.array([0.1, 0.2, 0.3, 0.4])
+        flat = np.concatenate(rolls)
+        by_hand = flat.mean(axis=0) @ np.log(rates) + (1 - flat.mean(axis=0)) @ np.log(1 - rates)
+        found = bernoulli_log_likelihood(rolls, [np.broadcast_to(rates, roll.shape) for roll in rolls])
+        assert found == pytest.approx(by_hand, rel=1e-13)
+
+    def test_true_rates_score_best(self):
+        flat = np.random.RandomState(0).randint(0, 2, size=(50, 3))
+        rates = flat.mean(axis=0)
+        best = bernoulli_log_likelihood([flat], [np.broadcast_to(rates, flat.shape)])
+        for change in (-0.05, 0.05):
+            assert bernoulli_log_likelihood([flat], [np.broadcast_to(rates + change, flat.shape)]) < best
+
+
+class TestSoftmaxPressed:
+    def test_by_hand(self):
+        logits = [np.array([[1.0, -1.0], [3.0, 2.0]]), np.array([[0.5, 0.5]])]
+        first = -math.log1p(math.exp(-2.0))  # log softmax of the pressed key
+        # the second frame is silent; the third presses two keys of one half each
+        expected = ((first + 0.0) / 2 + 2 * -TWO) / 2  # over the frames of each series, then over series
+        score = softmax_pressed_log_likelihood(ROLLS, logits)
+        assert type(score) is float
+        assert score == pytest.approx(expected, rel=1e-14)
+
+    @pytest.mark.parametrize("shift", [-1000.0, 0.0, 1000.0])
+    def test_shift_of_the_logits_does_not_matter(self, shift):
+        rng = np.random.RandomState(0)
+        logits = [rng.normal(size=roll.shape) for roll in ROLLS]
+        moved = [z + shift for z in logits]
+        expected = softmax_pressed_log_likelihood(ROLLS, logits)
+        assert softmax_pressed_log_likelihood(ROLLS, moved) == pytest.approx(expected, rel=1e-10)
+
+    def test_extreme_logits(self):
+        assert softmax_pressed_log_likelihood([[[1, 0]]], [[[-1000.0, 1000.0]]]) == pytest.approx(-2000.0)
+        assert softmax_pressed_log_likelihood([[[1, 0]]], [[[1000.0, -1000.0]]]) == 0.0
+
+    def test_ceiling_by_hand(self):
+        assert softmax_pressed_ceiling(ROLLS) == pytest.approx((0.0 - 2 * TWO) / 2)
+        rolls = [np.eye(5)[:3], np.ones((2, 5)), np.zeros((4, 5))]
+        assert softmax_pressed_ceiling(rolls) == pytest.approx(-5 * math.log(5) / 3)
+
+    @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.float32])
+    def test_ceiling_does_not_overflow(self, dtype):
+        assert softmax_pressed_ceiling([np.ones((3, 88), dtype=dtype)]) == pytest.approx(-88 * math.log(88))
+
+    def test_ceiling_is_reached_by_what_knows_the_keys(self):
+        rng = np.random.RandomState(0)
+        rolls = [(rng.uniform(size=(length, 12)) < 0.3).astype(np.uint8) for length in (5, 17, 1)]
+        ceiling = softmax_pressed_ceiling(rolls)
+        known = [100.0 * roll.astype(float) for roll in rolls]
+        assert softmax_pressed_log_likelihood(rolls, known) == pytest.approx(ceiling, rel=1e-12)
+        for _ in range(20):
+            logits = [z + rng.normal(size=z.shape) for z in known]
+            assert softmax_pressed_log_likelihood(rolls, logits) < ceiling
+
+
+SCORES = [
+    (frame_accuracy_score, "y_true", "y_pred"),
+    (bernoulli_log_likelihood, "rolls", "probabilities"),
+    (softmax_pressed_log_likelihood, "rolls", "logits"),
+]
+
+
+@pytest.mark.parametrize(("score", "first", "second"), SCORES, ids=lambda item: getattr(item, "__name__", ""))
+class TestShapes:
+    def test_other_number_of_series(self, score, first, second):
+        with pytest.raises(ValueError, match=f"{first} holds 2 series, but {second} holds 1"):
+            score(ROLLS, HALF[:1])
+
+    def test_other_number_of_steps(self, score, first, second):
+        with pytest.raises(ValueError, match=rf"Series 1 has shape \(1, 2\) in {first}, but \(2, 2\) in {second}"):
+            score(ROLLS, [HALF[0], HALF[0]])
+
+    def test_swapped_axes(self, score, first, second):
+        with pytest.raises(ValueError, match=rf"Series 0 has shape \(3, 2\) in {first}, but \(2, 3\) in {second}"):
+            score([np.zeros((3, 2))], [np.full((2, 3), 0.5)])
+
+    def test_padded(self, score, first, second):
+        with pytest.raises(ValueError, match=rf"Series 1 has shape \(1, 2\) in {first}, but \(2, 2\) in {second}"):
+            score(ROLLS, np.full((2, 2, 2), 0.5))
+
+    def test_nothing(self, score, first, second):
+        with pytest.raises(ValueError, match=f"{first}.*(no|0) series"):
+            score([], [])
+
+
+class TestWeights:
+    CALLS = [  # noqa: RUF012
+        lambda weight: frame_accuracy_score([[0, 1], [1]], [[0, 1], [0]], sample_weight=weight),
+        lambda weight: bernoulli_log_likelihood(ROLLS, HALF, sample_weight=weight),
+    ]
+    every = pytest.mark.parametrize("call", CALLS, ids=["frame_accuracy", "bernoulli"])
+
+    @every
+    def test_equal_weights_are_none(self, call):
+        assert call([0.3, 0.3]) == pytest.approx(call(None), rel=1e-15)
+
+    @every
+    @pytest.mark.parametrize(
+        ("weight", "message"),
+        [
+            ([1.0], r"sample_weight.shape == \(1,\), expected \(2,\)"),
+            ([1.0, 1.0, 1.0], r"sample_weight.shape == \(3,\), expected \(2,\)"),  # as many as steps: not asked for
+            ([0.0, 0.0], "(?i)sample.weight.*zero"),
+            ([np.nan, 1.0], "sample_weight contains NaN"),
+            ([-1.0, 2.0], "(?i)negative.*sample_weight"),
+        ],
+        ids=["short", "long", "zero", "NaN", "negative"],
+    )
+    def test_bad(self, call, weight, message):
+        with pytest.raises(ValueError, match=message):
+            call(weight)
+
+
+class TestValues:
+    """What is no probability, or no roll, gets no score."""
+
+    @pytest.mark.parametrize("p", [1.5, -0.1, np.nan, np.inf])
+    def test_no_probability(self, p):
+        bad = [HALF[0], np.array([[0.5, p]])]
+        with pytest.raises(ValueError, match=r"probabilities.*series 1"):
+            bernoulli_log_likelihood(ROLLS, bad)
+
+    @pytest.mark.parametrize("value", [0.5, 64, -1])
+    @pytest.mark.parametrize("score", [bernoulli_log_likelihood, softmax_pressed_log_likelihood])
+    def test_no_binary_roll(self, score, value):
+        with pytest.raises(ValueError, match=r"rolls.*(binary|0 (and|or) 1)"):
+            score([np.array([[1, value]])], [np.array([[0.5, 0.5]])])
