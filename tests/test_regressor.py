@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 
 from sfmts import PanelScaler, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.estimators import _base
+from sfmts.model_selection import cross_val_predict as steps_cross_val_predict
 from sfmts.training import Trainer, evaluate
 from tests.helpers import FAST_KERNELS, NETWORKS, make_panel
 
@@ -325,6 +326,10 @@ def test_same_seed_in_processes():
     fitted = joblib.Parallel(n_jobs=2, backend="loky")(fits)
     for case, model, (X, y) in zip(CASES, fitted, data, strict=True):
         assert_same_model(case, model, case.tiny(batch_size=6).fit(X, y), X)
+        if case.step_targets:
+            options = {"cv": 2, "method": "predict_proba"}
+            together, alone = (steps_cross_val_predict(case.tiny(), X, y, n_jobs=n, **options) for n in (2, None))
+            assert_close(together, alone, atol=0)
 
 
 def through_joblib(model, path):

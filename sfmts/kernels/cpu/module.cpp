@@ -2,11 +2,19 @@
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 
 #include "problem.h"
 
@@ -15,21 +23,91 @@ extern const Kernel generic_kernel;
 extern const Kernel avx2_kernel, avx512_kernel;
 #endif
 
-void share_work(int64_t items, int64_t threads, void (*work)(void*, int64_t, int64_t), void* context) {
-    std::atomic<int64_t> next{0};
-    const auto run = [&](int64_t thread) {
-        for (int64_t item = next++; item < items; item = next++) work(context, item, thread);
+// Threads that wait for work.  They stay, each on the core that it last ran on: a new thread may start on its parent's
+// core and share it for as long as a whole pass takes.  The pool is never destroyed, as its threads outlive main().
+class Pool {
+  public:
+    void run(int64_t items, int64_t threads, void (*work)(void*, int64_t, int64_t), void* context) {
+        Job job{work, context, items};
+        job.places = std::min(threads, items) - 1;
+        const bool shared = job.places > 0;
+        if (shared) {
+            std::lock_guard<std::mutex> lock(mutex_);
+            add_threads(job.places);
+            jobs_.push_back(&job);
+            ++pushed_;
+            wake_.notify_all();
+        }
+        job.do_items(0);
+        if (!shared) return;
+        std::unique_lock<std::mutex> lock(mutex_);
+        jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
+        done_.wait(lock, [&] { return job.running == 0; });
+    }
+
+  private:
+    struct Job {
+        void (*work)(void*, int64_t, int64_t);
+        void* context;
+        int64_t items;
+        std::atomic<int64_t> next{0};
+        int64_t places = 0, joined = 0, running = 0;  // these are guarded by the pool's mutex
+
+        void do_items(int64_t thread) {
+            for (int64_t item = next++; item < items; item = next++) work(context, item, thread);
+        }
     };
-    std::vector<std::thread> others;
-    for (int64_t thread = 1; thread < threads && thread < items; ++thread) {
-        try {
-            others.emplace_back(run, thread);
-        } catch (const std::system_error&) {
-            break;  // the system has no thread to give: those that run do its share
+
+    void add_threads(int64_t wanted) {
+        for (; idle_ < wanted; ++idle_) {
+            try {
+                std::thread(&Pool::wait_for_jobs, this).detach();
+            } catch (const std::system_error&) {
+                return;  // the system has no thread to give: those that run do its share
+            }
         }
     }
-    run(0);
-    for (auto& other : others) other.join();
+
+    void wait_for_jobs() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            Job* job = nullptr;
+            wake_.wait(lock, [&] {
+                for (Job* waiting : jobs_)
+                    if (!job && waiting->joined < waiting->places) job = waiting;
+                return job != nullptr;
+            });
+            const int64_t thread = ++job->joined;
+            ++job->running, --idle_;
+            lock.unlock();
+            job->do_items(thread);
+            lock.lock();
+            ++idle_;
+            if (--job->running == 0) done_.notify_all();
+            stay_awake(lock);
+        }
+    }
+
+    // The backward follows the forward at once: who goes to sleep between them may wake up on the core of the caller.
+    void stay_awake(std::unique_lock<std::mutex>& lock) {
+        const uint64_t seen = pushed_;
+        lock.unlock();
+        const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
+        while (pushed_ == seen && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+        lock.lock();
+    }
+
+    std::atomic<uint64_t> pushed_{0};
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::vector<Job*> jobs_;
+    int64_t idle_ = 0;
+};
+
+static Pool* pool = new Pool;
+
+void share_work(int64_t items, int64_t threads, void (*work)(void*, int64_t, int64_t), void* context) {
+    pool->run(items, threads, work, context);
 }
 
 // The kernels that this processor can run, the fastest first.
@@ -96,4 +174,9 @@ static PyMethodDef methods[] = {
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, 0, methods, nullptr, nullptr, nullptr,
                                  nullptr};
 
-PyMODINIT_FUNC PyInit__native() { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__native() {
+#if !defined(_WIN32)
+    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });  // a forked child has none of its parent's threads
+#endif
+    return PyModule_Create(&definition);
+}
