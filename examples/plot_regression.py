@@ -137,7 +137,7 @@ print()
 # Predictions and training
 # ------------------------
 
-figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(12, 4.7), layout="constrained")
 for ax, name in zip(axes, ("ridge", "ridge, quadratic", "SFM"), strict=True):
     PredictionErrorDisplay.from_predictions(
         y_test, predictions[name], kind="actual_vs_predicted", ax=ax, scatter_kwargs={"s": 15}

@@ -23,6 +23,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adadelta": lambda parameters, **options: torch.optim.Adadelta(parameters, rho=0.95, **options),
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
+_MOST_LEFT_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Trainer:
             self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay, **options
         )
         self.history = History()
+        self._left_out = 0  # updates on end whose gradient was not finite
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Go on with the moments of earlier training, but with the settings of now."""
@@ -194,10 +196,20 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss.backward()
         if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+            if not math.isfinite(norm):
+                self._leave_out_update(norm)
+                return value
+        self._left_out = 0
         self.optimizer.step()
         self.history.n_updates += 1
         return value
+
+    def _leave_out_update(self, norm: float) -> None:
+        """A gradient that overflowed on the way back through a long series tells nothing; a row of them tells all."""
+        self._left_out += 1
+        if self._left_out == _MOST_LEFT_OUT:
+            raise self._diverged(f"The gradient's norm has been {norm} in {_MOST_LEFT_OUT} updates on end.")
 
     def _diverged(self, what: str) -> FloatingPointError:
         clip_norm, rate = self.settings.clip_norm, self.settings.learning_rate_init

@@ -137,3 +137,31 @@ def test_ones_own_network_with_a_loss_of_its_own(monkeypatch):
     torch.testing.assert_close(model.module_.network.scale.detach(), torch.full((2,), 3.0).double(), atol=0.5, rtol=0)
     assert not hasattr(model, "state_amplitudes")
     assert model.backend_ == "torch"
+
+
+def overflow(monkeypatch, updates):
+    """Let the gradient's norm be infinite in the updates numbered."""
+    count = iter(range(10**6))
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def clipped(parameters, norm):
+        return torch.tensor(torch.inf) if next(count) in updates else clip(parameters, norm)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clipped)
+
+
+def test_an_update_whose_gradient_overflowed_is_left_out(monkeypatch):
+    X, y = make_panel()
+    options = {"n_states": 4, "max_iter": 3, "batch_size": 8, "random_state": 0}
+    expected = SFMClassifier(**options).fit(X, y)
+    overflow(monkeypatch, {1, 2, 5})
+    model = SFMClassifier(**options).fit(X, y)
+    assert model.history_["n_updates"] == expected.history_["n_updates"] - 3
+    assert all(torch.isfinite(p).all() for p in model.module_.parameters())
+
+
+def test_gradients_that_always_overflow_end_training_with_advice(monkeypatch):
+    X, y = make_panel()
+    overflow(monkeypatch, set(range(100)))
+    with pytest.raises(FloatingPointError, match=r"norm has been inf in 10 updates on end.*learning_rate_init"):
+        SFMClassifier(n_states=4, max_iter=20, batch_size=8, random_state=0).fit(X, y)
