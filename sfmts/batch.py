@@ -354,8 +354,8 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
             f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels."
         )
     try:
-        check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
+        check_classification_targets(y)
     except TypeError as error:
         kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
         raise TypeError(
@@ -368,7 +368,9 @@ def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[
     """Validate class labels, one for each step of each series; return the classes and the labels' numbers, flat."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    y = [np.asarray(labels) for labels in y]
+    if not hasattr(y, "__iter__") or isinstance(y, str):
+        raise TypeError(f"y must be an array (n, T) or a list of arrays (T_i,) of labels, not {type(y).__name__}.")
+    y = [np.asarray(labels) for labels in (np.asarray(y) if hasattr(y, "iloc") else y)]
     if len(y) != len(batch):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {len(batch)} series, y {len(y)}."
@@ -379,6 +381,8 @@ def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[
                 f"Series {number} has {length} steps, but its labels have shape {labels.shape}: y must hold one array "
                 "of labels for each series, one label for each step."
             )
+    if len({labels.dtype.kind in "US" for labels in y}) > 1:  # numpy would make words of the numbers
+        y = [labels.astype(object) for labels in y]
     return as_labels(np.concatenate(y), sum(map(len, y)))
 
 
@@ -427,7 +431,7 @@ def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:
     """Standard deviation of each channel; 1 for a channel that is constant but for rounding."""
-    constant = variance <= 1e-12 * mean.square() + torch.finfo(torch.float64).tiny
+    constant = variance <= 1e-24 * mean.square() + torch.finfo(torch.float64).tiny
     return torch.where(constant, 1.0, variance.sqrt())
 
 

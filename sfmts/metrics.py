@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import _check_sample_weight
+
+from sfmts.batch import as_weights
 
 _TINY = 1e-12  # probabilities are kept this far from 0 and 1, so that one certain error does not make a score infinite
 
@@ -70,9 +71,12 @@ def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: A
     -1.3862943611198906
     """
     frames = []
-    for roll, p in _pairs(rolls, probabilities, "rolls", "probabilities"):
-        p = np.clip(np.asarray(p, dtype=np.float64), _TINY, 1.0 - _TINY)
-        frames.append(np.where(np.asarray(roll) > 0, np.log(p), np.log1p(-p)).sum(axis=1))
+    for number, (roll, p) in enumerate(_pairs(rolls, probabilities, "rolls", "probabilities")):
+        roll, p = _binary(roll, number), np.asarray(p, dtype=np.float64)
+        if not ((p >= 0) & (p <= 1)).all():
+            raise ValueError(f"probabilities must lie between 0 and 1, which those of series {number} do not.")
+        p = np.clip(p, _TINY, 1.0 - _TINY)
+        frames.append(np.where(roll, np.log(p), np.log1p(-p)).sum(axis=1))
     return _mean_over_frames(frames, sample_weight)
 
 
@@ -104,11 +108,11 @@ def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
     -1.3862943611198906
     """
     means = []
-    for roll, z in _pairs(rolls, logits, "rolls", "logits"):
+    for number, (roll, z) in enumerate(_pairs(rolls, logits, "rolls", "logits")):
         z = np.asarray(z, dtype=np.float64)
         z = z - z.max(axis=1, keepdims=True)
         log_softmax = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        means.append(np.where(np.asarray(roll) > 0, log_softmax, 0.0).sum(axis=1).mean())
+        means.append(np.where(_binary(roll, number), log_softmax, 0.0).sum(axis=1).mean())
     return float(np.mean(means))
 
 
@@ -132,6 +136,9 @@ def softmax_pressed_ceiling(rolls: Any) -> float:
 
 def _pairs(first: Any, second: Any, first_name: str, second_name: str) -> Iterator[tuple[Any, Any]]:
     """Series by series; refuses what does not fit together."""
+    first, second = (np.asarray(given) if hasattr(given, "iloc") else given for given in (first, second))
+    if len(first) == 0:
+        raise ValueError(f"{first_name} holds 0 series; there must be at least one.")
     if len(first) != len(second):
         raise ValueError(f"{first_name} holds {len(first)} series, but {second_name} holds {len(second)}.")
     for number, (a, b) in enumerate(zip(first, second, strict=True)):
@@ -142,10 +149,19 @@ def _pairs(first: Any, second: Any, first_name: str, second_name: str) -> Iterat
         yield a, b
 
 
+def _binary(roll: Any, number: int) -> NDArray[np.bool_]:
+    roll = np.asarray(roll)
+    if not np.isin(roll, (0, 1)).all():
+        raise ValueError(f"rolls must be binary, 0 or 1, which series {number} is not; take roll > 0.")
+    return roll > 0
+
+
 def _series_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
     if sample_weight is None:
         return np.ones(n)
-    return np.asarray(_check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64))
+    weights = as_weights(sample_weight, n)
+    assert weights is not None
+    return weights
 
 
 def _mean_over_frames(frames: list[NDArray[np.float64]], sample_weight: ArrayLike | None) -> float:

@@ -207,7 +207,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         train, valid = np.arange(len(data)), None
         if weights is not None:
             data = replace(data, weight=torch.from_numpy(weights))
-            starts = np.cumsum(data.lengths) - data.lengths.numpy() if data.target_per_step else train
+            starts = (data.lengths.cumsum(0) - data.lengths).numpy() if data.target_per_step else train
             train = np.flatnonzero(np.maximum.reduceat(weights, starts))
         if self.early_stopping and epochs is None:
             train, valid = self._split(train, stratify, random_state)

@@ -192,15 +192,19 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         watcher = CallbackWatcher(self, X, None, None, self.max_iter)
         with unchanged_on_error(self):
             continued = self.warm_start and hasattr(self, "module_")
-            data, _ = self._next_frames(X, reset=not continued)
+            data, _ = self._next_frames(self._binary_batch(X, reset=not continued))
             self._fit_batch(data, None, watcher, continued=continued)
         watcher.ended()
         return self
 
-    def _next_frames(self, X: Any, reset: bool) -> tuple[SequenceBatch, NDArray[np.int64]]:
-        """All frames but the last of each series, with the next frames as targets, and which series have two."""
+    def _binary_batch(self, X: Any, reset: bool) -> SequenceBatch:
         batch = self._batch(X, reset=reset)
         check_binary(batch)
+        return batch
+
+    @staticmethod
+    def _next_frames(batch: SequenceBatch) -> tuple[SequenceBatch, NDArray[np.int64]]:
+        """All frames but the last of each series, with the next frames as targets, and which series have two."""
         long = np.flatnonzero(batch.lengths > 1)
         if len(long) == 0:
             raise ValueError("X holds no series of two or more frames; there must be a next frame to predict.")
@@ -262,10 +266,12 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             In nats; 0 for a series of a single frame.  The average over all frames is :meth:`score`.
         """
         check_is_fitted(self)
-        data, long = self._next_frames(X, reset=False)
-        frames = self._frame_log_likelihoods(data)
-        result = np.zeros(len(X))
-        result[long] = np.add.reduceat(frames, np.cumsum(data.lengths) - data.lengths.numpy())
+        batch = self._binary_batch(X, reset=False)
+        result = np.zeros(len(batch))
+        if bool((batch.lengths > 1).any()):
+            data, long = self._next_frames(batch)
+            starts = (data.lengths.cumsum(0) - data.lengths).numpy()
+            result[long] = np.add.reduceat(self._frame_log_likelihoods(data), starts)
         return result
 
     def score(self, X: Any, y: None = None) -> float:
@@ -282,7 +288,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             Nats per frame, over the flat list of all frames; greater is better.
         """
         check_is_fitted(self)
-        data, _ = self._next_frames(X, reset=False)
+        data, _ = self._next_frames(self._binary_batch(X, reset=False))
         if self.metric == "bernoulli":
             return float(self._frame_log_likelihoods(data).mean())
         logits = self._head.logits(self._outputs(data))
@@ -348,13 +354,16 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             If an argument will not do.
         """
         check_is_fitted(self)
+        if not isinstance(n_frames, Integral):
+            raise TypeError(f"n_frames must be a whole number, not {n_frames!r}.")
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}.")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}; near 0 the likeliest frame is drawn.")
-        prompt = np.zeros((1, self.n_channels_in_)) if prompt is None else np.asarray(prompt)
-        batch = self._batch([prompt], reset=False)
-        check_binary(batch)
+        if prompt is None:
+            silence = np.zeros((1, self.n_channels_in_))
+            prompt = silence.T if self.layout == "nct" else silence
+        batch = self._binary_batch([np.asarray(prompt)], reset=False)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         model = self._placed_module().eval()
         parameter = next(model.parameters())
@@ -371,6 +380,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             state = output.state
             drawn = self._head.sample(self._head(output.final), generator, temperature)
             frames.append(drawn)
-            x = drawn[None]
+            # a network without a state to go on from reads everything again
+            x = drawn[None] if state is not None else torch.cat([x, drawn[None]], dim=1)
         result: NDArray[Any] = torch.cat(frames).cpu().numpy()
         return result
