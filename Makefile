@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo test test-slow sanitize lint types floors check
+.PHONY: help install demo examples test test-slow sanitize lint types floors check
 
 help:
 	@echo "make demo       install, train on waves and on spoken vowels, draw plots (demo_output/)"
+	@echo "make examples   run the gallery, pictures into example_output/ (minutes)"
 	@echo "make test       install, run the whole test suite"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make sanitize   the compiled kernel's tests under the address and undefined-behaviour sanitizers"
@@ -22,6 +23,9 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/python examples/demo.py
+
+examples: install
+	for script in examples/plot_*.py; do $(THREADS) $(BIN)/python $$script || exit 1; done
 
 test: install
 	$(THREADS) $(BIN)/python -m pytest -m "not slow" --numprocesses 2

@@ -289,7 +289,7 @@ class _JointHead(DensityHead, ABC):
         return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Means over draws with a fixed seed."""
+        """Means over draws with a fixed seed, the same random numbers for every item."""
         b_v, b_h = self.biases(output)
         generator = torch.Generator(b_v.device).manual_seed(0)
         total = torch.zeros_like(b_v)
@@ -307,7 +307,7 @@ class NADEHead(_JointHead):
         self.model = NADE(self.n_channels, n_hidden, generator)
 
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
-        return self.model.conditionals(self.model.sample(b_v, b_h, generator), b_v, b_h)
+        return self.model.conditionals(self.model.sample(b_v, b_h, generator, shared=True), b_v, b_h)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
         """Channel after channel."""
@@ -328,7 +328,10 @@ class RBMHead(_JointHead):
         self._seed = int(torch.randint(2**31 - 1, (), generator=generator))
 
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
-        return self.model.sample(b_v, b_h, generator=generator)
+        v = self.model.sample(b_v, b_h, generator=generator, shared=True)
+        h = torch.addmm(b_h, v, self.model.W.T).sigmoid()
+        h = (torch.rand(h.shape[1], generator=generator, device=h.device) < h).to(v)
+        return torch.addmm(b_v, h, self.model.W).sigmoid()
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """The gradient of contrastive divergence under the value of the reconstruction's cross-entropy."""

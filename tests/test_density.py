@@ -24,7 +24,7 @@ from tests.helpers import NETWORKS
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
-HEADS = ["linear", "none"]
+HEADS = ["linear", "none", "nade", "rbm"]
 BERNOULLI = ["linear", "none"]  # channels are independent given the past: formulas are exact
 RATED = ["linear"]  # have a bias that starts at the base rates
 
@@ -193,7 +193,14 @@ class TestSoftmaxPressed:
         model.set_params(metric="bernoulli")
         assert model.score(X) != pytest.approx(expected, rel=1e-3)
 
-    @every_head
+    @pytest.mark.parametrize("head", sorted(set(HEADS) - set(BERNOULLI)))
+    def test_is_no_score_of_a_joint_head(self, head):
+        X = [np.tile(np.eye(3), (3, 1))] * 4
+        model = SFMDensity(n_states=4, max_iter=1, head=head, n_hidden=3, metric="softmax_pressed", random_state=0)
+        with pytest.raises(ValueError, match="no logits of single channels; take metric='bernoulli' or head='linear'"):
+            model.fit(X).score(X)
+
+    @pytest.mark.parametrize("head", BERNOULLI)
     def test_stays_below_its_ceiling(self, head):
         for X in (rolls(), turns()):
             model = tiny(head=head, metric="softmax_pressed", max_iter=20).fit(X)

@@ -145,7 +145,12 @@ class NADE(_ConditionalDensity):
 
     @torch.no_grad()
     def sample(
-        self, b_v: Tensor, b_h: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        b_v: Tensor,
+        b_h: Tensor,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        shared: bool = False,
     ) -> Tensor:
         """Draw one vector a row, (P, C), unit after unit.
 
@@ -158,6 +163,8 @@ class NADE(_ConditionalDensity):
         temperature : float
             Divides the logit of every unit: 1 draws from the density, 0 takes the likelier value of each unit in turn,
             infinity tosses coins.
+        shared : bool
+            Take the same random numbers for all rows, so that a row's draw does not depend on how many there are.
 
         Raises
         ------
@@ -167,7 +174,8 @@ class NADE(_ConditionalDensity):
         self._check_biases(b_v, b_h)
         if not temperature >= 0.0:
             raise ValueError(f"temperature must be 0 or greater, but is {temperature}.")
-        uniform = _uniform(b_v.shape, b_v.device, torch.float64, generator)
+        shape = torch.Size((1, self.n_visible)) if shared else b_v.shape
+        uniform = _uniform(shape, b_v.device, torch.float64, generator).expand(b_v.shape)
         # u < sigmoid(logit / T), solved for the logit, stands T = 0 as well.
         threshold = (temperature * uniform.logit(eps=1e-300)).to(b_v.dtype)
         v, units = torch.zeros_like(b_v), torch.arange(self.n_visible, device=b_v.device)
@@ -272,18 +280,25 @@ class RBM(_ConditionalDensity):
 
     @torch.no_grad()
     def gibbs(
-        self, v: Tensor, b_v: Tensor, b_h: Tensor, steps: int = 15, generator: torch.Generator | None = None
+        self,
+        v: Tensor,
+        b_v: Tensor,
+        b_h: Tensor,
+        steps: int = 15,
+        generator: torch.Generator | None = None,
+        shared: bool = False,
     ) -> Tensor:
         """Go on from v (P, C) by so many steps of block Gibbs sampling, without gradient.
 
         A step draws all hidden units given the visible ones, then all visible units given the hidden ones.  Arguments
-        as for :meth:`free_energy`; ``generator`` is PyTorch's global one by default.
+        as for :meth:`free_energy`; ``generator`` is PyTorch's global one by default, and ``shared`` takes the same
+        random numbers for all rows.
         """
         v = self._checked(v, b_v, b_h)
         _check_positive("steps", steps)
         for _ in range(steps):
-            h = _bernoulli(torch.addmm(b_h, v, self.W.T), generator)
-            v = _bernoulli(torch.addmm(b_v, h, self.W), generator)
+            h = _bernoulli(torch.addmm(b_h, v, self.W.T), generator, shared)
+            v = _bernoulli(torch.addmm(b_v, h, self.W), generator, shared)
         return v
 
     def contrastive_divergence(
@@ -393,10 +408,17 @@ class RBM(_ConditionalDensity):
         return torch.cat(parts)
 
     @torch.no_grad()
-    def sample(self, b_v: Tensor, b_h: Tensor, steps: int = 25, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        b_v: Tensor,
+        b_h: Tensor,
+        steps: int = 25,
+        generator: torch.Generator | None = None,
+        shared: bool = False,
+    ) -> Tensor:
         """Draw one vector a row, (P, C): so many steps of :meth:`gibbs` from what b_v alone would give."""
         self._check_biases(b_v, b_h)
-        return self.gibbs(_bernoulli(b_v, generator), b_v, b_h, steps, generator)
+        return self.gibbs(_bernoulli(b_v, generator, shared), b_v, b_h, steps, generator, shared)
 
 
 def _log_sum_over(states: Tensor, small: Tensor, large: Tensor, W: Tensor) -> Tensor:
@@ -439,9 +461,10 @@ def _uniform(shape: torch.Size, device: torch.device, dtype: torch.dtype, genera
     return torch.rand(shape, generator=generator, device=drawn_on, dtype=dtype).to(device)
 
 
-def _bernoulli(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Zeros and ones of the logits' shape and type."""
-    return (_uniform(logits.shape, logits.device, logits.dtype, generator) < logits.sigmoid()).to(logits.dtype)
+def _bernoulli(logits: Tensor, generator: torch.Generator | None, shared: bool = False) -> Tensor:
+    """Zeros and ones of the logits' shape and type; ``shared`` takes the same random numbers for all rows."""
+    shape = torch.Size((1, *logits.shape[1:])) if shared else logits.shape
+    return (_uniform(shape, logits.device, logits.dtype, generator) < logits.sigmoid()).to(logits.dtype)
 
 
 def _check_positive(name: str, value: int) -> None:
