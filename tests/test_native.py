@@ -778,3 +778,21 @@ def test_installation_without_a_compiler(tmp_path):
     done = python("-c", code)
     assert done.stdout.split() == [str(tmp_path / "sfmts" / "__init__.py"), "fused"]
     assert "reinstall sfmts where there is a C++ compiler" in done.stderr
+
+
+def test_a_graph_that_ends_while_memory_is_being_taken(monkeypatch):
+    """As the garbage collector may end one in the thread that holds the store's lock."""
+    ending = [Workspace(torch.zeros(1), 8)]
+
+    class Store(list):
+        def __iter__(self):
+            ending.clear()
+            return super().__iter__()
+
+    monkeypatch.setattr(Workspace, "_store", Store())
+    done = []
+    thread = threading.Thread(target=lambda: done.append(Workspace(torch.zeros(1), 8)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert done
+    assert not ending

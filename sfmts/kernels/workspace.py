@@ -17,7 +17,8 @@ class Workspace:
 
     limit = 1 << 29  # bytes kept in the store at most
     _store: ClassVar[list[Tensor]] = []
-    _lock: ClassVar[threading.Lock] = threading.Lock()
+    # The garbage collector may end a graph, and so come to __del__, while this very thread holds the lock.
+    _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, like: Tensor, elements: int) -> None:
         self._used = 0
@@ -26,13 +27,10 @@ class Workspace:
     @classmethod
     def _take(cls, like: Tensor, elements: int) -> Tensor:
         with cls._lock:
-            fits = [
-                k
-                for k, block in enumerate(cls._store)
-                if block.dtype == like.dtype and elements <= block.numel() <= 2 * elements
-            ]
-            if like.device.type == "cpu" and fits:
-                return cls._store.pop(fits[-1])
+            for block in reversed(list(cls._store) if like.device.type == "cpu" else []):
+                if block.dtype == like.dtype and elements <= block.numel() <= 2 * elements:
+                    cls._store[:] = [other for other in cls._store if other is not block]
+                    return block
         with torch.inference_mode(False):  # whoever uses it next may need gradients
             return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
 
