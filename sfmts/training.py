@@ -1,14 +1,23 @@
-"""The training loop: epochs, early stopping, history, progress.  It knows torch modules and nothing of scikit-learn."""
+"""The training loop: epochs, early stopping, history, progress.  It knows torch modules and nothing of scikit-learn.
+
+Several processes, on one machine or on many, can train one model together: see ``process_group`` of :class:`Trainer`.
+"""
 
 import copy
 import math
+import signal
+import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from sfmts._choices import check_choice
@@ -82,16 +91,40 @@ class Trainer:
     settings : TrainingSettings
     generator : torch.Generator
         Source of the order of mini-batches (and, on the CPU, of dropout).
+    process_group : torch.distributed.ProcessGroup, optional
+        The processes ("ranks") that train the model together, ``torch.distributed.group.WORLD`` for all.  None, the
+        default, trains in this process alone, whatever ``torch.distributed`` has been told.
+
+    Notes
+    -----
+    With a ``process_group`` every rank makes the same calls with the same data; model and generator start as those of
+    rank 0.  Each mini-batch of ``batch_size`` series is shared out among the ranks, and
+    :class:`torch.nn.parallel.DistributedDataParallel` adds up their gradients, so that all take the same update.
+    Losses are divided by the weight of the whole mini-batch: history and weights are those of one process but for
+    rounding, however few series the last mini-batch has.  The validation data are shared out, too.
+
+    What is drawn within the model is each rank's own: dropout masks, and the Gibbs chains of ``head="rbm"``.  Their
+    distribution is that of one process, the numbers are not.  A network's extra loss is averaged over the ranks by
+    their numbers of series, which is exact for a penalty on weights and for a mean over series.
+
+    An interrupt, or a watcher's wish to stop, on one rank ends training on all of them after the same update.  An
+    error on one rank leaves the others waiting until the launcher ends them, as ``torchrun`` does.
     """
 
-    def __init__(self, model: SequenceModel, settings: TrainingSettings, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: SequenceModel,
+        settings: TrainingSettings,
+        generator: torch.Generator,
+        process_group: "dist.ProcessGroup | None" = None,
+    ) -> None:
         self.model, self.settings, self.generator = model, settings, generator
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         device = self.parameters[0].device
-        self.dropout_generator = generator
-        if device.type != "cpu":
-            seed = int(torch.randint(2**31 - 1, (), generator=generator))
-            self.dropout_generator = torch.Generator(device).manual_seed(seed)
+        self._ranks = _Ranks(process_group, device)
+        self._ranks.agree_on(generator)
+        self._loss = self._ranks.parallel(_Loss(model))
+        self.dropout_generator = self._ranks.dropout_generator(generator)
         options = {"fused": True} if settings.optimizer == "adam" and device.type in ("cpu", "cuda") else {}
         self.optimizer = _OPTIMIZERS[settings.optimizer](
             self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay, **options
@@ -122,25 +155,29 @@ class Trainer:
         ------
         FloatingPointError
             If the loss becomes infinite or NaN.
+        ValueError
+            If the ranks of a ``process_group`` were given different data.
         """
+        self._ranks.check_same(train)
         epochs = self.settings.max_iter if epochs is None else epochs
         best = _Best(self.settings.tol, self.settings.n_iter_no_change)
         batches_per_epoch = math.ceil(len(train) / self.settings.batch_size)
         schedule = self._schedule(epochs * batches_per_epoch)
-        with tqdm(
+        progress_bar = tqdm(
             total=epochs * batches_per_epoch,
-            disable=not self.settings.verbose,
+            disable=not self.settings.verbose or self._ranks.rank > 0,
             unit="batch",
             desc="fit",
             mininterval=0.5,
-        ) as progress:
+        )
+        with self._ranks.interrupted_together(), progress_bar as progress:
             try:
                 for _ in range(epochs):
                     if watcher is not None:
                         watcher.epoch_begins()
                     self._epoch(train, schedule, progress)
                     stop = self._should_stop(valid, best, progress)
-                    if watcher is not None and watcher.epoch_ended():
+                    if any(self._ranks.sums(watcher is not None and watcher.epoch_ended())):
                         self.history.stopped, stop = "callback", True
                     if stop:
                         break
@@ -183,14 +220,12 @@ class Trainer:
         """One update; returns the summed loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        lengths = batch.lengths if batch.is_ragged else None
-        features, extra_loss = self.model.features(batch.x, lengths, batch.t, self.dropout_generator)
-        assert batch.target is not None
-        loss = self.model.head.loss(self.model.head(features), batch.target, batch.weight)
-        mean_loss = loss / batch.total_weight
+        share, part = self._ranks.share(batch)
+        loss, extra_loss = self._loss(share, self.dropout_generator)
+        mean_loss = loss / (batch.total_weight / self._ranks.size)  # gradients are averaged over the ranks
         if extra_loss is not None:
-            mean_loss = mean_loss + extra_loss
-        value = float(loss.detach())
+            mean_loss = mean_loss + extra_loss * (part * self._ranks.size)
+        (value,) = self._ranks.sums(float(loss.detach()))
         if not math.isfinite(value):
             raise self._diverged(f"The training loss became {value} in epoch {len(self.history.loss) + 1}.")
         self.optimizer.zero_grad(set_to_none=True)
@@ -223,7 +258,8 @@ class Trainer:
             hopeful = self.settings.learning_rate == "cosine" and history.loss[-1] > self.settings.tol
             stop = best.update((-history.loss[-1],), None, hopeful)
         else:
-            score, loss = evaluate(self.model, valid, self.settings.batch_size)
+            sums = self._ranks.sums(*_summed(self.model, self._ranks.share(valid)[0], self.settings.batch_size))
+            score, loss = (value / valid.total_weight for value in sums)
             history.validation_score.append(score)
             history.validation_loss.append(loss)
             progress.set_postfix(loss=f"{history.loss[-1]:.4g}", validation=f"{score:.4g}", refresh=False)
@@ -231,6 +267,112 @@ class Trainer:
         if stop:
             history.stopped = "validation_score" if valid is not None else "loss"
         return stop
+
+
+class _Loss(nn.Module):
+    """From a mini-batch to its summed loss and the extra loss, if any: what DistributedDataParallel can wrap."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: SequenceBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        lengths = batch.lengths if batch.is_ragged else None
+        features, extra_loss = self.model.features(batch.x, lengths, batch.t, generator)
+        assert batch.target is not None
+        return self.model.head.loss(self.model.head(features), batch.target, batch.weight), extra_loss
+
+
+class _Ranks:
+    """The processes that train together, seen from one of them; without a group this one is alone."""
+
+    def __init__(self, group: "dist.ProcessGroup | None", device: torch.device) -> None:
+        self.group, self.device = group, device
+        self.rank = 0 if group is None else dist.get_rank(group)
+        self.size = 1 if group is None else dist.get_world_size(group)
+        self._interrupted = False
+
+    def agree_on(self, generator: torch.Generator) -> None:
+        """Let all draw the same mini-batches."""
+        if self.group is not None:
+            state = generator.get_state().to(self.device)
+            dist.broadcast(state, group=self.group, group_src=0)
+            generator.set_state(state.cpu())
+
+    def parallel(self, loss: _Loss) -> nn.Module:
+        """The module whose gradients are the mean over the ranks."""
+        if self.group is None:
+            return loss
+        # A parameter that no loss depends on is left without a gradient, as in one process.
+        return DistributedDataParallel(
+            loss, process_group=self.group, broadcast_buffers=False, find_unused_parameters=True
+        )
+
+    def dropout_generator(self, generator: torch.Generator) -> torch.Generator:
+        """Source of the masks of this rank; ``generator`` is left as one process leaves it."""
+        if self.device.type == "cpu":
+            if self.group is None:
+                return generator
+            generator = generator.clone_state()
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        return torch.Generator(self.device).manual_seed(seed + self.rank)
+
+    def check_same(self, data: SequenceBatch) -> None:
+        """Refuse data that are not the same on all ranks."""
+        if self.group is None:
+            return
+        digest = zlib.crc32(data.values.cpu().numpy(), zlib.crc32(data.lengths.numpy()))
+        mine = torch.tensor([len(data), digest], device=self.device)
+        all_ranks = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(all_ranks, mine, group=self.group)
+        if any(not torch.equal(other, mine) for other in all_ranks):
+            counts = ", ".join(str(int(other[0])) for other in all_ranks)
+            raise ValueError(
+                f"The ranks were given different data ({counts} series); give each of them all series in the same "
+                "order: it is the trainer that shares out each mini-batch."
+            )
+
+    def share(self, batch: SequenceBatch) -> tuple[SequenceBatch, float]:
+        """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all series they are.
+
+        Where none is left, it is the first one without any weight: gradients are exchanged by all ranks or by none.
+        """
+        if self.size == 1:
+            return batch, 1.0
+        index = torch.arange(self.rank, len(batch), self.size)
+        if len(index):
+            return batch.take(index), len(index) / len(batch)
+        idle = batch.take(torch.tensor([0]))
+        assert idle.target is not None
+        return replace(idle, weight=idle.values.new_zeros(len(idle.target))), 0.0
+
+    def sums(self, *numbers: float) -> list[float]:
+        """Sums over the ranks, the same on all of them; here an interrupt of one becomes an interrupt of all."""
+        if self.group is None:
+            return list(numbers)
+        totals = torch.tensor([*numbers, self._interrupted], dtype=torch.float64, device=self.device)
+        dist.all_reduce(totals, group=self.group)
+        *sums, interrupts = totals.tolist()
+        if interrupts:
+            self._interrupted = False
+            raise KeyboardInterrupt
+        return sums
+
+    @contextmanager
+    def interrupted_together(self) -> Iterator[None]:
+        """Let Ctrl-C wait until the ranks meet, lest the others wait for one that has stopped."""
+        if self.group is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def remember(*_: object) -> None:
+            self._interrupted = True
+
+        before = signal.signal(signal.SIGINT, remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 class _Best:
@@ -278,12 +420,17 @@ def outputs(model: SequenceModel, data: SequenceBatch, batch_size: int) -> Tenso
     return results
 
 
-@torch.no_grad()
 def evaluate(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tuple[float, float]:
     """Mean score and mean loss over a batch of any size."""
+    score, loss = _summed(model, data, batch_size)
+    return score / data.total_weight, loss / data.total_weight
+
+
+@torch.no_grad()
+def _summed(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tuple[float, float]:
+    """Score and loss summed over the items, each times its weight."""
     output = outputs(model, data, batch_size)
     target = None if data.target is None else data.target.cpu()
     weight = None if data.weight is None else data.weight.cpu()
     assert target is not None
-    head, total = model.head, data.total_weight
-    return float(head.score(output, target, weight)) / total, float(head.loss(output, target, weight)) / total
+    return float(model.head.score(output, target, weight)), float(model.head.loss(output, target, weight))

@@ -1,7 +1,8 @@
-"""The SFM recurrence: tensors in, tensors out."""
+"""The recurrences: tensors in, tensors out."""
 
 from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
 from sfmts.kernels.layer import sfm_layer
+from sfmts.kernels.loop import SharedMatrix, State, Step, scan
 from sfmts.kernels.packing import pack, unpack
 from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
 
@@ -10,8 +11,12 @@ __all__ = [
     "MEMORIES",
     "SFMState",
     "SFMWeights",
+    "SharedMatrix",
+    "State",
+    "Step",
     "pack",
     "resolve_backend",
+    "scan",
     "sfm",
     "sfm_layer",
     "sfm_state",

@@ -1,0 +1,138 @@
+"""Recurrences that step in PyTorch: the loop over packed rows, and matrices that every step multiplies by."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+Step = Callable[[State, State, Tensor | None], tuple[State, State]]
+
+
+class SharedMatrix:
+    """A matrix W that every step of a recurrence multiplies by: ``shared(v, a)`` is a + v W^T.
+
+    Autograd would make a gradient of W's size in each step and add it to the others.  Here a step only notes v and
+    the gradient of its product, and one product over all steps makes W's gradient at the end.
+
+    Parameters
+    ----------
+    W : Tensor of shape (rows, columns)
+        The parameter itself or anything made from it; each forward pass needs a SharedMatrix of its own.
+
+    Notes
+    -----
+    Only first derivatives.
+    """
+
+    def __init__(self, W: Tensor) -> None:
+        self._noted = _Noted()
+        self._deferred = W.requires_grad and torch.is_grad_enabled()
+        self.W = _Gather.apply(W, self._noted) if self._deferred else W
+
+    def __call__(self, v: Tensor, a: Tensor | None = None) -> Tensor:
+        """The product, a + v W^T, of shape (n, columns) and a, zero by default, of shape (n, rows)."""
+        if self._deferred:
+            product: Tensor = _Product.apply(v, a, self.W, self._noted)
+            return product
+        return v @ self.W.T if a is None else torch.addmm(a, v, self.W.T)
+
+
+class _Noted:
+    """What the steps of one backward pass have noted."""
+
+    def __init__(self) -> None:
+        self.task = -1
+        self.factors: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+
+    def add(self, v: Tensor, gradient: Tensor) -> None:
+        task = torch._C._current_graph_task_id()
+        if task != self.task:  # an earlier pass may have left W out, so that nobody took its notes
+            self.task, self.factors, self.gradients = task, [], []
+        self.factors.append(v)
+        self.gradients.append(gradient)
+
+    def take(self) -> Tensor | None:
+        """The gradient of W."""
+        if self.task != torch._C._current_graph_task_id() or not self.factors:
+            return None
+        gradient = torch.cat(self.gradients).T @ torch.cat(self.factors)
+        self.factors, self.gradients = [], []
+        return gradient
+
+
+class _Gather(torch.autograd.Function):
+    """W itself; its backward runs after that of all products."""
+
+    @staticmethod
+    def forward(ctx: Any, W: Tensor, noted: _Noted) -> Tensor:
+        ctx.noted = noted
+        ctx.set_materialize_grads(False)
+        return W.view_as(W)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None]:
+        return ctx.noted.take(), None
+
+
+class _Product(torch.autograd.Function):
+    """a + v W^T, whose backward leaves W's share to :class:`_Gather`."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, a: Tensor | None, W: Tensor, noted: _Noted) -> Tensor:
+        ctx.save_for_backward(v, W)
+        ctx.noted = noted
+        return v @ W.T if a is None else torch.addmm(a, v, W.T)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        v, W = ctx.saved_tensors
+        ctx.noted.add(v, gradient)
+        needs_v, needs_a, *_ = ctx.needs_input_grad
+        return gradient @ W if needs_v else None, gradient if needs_a else None, None, None
+
+
+def scan(
+    step: Step, inputs: State, batch_sizes: Sequence[int], state: State, mask: Tensor | None = None
+) -> tuple[State, State]:
+    """Step through packed sequences.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(inputs, state, mask) -> (outputs, state)``, each a tuple of tensors whose rows are the sequences that
+        are still running.
+    inputs : tuple of Tensors with sum(batch_sizes) rows
+        Packed as by :func:`sfmts.kernels.pack`.
+    batch_sizes : sequence of int
+        How many sequences run at each step; never more than at the step before.
+    state : tuple of Tensors with batch_sizes[0] rows
+    mask : Tensor with batch_sizes[0] rows, optional
+        Handed to each step, cut to the sequences that still run.
+
+    Returns
+    -------
+    outputs : tuple of Tensors with sum(batch_sizes) rows
+    state : tuple of Tensors with batch_sizes[0] rows
+        Each sequence's state after its own last step.
+    """
+    running = batch_sizes[0]
+    outputs: list[State] = []
+    ended: list[State] = []
+    for now, size in zip(
+        zip(*(part.split(list(batch_sizes)) for part in inputs), strict=True), batch_sizes, strict=True
+    ):
+        if size < running:
+            ended.append(tuple(part[size:] for part in state))
+            state = tuple(part[:size] for part in state)
+            mask = None if mask is None else mask[:size]
+            running = size
+        output, state = step(now, state, mask)
+        outputs.append(output)
+    ended.append(state)
+    return (
+        tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
+        tuple(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)),
+    )
