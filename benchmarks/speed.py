@@ -3,6 +3,7 @@
     python benchmarks/speed.py --threads 1 2             the paper's tasks
     python benchmarks/speed.py --small                   the same networks, batches of 1 and 8
     python benchmarks/speed.py --instruction-set avx2    nobody uses AVX-512
+    python benchmarks/speed.py --networks                all registered networks at the size of task 2
 
 The sizes are those of the paper's three tasks; the LSTM has the width whose count of parameters is nearest to the
 SFM's.  Every contender gets the same treatment: float32, input and upstream gradient made beforehand,
@@ -18,6 +19,10 @@ and the exit status is 1.
 
 With ``--instruction-set`` the script starts itself again in an environment that limits the compiled kernel, PyTorch,
 MKL and oneDNN alike: they read it while they are loaded.  (On AMD processors MKL may choose for itself.)
+
+With ``--networks`` there is one table, of all registered networks: as many states as bring each, with a linear layer
+for 88 outputs, nearest to 139 000 parameters, in batches of 32 series of 100 steps.  Their kernels are not checked
+here; the conformance suite of the tests does that.
 
 qlib's SFM is timed if it can be imported (``pip install pyqlib``, or ``--peers FOLDER`` if it lives in a folder of its
 own).  It shares D and K with the others but not the paper's read-out, so that its count of parameters differs; it puts
@@ -45,7 +50,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts.kernels import SFMState, SFMWeights, native, sfm
-from sfmts.networks import SFM
+from sfmts.networks import SFM, SequenceNetwork, make_network, match_budget, network_names
 
 TOLERANCE = 1e-4  # of the largest entry of each tensor
 
@@ -296,6 +301,10 @@ def target(task: Task, kind: str, instruction_set: str | None) -> float:
     return 0.6 if instruction_set == "avx2" else TRAINING_TARGETS[task.number, task.B]
 
 
+def met(ratio: float, most: float) -> str:
+    return "yes" if ratio <= most else "no"
+
+
 def markdown_row(cells: Sequence[object]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -313,7 +322,7 @@ def speed_rows(task: Task, times: dict[str, Times], instruction_set: str | None)
         cells = [task, kind, *(f"{median[name]:.1f} ({min(samples[name]):.1f})" for name in times)]
         if "native" in median:
             ratio, most = median["native"] / median["LSTM"], target(task, kind, instruction_set)
-            cells += [f"{ratio:.2f}", most, "yes" if ratio <= most else "no"]
+            cells += [f"{ratio:.2f}", most, met(ratio, most)]
             ratios = (f"{median[a] / median[b]:.1f}" for a, b in RATIOS if a in median)
             cells += ratios if kind == "train" else ("" for _ in ratios)
         yield markdown_row(cells)
@@ -346,6 +355,56 @@ def print_speeds(
     for task in tasks:
         for line in speed_rows(task, measure(task, contenders(task, qlib), repeats), instruction_set):
             print(line, flush=True)
+
+
+# -- all networks
+
+
+NETWORKS_TASK = TASKS[1]
+NETWORKS_BUDGET = 139_000  # with a linear layer as wide as the input
+NETWORKS_TARGET = 6.0  # of the training time of torch.nn.LSTM, for networks whose steps follow one another
+NO_TARGET = {"act"}  # it takes several passes a step, as many as it likes
+
+
+def network_contender(network: SequenceNetwork) -> Contender:
+    """A network with the parameters of the linear layer that would stand on it."""
+    task = NETWORKS_TASK
+    x = task.noise(task.B, task.T, task.N, seed=0)
+    gradient = task.noise(task.B, task.T, network.output_size, seed=1)
+    n_parameters = network.n_parameters + (network.output_size + 1) * task.N
+    return Contender(lambda: network(x).states, list(network.parameters()), gradient, n_parameters)
+
+
+def torch_lstm_contender(n_states: int) -> Contender:
+    """PyTorch's LSTM of the same size, without anything around it."""
+    task = NETWORKS_TASK
+    network = nn.LSTM(task.N, n_states, batch_first=True)
+    x, gradient = task.noise(task.B, task.T, task.N, seed=0), task.noise(task.B, task.T, n_states, seed=1)
+    n_parameters = lstm_parameters(task.N, n_states) + (n_states + 1) * task.N
+    return Contender(lambda: network(x)[0], list(network.parameters()), gradient, n_parameters)
+
+
+def print_networks(threads: int, repeats: int) -> None:
+    """Measure and print all networks at equal parameters."""
+    torch.set_num_threads(threads)
+    widths = {name: match_budget(name, NETWORKS_BUDGET, NETWORKS_TASK.N, NETWORKS_TASK.N) for name in network_names()}
+    networks = {
+        name: make_network(name, NETWORKS_TASK.N, n_states=width, generator=torch.Generator().manual_seed(0))
+        for name, width in widths.items()
+    }
+    aimed = {name for name, network in networks.items() if network.causal} - NO_TARGET
+    entrants = {"nn.LSTM": torch_lstm_contender(widths["lstm"])}
+    entrants |= {name: network_contender(network) for name, network in networks.items()}
+    times = measure(NETWORKS_TASK, entrants, repeats)
+    print(f"\nMicroseconds per time step, threads: {threads}; median (minimum) of {repeats}; ratios of medians\n")
+    print_header(["network", "states", "parameters", *Times._fields, "train/nn.LSTM", "target", "met"])
+    base = statistics.median(times["nn.LSTM"].train)
+    for name, found in times.items():
+        cells = [name, widths.get(name, widths["lstm"]), entrants[name].n_parameters]
+        cells += [f"{statistics.median(samples):.0f} ({min(samples):.0f})" for samples in found]
+        ratio = statistics.median(found.train) / base
+        cells += [f"{ratio:.2f}", *([NETWORKS_TARGET, met(ratio, NETWORKS_TARGET)] if name in aimed else ["", ""])]
+        print(markdown_row(cells), flush=True)
 
 
 # -- the machine
@@ -387,6 +446,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 3], choices=[1, 2, 3])
     parser.add_argument("--small", action="store_true", help="batches of 1 and 8, 500 steps, instead of the paper's")
+    parser.add_argument("--networks", action="store_true", help="all registered networks at equal parameters, instead")
     parser.add_argument("--instruction-set", choices=["avx2"], help="the most that any contender may use")
     parser.add_argument("--peers", type=Path, help="folder that holds qlib, if it is not installed")
     arguments = parser.parse_args()
@@ -394,6 +454,10 @@ def main() -> None:
         limit_instruction_set(arguments.instruction_set)
     tasks = [task for task in (SMALL_TASKS if arguments.small else TASKS) if task.number in arguments.tasks]
     print_environment()
+    if arguments.networks:
+        for threads in arguments.threads:
+            print_networks(threads, arguments.repeats)
+        return
     qlib = find_qlib(arguments.peers)
     check_parity(tasks, arguments.threads)
     print_parameters(tasks, qlib)

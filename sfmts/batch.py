@@ -4,7 +4,7 @@ Series come as an array (n, T), one channel each; as an array (n, T, C); or as a
 length.  ``layout="nct"`` says that the last two axes are swapped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -317,6 +317,66 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
             f"Time stamps must not decrease, but channel {channel} of series {series} goes back: sort its steps."
         )
     return torch.from_numpy(time)
+
+
+def frames_of(data: Any) -> dict[tuple[Any, ...], Any]:
+    """The data frames of a panel by their keys; a single series has the key ()."""
+    levels = data.index.nlevels - 1
+    if not levels:
+        return {(): data}
+    return {key: frame.droplevel(list(range(levels))) for key, frame in data.groupby(level=list(range(levels)))}
+
+
+def check_names(what: str, names: Any, expected: Sequence[Any], by_name: bool = True) -> None:
+    """Refuse a frame whose columns are not those of training."""
+    names, expected = list(names), list(expected)
+    if names != expected if by_name else len(names) != len(expected):
+        there = f"has the columns {names}" if names else "is missing"
+        raise ValueError(f"{what} {there}; in training it had {expected or 'none'}: give the same, in that order.")
+
+
+def check_future_steps(horizons: Iterable[NDArray[np.int64]]) -> int:
+    """Refuse forecasts of what is known already; return the last step asked for, counted from 1."""
+    steps = np.concatenate(list(horizons))
+    if steps.min() < 1:
+        raise NotImplementedError(
+            f"The forecasting horizon asks for step {steps.min()} relative to the last observation: forecasts "
+            "within the series are not supported; ask for steps from 1 on, or fit on a shorter series."
+        )
+    return int(steps.max())
+
+
+def rows_at(X: Any, index: Any, columns: Any) -> NDArray[np.float64]:
+    """The rows of X at each step of ``index``."""
+    if X is None:
+        raise ValueError("X was given in fit, so predict needs X, too, for each step up to the last one asked for.")
+    missing = [name for name in columns if name not in X.columns]
+    if missing:
+        raise ValueError(f"X in predict lacks the columns {missing} that it had in fit.")
+    gone = index[~index.isin(X.index)]
+    if len(gone):
+        raise ValueError(
+            f"X in predict has no row for {gone[0]}: it must have one for each step up to the last one asked for, "
+            f"from {index[0]} to {index[-1]}, also for those that fh leaves out."
+        )
+    rows: NDArray[np.float64] = X.loc[index, list(columns)].to_numpy(dtype=np.float64)
+    if not np.isfinite(rows).all():
+        row, column = np.argwhere(~np.isfinite(rows))[0]
+        raise ValueError(f"X in predict is {rows[row, column]} in column {columns[column]!r} at {index[row]}: fill it.")
+    return rows
+
+
+def calendar(index: Any) -> NDArray[np.float64]:
+    """Time of the day, of the week and of the year, each as sine and cosine, (T, 6)."""
+    dates = index.to_timestamp() if hasattr(index, "to_timestamp") else index
+    if not hasattr(dates, "dayofyear"):
+        raise ValueError(
+            f"calendar_features=True needs a DatetimeIndex or a PeriodIndex, but y is indexed by {index.dtype}."
+        )
+    day = (dates.hour * 3600 + dates.minute * 60 + dates.second) / 86400
+    turns = np.stack([day, (dates.dayofweek + day) / 7, (dates.dayofyear - 1 + day) / 365.25], axis=1)
+    angles = 2.0 * np.pi * turns
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
 def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:

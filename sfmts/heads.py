@@ -14,6 +14,7 @@ from sfmts.networks.energy import NADE, RBM
 HEADS = ("linear", "none")
 DENSITY_HEADS = (*HEADS, "nade", "rbm")
 POOLINGS = ("last", "mean")
+QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 
 
 class Head(nn.Module, ABC):
@@ -162,6 +163,85 @@ class RegressionHead(Head):
     def predictions(self, output: Tensor) -> Tensor:
         """Targets as they were given, (items, n_targets)."""
         return output * self.scale.to(output) + self.mean.to(output)
+
+
+class QuantileHead(Head):
+    """Quantiles, by the pinball loss; they never cross.
+
+    The raw output holds the median and, through softplus, the distances between neighbouring levels.  Between levels
+    and beyond the outermost ones, quantiles are linear in those of the normal distribution.
+
+    Parameters
+    ----------
+    levels : tuple of float
+        Increasing, an odd number, the middle one 0.5.
+    """
+
+    stretch: Tensor
+
+    def __init__(self, levels: tuple[float, ...] = QUANTILE_LEVELS) -> None:
+        super().__init__(len(levels), len(levels), "none", None)
+        self.middle = len(levels) // 2
+        self._levels = levels
+        self.register_buffer("stretch", torch.ones(()))
+
+    @property
+    def levels(self) -> Tensor:
+        """Levels of the quantiles, in float64 whatever the module is."""
+        return torch.tensor(self._levels, dtype=torch.float64)
+
+    def quantiles(self, output: Tensor, calibrated: bool = True) -> Tensor:
+        """Values at the levels, (..., levels); distances from the median are ``stretch`` times the learned ones."""
+        median, gaps = output[..., :1], functional.softplus(output[..., 1:])
+        if calibrated:
+            gaps = gaps * self.stretch.to(gaps)
+        below, above = gaps[..., : self.middle], gaps[..., self.middle :]
+        return torch.cat(
+            [median - below.flip(-1).cumsum(-1).flip(-1), median, median + above.cumsum(-1)],
+            dim=-1,
+        )
+
+    def interpolated(self, values: Tensor, alpha: Tensor) -> Tensor:
+        """Quantiles at any levels ``alpha`` (A,) strictly between 0 and 1, (..., A), from those at the levels."""
+        at, wanted = torch.special.ndtri(self.levels).to(values.device), torch.special.ndtri(alpha).to(values.device)
+        right = torch.searchsorted(at, wanted).clamp(1, len(at) - 1)
+        share = ((wanted - at[right - 1]) / (at[right] - at[right - 1])).to(values)
+        return torch.lerp(values[..., right - 1], values[..., right], share)
+
+    def fine_levels(self) -> Tensor:
+        """Levels close enough to draw the distribution by."""
+        return torch.special.ndtr(torch.linspace(-3.0, 3.0, 61, dtype=torch.float64))
+
+    def variance(self, values: Tensor) -> Tensor:
+        """Of the distribution whose quantiles at the levels are ``values`` (..., levels), (...)."""
+        normal = torch.linspace(-6.0, 6.0, 241, dtype=torch.float64)
+        density = (-normal.square() / 2).exp()
+        drawn = self.interpolated(values, torch.special.ndtr(normal))
+        density = (density / density.sum()).to(drawn)
+        mean = drawn @ density
+        return (drawn - mean[..., None]).square() @ density
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Weighted sum of the items' :meth:`losses`."""
+        return _weighted_sum(self.losses(output, target), weight)
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Pinball losses (items,), averaged over the levels and the targets of an item that are known, not NaN.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, ..., levels)
+        target : Tensor of shape (items, ...)
+        """
+        known = target.isfinite()
+        errors = torch.where(known, target, 0.0)[..., None] - self.quantiles(output, calibrated=False)
+        levels = self.levels.to(errors)
+        losses = torch.maximum(levels * errors, (levels - 1.0) * errors).mean(-1) * known
+        return losses.flatten(1).sum(1) / known.flatten(1).sum(1)
+
+    def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Minus the loss."""
+        return -self.loss(output, target, weight)
 
 
 class DensityHead(Head):

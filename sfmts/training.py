@@ -105,7 +105,7 @@ class Trainer:
 
     What is drawn within the model is each rank's own: dropout masks, and the Gibbs chains of ``head="rbm"``.  Their
     distribution is that of one process, the numbers are not.  A network's extra loss is averaged over the ranks by
-    their numbers of series, which is exact for a penalty on weights and for a mean over series.
+    their numbers of steps, which is exact for a penalty on weights and for a mean over steps.
 
     An interrupt, or a watcher's wish to stop, on one rank ends training on all of them after the same update.  An
     error on one rank leaves the others waiting until the launcher ends them, as ``torchrun`` does.
@@ -156,7 +156,7 @@ class Trainer:
         FloatingPointError
             If the loss becomes infinite or NaN.
         ValueError
-            If the ranks of a ``process_group`` were given different data.
+            If the ranks of a ``process_group`` were given different data, or the loss does not depend on a parameter.
         """
         self._ranks.check_same(train)
         epochs = self.settings.max_iter if epochs is None else epochs
@@ -230,6 +230,7 @@ class Trainer:
             raise self._diverged(f"The training loss became {value} in epoch {len(self.history.loss) + 1}.")
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss.backward()
+        self._ranks.check_exchanged(self.model)
         if self.settings.clip_norm is not None:
             norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
             if not math.isfinite(norm):
@@ -301,12 +302,7 @@ class _Ranks:
 
     def parallel(self, loss: _Loss) -> nn.Module:
         """The module whose gradients are the mean over the ranks."""
-        if self.group is None:
-            return loss
-        # A parameter that no loss depends on is left without a gradient, as in one process.
-        return DistributedDataParallel(
-            loss, process_group=self.group, broadcast_buffers=False, find_unused_parameters=True
-        )
+        return loss if self.group is None else DistributedDataParallel(loss, process_group=self.group)
 
     def dropout_generator(self, generator: torch.Generator) -> torch.Generator:
         """Source of the masks of this rank; ``generator`` is left as one process leaves it."""
@@ -321,7 +317,7 @@ class _Ranks:
         """Refuse data that are not the same on all ranks."""
         if self.group is None:
             return
-        digest = zlib.crc32(data.values.cpu().numpy(), zlib.crc32(data.lengths.numpy()))
+        digest = zlib.crc32(data.values.cpu().contiguous().numpy().data, zlib.crc32(data.lengths.numpy().data))
         mine = torch.tensor([len(data), digest], device=self.device)
         all_ranks = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(all_ranks, mine, group=self.group)
@@ -332,8 +328,19 @@ class _Ranks:
                 "order: it is the trainer that shares out each mini-batch."
             )
 
+    def check_exchanged(self, model: SequenceModel) -> None:
+        """Refuse parameters without a gradient: DistributedDataParallel exchanges all gradients or, silently, none."""
+        if self.group is None:
+            return
+        unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        if unused:
+            raise ValueError(
+                f"The loss does not depend on {', '.join(unused)}: training in several processes needs a gradient of "
+                "each parameter.  Freeze what is not used, with requires_grad_(False)."
+            )
+
     def share(self, batch: SequenceBatch) -> tuple[SequenceBatch, float]:
-        """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all series they are.
+        """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all steps they have.
 
         Where none is left, it is the first one without any weight: gradients are exchanged by all ranks or by none.
         """
@@ -341,7 +348,7 @@ class _Ranks:
             return batch, 1.0
         index = torch.arange(self.rank, len(batch), self.size)
         if len(index):
-            return batch.take(index), len(index) / len(batch)
+            return batch.take(index), float(batch.lengths[index].sum() / batch.lengths.sum())
         idle = batch.take(torch.tensor([0]))
         assert idle.target is not None
         return replace(idle, weight=idle.values.new_zeros(len(idle.target))), 0.0

@@ -4,18 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from sfmts.networks import GRU, LSTM, SFM, make_network, network_names, register_network
-from sfmts.networks.base import SequenceNetwork, network_class
+from sfmts.networks import (
+    GRU,
+    LSTM,
+    SFM,
+    RecurrentNetwork,
+    SequenceNetwork,
+    base,
+    make_network,
+    network_checks,
+    network_names,
+    register_network,
+)
+from sfmts.networks.base import network_class, network_options
 from tests.helpers import KERNELS, MODES, NETWORKS, mode_id
 
-VARIANTS = [
-    {},
-    {"n_layers": 2},
-    {"bidirectional": True},
-    {"n_layers": 2, "bidirectional": True},
-    {"recurrent_dropout": 0.4},
-    {"init": "chrono"},
-]
+VARIANTS = [{}, {"n_layers": 2}, {"bidirectional": True}, {"n_layers": 2, "bidirectional": True}]
 
 
 def variant_id(variant):
@@ -34,37 +38,32 @@ def batch(B=4, T=9, C=3, seed=0):
 
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
+
+# How the conformance suite is to build a network other than as it comes; a variant leaves a given option alone.
+ONE_LAYER = {"n_layers": 1}
+FORMS = {
+    "sfm": [
+        {"n_frequencies": 3, "n_outputs": 4},
+        {"n_frequencies": 3, "n_outputs": 4, "frequencies": "adaptive", "backend": "reference", **ONE_LAYER},
+    ],
+    "act": [{}, {"cell": "lstm", **ONE_LAYER}],
+    "clockwork_rnn": [{}, {"full": True, "periods": (1, 3), **ONE_LAYER}],
+    "phased_lstm": [{}, {"peepholes": True, **ONE_LAYER}],
+    "recurrent_highway": [{}, {"coupled": False, "depth": 2, **ONE_LAYER}],
+    "associative_lstm": [{}, {"n_copies": 1, "update_reads_state": False, **ONE_LAYER}],
+    "complex_gated": [{}, {"gate": "phase_hirose", "activation": "hirose", "unitary": False, **ONE_LAYER}],
+}
+CHECKS = [
+    pytest.param(check, id="-".join([name, *(f"{key}={value}" for key, value in form.items()), check_name]))
+    for name in NETWORKS
+    for form in FORMS.get(name, [{}])
+    for check_name, check in network_checks(name, **form)
+]
 
 
-@every_network
-@every_variant
-def test_shapes(name, variant):
-    x, lengths, time = batch()
-    network = build(name, **variant)
-    output = network(x, lengths, time=time)
-    assert output.states.shape == (4, 9, network.output_size)
-    assert output.final.shape == (4, network.output_size)
-    assert isinstance(network, SequenceNetwork)
-    assert network.n_channels == 3
-
-
-@every_network
-@every_variant
-def test_padding_and_batch_mates_do_not_matter(name, variant):
-    x, lengths, time = batch()
-    network = build(name, **variant).eval()
-    output = network(x, lengths, time=time)
-    changed = x.clone()
-    for b, length in enumerate(lengths):
-        changed[b, length:] = 99.0
-    again = network(changed, lengths, time=time)
-    assert torch.equal(output.states, again.states)
-    for b, length in enumerate(lengths):
-        alone = network(x[b : b + 1, :length], time=time[b : b + 1, :length])
-        torch.testing.assert_close(alone.states[0], output.states[b, :length], atol=1e-12, rtol=0)
-        torch.testing.assert_close(alone.final[0], output.final[b], atol=1e-12, rtol=0)
-        assert not output.states[b, length:].any()
+@pytest.mark.parametrize("check", CHECKS)
+def test_conformance(check):
+    check()
 
 
 @pytest.mark.parametrize("mode", MODES, ids=mode_id)
@@ -78,17 +77,6 @@ def test_sfm_padding_does_not_matter_in_any_mode(mode, backend):
         torch.testing.assert_close(alone.final[0], output.final[b], atol=1e-12, rtol=0)
 
 
-@every_network
-@every_variant
-def test_causal_says_whether_the_future_matters(name, variant):
-    x, _, time = batch()
-    network = build(name, **variant).eval()
-    changed = x.clone()
-    changed[:, 6:] += 1.0
-    same = torch.equal(network(x, time=time).states[:, :6], network(changed, time=time).states[:, :6])
-    assert same == network.causal
-
-
 @pytest.mark.parametrize("mode", MODES, ids=mode_id)
 def test_sfm_causal_in_every_mode(mode):
     """What follows must not change a state; with time='normalized' the mere length of the rest does."""
@@ -96,20 +84,6 @@ def test_sfm_causal_in_every_mode(mode):
     network = build("sfm", **mode)
     whole, start = network(x, time=time).states[:, :5], network(x[:, :5], time=time[:, :5]).states
     assert torch.allclose(whole, start, atol=1e-12) == network.causal
-
-
-@every_network
-@pytest.mark.parametrize("variant", [{}, {"n_layers": 2}], ids=variant_id)
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "dropout"])
-def test_chunked_is_whole(name, variant, training):
-    x, lengths, time = batch()
-    network = build(name, **variant, recurrent_dropout=1e-12 if training else 0.0).train(training)
-    whole = network(x, lengths, time=time)
-    first = network(x[:, :1], time=time[:, :1])
-    rest_of = lengths > 1
-    rest = network(x[:, 1:2], time=time[:, 1:2], state=first.state)
-    torch.testing.assert_close(first.states[:, 0], whole.states[:, 0], atol=1e-12, rtol=0)
-    torch.testing.assert_close(rest.states[rest_of, 0], whole.states[rest_of, 1], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode["time"] != "normalized"], ids=mode_id)
@@ -141,75 +115,7 @@ def test_sfm_chunks_of_a_ragged_batch():
     torch.testing.assert_close(rest.final, whole.final[longer], atol=1e-12, rtol=0)
 
 
-@every_network
-def test_networks_that_need_the_whole_sequence_refuse_a_state(name):
-    x, _, _ = batch()
-    network = build(name, bidirectional=True)
-    state = build(name)(x).state
-    with pytest.raises(ValueError, match="whole sequence"):
-        network(x, state=state)
-
-
-@every_network
-@pytest.mark.parametrize("variant", VARIANTS[:4], ids=variant_id)
-def test_gradcheck(name, variant):
-    x, lengths, time = batch(T=9)
-    network = build(name, n_channels=3, **variant)
-
-    def run(x, *parameters):
-        names = [name for name, p in network.named_parameters() if p.requires_grad]
-        named = dict(zip(names, parameters, strict=True))
-        output = torch.func.functional_call(network, named, (x, lengths), {"time": time})
-        return output.states, output.final
-
-    inputs = (x.requires_grad_(), *(p for p in network.parameters() if p.requires_grad))
-    assert torch.autograd.gradcheck(run, inputs, atol=1e-6, fast_mode=True)
-
-
-@every_network
-@every_variant
-def test_state_dict_round_trip(name, variant):
-    x, lengths, time = batch()
-    network, other = build(name, **variant).eval(), build(name, seed=1, **variant).eval()
-    assert not torch.equal(network(x, lengths, time=time).final, other(x, lengths, time=time).final)
-    other.load_state_dict(network.state_dict())
-    assert torch.equal(network(x, lengths, time=time).final, other(x, lengths, time=time).final)
-
-
-@every_network
-@pytest.mark.parametrize("init", ["modern", "chrono", "paper", "authors"])
-def test_initial_weights_come_from_the_generator(name, init):
-    torch.manual_seed(5)
-    state = torch.get_rng_state()
-    first = torch.cat([p.flatten() for p in build(name, seed=3, init=init).parameters()])
-    second = torch.cat([p.flatten() for p in build(name, seed=3, init=init).parameters()])
-    third = torch.cat([p.flatten() for p in build(name, seed=4, init=init).parameters()])
-    assert torch.equal(first, second)
-    assert not torch.equal(first, third)
-    assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
-
-
-@every_network
-def test_recurrent_dropout_only_in_training_and_one_mask_a_sequence(name):
-    x, lengths, time = batch()
-    network = build(name, recurrent_dropout=0.5)
-    dropped = [
-        network(x, lengths, time=time, generator=torch.Generator().manual_seed(seed)).final for seed in (0, 0, 1)
-    ]
-    assert torch.equal(dropped[0], dropped[1])
-    assert not torch.equal(dropped[0], dropped[2])
-    network.eval()
-    plain = build(name).eval()
-    assert torch.equal(network(x, lengths, time=time).final, plain(x, lengths, time=time).final)
-    # All but nothing dropped: the loop with masks is the same recurrence as the kernel without.
-    network.recurrent_dropout = 1e-12
-    network.train()
-    torch.testing.assert_close(
-        network(x, lengths, time=time).states, plain(x, lengths, time=time).states, atol=1e-9, rtol=0
-    )
-
-
-@pytest.mark.parametrize("variant", VARIANTS[:4], ids=variant_id)
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_gated_dropout_loop_is_the_kernel(name, variant):
     x, lengths, _ = batch()
@@ -269,16 +175,16 @@ def test_gated_networks_are_those_of_torch(name):
     torch.testing.assert_close(network(x).states, twin(x)[0])
 
 
-@every_network
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "bidirectional" in network_options(name)])
 def test_second_direction_reads_backwards(name):
     """The second half of a bidirectional network's output is a network on the reversed series, reversed."""
     x, lengths, time = batch()
-    both, one = build(name, bidirectional=True), build(name)
+    both, one = build(name, n_states=10, bidirectional=True), build(name, n_states=10)
     state = both.state_dict()
-    if name == "sfm":
-        backwards = {key.replace("layers.1.", "layers.0."): value for key, value in state.items() if "layers.1." in key}
-    else:
+    if name in ("lstm", "gru"):
         backwards = {key.removesuffix("_reverse"): value for key, value in state.items() if key.endswith("_reverse")}
+    else:
+        backwards = {key.replace("layers.1.", "layers.0."): value for key, value in state.items() if "layers.1." in key}
     one.load_state_dict(backwards)
     width = one.output_size
     for b, length in enumerate(lengths):
@@ -387,20 +293,178 @@ def test_sfm_options_are_checked():
             SFM(1, **{option: "wrong"})
 
 
+# -- parameters of the rivals
+
+
+def dense(gates):
+    return lambda H, N: gates * H * (H + N + 1)
+
+
+def clockwork(H, N, g=5):
+    return (H // g) ** 2 * g * (g + 1) // 2 + H * (N + 1)
+
+
+# Options, and the count as a function of the n_states H and the channels N.
+COUNTS = {
+    "lstm": [({}, dense(4))],
+    "gru": [({}, dense(3))],
+    "sfm_kdd": [({}, lambda D, N, K=4: 4 * D * (N + D + 1) + K * (N + D + 1) + K + D)],
+    "clockwork_rnn": [({}, clockwork), ({"full": True}, dense(1))],
+    "act": [
+        ({"cell": "gru"}, lambda H, N: 3 * H * (H + N + 2) + H + 1),
+        ({"cell": "lstm"}, lambda H, N: 4 * H * (H + N + 2) + H + 1),
+    ],
+    "recurrent_highway": [
+        ({"depth": 4}, lambda H, N: 2 * H * N + 8 * (H * H + H)),
+        ({"depth": 4, "coupled": False}, lambda H, N: 3 * H * N + 12 * (H * H + H)),
+    ],
+    "associative_lstm": [
+        ({}, lambda H, N: 9 * H * (H + N + 1) // 2),
+        ({"n_copies": 7}, lambda H, N: 9 * H * (H + N + 1) // 2),
+        ({"update_reads_state": False}, lambda H, N: 9 * H * (H + N + 1) // 2 - H * H),
+    ],
+    "phased_lstm": [
+        ({}, lambda H, N: 4 * H * (H + N + 1) + 2 * H),
+        ({"peepholes": True}, lambda H, N: 4 * H * (H + N + 1) + 5 * H),
+    ],
+    "complex_gated": [
+        ({}, lambda n, N: 5 * n * n + 6 * n * N + 7 * n + 2),
+        # two scalars in the gates and one in the activation; 44 643 with an output layer at N = O = 9, n = 80
+        ({"unitary": False, "activation": "hirose"}, lambda n, N: 6 * n * (n + N + 1) + 3),
+    ],
+    "fnet": [
+        ({}, lambda H, N, F=4: H * (N + 1) + 2 * H * (F * H) + F * H + 5 * H),
+        ({"n_layers": 3, "n_feedforward": 7}, lambda H, N: H * (N + 1) + 3 * (2 * H * 7 + 7 + 5 * H)),
+    ],
+    "rotation_gru": [
+        ({}, lambda H, N: 3 * H * (H + N + 1) + (H - 1) // 2),
+        ({"literal": True}, lambda H, N: 3 * H * (H + N + 1) + (H - 1) // 2 - H * (N + 1)),
+    ],
+    "unitary_rnn": [({}, lambda n, N: 7 * n + 2 * n * N + n + 2 * n)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [
+        pytest.param(name, options, count, id="-".join([name, *map(str, options.values())]))
+        for name, forms in COUNTS.items()
+        for options, count in forms
+    ],
+)
+@pytest.mark.parametrize(("H", "N"), [(10, 1), (30, 2), (140, 88)])
+def test_parameter_counts_of_rivals(name, options, count, H, N):
+    options = {"n_states": H, **options}
+    assert make_network(name, N, **options).n_parameters == count(H, N)
+    if "bidirectional" in network_options(name):
+        assert make_network(name, N, bidirectional=True, **options).n_parameters == 2 * count(H, N)
+
+
 # -- registry
 
 
+class Projecting(SequenceNetwork):
+    """Nothing but a matrix."""
+
+    def __init__(self, n_channels, *, n_states=32, generator=None):
+        super().__init__()
+        self.n_channels, self.output_size, self.causal = n_channels, n_states, True
+        self.weight = nn.Parameter(torch.randn(n_channels, n_states, generator=generator))
+
+    def forward(self, x, lengths=None, *, time=None, state=None, generator=None):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Register networks for one test."""
+    monkeypatch.setattr("sfmts.networks.base._REGISTRY", dict(base._REGISTRY))
+    return lambda name, cls: register_network(name)(cls)
+
+
+def changed(**attributes):
+    """A class like Projecting but for these attributes."""
+    return type("Changed", (SequenceNetwork,), {**vars(Projecting), **attributes})
+
+
+def test_every_network_is_counted():
+    assert sorted([*COUNTS, "sfm"]) == NETWORKS
+
+
 def test_unknown_network():
-    with pytest.raises(ValueError, match="Unknown network 'lstn'; choose one of 'gru', 'lstm', 'sfm'"):
+    with pytest.raises(ValueError, match="Unknown network 'lstn'; choose one of ") as caught:
         network_class("lstn")
+    assert all(repr(name) in str(caught.value) for name in NETWORKS)
 
 
-def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="There is a network named 'sfm' already: SFM"):
-        register_network("sfm")(SFM)
+def test_names_are_sorted():
     assert network_names() == sorted(network_names())
+
+
+def test_a_registered_network_is_there(register):
+    assert register("projecting", Projecting) is Projecting
+    assert "projecting" in network_names()
+    assert isinstance(make_network("projecting", 3, n_states=7), Projecting)
+
+
+def test_a_name_is_registered_once(register):
+    with pytest.raises(ValueError, match="There is a network named 'sfm' already: SFM"):
+        register("sfm", Projecting)
+    assert network_class("sfm") is SFM
+
+
+def test_a_class_that_is_defined_again_takes_the_place_of_the_first(register):
+    register("changed", changed())
+    again = register("changed", changed())
+    assert network_class("changed") is again
+
+
+@pytest.mark.parametrize(
+    ("cls", "sentence"),
+    [
+        (nn.LSTM, "must be a subclass of sfmts.networks.SequenceNetwork"),
+        (lambda n_channels: None, "must be a subclass of sfmts.networks.SequenceNetwork"),
+        (RecurrentNetwork, "make_layer.* of RecurrentNetwork must be taken by keyword only"),
+        (changed(forward=SequenceNetwork.forward), "Changed is abstract and cannot be built: it lacks forward"),
+        (changed(__doc__=None), "Changed has no docstring"),
+        (changed(__init__=lambda self: None), "The first argument of Changed must be n_channels"),
+        (changed(__init__=lambda self, width, *, n_states=3: None), "The first argument of Changed must be n_channels"),
+        (changed(__init__=lambda self, n_channels, n_states=3: None), "'n_states=3' of Changed must be .* by keyword"),
+        (changed(__init__=lambda self, n_channels, *, n_states: None), "'n_states' of Changed .* have a default"),
+        (changed(__init__=lambda self, n_channels, **options: None), r"'\*\*options' of Changed must be taken by keyw"),
+    ],
+)
+def test_what_is_registered_must_be_usable(register, cls, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        register("new", cls)
+    assert "new" not in network_names()
+
+
+@pytest.mark.parametrize("attribute", ["n_channels", "output_size", "causal"])
+def test_attributes_of_the_contract_must_be_set(register, attribute):
+    def __init__(self, n_channels, *, n_states=32, generator=None):  # noqa: N807
+        SequenceNetwork.__init__(self)
+        for name in {"n_channels", "output_size", "causal"} - {attribute}:
+            setattr(self, name, n_channels)
+
+    register("forgetful", changed(__init__=__init__))
+    with pytest.raises(TypeError, match=f"Changed has not set `{attribute}`; every network sets n_channels, output_s"):
+        make_network("forgetful", 3)
 
 
 @every_network
 def test_options_of_other_networks_are_left_aside(name):
     assert make_network(name, 1, n_frequencies=2, nonsense=1).n_channels == 1
+
+
+@pytest.mark.parametrize("option", [{"bidirectional": True}, {"n_layers": 2}, {"time": "timestamps"}], ids=str)
+def test_what_a_network_cannot_do_is_refused(register, option):
+    register("projecting", Projecting)
+    ((name, value),) = option.items()
+    with pytest.raises(
+        ValueError, match=f"network='projecting' takes no {name}={value!r}; these do: .*'sfm'"
+    ) as caught:
+        make_network("projecting", 3, **option)
+    able = [other for other in NETWORKS if name in network_options(other)]
+    assert [word for word in NETWORKS if repr(word) in str(caught.value)] == able
+    make_network("projecting", 3, bidirectional=False, n_layers=1, time="index", recurrent_dropout=0.3)

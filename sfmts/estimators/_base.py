@@ -3,7 +3,7 @@
 import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
@@ -27,12 +27,12 @@ from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_scale, channel
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
 from sfmts.kernels import BACKENDS, MEMORIES
-from sfmts.networks.base import INITIALISATIONS, make_network, network_class
+from sfmts.networks.base import INITIALISATIONS, make_network, network_class, network_options
 from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
 
 _PREDICTION_BATCH = 256
-_MODEL_OPTIONS = ("head", "pooling", "dropout", "time_channel")
+_MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel")
 _NETWORK_OPTIONS = (
     "network",
     "n_states",
@@ -48,6 +48,7 @@ _NETWORK_OPTIONS = (
     "backend",
     "memory",
 )
+_SET_BY_FIT = ("max_length", "generator")  # options of networks, too
 
 
 def resolve_device(device: str) -> torch.device:
@@ -73,6 +74,25 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type not in ("cpu", "cuda"):
         raise ValueError(f"device={device!r} is not supported; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.")
     return resolved
+
+
+def own_network_options(estimator: Any, parameters: Collection[str]) -> dict[str, Any]:
+    """A copy of the estimator's ``network_params``, which may hold nothing but what the network alone knows.
+
+    Raises
+    ------
+    ValueError
+        If a key is one of the estimator's own ``parameters``, or is not an option of the network.
+    """
+    network, given = estimator.network, estimator.network_params or {}
+    known_elsewhere = {*_NETWORK_OPTIONS, *_SET_BY_FIT, *parameters}
+    own = [name for name in network_options(network) if name not in known_elsewhere]
+    for name in given:
+        if name not in own:
+            hint = f", which is a parameter of {type(estimator).__name__} itself" if name in parameters else ""
+            there = ", ".join(map(repr, own)) or "nothing"
+            raise ValueError(f"network_params holds {name!r}{hint}; network={network!r} takes {there} there.")
+    return copy.deepcopy(given)
 
 
 def _has_amplitudes(estimator: Any) -> bool:
@@ -129,6 +149,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "network": [str],
+        "network_params": [dict, None],
         "n_states": [Interval(Integral, 1, None, closed="left")],
         "n_frequencies": [Interval(Integral, 1, None, closed="left")],
         "n_outputs": [Interval(Integral, 1, None, closed="left"), None],
@@ -295,6 +316,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _current_options(self) -> dict[str, Any]:
         """The parameters that determine the model."""
         options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
+        options["network_params"] = own_network_options(self, self._get_param_names())
         if self.head == "none":
             options["n_outputs"] = self._n_logits()
             if self.bidirectional:
@@ -324,6 +346,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             options["network"],
             self.n_channels_in_,
             **{name: options[name] for name in _NETWORK_OPTIONS if name != "network"},
+            **options["network_params"],
             max_length=1 if train is None else int(train.lengths.max()),
             generator=torch.Generator() if generator is None else generator,
         )
@@ -434,7 +457,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         if module is not None and next(module.parameters()).device.type != "cpu":
             state["module_"] = copy.deepcopy(module).cpu()
             name, optimizer = state["_optimizer_state"]
-            state["_optimizer_state"] = (name, _to_cpu(optimizer))
+            state["_optimizer_state"] = (name, to_cpu(optimizer))
         return state
 
     def __sklearn_tags__(self) -> Tags:
@@ -443,13 +466,13 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return tags
 
 
-def _to_cpu(value: Any) -> Any:
+def to_cpu(value: Any) -> Any:
     """The same nest of dictionaries and lists with every tensor on the CPU."""
     if isinstance(value, Tensor):
         return value.cpu()
     if isinstance(value, dict):
-        return {key: _to_cpu(item) for key, item in value.items()}
-    return [_to_cpu(item) for item in value] if isinstance(value, list) else value
+        return {key: to_cpu(item) for key, item in value.items()}
+    return [to_cpu(item) for item in value] if isinstance(value, list) else value
 
 
 def new_random_state(random_state: Any) -> np.random.RandomState:

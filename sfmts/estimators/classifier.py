@@ -25,8 +25,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     Parameters
     ----------
     network : str, default="sfm"
-        Name of a network, see :func:`sfmts.networks.network_names`.  Options that the network does not know are left
-        aside, so that a grid search over networks compares them under one protocol.
+        Name of a network, see :func:`sfmts.networks.network_names`.  What it does not know, such as frequencies, is
+        left aside, so that a grid search over networks compares them under one protocol; but several layers, two
+        directions or real time of a network that has none are an error.
     n_states : int, default=32
         D of the SFM, the hidden width of other networks.
     n_frequencies : int, default=4
@@ -54,6 +55,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     init : {"modern", "chrono", "paper", "authors"}, default="chrono"
         Start of the weights, see :class:`sfmts.networks.SFM`.  "chrono" spreads memories over the longest series of
         the training set; without it long series stay at chance.
+    network_params : dict or None, default=None
+        Further options, those that only this network has, such as ``{"full": True}`` for
+        ``network="clockwork_rnn"``.  A key that the network does not take is an error.
     head : {"linear", "none"}, default="linear"
         A linear layer on top, or z itself as logits, as in the authors' program.
     pooling : {"last", "mean"}, default="last"
@@ -165,6 +169,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         init: str = "chrono",
+        network_params: dict[str, Any] | None = None,
         head: str = "linear",
         pooling: str = "last",
         standardize: bool = True,
@@ -201,6 +206,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.init = init
+        self.network_params = network_params
         self.head = head
         self.pooling = pooling
         self.standardize = standardize

@@ -42,6 +42,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         learns small collections by heart.
     init : {"modern", "chrono", "paper", "authors"}, default="modern"
         Start of the weights, see :class:`sfmts.networks.SFM`.
+    network_params : dict or None, default=None
+        Further options of the network, as in :class:`SFMClassifier`.
     head : {"linear", "none", "nade", "rbm"}, default="linear"
         How the channels of a frame depend on one another: not at all, given the past ("linear", or "none" with z
         itself as logits); one after the other ("nade", exact joint log-likelihood, RNN-NADE); or through a restricted
@@ -113,6 +115,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         dropout: float = 0.2,
         recurrent_dropout: float = 0.4,
         init: str = "modern",
+        network_params: dict[str, Any] | None = None,
         head: str = "linear",
         n_hidden: int = 150,
         metric: str = "bernoulli",
@@ -146,6 +149,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.init = init
+        self.network_params = network_params
         self.head = head
         self.n_hidden = n_hidden
         self.metric = metric

@@ -27,8 +27,10 @@ class SFMLabeler(SequenceEstimator):
     ----------
     network : str, default="sfm"
         Name of a network, see :func:`sfmts.networks.network_names`.
-    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional, init
+    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
         The network, as in :class:`SFMClassifier`.
+    init, network_params
+        Its start and its further options, as in :class:`SFMClassifier`.
     dropout, recurrent_dropout : float, default=0.0
         Shares that are dropped in training, as in :class:`SFMClassifier`.
     head : {"linear", "none"}, default="linear"
@@ -96,6 +98,7 @@ class SFMLabeler(SequenceEstimator):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         init: str = "chrono",
+        network_params: dict[str, Any] | None = None,
         head: str = "linear",
         standardize: bool = True,
         optimizer: str = "adam",
@@ -131,6 +134,7 @@ class SFMLabeler(SequenceEstimator):
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.init = init
+        self.network_params = network_params
         self.head = head
         self.standardize = standardize
         self.optimizer = optimizer

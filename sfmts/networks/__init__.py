@@ -1,16 +1,41 @@
 """Networks as plain torch modules, usable without any estimator."""
 
+from sfmts.networks.associative import AssociativeLSTM
 from sfmts.networks.base import NetworkOutput, SequenceNetwork, make_network, network_names, register_network
+from sfmts.networks.checks import check_network, network_checks
+from sfmts.networks.complex import ComplexGatedRNN, UnitaryRNN
+from sfmts.networks.depth import AdaptiveComputationTime, RecurrentHighway
+from sfmts.networks.fourier import FNet, RotationGRU
 from sfmts.networks.gated import GRU, LSTM
+from sfmts.networks.multirate import ClockworkRNN, PhasedLSTM
+from sfmts.networks.presets import match_budget, paper_preset
+from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 from sfmts.networks.sfm import SFM
+from sfmts.networks.sfm_kdd import KDDSFM
 
 __all__ = [
     "GRU",
+    "KDDSFM",
     "LSTM",
     "SFM",
+    "AdaptiveComputationTime",
+    "AssociativeLSTM",
+    "ClockworkRNN",
+    "ComplexGatedRNN",
+    "FNet",
     "NetworkOutput",
+    "PhasedLSTM",
+    "RecurrentHighway",
+    "RecurrentLayer",
+    "RecurrentNetwork",
+    "RotationGRU",
     "SequenceNetwork",
+    "UnitaryRNN",
+    "check_network",
     "make_network",
+    "match_budget",
+    "network_checks",
     "network_names",
+    "paper_preset",
     "register_network",
 ]

@@ -38,16 +38,29 @@ class NetworkOutput(NamedTuple):
 class SequenceNetwork(nn.Module, ABC):
     """A network that reads sequences: (B, T, C) and their lengths to one state a step.
 
-    A subclass takes ``n_channels`` first and keyword arguments after it, sets ``output_size``, and returns results
-    that depend neither on padding nor on the other sequences of the batch.
+    A subclass takes ``n_channels`` first and after it keyword arguments with defaults, among them ``n_states`` and
+    ``generator``; sets the attributes below; draws its parameters from ``generator`` alone; and returns results that
+    depend neither on padding nor on the other sequences of the batch.  :func:`register_network` shows one and makes it
+    known to the estimators, :func:`sfmts.networks.check_network` tests all that, and
+    :class:`sfmts.networks.RecurrentNetwork` does most of it for networks that go step by step.
+
+    Attributes
+    ----------
+    n_channels : int
+        Width of the input.
+    output_size : int
+        Width of the output.
+    causal : bool
+        Whether the state at a step depends on no later step.  A causal network returns a ``state`` from which a later
+        call goes on, or None; another refuses one with a ValueError.
+    has_amplitudes : bool
+        Whether :meth:`state_amplitudes` is there.
     """
 
     n_channels: int
     output_size: int
     causal: bool
-    """Whether the state at a step depends on no later step."""
     has_amplitudes: ClassVar[bool] = False
-    """Whether :meth:`state_amplitudes` is there."""
 
     @abstractmethod
     def forward(
@@ -130,10 +143,17 @@ def chrono_bias(size: int, max_length: int, generator: torch.Generator | None) -
 
 NetworkClass = TypeVar("NetworkClass", bound=type[SequenceNetwork])
 _REGISTRY: dict[str, type[SequenceNetwork]] = {}
+CONTRACT_ATTRIBUTES = ("n_channels", "output_size", "causal")
+# Options that say what is computed, with the value that asks for nothing: a network that does not take one cannot do
+# what it says.  Others mean nothing to it, like frequencies, or end with training, like dropout.
+_CAPABILITIES = {"bidirectional": False, "n_layers": 1, "time": "index"}
 
 
 def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     """Class decorator: make a network available to all estimators as ``network=name``.
+
+    A class of the same module and name, such as that of a notebook's cell that runs again, takes the place of the
+    earlier one.
 
     Parameters
     ----------
@@ -141,17 +161,79 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
 
     Raises
     ------
+    TypeError
+        If it is no final subclass of :class:`SequenceNetwork` with a docstring, or if its arguments are not
+        ``n_channels`` and, by keyword only, options that have defaults.
     ValueError
-        If the name is taken.
+        If another network has the name.
+
+    See Also
+    --------
+    sfmts.networks.RecurrentNetwork : Layers, directions and chunks for networks that go step by step.
+    sfmts.networks.check_network : Whether a network keeps the contract.
+
+    Examples
+    --------
+    A network that averages what it has read so far, and goes on from where it stood:
+
+    >>> import torch
+    >>> from sfmts.networks import NetworkOutput, SequenceNetwork, check_network, make_network, register_network
+    >>> @register_network("running_mean")
+    ... class RunningMean(SequenceNetwork):
+    ...     "A projection of the mean over all steps so far."
+    ...
+    ...     def __init__(self, n_channels, *, n_states=32, generator=None):
+    ...         super().__init__()
+    ...         self.n_channels, self.output_size, self.causal = n_channels, n_states, True
+    ...         weight = torch.empty(n_states, n_channels).normal_(generator=generator)
+    ...         self.weight = torch.nn.Parameter(weight)
+    ...
+    ...     def forward(self, x, lengths=None, *, time=None, state=None, generator=None):
+    ...         total, count = (0.0, 0) if state is None else state
+    ...         steps = torch.arange(1, x.shape[1] + 1)[:, None]
+    ...         last = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
+    ...         inside = steps <= last[:, None, None]
+    ...         total = torch.where(inside, x, 0.0).cumsum(1) + total
+    ...         states = torch.where(inside, (total / (steps + count)) @ self.weight.T, 0.0)
+    ...         end = torch.arange(len(x)), last - 1
+    ...         after = total[end][:, None], count + last[:, None, None]
+    ...         return NetworkOutput(states, states[end], after)
+    >>> check_network("running_mean")
+    >>> make_network("running_mean", 2, n_states=3).n_parameters
+    6
+
+    From now on ``SFMClassifier("running_mean")`` trains it.
     """
 
     def register(cls: NetworkClass) -> NetworkClass:
-        if name in _REGISTRY:
-            raise ValueError(f"There is a network named {name!r} already: {_REGISTRY[name].__qualname__}.")
+        _check_class(cls)
+        known = _REGISTRY.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"There is a network named {name!r} already: {known.__qualname__}.")
         _REGISTRY[name] = cls
         return cls
 
     return register
+
+
+def _check_class(cls: Any) -> None:
+    """Raise a TypeError unless a network can be looked up, built and read about like all others."""
+    if not (inspect.isclass(cls) and issubclass(cls, SequenceNetwork)):
+        raise TypeError(f"A network must be a subclass of sfmts.networks.SequenceNetwork, and {cls!r} is none.")
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(cls.__abstractmethods__))
+        raise TypeError(f"{cls.__qualname__} is abstract and cannot be built: it lacks {missing}.")
+    if not cls.__doc__:
+        raise TypeError(f"{cls.__qualname__} has no docstring; say what it is and where it comes from.")
+    parameters = list(inspect.signature(cls).parameters.values())
+    if [parameter.name for parameter in parameters[:1]] != ["n_channels"]:
+        raise TypeError(f"The first argument of {cls.__qualname__} must be n_channels, the width of its input.")
+    for parameter in parameters[1:]:
+        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
+            raise TypeError(
+                f"The argument {str(parameter)!r} of {cls.__qualname__} must be taken by keyword only and have a "
+                "default: def __init__(self, n_channels, *, n_states=32, ...)."
+            )
 
 
 def network_names() -> list[str]:
@@ -160,8 +242,8 @@ def network_names() -> list[str]:
     Examples
     --------
     >>> from sfmts.networks import network_names
-    >>> network_names()
-    ['gru', 'lstm', 'sfm']
+    >>> {"gru", "lstm", "sfm"} <= set(network_names())
+    True
     """
     return sorted(_REGISTRY)
 
@@ -178,6 +260,11 @@ def network_class(name: str) -> type[SequenceNetwork]:
     return _REGISTRY[name]
 
 
+def network_options(name: str) -> list[str]:
+    """Names of all options that a registered network takes."""
+    return [option for option in inspect.signature(network_class(name)).parameters if option != "n_channels"]
+
+
 def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     """Build a registered network from a common set of options.
 
@@ -190,12 +277,30 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     **options
         Options of any network; those that this one does not take are left out, so that one set serves a comparison.
 
+    Raises
+    ------
+    ValueError
+        If no network has that name, or this one lacks what is asked for: ``bidirectional=True``, several layers, or a
+        ``time`` other than the index.
+    TypeError
+        If the network has not set an attribute of the contract.
+
     Examples
     --------
     >>> from sfmts.networks import make_network
     >>> make_network("lstm", 2, n_states=15, n_frequencies=4).n_parameters
     1080
     """
-    cls = network_class(name)
-    accepted = inspect.signature(cls).parameters
-    return cls(n_channels, **{key: value for key, value in options.items() if key in accepted})
+    accepted = network_options(name)
+    for option, neutral in _CAPABILITIES.items():
+        if option not in accepted and options.get(option, neutral) != neutral:
+            able = ", ".join(repr(other) for other in network_names() if option in network_options(other))
+            raise ValueError(f"network={name!r} takes no {option}={options[option]!r}; these do: {able}.")
+    network = network_class(name)(n_channels, **{key: value for key, value in options.items() if key in accepted})
+    for attribute in CONTRACT_ATTRIBUTES:
+        if not hasattr(network, attribute):
+            raise TypeError(
+                f"{type(network).__qualname__} has not set `{attribute}`; every network sets "
+                f"{', '.join(CONTRACT_ATTRIBUTES)} in __init__, see sfmts.networks.SequenceNetwork."
+            )
+    return network

@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from sfmts._choices import check_choice
-from sfmts.kernels import pack, unpack
+from sfmts.kernels import SharedMatrix, State, Step, pack, scan, unpack
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -16,6 +15,7 @@ from sfmts.networks.base import (
     chrono_bias,
     dropout_mask,
     register_network,
+    reverse_sequences,
 )
 
 
@@ -85,8 +85,8 @@ class _Gated(SequenceNetwork):
 
     @staticmethod
     @abstractmethod
-    def _step(a: Tensor, h: Tensor, fed: Tensor, rest: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-        """One step from projected input ``a``, state ``h``, what the gates see of it, and the rest of the state."""
+    def _make_step(W: SharedMatrix) -> Step:
+        """One step from V x + b and the state, with recurrent dropout; see :func:`sfmts.kernels.scan`."""
 
     def forward(
         self,
@@ -117,46 +117,42 @@ class _Gated(SequenceNetwork):
         self, x: Tensor, lengths: Tensor | None, state: Any, generator: torch.Generator | None
     ) -> NetworkOutput:
         """The same with one mask a sequence on the h that the gates read, which PyTorch's kernels do not offer."""
-        packed = pack(x, lengths)
-        data, directions = packed.data, ("", "_reverse") if self.bidirectional else ("",)
-        lasts: list[Tensor] = []  # (2, B, H) each
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        if state is None:
+            zeros = x.new_zeros(self.cell.num_layers * len(directions), len(x), self.n_states)
+            state = (zeros, zeros) if isinstance(self.cell, nn.LSTM) else zeros
+        starts = list(zip(*(state if isinstance(state, tuple) else (state,)), strict=True))
+        lasts: list[State] = []
         for level in range(self.cell.num_layers):
-            outputs = []
+            outputs: list[Tensor] = []
             for direction in directions:
-                start = x.new_zeros(2, len(x), self.n_states)
-                if state is not None:
-                    h, rest = state if isinstance(state, tuple) else (state, state)
-                    start = torch.stack([h[level], rest[level]])[:, packed.sorted_indices]
-                z, last = self._masked_layer(data, packed, f"l{level}{direction}", start, generator)
-                outputs.append(z)
-                lasts.append(last[:, packed.unsorted_indices])
-            data = torch.cat(outputs, dim=1)
-        h, rest = torch.stack(lasts, dim=1)
-        final = torch.cat(list(h[-len(directions) :]), dim=1)
-        after = (h, rest) if isinstance(self.cell, nn.LSTM) else h
-        return NetworkOutput(unpack(packed, data, x.shape[1]), final, None if self.bidirectional else after)
+                read = reverse_sequences(x, lengths) if direction else x
+                output, last = self._masked_layer(read, lengths, f"l{level}{direction}", starts[len(lasts)], generator)
+                outputs.append(reverse_sequences(output, lengths) if direction else output)
+                lasts.append(last)
+            x = torch.cat(outputs, dim=2)
+        final = torch.cat([last[0] for last in lasts[-len(directions) :]], dim=1)
+        if self.bidirectional:
+            return NetworkOutput(x, final, None)
+        after = tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))
+        return NetworkOutput(x, final, after if isinstance(self.cell, nn.LSTM) else after[0])
 
     def _masked_layer(
-        self,
-        data: Tensor,
-        packed: PackedSequence,
-        suffix: str,
-        start: Tensor,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:
-        """One layer and direction over packed rows; returns packed outputs and the last state (2, B, H)."""
-        reverse = suffix.endswith("_reverse")
-        V, W = getattr(self.cell, f"weight_ih_{suffix}"), getattr(self.cell, f"weight_hh_{suffix}")
+        self, x: Tensor, lengths: Tensor | None, suffix: str, start: State, generator: torch.Generator | None
+    ) -> tuple[Tensor, State]:
+        """One layer and direction over a padded batch: its output and the state after it."""
+        V, W, b = (getattr(self.cell, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih"))
         mask = dropout_mask(start[0], self.recurrent_dropout, generator)
-        projected = (data @ V.T + getattr(self.cell, f"bias_ih_{suffix}")).split(packed.batch_sizes.tolist())
-        outputs: list[Tensor] = []
-        h, rest = start
-        for a in reversed(projected) if reverse else projected:
-            n = len(a)
-            now, rest_now = self._step(a, h[:n], h[:n] * mask[:n], rest[:n], W)
-            h, rest = torch.cat([now, h[n:]]), torch.cat([rest_now, rest[n:]])
-            outputs.append(now)
-        return torch.cat(outputs[::-1] if reverse else outputs), torch.stack([h, rest])
+        packed = pack(x, lengths)
+        order, back = packed.sorted_indices, packed.unsorted_indices
+        (output,), last = scan(
+            self._make_step(SharedMatrix(W)),
+            (torch.addmm(b, packed.data, V.T),),
+            packed.batch_sizes.tolist(),
+            tuple(part[order] for part in start),
+            mask[order],
+        )
+        return unpack(packed, output, x.shape[1]), tuple(part[back] for part in last)
 
 
 @register_network("lstm")
@@ -200,10 +196,15 @@ class LSTM(_Gated):
             biases[1], biases[0] = chrono, -chrono
 
     @staticmethod
-    def _step(a: Tensor, h: Tensor, fed: Tensor, rest: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, g, o = (a + fed @ W.T).chunk(4, dim=1)
-        c = torch.sigmoid(f) * rest + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
+    def _make_step(W: SharedMatrix) -> Step:
+        def step(inputs: State, state: State, mask: Tensor | None) -> tuple[State, State]:
+            (a,), (h, c) = inputs, state
+            i, f, g, o = W(h if mask is None else h * mask, a).chunk(4, dim=1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            return (h,), (h, c)
+
+        return step
 
 
 @register_network("gru")
@@ -245,8 +246,15 @@ class GRU(_Gated):
             biases[1] = chrono  # nn.GRU keeps the share z of its state
 
     @staticmethod
-    def _step(a: Tensor, h: Tensor, fed: Tensor, rest: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-        (a_r, a_z, a_n), (w_r, w_z, w_n) = a.chunk(3, dim=1), (fed @ W.T).chunk(3, dim=1)
-        z = torch.sigmoid(a_z + w_z)
-        h = (1.0 - z) * torch.tanh(a_n + torch.sigmoid(a_r + w_r) * w_n) + z * h
-        return h, h
+    def _make_step(W: SharedMatrix) -> Step:
+        def step(inputs: State, state: State, mask: Tensor | None) -> tuple[State, State]:
+            (a,), (h,) = inputs, state
+            H = h.shape[1]
+            (a_rz, a_n), (w_rz, w_n) = (
+                part.split([2 * H, H], dim=1) for part in (a, W(h if mask is None else h * mask))
+            )
+            r, z = torch.sigmoid(a_rz + w_rz).chunk(2, dim=1)
+            h = torch.lerp(torch.tanh(a_n + r * w_n), h, z)
+            return (h,), (h,)
+
+        return step

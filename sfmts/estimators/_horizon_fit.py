@@ -1,0 +1,164 @@
+"""How the model of a forecaster is fitted: what is held out, what is settled on it, and the last training."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfmts.horizon import HorizonModel, LinearForecast, independent_windows, is_better, start_from_linear
+from sfmts.training import Trainer, TrainingSettings, evaluate, outputs
+from sfmts.windows import WindowSet, window_set
+
+_FEWEST_WINDOWS = 8  # for a validation part
+_COVERAGE = 0.9  # of the interval that is brought to its nominal coverage
+_STRETCHES = (0.25, 4.0)  # least and greatest
+
+
+@dataclass
+class HorizonFit:
+    """Fits a model to a panel; see :class:`sfmts.SFMForecaster` for the meaning of the settings.
+
+    Attributes
+    ----------
+    values, covariates : sequences of n arrays of shape (T_i, V) and (T_i, F)
+    make_model : callable
+        From a generator to a new model, where it is to be trained; the same from generators in the same state.
+    start : HorizonModel, optional
+        Train a copy of this one instead.
+    settings : TrainingSettings
+        Its batch size is not used.
+    batch_size : int, optional
+        By default a 64th of the windows, at least 16 and at most 256.
+    joint, linear : bool
+    period : int
+    validation_fraction : float
+        0 sets nothing aside.
+    refit : bool
+    seed : int
+
+    anchor, penalty
+        The linear forecast that was chosen.
+    validation_scores, loss : list of float
+        Of the linear forecast and after each epoch while a part was held out; of each epoch of the last training.
+    epochs : int
+        For which the network should train.
+    """
+
+    values: Sequence[NDArray[np.float64]]
+    covariates: Sequence[NDArray[np.float64]]
+    make_model: Callable[[torch.Generator], HorizonModel]
+    start: HorizonModel | None
+    settings: TrainingSettings
+    batch_size: int | None
+    joint: bool
+    linear: bool
+    period: int
+    validation_fraction: float
+    refit: bool
+    seed: int
+
+    anchor: str = ""
+    penalty: float = math.inf
+    validation_scores: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    epochs: int = 0
+
+    def run(self) -> HorizonModel:
+        """The fitted model."""
+        lengths = [len(series) for series in self.values]
+        H = self._new_model().shape.horizon
+        splits = [n - max(round(self.validation_fraction * n), min(H, n // 4)) for n in lengths]
+        held_out = self.validation_fraction > 0.0
+        if held_out:
+            train = self._windows([max(1, split) for split in splits])
+            valid = self._windows(lengths, first=[max(1, split) for split in splits])
+            held_out = min(len(train), len(valid)) >= _FEWEST_WINDOWS
+        if not held_out:
+            return self._train(self._windows(lengths), self.settings.max_iter)
+        model = self._train(train, self.settings.max_iter, valid)
+        if self.refit:
+            stretch = model.head.stretch
+            model = self._train(self._windows(lengths), self.epochs)
+            model.head.stretch.copy_(stretch)
+        return model
+
+    def _windows(self, ends: Sequence[int], first: Sequence[int] | None = None) -> WindowSet:
+        """Windows of the steps before ``ends``, cut from ``first`` on."""
+        shape = self._new_model().shape
+        first = [min(shape.context_length, max(1, end // 2)) for end in ends] if first is None else first
+        return window_set(
+            self.values,
+            self.covariates,
+            shape.context_length,
+            shape.horizon,
+            joint=self.joint,
+            first=first,
+            last=[end - 1 for end in ends],
+            ends=ends,
+        )
+
+    def _new_model(self) -> HorizonModel:
+        if self.start is not None:
+            return copy.deepcopy(self.start)
+        return self.make_model(torch.Generator().manual_seed(self.seed))
+
+    def _train(self, train: WindowSet, epochs: int, valid: WindowSet | None = None) -> HorizonModel:
+        """Train a model on windows; with others, keep the best of its states and calibrate it on them."""
+        generator = torch.Generator().manual_seed(self.seed)
+        model = self._new_model() if self.start is not None else self.make_model(generator)
+        device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+        if self.start is None and len(train):
+            self._start(model, train, valid, generator)
+        train = train.to(device, dtype)
+        size = self.batch_size or min(256, max(16, 2 ** round(math.log2(max(1, len(train) / 64)))))
+        settings = TrainingSettings(**{**vars(self.settings), "batch_size": size})
+        if valid is None:
+            history = Trainer(model, settings, generator).fit(train, epochs=epochs) if epochs and len(train) else None
+            self.loss = history.loss if history is not None else []
+            return model
+        valid = valid.to(device, dtype)
+        before = copy.deepcopy(model.state_dict())
+        first, losses = evaluate(model, valid, size)[0], _losses(model, valid, size)
+        history = Trainer(model, settings, generator).fit(train, valid, epochs=epochs)
+        self.validation_scores, self.loss = [first, *history.validation_score], history.loss
+        self.epochs = 1 + int(np.argmax(history.validation_score))
+        if not is_better(_losses(model, valid, size), losses, valid):
+            self.epochs = 0
+            model.load_state_dict(before)
+        _calibrate(model, valid, size)
+        return model
+
+    def _start(
+        self, model: HorizonModel, train: WindowSet, valid: WindowSet | None, generator: torch.Generator
+    ) -> None:
+        """Give a model its linear forecast; which one is settled on the windows held out, if there are any."""
+        linear = LinearForecast(train, self.period)
+        if valid is not None:
+            self.anchor, self.penalty = linear.choose(valid, penalized=self.linear)
+        elif not self.anchor:
+            self.anchor = "season" if "season" in linear.anchors else "last"
+        start_from_linear(model, train, linear.weights(self.anchor, self.penalty), generator)
+
+
+def _calibrate(model: HorizonModel, windows: WindowSet, batch_size: int) -> None:
+    """Stretch the quantiles so that the central interval covers what it should on windows not trained on."""
+    head = model.head
+    target: Tensor = windows.target.cpu()[..., None]
+    values = head.cpu().quantiles(outputs(model, windows, batch_size), calibrated=False)
+    head.to(next(model.parameters()).device)
+    median = values[..., head.middle : head.middle + 1]
+    low, high = head.interpolated(values, torch.tensor([0.5 - _COVERAGE / 2, 0.5 + _COVERAGE / 2])).split(1, dim=-1)
+    ratios = torch.where(target > median, (target - median) / (high - median), (median - target) / (median - low))
+    level = min(1.0, _COVERAGE * (1.0 + 1.0 / independent_windows(windows)))  # as in conformal prediction
+    stretch = ratios[ratios.isfinite()].double().quantile(level)
+    head.stretch.copy_(stretch.clamp(*_STRETCHES))
+
+
+def _losses(model: HorizonModel, windows: WindowSet, batch_size: int) -> Tensor:
+    """Mean pinball loss of each window."""
+    return model.head.losses(outputs(model, windows, batch_size), windows.target.cpu())

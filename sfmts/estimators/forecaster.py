@@ -1,0 +1,638 @@
+"""SFMForecaster, the only module that knows sktime's forecasting interface."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sktime.datatypes._utilities import get_cutoff
+from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
+from torch import Tensor
+
+from sfmts.batch import calendar, check_future_steps, check_names, frames_of, rows_at
+from sfmts.estimators._base import new_random_state, own_network_options, resolve_device
+from sfmts.estimators._horizon_fit import HorizonFit
+from sfmts.heads import QuantileHead
+from sfmts.horizon import HorizonModel, HorizonShape
+from sfmts.kernels import BACKENDS, MEMORIES
+from sfmts.networks.base import INITIALISATIONS, make_network
+from sfmts.networks.sfm import FREQUENCIES, PHASES
+from sfmts.training import LEARNING_RATES, OPTIMIZERS, TrainingSettings
+from sfmts.windows import WindowSet, window_set
+
+_PREDICTION_BATCH = 512
+_NETWORK_OPTIONS = (
+    "n_states",
+    "n_frequencies",
+    "n_outputs",
+    "frequencies",
+    "phase",
+    "n_layers",
+    "recurrent_dropout",
+    "init",
+    "backend",
+    "memory",
+)
+_SETTINGS = (
+    "optimizer",
+    "learning_rate",
+    "learning_rate_init",
+    "max_iter",
+    "weight_decay",
+    "clip_norm",
+    "n_iter_no_change",
+    "tol",
+    "verbose",
+)
+
+
+class Series(NamedTuple):
+    """One series of a panel and what is known beside it."""
+
+    y: pd.DataFrame
+    X: pd.DataFrame | None
+
+    @property
+    def cutoff(self) -> pd.Index:
+        """The last index, with its frequency."""
+        return get_cutoff(self.y, return_index=True)
+
+    def values(self) -> NDArray[np.float64]:
+        """(T, V)."""
+        return self.y.to_numpy(dtype=np.float64)
+
+    def steps(self, fh: ForecastingHorizon) -> NDArray[np.int64]:
+        """Which steps after the last one are asked for."""
+        return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64)
+
+    def index_at(self, fh: ForecastingHorizon) -> pd.Index:
+        """The index of these steps."""
+        return fh.to_absolute_index(self.cutoff)
+
+    def covariates(self, dates: bool, steps: int = 0, future: pd.DataFrame | None = None) -> NDArray[np.float64]:
+        """X and the calendar of all steps and of so many more, (T + steps, F)."""
+        index, parts = self.y.index, []
+        ahead = self.index_at(ForecastingHorizon(np.arange(1, steps + 1))) if steps else index[:0]
+        if self.X is not None:
+            parts.append(self.X.to_numpy(dtype=np.float64))
+            if steps:
+                parts[0] = np.concatenate([parts[0], rows_at(future, ahead, self.X.columns)])
+        if dates:
+            parts.append(np.concatenate([calendar(index), calendar(ahead)]))
+        return np.concatenate([np.empty((len(index) + steps, 0)), *parts], axis=1)
+
+    def after(self, before: "Series | None") -> "Series":
+        """Itself behind an earlier part; where both have a step, the later part is right."""
+        if before is None:
+            return self
+        y = pd.concat([before.y[~before.y.index.isin(self.y.index)], self.y]).sort_index()
+        if before.X is None or self.X is None:
+            return Series(y, None)
+        return Series(y, pd.concat([before.X[~before.X.index.isin(self.X.index)], self.X]).sort_index())
+
+
+Panel = dict[tuple[Any, ...], Series]
+
+
+def panel_of(y: pd.DataFrame, X: pd.DataFrame | None) -> Panel:
+    """The series of y with their part of X, by key; a single one has the key ()."""
+    known = None if X is None else frames_of(X)
+    panel = {}
+    for key, frame in frames_of(y).items():
+        rows = None if known is None else known[key].reindex(frame.index)
+        panel[key] = Series(frame, rows)
+    return panel
+
+
+def _moments(covariates: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and scale of each column."""
+    flat = np.concatenate(covariates)
+    scale = flat.std(axis=0)
+    return flat.mean(axis=0), np.where(scale > 0.0, scale, 1.0)
+
+
+def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """The first n rows, with zeros where there are fewer."""
+    return np.pad(rows, ((0, max(0, n - len(rows))), (0, 0)))[:n]
+
+
+class SFMForecaster(BaseForecaster):
+    """Forecast series, panels and hierarchies with a State-Frequency Memory network.
+
+    One model for all series and horizons.  A window of the past is brought to mean 0 and variance 1, a linear forecast
+    is made from it (ridge regression around the season before, the last value or the mean), and the network, which
+    reads the window in segments, corrects that forecast at all horizons in parallel and says how uncertain it is.  How
+    strongly the regression is penalised, for how many epochs the network trains (perhaps none), and how far the
+    quantiles are stretched, is settled on the last part of each series; then all is trained once more with that part.
+
+    Parameters
+    ----------
+    network : str, default="sfm"
+        Name of a network, see :func:`sfmts.networks.network_names`; one that sees the future of a step is refused.
+    n_states, n_frequencies, n_outputs, network_params, frequencies, phase, n_layers, init
+        The network, as in :class:`SFMClassifier`.
+    dropout : float, default=0.1
+        Probability with which, in training, an entry of the network's summary and of a decoded horizon is dropped.
+    recurrent_dropout : float, default=0.0
+        As in :class:`SFMClassifier`.
+    sp : int, default=1
+        Seasonal periodicity: steps in a season; 1 if there is none.
+    context_length : int, optional
+        Steps of the past that are read.  By default an eighth of the (median) series, but at least two seasons, and at
+        most 14 seasons, twice the horizon, or 96 steps, whichever is longest.
+    horizon : int, optional
+        Steps that are forecast in parallel.  By default the last step of the ``fh`` given to ``fit``, or else two
+        seasons and at least 12 steps.  Where ``predict`` is asked for more, the model goes on from its own medians.
+    segment_length : int, optional
+        Steps that the network reads at once.  By default 1 for contexts up to 64 steps, else about a 16th of the
+        context, or a season if there are 8 of them.
+    multivariate : {"independent", "joint"}, default="independent"
+        Whether each variable of y has windows of its own, in one model, or a window holds all variables, so that they
+        may explain each other.
+    linear : bool, default=True
+        Whether there is a linear forecast; without it the network corrects the season before, the last value or the
+        mean.
+    calendar_features : bool, default=False
+        Whether hour, weekday, day and month, as far as they vary, are read beside X.  y must be indexed by dates.
+    optimizer, learning_rate, weight_decay, clip_norm
+        Training, as in :class:`SFMClassifier`.
+    learning_rate_init : float, default=0.002
+    max_iter : int, default=20
+        Most epochs.
+    batch_size : int or "auto", default="auto"
+        Windows in a mini-batch; "auto" takes a 64th of all, at least 16 and at most 256.
+    early_stopping : bool, default=True
+        Whether the last part of each series is set aside as described above.  Without it, or where there are fewer than
+        8 such windows, the network trains for ``max_iter`` epochs and quantiles are those of the training residuals.
+    validation_fraction : float, default=0.2
+        That part.
+    refit : bool, default=True
+        Whether to train once more, with that part.  Without it training takes half the time.
+    n_iter_no_change, tol
+        When training ends, as in :class:`SFMClassifier`.
+    fine_tune : bool, default=False
+        Whether ``fit`` trains a model that was pretrained on with the series it is given.  Otherwise it only takes
+        them as context.
+    random_state, verbose, device, backend, memory
+        As in :class:`SFMClassifier`.
+
+    Attributes
+    ----------
+    module_ : HorizonModel
+    context_length_, horizon_, segment_length_ : int
+    anchor_ : {"mean", "last", "season"}
+        What the linear forecast is pulled to.
+    penalty_ : float
+        How strongly; infinite if it is the anchor itself.
+    n_iter_ : int
+        Epochs for which the network was trained; 0 if it did not improve the linear forecast.
+    validation_scores_ : list of float
+        Minus the mean pinball loss of scaled values, of the linear forecast and after each epoch; empty if nothing was
+        set aside.
+    loss_curve_, n_parameters_, device_, backend_
+        As in :class:`SFMClassifier`.
+
+    Notes
+    -----
+    Windows are scaled in float64; the network computes in float32.  A forecast of a value a y + b is a times the
+    forecast of y, plus b.  Point forecasts are medians.  Quantiles come from levels between 0.025 and 0.975 and go on
+    like those of a normal distribution beyond; intervals and variances are computed from them.  A constant series is
+    forecast as that constant.  A series shorter than the context is filled up with its mean.
+
+    References
+    ----------
+    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+    S. Lin, W. Lin, W. Wu, F. Zhao, R. Mo and H. Zhang, "SegRNN: Segment Recurrent Neural Network for Long-Term Time
+    Series Forecasting", 2023.
+
+    Examples
+    --------
+    >>> from sktime.datasets import load_airline
+    >>> from sfmts import SFMForecaster
+    >>> y = load_airline()
+    >>> model = SFMForecaster(sp=12, max_iter=5, random_state=0).fit(y, fh=range(1, 13))
+    >>> model.predict().shape
+    (12,)
+    >>> model.predict_interval(coverage=0.9).shape
+    (12, 2)
+    """
+
+    module_: HorizonModel
+    pretrained_module_: HorizonModel
+    horizon_: int
+    context_length_: int
+    device_: str
+    y_names_: list[Any]
+    X_names_: list[Any]
+    covariate_mean_: NDArray[np.float64]
+    covariate_scale_: NDArray[np.float64]
+    _panel: Panel
+    _level_names: list[Any]
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "authors": ["sfmts developers"],
+        "maintainers": ["sfmts developers"],
+        "python_dependencies": ["torch"],
+        "y_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+        "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+        "capability:multivariate": True,
+        "capability:exogenous": True,
+        "capability:non_contiguous_X": False,
+        "capability:pred_int": True,
+        "capability:pred_int:insample": False,
+        "capability:insample": False,
+        "capability:unequal_length": True,
+        "capability:update": True,
+        "capability:pretrain": True,
+        "capability:missing_values": False,
+        "capability:categorical_in_X": False,
+        "capability:random_state": True,
+        "property:randomness": "derandomized",
+        "pretrain:fitted_params": ["module_"],
+        "requires-fh-in-fit": False,
+        "X-y-must-have-same-index": True,
+    }
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "network": [str],
+        "network_params": [dict, None],
+        "n_states": [Interval(Integral, 1, None, closed="left")],
+        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
+        "n_outputs": [Interval(Integral, 1, None, closed="left"), None],
+        "frequencies": [StrOptions(set(FREQUENCIES))],
+        "phase": [StrOptions(set(PHASES))],
+        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "recurrent_dropout": [Interval(Real, 0, 1, closed="left")],
+        "init": [StrOptions(set(INITIALISATIONS))],
+        "sp": [Interval(Integral, 1, None, closed="left")],
+        "context_length": [Interval(Integral, 1, None, closed="left"), None],
+        "horizon": [Interval(Integral, 1, None, closed="left"), None],
+        "segment_length": [Interval(Integral, 1, None, closed="left"), None],
+        "multivariate": [StrOptions({"independent", "joint"})],
+        "linear": ["boolean"],
+        "calendar_features": ["boolean"],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "learning_rate": [StrOptions(set(LEARNING_RATES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "refit": ["boolean"],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "fine_tune": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "device": [str],
+        "backend": [StrOptions(set(BACKENDS))],
+        "memory": [StrOptions(set(MEMORIES))],
+    }
+
+    def __init__(
+        self,
+        network: str = "sfm",
+        *,
+        n_states: int = 32,
+        n_frequencies: int = 4,
+        n_outputs: int | None = None,
+        network_params: dict[str, Any] | None = None,
+        frequencies: str = "fixed",
+        phase: str = "accumulated",
+        n_layers: int = 1,
+        dropout: float = 0.1,
+        recurrent_dropout: float = 0.0,
+        init: str = "modern",
+        sp: int = 1,
+        context_length: int | None = None,
+        horizon: int | None = None,
+        segment_length: int | None = None,
+        multivariate: str = "independent",
+        linear: bool = True,
+        calendar_features: bool = False,
+        optimizer: str = "adam",
+        learning_rate: str = "cosine",
+        learning_rate_init: float = 0.002,
+        max_iter: int = 20,
+        batch_size: int | str = "auto",
+        weight_decay: float = 0.0,
+        clip_norm: float | None = 1.0,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.2,
+        refit: bool = True,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        fine_tune: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+        device: str = "auto",
+        backend: str = "auto",
+        memory: str = "fast",
+    ) -> None:
+        self.network = network
+        self.n_states = n_states
+        self.n_frequencies = n_frequencies
+        self.n_outputs = n_outputs
+        self.network_params = network_params
+        self.frequencies = frequencies
+        self.phase = phase
+        self.n_layers = n_layers
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.init = init
+        self.sp = sp
+        self.context_length = context_length
+        self.horizon = horizon
+        self.segment_length = segment_length
+        self.multivariate = multivariate
+        self.linear = linear
+        self.calendar_features = calendar_features
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.refit = refit
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.fine_tune = fine_tune
+        self.random_state = random_state
+        self.verbose = verbose
+        self.device = device
+        self.backend = backend
+        self.memory = memory
+        super().__init__()
+
+    # -- sktime's inner methods
+
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon | None) -> Self:
+        self._validate()
+        panel = panel_of(y, X)
+        self._level_names = y.index.names
+        if not self._is_pretrained:
+            self._learn(panel, self._wanted_horizon(panel, fh))
+        else:
+            self._check_like_training(panel)
+            self.module_ = self.pretrained_module_
+            if self.fine_tune:
+                self._learn(panel, self.horizon_, self.pretrained_module_)
+        self._panel = panel
+        return self
+
+    def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
+        self._validate()
+        panel = panel_of(y, X)
+        self._learn(panel, self._wanted_horizon(panel, fh))
+        self.pretrained_module_ = self.module_
+        return self
+
+    def _pretrain_update(
+        self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None
+    ) -> Self:
+        self._validate()
+        panel = panel_of(y, X)
+        self._check_like_training(panel)
+        self._learn(panel, self.horizon_, self.pretrained_module_)
+        self.pretrained_module_ = self.module_
+        return self
+
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
+        panel = panel_of(y, X)
+        self._check_like_training(panel)
+        panel = {**self._panel, **{key: series.after(self._panel.get(key)) for key, series in panel.items()}}
+        if update_params and not self._is_pretrained:
+            self._learn(panel, self.horizon_)
+        elif update_params and self.fine_tune:
+            self._learn(panel, self.horizon_, self.pretrained_module_)
+        self._panel = panel
+        return self
+
+    def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
+        middle = self.module_.head.middle
+        return self._in_frame(fh, X, lambda values: values[..., middle], self._get_columns())
+
+    def _predict_quantiles(
+        self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
+    ) -> pd.DataFrame:
+        levels = torch.as_tensor(alpha, dtype=torch.float64)
+        if not bool(((levels > 0) & (levels < 1)).all()):
+            raise ValueError(f"alpha={list(alpha)} must lie strictly between 0 and 1.")
+        columns = self._get_columns(method="predict_quantiles", alpha=alpha)
+        head = self.module_.head
+        return self._in_frame(fh, X, lambda values: head.interpolated(values, levels).flatten(1), columns)
+
+    def _predict_var(self, fh: ForecastingHorizon, X: pd.DataFrame | None, cov: bool = False) -> pd.DataFrame:
+        return self._in_frame(fh, X, self.module_.head.variance, self._get_columns(method="predict_var"))
+
+    def _predict_proba(self, fh: ForecastingHorizon, X: pd.DataFrame | None, marginal: bool = True) -> Any:
+        from skpro.distributions import HistogramQPD
+
+        alpha = self.module_.head.fine_levels()
+        quantiles = self._predict_quantiles(fh, X, alpha.tolist())
+        names = self._get_columns()
+        stacked = {level: quantiles.xs(level, axis=1, level=1).set_axis(names, axis=1) for level in alpha.tolist()}
+        return HistogramQPD(pd.concat(stacked), index=quantiles.index, columns=names)
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Parameters of instances for sktime's tests.
+
+        Parameters
+        ----------
+        parameter_set : str, default="default"
+            There is one set only.
+
+        Returns
+        -------
+        params : list of dict
+        """
+        small = {"n_states": 4, "n_frequencies": 2, "max_iter": 2, "random_state": 0, "device": "cpu"}
+        return [
+            {**small, "context_length": 8},
+            {**small, "network": "gru", "multivariate": "joint", "segment_length": 3, "refit": False},
+            {**small, "horizon": 2, "linear": False, "sp": 4, "early_stopping": False},
+        ]
+
+    # -- training
+
+    @property
+    def _is_pretrained(self) -> bool:
+        return hasattr(self, "pretrained_module_")
+
+    def _validate(self) -> None:
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), caller_name=type(self).__name__
+        )
+        own_network_options(self, self.get_param_names())
+
+    def _wanted_horizon(self, panel: Panel, fh: ForecastingHorizon | None) -> int:
+        if self.horizon is not None:
+            return int(self.horizon)
+        if fh is None:
+            return max(12, 2 * self.sp)
+        return max(int(series.steps(fh).max()) for series in panel.values())
+
+    def _check_like_training(self, panel: Panel) -> None:
+        series = next(iter(panel.values()))
+        check_names("y", series.y.columns, self.y_names_, by_name=len(self.y_names_) > 1)
+        check_names("X", () if series.X is None else series.X.columns, self.X_names_)
+
+    def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None) -> None:
+        """Train a new model, or go on with ``start``, and set the fitted attributes."""
+        values = [series.values() for series in panel.values()]
+        covariates = [series.covariates(self.calendar_features) for series in panel.values()]
+        if start is None:
+            first = next(iter(panel.values()))
+            self.y_names_ = list(first.y.columns)
+            self.X_names_ = [] if first.X is None else list(first.X.columns)
+            self.covariate_mean_, self.covariate_scale_ = _moments(covariates)
+            shape = self._shape([len(series) for series in values], values[0].shape[1], covariates[0].shape[1], horizon)
+        else:
+            shape = start.shape
+        fit = HorizonFit(
+            values,
+            [self._standardised(part) for part in covariates],
+            lambda generator: self._make_model(shape, generator),
+            start,
+            TrainingSettings(**{name: getattr(self, name) for name in _SETTINGS}),
+            None if self.batch_size == "auto" else int(self.batch_size),
+            self.multivariate == "joint",
+            self.linear,
+            self.sp,
+            self.validation_fraction if self.early_stopping else 0.0,
+            self.refit,
+            int(new_random_state(self.random_state).randint(2**31 - 1)),
+        )
+        model = fit.run().eval()
+        self.module_, self.horizon_ = model, shape.horizon
+        self.context_length_, self.segment_length_ = shape.context_length, shape.segment_length
+        if start is None:
+            self.anchor_, self.penalty_ = fit.anchor, fit.penalty
+        self.validation_scores_, self.loss_curve_, self.n_iter_ = fit.validation_scores, fit.loss, len(fit.loss)
+        self.device_, self.backend_ = str(next(model.parameters()).device), model.network.backend
+        self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    def _shape(self, lengths: list[int], n_variables: int, n_covariates: int, horizon: int) -> HorizonShape:
+        length, season = int(np.median(lengths)), self.sp if self.sp > 1 else 0
+        context = self.context_length
+        if context is None:
+            most = max(14 * season, 2 * horizon, 96)
+            context = min(max(2 * season, length // 8, 12), most, max(length - 1, 1))
+        segment = self.segment_length
+        if segment is None:
+            whole_seasons = 1 < season <= 64 and 8 * season <= context
+            segment = 1 if context <= 64 else season if whole_seasons else math.ceil(context / 16)
+        of_all = self.multivariate == "joint"
+        in_window, of_their_own = (n_variables, 1) if of_all else (1, n_variables)
+        return HorizonShape(int(context), horizon, int(segment), in_window, n_covariates, of_their_own)
+
+    def _make_model(self, shape: HorizonShape, generator: torch.Generator) -> HorizonModel:
+        options = {name: getattr(self, name) for name in _NETWORK_OPTIONS}
+        network = make_network(
+            self.network,
+            self.n_states if self.n_outputs is None else self.n_outputs,
+            **options,
+            **own_network_options(self, self.get_param_names()),
+            max_length=math.ceil(shape.context_length / shape.segment_length),
+            generator=generator,
+        )
+        if not network.causal:
+            raise ValueError(
+                f"network={self.network!r} sees the future of each step, which a forecaster must not; take one that is "
+                "causal."
+            )
+        model = HorizonModel(network, QuantileHead(), shape, self.dropout, generator)
+        return model.float().to(resolve_device(self.device))
+
+    def _standardised(self, covariates: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (covariates - self.covariate_mean_) / self.covariate_scale_
+
+    # -- prediction
+
+    def _in_frame(
+        self, fh: ForecastingHorizon, X: pd.DataFrame | None, read: Callable[[Tensor], Tensor], columns: pd.Index
+    ) -> pd.DataFrame:
+        """What ``read`` makes of the quantiles (steps, V, levels) of each series, with sktime's index."""
+        panel = self._panel
+        horizons = {key: series.steps(fh) for key, series in panel.items()}
+        last = check_future_steps(horizons.values())
+        future = {} if X is None else frames_of(X)
+        covariates = [
+            self._standardised(series.covariates(self.calendar_features, last, future.get(key)))
+            for key, series in panel.items()
+        ]
+        quantiles = self._quantiles([series.values() for series in panel.values()], covariates, last)
+        frames = {
+            key: pd.DataFrame(read(values[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)
+            for (key, series), values in zip(panel.items(), quantiles, strict=True)
+        }
+        return frames[()] if () in frames else pd.concat(frames, names=self._level_names)
+
+    def _quantiles(
+        self, values: list[NDArray[np.float64]], covariates: list[NDArray[np.float64]], steps: int
+    ) -> list[Tensor]:
+        """Quantiles (steps, V, levels) of what follows each series; ``covariates`` reach ``steps`` further."""
+        H, middle = self.horizon_, self.module_.head.middle
+        scales = np.stack([series.std(axis=0) for series in values])
+        known, blocks, carried = values, [], torch.zeros(())
+        for _ in range(0, steps, H):
+            ends = [len(series) for series in known]
+            windows = window_set(
+                [np.pad(series, ((0, H), (0, 0)), constant_values=np.nan) for series in known],
+                [_resized(part, end + H) for part, end in zip(covariates, ends, strict=True)],
+                self.context_length_,
+                H,
+                joint=self.multivariate == "joint",
+                first=ends,
+                last=ends,
+                scales=scales,
+            )
+            block = self._run(windows)
+            away = block - block[..., middle : middle + 1]
+            away = away.sign() * (away.square() + carried.square()).sqrt()
+            blocks.append(block[..., middle : middle + 1] + away)
+            carried = away[:, -1:]
+            known = [
+                np.concatenate([series, median])
+                for series, median in zip(known, block[..., middle].numpy(), strict=True)
+            ]
+        return list(torch.cat(blocks, dim=1)[:, :steps])
+
+    @torch.no_grad()
+    def _run(self, windows: WindowSet) -> Tensor:
+        """Quantiles of each cut, (cuts, H, V, levels), in float64 and in the units of y."""
+        device = torch.device(self.device_)
+        model = self.module_
+        if device.type == "cuda" and torch.cuda.is_available():
+            model.to(device)
+        parameter = next(model.parameters())
+        windows = windows.to(parameter.device, parameter.dtype)
+        parts = []
+        for index in torch.arange(len(windows)).split(_PREDICTION_BATCH):
+            x, _, center, scale = windows.cut(index)
+            quantiles = model.head.quantiles(model.features(x)[0]).double()
+            parts.append((quantiles * scale[:, None, :, None] + center[:, None, :, None]).cpu())
+        values = torch.cat(parts)
+        if windows.variables is None:
+            return values
+        return values.view(-1, len(self.y_names_), *values.shape[1:2], values.shape[3]).transpose(1, 2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("module_", "pretrained_module_"):
+            if name in state:
+                state[name] = copy.deepcopy(state[name]).cpu()
+        return state

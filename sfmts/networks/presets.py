@@ -1,0 +1,170 @@
+"""Sizes for fair comparisons: those of the paper's Table 1, and those that a budget of parameters allows."""
+
+import copy
+from typing import Any
+
+import torch
+
+from sfmts._choices import check_choice
+from sfmts.networks.base import make_network
+
+_LONGEST_GAP = 64  # in a row of sizes that a network refuses, before something else must be wrong
+
+
+def match_budget(
+    network: str,
+    n_parameters: int,
+    n_channels: int,
+    n_outputs: int,
+    *,
+    head: str = "linear",
+    multiple_of: int = 1,
+    **options: Any,
+) -> int:
+    """The ``n_states`` that brings a network and its output layer nearest to a number of parameters.
+
+    Sizes that the network refuses, such as odd ones of ``"associative_lstm"``, are passed over.  Of two sizes equally
+    near the smaller is taken, and a budget below the smallest network gives the smallest.
+
+    Parameters
+    ----------
+    network : str
+        A name from :func:`sfmts.networks.network_names`.
+    n_parameters : int
+        Trainable parameters to aim at.
+    n_channels : int
+        Width of the input.
+    n_outputs : int
+        Width of the output: classes, labels or targets, but 1 for two classes.
+    head : {"linear", "none"}
+        A linear layer with biases on top of the network, or the network's own output, which must be as wide as
+        ``n_outputs``: the SFM's can.
+    multiple_of : int
+        Look among the multiples of this number only: 5, say, for Clockwork modules of equal size.
+    **options
+        Options of the network, but for ``n_states``, as for :func:`sfmts.networks.make_network`.
+
+    Returns
+    -------
+    n_states : int
+
+    Raises
+    ------
+    ValueError
+        If the network or the head is unknown, refuses the options, or does not grow with ``n_states``.
+
+    Examples
+    --------
+    >>> from sfmts.networks import match_budget
+    >>> match_budget("lstm", 139_000, n_channels=88, n_outputs=88)
+    139
+    >>> match_budget("recurrent_highway", 139_000, n_channels=88, n_outputs=88, depth=4)
+    116
+    """
+    check_choice("head", head, ("linear", "none"))
+    if min(n_parameters, n_outputs, multiple_of) < 1:
+        raise ValueError(f"{n_parameters=}, {n_outputs=} and {multiple_of=} must all be at least 1.")
+
+    def first_from(multiple: int) -> tuple[int, int]:
+        """The first size from this multiple on that the network takes, and its count."""
+        for n_states in range(multiple * multiple_of, (multiple + _LONGEST_GAP) * multiple_of, multiple_of):
+            try:
+                return n_states, _count(network, n_channels, n_outputs, head, {**options, "n_states": n_states})
+            except ValueError as error:
+                refusal = error
+        raise refusal
+
+    above = 1
+    while first_from(above)[1] < n_parameters:
+        above *= 2
+        if above > 2 * n_parameters:
+            raise ValueError(f"network={network!r} does not grow to {n_parameters} parameters with n_states.")
+    below = above // 2  # too small, or 0
+    while above - below > 1:
+        middle = (above + below) // 2
+        if first_from(middle)[1] < n_parameters:
+            below = middle
+        else:
+            above = middle
+    candidates = [first_from(multiple) for multiple in (below, above) if multiple]
+    return min(candidates, key=lambda candidate: abs(candidate[1] - n_parameters))[0]
+
+
+def _count(network: str, n_channels: int, n_outputs: int, head: str, options: dict[str, Any]) -> int:
+    """Trainable parameters of a network with its head."""
+    if head == "none":
+        options = {**options, "n_outputs": n_outputs}
+    # Uniform numbers, as no count depends on the start: orthogonal matrices take longer than all the rest.
+    options = {**options, "init": "paper", "generator": torch.Generator()}
+    module = make_network(network, n_channels, **options)
+    if head == "linear":
+        return module.n_parameters + (module.output_size + 1) * n_outputs
+    if module.output_size != n_outputs:
+        raise ValueError(
+            f"head='none' needs a network that puts out n_outputs={n_outputs} numbers, but {network!r} puts out "
+            f"{module.output_size}; take head='linear'."
+        )
+    return module.n_parameters
+
+
+# n_states for each task, None where the table has none, and what else makes its counts come true.
+_TASKS = ("waves", "music", "timit")
+_TABLE_1: dict[str, tuple[tuple[int | None, int | None, int | None], dict[str, Any]]] = {
+    "a_sfm": ((50, 50, 30), {"network": "sfm", "frequencies": "adaptive", "head": "none"}),
+    "act": ((18, 164, 141), {"network_params": {"cell": "gru"}}),
+    "associative_lstm": ((14, 130, 114), {}),
+    "bi_lstm": ((None, None, 93), {"network": "lstm", "bidirectional": True}),
+    "clockwork_rnn": ((30, 295, 245), {"network_params": {"full": True}}),
+    "gru": ((18, 164, 141), {}),
+    "lstm": ((15, 139, 122), {}),
+    "phased_lstm": ((15, 139, 122), {}),
+    "recurrent_highway": ((9, 94, 76), {"network_params": {"depth": 4, "coupled": False}}),
+    "sfm": ((50, 50, 30), {"head": "none"}),
+}
+
+
+def paper_preset(task: str, network: str) -> dict[str, Any]:
+    """Parameters that give an estimator the size of a row of the paper's Table 1.
+
+    Only sizes: training is the estimator's own.  Options are those whose counts are the table's 1 k, 139 k and 80 k:
+    a full recurrent matrix in the Clockwork RNN, separate carry gates in the recurrent highway network, a GRU under
+    adaptive computation time, and the SFM's own output as logits.  The associative LSTM has the sizes of
+    :func:`match_budget`: the table's 15 and 139 are odd and cannot be halved into real and imaginary parts, and its
+    weights would be an eighth too many.
+
+    Parameters
+    ----------
+    task : {"waves", "music", "timit"}
+        For :class:`sfmts.SFMClassifier`, :class:`sfmts.SFMDensity` and :class:`sfmts.SFMLabeler`.
+    network : str
+        "sfm", "lstm", "gru", "clockwork_rnn", "act", "recurrent_highway", "associative_lstm" or "phased_lstm"; or
+        "a_sfm", the SFM with adaptive frequencies, or "bi_lstm", for TIMIT, the LSTM in both directions.
+
+    Returns
+    -------
+    parameters : dict
+
+    Raises
+    ------
+    ValueError
+        If the table has no such task or no such row.
+
+    References
+    ----------
+    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+
+    Examples
+    --------
+    >>> from sfmts import SFMClassifier
+    >>> from sfmts.networks import paper_preset
+    >>> paper_preset("waves", "clockwork_rnn")
+    {'network': 'clockwork_rnn', 'network_params': {'full': True}, 'n_states': 30}
+    >>> model = SFMClassifier(**paper_preset("waves", "lstm"))
+    """
+    check_choice("task", task, _TASKS)
+    sizes = {row: states[_TASKS.index(task)] for row, (states, _) in _TABLE_1.items()}
+    if sizes.get(network) is None:
+        rows = ", ".join(repr(row) for row, size in sizes.items() if size is not None)
+        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; it has {rows}.")
+    preset = {"network": network, **copy.deepcopy(_TABLE_1[network][1]), "n_states": sizes[network]}
+    return {**preset, "n_frequencies": 8 if task == "timit" else 4} if preset["network"] == "sfm" else preset

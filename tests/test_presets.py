@@ -1,0 +1,304 @@
+"""Sizes for comparisons, and options that only one network has, from an estimator to its file."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from sfmts import SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
+from sfmts.datasets import make_waves
+from sfmts.networks import make_network, match_budget, network_names, paper_preset
+from sfmts.networks.base import network_options
+from tests.helpers import NETWORKS, make_panel
+
+# Budget, channels and outputs of the paper's tasks; waves have two classes and thus one logit.
+TASKS = {"waves": (1036, 2, 1), "music": (139_000, 88, 88), "timit": (80_000, 26, 61)}
+
+
+def count(network, n_states, n_channels, n_outputs, head="linear", **options):
+    if head == "none":
+        options["n_outputs"] = n_outputs
+    module = make_network(network, n_channels, n_states=n_states, **options)
+    return module.n_parameters + ((module.output_size + 1) * n_outputs if head == "linear" else 0)
+
+
+class TestMatchBudget:
+    @pytest.mark.parametrize("network", NETWORKS)
+    @pytest.mark.parametrize("task", TASKS)
+    def test_no_neighbour_is_nearer(self, network, task):
+        budget, *widths = TASKS[task]
+        best = match_budget(network, budget, *widths)
+        errors = {}
+        for n_states in range(max(1, best - 12), best + 13):
+            try:
+                errors[n_states] = abs(count(network, n_states, *widths) - budget)
+            except ValueError:
+                assert n_states != best
+        assert errors[best] == min(errors.values())
+        assert min(errors) < best < max(errors) or best == 1
+
+    @pytest.mark.parametrize(
+        ("network", "options", "sizes"),
+        [
+            ("lstm", {}, {"waves": 15, "music": 139, "timit": 122}),
+            ("gru", {}, {"music": 164, "timit": 141}),
+            ("act", {"cell": "gru"}, {"music": 164, "timit": 141}),
+            ("phased_lstm", {}, {"music": 139, "timit": 122}),
+            ("recurrent_highway", {"coupled": False}, {"waves": 9, "timit": 76}),
+            ("clockwork_rnn", {"full": True}, {"waves": 30, "music": 295}),
+            # what is of another size than in the paper if it is to have as many parameters
+            ("associative_lstm", {}, {"waves": 14, "music": 130, "timit": 114}),
+            ("clockwork_rnn", {"multiple_of": 5}, {"waves": 40, "music": 355, "timit": 300}),
+            ("recurrent_highway", {"coupled": True}, {"waves": 11, "music": 116, "timit": 93}),
+            ("sfm", {"head": "none", "n_frequencies": 4}, {"waves": 50, "music": 61}),
+            ("sfm", {"head": "none", "n_frequencies": 8}, {"timit": 29}),
+        ],
+        ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value,
+    )
+    def test_known_sizes(self, network, options, sizes):
+        assert {task: match_budget(network, *TASKS[task], **options) for task in sizes} == sizes
+
+    def test_sizes_that_are_refused_are_passed_over(self):
+        budgets = range(300, 3000, 50)
+        assert all(match_budget("associative_lstm", budget, 2, 1) % 2 == 0 for budget in budgets)
+
+    def test_multiples(self):
+        plain, eights = (match_budget("gru", 5000, 3, 2, multiple_of=m) for m in (1, 8))
+        assert plain % 8
+        assert eights % 8 == 0
+        assert abs(eights - plain) < 8
+
+    @pytest.mark.parametrize("options", [{"bidirectional": True}, {"n_layers": 3}], ids=str)
+    def test_options_count(self, options):
+        smaller = match_budget("lstm", 10_000, 3, 2, **options)
+        assert smaller < match_budget("lstm", 10_000, 3, 2)
+        assert abs(count("lstm", smaller, 3, 2, **options) / 10_000 - 1) < 0.1
+
+    def test_of_two_sizes_equally_near_the_smaller(self):
+        between, odd = divmod(count("lstm", 4, 3, 2) + count("lstm", 5, 3, 2), 2)
+        assert not odd
+        assert match_budget("lstm", between, 3, 2) == 4
+        assert match_budget("lstm", between + 1, 3, 2) == 5
+
+    def test_a_budget_below_the_smallest(self):
+        assert match_budget("lstm", 1, 3, 2) == 1
+        assert match_budget("associative_lstm", 1, 3, 2) == 2
+
+    def test_an_estimator_has_as_many(self):
+        X, y = make_panel()
+        n_states = match_budget("gru", 2000, 2, 1)
+        model = SFMClassifier("gru", n_states=n_states, max_iter=1).fit(X, y)
+        assert model.n_parameters_ == count("gru", n_states, 2, 1)
+        assert abs(model.n_parameters_ / 2000 - 1) < 0.05
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            ({"network": "lstn"}, "Unknown network 'lstn'; choose one of"),
+            ({"head": "nade"}, "Unknown head 'nade'; choose one of 'linear', 'none'"),
+            ({"n_parameters": 0}, "n_parameters=0, n_outputs=2 and multiple_of=1 must all be at least 1"),
+            ({"head": "none"}, "head='none' needs a network that puts out n_outputs=2 numbers, but 'lstm' puts out"),
+            ({"network": "associative_lstm", "n_copies": 0}, "n_copies"),
+        ],
+    )
+    def test_errors(self, arguments, sentence):
+        arguments = {"network": "lstm", "n_parameters": 1000, "n_channels": 3, "n_outputs": 2, **arguments}
+        with pytest.raises(ValueError, match=sentence):
+            match_budget(**arguments)
+
+
+# Parameters of Table 1's networks with their output layer, counted; the SFM's output is its own.
+COUNTS = {
+    "sfm": (1036, 125_114, 81_336),
+    "a_sfm": (1052, 125_822, 82_040),
+    "lstm": (1096, 139_088, 80_215),
+    "bi_lstm": (None, None, 100_687),
+    "gru": (1153, 138_996, 79_726),
+    "clockwork_rnn": (1021, 139_328, 81_646),
+    "act": (1226, 139_653, 80_291),
+    "recurrent_highway": (1144, 140_336, 80_849),
+    "associative_lstm": (1086, 139_643, 79_348),
+    "phased_lstm": (1126, 139_366, 80_459),
+}
+
+
+class TestPaperPreset:
+    @pytest.mark.parametrize("row", COUNTS)
+    def test_waves(self, row):
+        if row == "bi_lstm":
+            return
+        X, y = make_waves(8, n_steps=5, random_state=0)
+        model = SFMClassifier(**paper_preset("waves", row), max_iter=1).fit(X, y)
+        assert model.n_parameters_ == COUNTS[row][0]
+
+    @pytest.mark.parametrize("row", [row for row in COUNTS if row != "bi_lstm"])
+    def test_music(self, row):
+        X = [np.eye(88)[:4]] * 2
+        assert SFMDensity(**paper_preset("music", row), max_iter=1).fit(X).n_parameters_ == COUNTS[row][1]
+
+    @pytest.mark.parametrize("row", COUNTS)
+    def test_timit(self, row):
+        X, y = np.random.default_rng(0).normal(size=(2, 100, 26)), np.arange(200).reshape(2, 100) % 61
+        assert SFMLabeler(**paper_preset("timit", row), max_iter=1).fit(X, y).n_parameters_ == COUNTS[row][2]
+
+    def test_rows_are_registered_networks(self):
+        for row in COUNTS:
+            assert paper_preset("timit", row)["network"] in network_names()
+
+    def test_a_preset_is_one_s_own(self):
+        paper_preset("waves", "clockwork_rnn")["network_params"]["full"] = False
+        assert paper_preset("waves", "clockwork_rnn")["network_params"] == {"full": True}
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="Unknown task 'wave'; choose one of 'waves', 'music', 'timit'"):
+            paper_preset("wave", "lstm")
+        with pytest.raises(ValueError, match=r"no network='bi_lstm' for task='music'; it has .*'lstm', 'phased"):
+            paper_preset("music", "bi_lstm")
+        for row in COUNTS:
+            with pytest.raises(ValueError, match=repr(row)):
+                paper_preset("timit", "elman")
+
+
+ESTIMATORS = [SFMClassifier, SFMRegressor, SFMLabeler, SFMDensity]
+every_estimator = pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
+PERIODS = {"periods": (1, 3), "full": True}
+
+
+def data(cls):
+    X, y = make_panel()
+    if cls is SFMDensity:
+        return X > 0, None
+    return X, ((X[:, :, 0] > 0).astype(int) if cls is SFMLabeler else y)
+
+
+def tiny(cls, **options):
+    return cls(
+        **{
+            "network": "clockwork_rnn",
+            "n_states": 6,
+            "max_iter": 2,
+            "random_state": 0,
+            "network_params": PERIODS,
+            **options,
+        }
+    )
+
+
+def probe(model, X):
+    return model.predict_proba(X) if isinstance(model, SFMDensity) else model.predict(X)
+
+
+class TestNetworkParams:
+    @every_estimator
+    def test_they_reach_the_network(self, cls):
+        network = tiny(cls).fit(*data(cls)).module_.network
+        assert (network.periods, network.full) == ((1, 3), True)
+
+    @every_estimator
+    def test_they_win_over_nothing(self, cls):
+        for name, value in {"n_states": 3, "learning_rate_init": 0.1, "network": "lstm"}.items():
+            sentence = f"network_params holds '{name}', which is a parameter of {cls.__name__} itself; network='clockw"
+            with pytest.raises(ValueError, match=f"{sentence}.*takes 'periods', 'full' there"):
+                tiny(cls, network_params={name: value}).fit(*data(cls))
+
+    @pytest.mark.parametrize("name", ["max_length", "generator", "n_channels", "peepholes", 3])
+    def test_unknown_ones_are_refused(self, name):
+        with pytest.raises(ValueError, match=f"holds {name!r}; network='clockwork_rnn' takes 'periods', 'full' there"):
+            tiny(SFMClassifier, network_params={name: 1}).fit(*data(SFMClassifier))
+
+    def test_a_network_that_has_none(self):
+        with pytest.raises(ValueError, match="network_params holds 'full'; network='lstm' takes nothing there"):
+            tiny(SFMClassifier, network="lstm", network_params={"full": True}).fit(*data(SFMClassifier))
+
+    def test_what_density_leaves_no_choice_of(self):
+        with pytest.raises(ValueError, match="network_params holds 'bidirectional'; network='clockwork_rnn' takes"):
+            tiny(SFMDensity, network_params={"bidirectional": True}).fit(*data(SFMDensity))
+
+    def test_they_must_be_a_dictionary(self):
+        with pytest.raises(
+            ValueError, match="'network_params' parameter of SFMClassifier must be an instance of 'dict'"
+        ):
+            tiny(SFMClassifier, network_params=[("full", True)]).fit(*data(SFMClassifier))
+
+    def test_the_network_refuses_a_wrong_value(self):
+        model = tiny(SFMClassifier).fit(*data(SFMClassifier))
+        before = model.module_
+        with pytest.raises(ValueError, match="period"):
+            model.set_params(network_params={"periods": (0,)}).fit(*data(SFMClassifier))
+        assert model.module_ is before
+
+    @pytest.mark.parametrize("nothing", [None, {}], ids=str)
+    def test_none(self, nothing):
+        X, y = data(SFMClassifier)
+        model = tiny(SFMClassifier, network_params=nothing, warm_start=True).fit(X, y)
+        assert model.module_.network.full is False
+        model.set_params(network_params={} if nothing is None else None).fit(X, y)  # all the same
+
+    @every_estimator
+    def test_save_and_load(self, cls, tmp_path):
+        X, y = data(cls)
+        model = tiny(cls).fit(X, y)
+        model.save(tmp_path / "model")
+        copied = cls.load(tmp_path / "model")
+        assert copied.network_params == PERIODS
+        assert copied.module_.network.periods == (1, 3)
+        np.testing.assert_array_equal(probe(copied, X), probe(model, X))
+        np.testing.assert_array_equal(probe(copied.fit(X, y), X), probe(model, X))
+
+    def test_a_change_after_fit_is_not_that_of_the_model(self, tmp_path):
+        X, y = data(SFMClassifier)
+        model = tiny(SFMClassifier, network_params={**PERIODS}).fit(X, y)
+        p = model.predict_proba(X)
+        model.network_params["periods"] = (1, 2, 4)
+        model.save(tmp_path / "model")
+        copied = SFMClassifier.load(tmp_path / "model")
+        assert copied.network_params["periods"] == (1, 2, 4)
+        np.testing.assert_array_equal(copied.predict_proba(X), p)
+
+    @pytest.mark.parametrize("how", ["set", "in place"])
+    def test_training_does_not_go_on_with_others(self, how):
+        X, y = data(SFMClassifier)
+        model = tiny(SFMClassifier, warm_start=True, network_params={**PERIODS}).fit(X, y).fit(X, y)
+        if how == "set":
+            model.set_params(network_params={**PERIODS, "full": False})
+        else:
+            model.network_params["full"] = False
+        with pytest.raises(ValueError, match=r"network_params=\{.*'full': True\} is now \{.*'full': False\}"):
+            model.fit(X, y)
+
+    def test_search(self):
+        X, y = data(SFMClassifier)
+        grid = {"network_params": [None, {"full": True}, {"periods": (1, 2)}]}
+        search = GridSearchCV(tiny(SFMClassifier), grid, cv=2, error_score="raise").fit(X, y)
+        counts = [clone(search.estimator).set_params(**p).fit(X, y).n_parameters_ for p in search.cv_results_["params"]]
+        assert len(set(counts)) == 3
+
+    def test_search_over_networks_and_their_options(self):
+        X, y = data(SFMClassifier)
+        grid = [{"network": ["lstm"], "network_params": [None]}, {"network": ["clockwork_rnn"]}]
+        search = GridSearchCV(tiny(SFMClassifier), grid, cv=2, error_score="raise").fit(X, y)
+        assert len(search.cv_results_["params"]) == 2
+
+    def test_clone(self):
+        model = tiny(SFMClassifier)
+        copied = clone(model)
+        assert copied.network_params == PERIODS
+        assert copied.network_params is not model.network_params
+
+    @pytest.mark.parametrize("network", NETWORKS)
+    def test_every_option_of_a_network_is_a_parameter_or_one_of_these(self, network):
+        """No option is out of an estimator's reach but what fit sets."""
+        X, y = data(SFMClassifier)
+        known = {*SFMClassifier().get_params(), "max_length", "generator"}
+        own = set(network_options(network)) - known
+        with pytest.raises(ValueError, match=f"network={network!r} takes") as caught:
+            tiny(SFMClassifier, network=network, network_params={"nonsense": 1}).fit(X, y)
+        assert all(repr(option) in str(caught.value) for option in own)
+
+
+def test_real_time_is_refused_where_there_is_none():
+    X, y = data(SFMClassifier)
+    X[:, :, 0] = np.arange(X.shape[1])
+    sentence = r"network='lstm' takes no time='timestamps'; these do: .*'sfm'"
+    with pytest.raises(ValueError, match=sentence):
+        tiny(SFMClassifier, network="lstm", network_params=None, time="timestamps", time_channel=0).fit(X, y)
