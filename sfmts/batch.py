@@ -204,7 +204,7 @@ def _as_ragged(X: Any) -> list[Any] | None:
     if dimensions == {2}:
         return list(X)
     if dimensions == {1} and len({len(item) for item in X}) > 1:
-        return [np.asarray(item)[:, None] for item in X]
+        return [np.asarray(item) for item in X]
     if len(dimensions) > 1:
         raise ValueError(
             f"X is a list of series with {sorted(dimensions)} dimensions; all must be two-dimensional, (T_i, C)."
@@ -232,7 +232,8 @@ def _refuse_other_kinds(array: Any) -> None:
 
 def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Flat values (sum of lengths, C) and lengths of a list of series."""
-    series = [np.asarray(item).T if layout == "nct" else np.asarray(item) for item in arrays]
+    series = [np.asarray(item) for item in arrays]
+    series = [item[:, None] if item.ndim == 1 else item.T if layout == "nct" else item for item in series]
     channels = series[0].shape[1]
     for number, array in enumerate(series):
         _refuse_other_kinds(array)

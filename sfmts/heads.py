@@ -14,6 +14,7 @@ from sfmts.networks.energy import NADE, RBM
 HEADS = ("linear", "none")
 DENSITY_HEADS = (*HEADS, "nade", "rbm")
 POOLINGS = ("last", "mean")
+_SOFTNESS = 0.01  # the square of a small distance between quantiles of scaled values
 QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 
 
@@ -168,8 +169,8 @@ class RegressionHead(Head):
 class QuantileHead(Head):
     """Quantiles, by the pinball loss; they never cross.
 
-    The raw output holds the median and, through softplus, the distances between neighbouring levels.  Between levels
-    and beyond the outermost ones, quantiles are linear in those of the normal distribution.
+    The raw output holds the median and, through :meth:`gaps`, the distances between neighbouring levels.  Between
+    levels and beyond the outermost ones, quantiles are linear in those of the normal distribution.
 
     Parameters
     ----------
@@ -190,9 +191,19 @@ class QuantileHead(Head):
         """Levels of the quantiles, in float64 whatever the module is."""
         return torch.tensor(self._levels, dtype=torch.float64)
 
+    @staticmethod
+    def gaps(raw: Tensor) -> Tensor:
+        """Positive numbers, (x + sqrt(x^2 + c)) / 2: several times as fast as softplus, and no less smooth."""
+        return (raw + (raw.square() + _SOFTNESS).sqrt()) / 2.0
+
+    @staticmethod
+    def raw_gaps(gaps: Tensor) -> Tensor:
+        """The inverse of :meth:`gaps`."""
+        return gaps - _SOFTNESS / (4.0 * gaps)
+
     def quantiles(self, output: Tensor, calibrated: bool = True) -> Tensor:
         """Values at the levels, (..., levels); distances from the median are ``stretch`` times the learned ones."""
-        median, gaps = output[..., :1], functional.softplus(output[..., 1:])
+        median, gaps = output[..., :1], self.gaps(output[..., 1:])
         if calibrated:
             gaps = gaps * self.stretch.to(gaps)
         below, above = gaps[..., : self.middle], gaps[..., self.middle :]
@@ -210,7 +221,7 @@ class QuantileHead(Head):
 
     def fine_levels(self) -> Tensor:
         """Levels close enough to draw the distribution by."""
-        return torch.special.ndtr(torch.linspace(-3.0, 3.0, 61, dtype=torch.float64))
+        return torch.special.ndtr(torch.linspace(-4.0, 4.0, 81, dtype=torch.float64))
 
     def variance(self, values: Tensor) -> Tensor:
         """Of the distribution whose quantiles at the levels are ``values`` (..., levels), (...)."""
@@ -451,7 +462,24 @@ def density_head(
     return BernoulliHead(in_features, n_channels, kind, generator, rates)
 
 
-class SequenceModel(nn.Module):
+class Model(nn.Module, ABC):
+    """What is trained: a network, and a head that knows the loss."""
+
+    network: SequenceNetwork
+    head: Head
+
+    @abstractmethod
+    def features(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        time: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the head reads of each item, and the network's extra loss if it has one."""
+
+
+class SequenceModel(Model):
     """Standardise, read, pool, project: a whole series, or each of its steps, to one output.
 
     Parameters

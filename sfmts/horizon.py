@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfmts.heads import QuantileHead
+from sfmts.heads import Model, QuantileHead
 from sfmts.networks.base import SequenceNetwork, dropout_mask
 from sfmts.windows import WindowSet
 
@@ -46,7 +46,7 @@ class HorizonShape:
         return self.segment_length * (self.n_variables + 1 + self.n_covariates)
 
 
-class HorizonModel(nn.Module):
+class HorizonModel(Model):
     """A linear forecast, and a network that reads the past in segments and corrects it at all horizons in parallel.
 
     Segments of several steps cut the number of recurrent steps, and horizons are told apart by embeddings of their
@@ -65,6 +65,7 @@ class HorizonModel(nn.Module):
     """
 
     linear: Tensor
+    head: QuantileHead
 
     def __init__(
         self,
@@ -201,12 +202,15 @@ class LinearForecast:
         """
         names = list(self.anchors)
         matrices = torch.stack([self.anchors[name] for name in names])
-        errors = sum(_absolute_errors(windows, matrices).T @ _recency(windows) for windows in (self._windows, held_out))
+        errors = torch.zeros(len(names), dtype=torch.float64)
+        for windows in (self._windows, held_out):
+            index = torch.arange(0, len(windows), 1 + len(windows) // _PART)
+            errors += _recency(windows)[index] @ _absolute_errors(windows, index, matrices) * len(windows) / len(index)
         anchor = names[int(errors.argmin())]
         if not (penalized and self.n):
             return anchor, math.inf
         weights = torch.stack([self.weights(anchor, penalty) for penalty in (math.inf, *_PENALTIES)])
-        errors = _absolute_errors(held_out, weights)
+        errors = _absolute_errors(held_out, torch.arange(len(held_out)), weights)
         best = int(errors.mean(0).argmin())
         if not is_better(errors[:, best], errors[:, 0], held_out):
             return anchor, math.inf
@@ -230,11 +234,11 @@ def _recency(windows: WindowSet) -> Tensor:
     return 0.5 ** (4.0 * (ends - windows.cuts) / (ends - starts)).double()
 
 
-def _absolute_errors(windows: WindowSet, weights: Tensor) -> Tensor:
-    """Mean absolute error of each linear forecast (candidates, H, L) on each window, (m, candidates)."""
+def _absolute_errors(windows: WindowSet, index: Tensor, weights: Tensor) -> Tensor:
+    """Mean absolute error of each linear forecast (candidates, H, L) on some windows, (windows, candidates)."""
     parts = []
-    for index in torch.arange(len(windows)).split(_PART // 16):
-        x, target, _, _ = windows.cut(index)
+    for part in index.split(_PART // 16):
+        x, target, _, _ = windows.cut(part)
         past = x[:, : windows.context_length, : windows.n_variables].double()
         errors = torch.einsum("blv,chl->bchv", past, weights) - target[:, None]
         parts.append(errors.abs().flatten(2).nanmean(2))
@@ -245,8 +249,8 @@ def anchors(context_length: int, horizon: int, period: int) -> dict[str, Tensor]
     """Simple forecasts as matrices (H, L) that act on a centred past.
 
     ``"mean"`` of the past; its ``"last"`` value; the value one ``"season"`` before; the ``"season mean"`` over the
-    whole seasons of the past; with ``"drift"``, the last value or season moved on by the mean change of a step or season; and
-    the means of any two.  Where there is a period, all have to do with the season.
+    whole seasons of the past; with ``"drift"``, the last value or season moved on by the mean change of a step or
+    season; and the means of any two.  Where there is a period, all have to do with the season.
     """
     L, H = context_length, horizon
     ahead = torch.arange(1, H + 1, dtype=torch.float64)
@@ -315,7 +319,7 @@ def _slopes(change: Tensor, rest: Tensor) -> Tensor:
 
 
 def _spread(rest: Tensor, levels: Tensor) -> Tensor:
-    """What softplus turns into the distances between quantiles of residuals (n, H, V), (H, V, levels - 1)."""
+    """Raw distances between the quantiles of residuals (n, H, V), (H, V, levels - 1)."""
     quantiles = rest.nanquantile(levels, dim=0)
     gaps = quantiles.diff(dim=0).nan_to_num(0.0).clamp_min(0.01 * levels.diff()[:, None, None])
-    return gaps.expm1().log().permute(1, 2, 0)
+    return QuantileHead.raw_gaps(gaps).permute(1, 2, 0)

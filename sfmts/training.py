@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from sfmts._choices import check_choice
 from sfmts.batch import SequenceBatch, bucketed_batches
-from sfmts.heads import SequenceModel
+from sfmts.heads import Model
 
 LEARNING_RATES = ("constant", "cosine")
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -71,6 +71,38 @@ class History:
         return copy.deepcopy(vars(self))
 
 
+class TrainingData(Protocol):
+    """Items with targets that are handed out in mini-batches, such as a :class:`sfmts.windows.WindowSet`."""
+
+    @property
+    def values(self) -> Tensor:
+        """All numbers that items are made of."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """Steps of each item, on the CPU."""
+
+    @property
+    def target(self) -> Tensor | None:
+        """Of all items."""
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Of all items; each weighs 1 if it is None."""
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: Tensor) -> SequenceBatch:
+        """The items numbered ``index``, in that order."""
+
+
+_Items = TypeVar("_Items", SequenceBatch, TrainingData)
+
+
 class Watcher(Protocol):
     """Is told of each epoch."""
 
@@ -86,7 +118,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : SequenceModel
+    model : Model
         Trained in place, where it is.
     settings : TrainingSettings
     generator : torch.Generator
@@ -113,7 +145,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: SequenceModel,
+        model: Model,
         settings: TrainingSettings,
         generator: torch.Generator,
         process_group: "dist.ProcessGroup | None" = None,
@@ -141,8 +173,8 @@ class Trainer:
 
     def fit(
         self,
-        train: SequenceBatch,
-        valid: SequenceBatch | None = None,
+        train: TrainingData,
+        valid: TrainingData | None = None,
         epochs: int | None = None,
         watcher: Watcher | None = None,
     ) -> History:
@@ -204,7 +236,7 @@ class Trainer:
             else:
                 yield rate
 
-    def _epoch(self, train: SequenceBatch, schedule: Iterator[float], progress: tqdm) -> None:
+    def _epoch(self, train: TrainingData, schedule: Iterator[float], progress: tqdm) -> None:
         self.model.train()
         total = 0.0
         rate = self.settings.learning_rate_init
@@ -252,7 +284,7 @@ class Trainer:
         clip = "set clip_norm" if clip_norm is None else f"clip_norm (now {clip_norm})"
         return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
-    def _should_stop(self, valid: SequenceBatch | None, best: "_Best", progress: tqdm) -> bool:
+    def _should_stop(self, valid: TrainingData | None, best: "_Best", progress: tqdm) -> bool:
         history = self.history
         if valid is None:
             # A falling rate leads out of a plateau: there an epoch counts only where no more than tol is left to gain.
@@ -273,7 +305,7 @@ class Trainer:
 class _Loss(nn.Module):
     """From a mini-batch to its summed loss and the extra loss, if any: what DistributedDataParallel can wrap."""
 
-    def __init__(self, model: SequenceModel) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -313,7 +345,7 @@ class _Ranks:
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         return torch.Generator(self.device).manual_seed(seed + self.rank)
 
-    def check_same(self, data: SequenceBatch) -> None:
+    def check_same(self, data: TrainingData) -> None:
         """Refuse data that are not the same on all ranks."""
         if self.group is None:
             return
@@ -328,7 +360,7 @@ class _Ranks:
                 "order: it is the trainer that shares out each mini-batch."
             )
 
-    def check_exchanged(self, model: SequenceModel) -> None:
+    def check_exchanged(self, model: Model) -> None:
         """Refuse parameters without a gradient: DistributedDataParallel exchanges all gradients or, silently, none."""
         if self.group is None:
             return
@@ -339,7 +371,7 @@ class _Ranks:
                 "each parameter.  Freeze what is not used, with requires_grad_(False)."
             )
 
-    def share(self, batch: SequenceBatch) -> tuple[SequenceBatch, float]:
+    def share(self, batch: _Items) -> tuple[_Items, float]:
         """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all steps they have.
 
         Where none is left, it is the first one without any weight: gradients are exchanged by all ranks or by none.
@@ -392,7 +424,7 @@ class _Best:
         self.waited = 0
         self.weights: dict[str, Tensor] | None = None
 
-    def update(self, key: tuple[float, ...], model: SequenceModel | None, hopeful: bool = False) -> bool:
+    def update(self, key: tuple[float, ...], model: Model | None, hopeful: bool = False) -> bool:
         """Take in an epoch, whose goodness is ``key`` (ties are broken by later entries); return whether to stop.
 
         A ``hopeful`` epoch ends the waiting even if it is no better.
@@ -409,7 +441,7 @@ class _Best:
 
 
 @torch.no_grad()
-def outputs(model: SequenceModel, data: SequenceBatch, batch_size: int) -> Tensor:
+def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     """The head's raw outputs for all items, on the CPU, computed in batches of similar length."""
     model.eval()
     per_step = model.head.per_step
@@ -422,19 +454,19 @@ def outputs(model: SequenceModel, data: SequenceBatch, batch_size: int) -> Tenso
         features, _ = model.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t)
         part = model.head(features).cpu()
         results = part.new_empty(items, *part.shape[1:]) if results is None else results
-        results[data.rows(index) if per_step else index] = part
+        results[data.rows(index) if isinstance(data, SequenceBatch) and per_step else index] = part
     assert results is not None
     return results
 
 
-def evaluate(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tuple[float, float]:
+def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
     """Mean score and mean loss over a batch of any size."""
     score, loss = _summed(model, data, batch_size)
     return score / data.total_weight, loss / data.total_weight
 
 
 @torch.no_grad()
-def _summed(model: SequenceModel, data: SequenceBatch, batch_size: int) -> tuple[float, float]:
+def _summed(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
     """Score and loss summed over the items, each times its weight."""
     output = outputs(model, data, batch_size)
     target = None if data.target is None else data.target.cpu()

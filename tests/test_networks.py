@@ -17,8 +17,9 @@ from sfmts.networks import (
     register_network,
 )
 from sfmts.networks.base import network_class, network_options
-from tests.helpers import KERNELS, MODES, NETWORKS, mode_id
+from tests.helpers import KERNELS, MODES, mode_id
 
+NETWORKS = network_names()
 VARIANTS = [{}, {"n_layers": 2}, {"bidirectional": True}, {"n_layers": 2, "bidirectional": True}]
 
 

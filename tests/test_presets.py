@@ -9,8 +9,9 @@ from sfmts import SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.datasets import make_waves
 from sfmts.networks import make_network, match_budget, network_names, paper_preset
 from sfmts.networks.base import network_options
-from tests.helpers import NETWORKS, make_panel
+from tests.helpers import make_panel
 
+NETWORKS = network_names()
 # Budget, channels and outputs of the paper's tasks; waves have two classes and thus one logit.
 TASKS = {"waves": (1036, 2, 1), "music": (139_000, 88, 88), "timit": (80_000, 26, 61)}
 
@@ -302,3 +303,29 @@ def test_real_time_is_refused_where_there_is_none():
     sentence = r"network='lstm' takes no time='timestamps'; these do: .*'sfm'"
     with pytest.raises(ValueError, match=sentence):
         tiny(SFMClassifier, network="lstm", network_params=None, time="timestamps", time_channel=0).fit(X, y)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+class TestEveryNetwork:
+    """What the estimators' own tests show with a few networks, once with all."""
+
+    @pytest.mark.parametrize("ragged", [False, True], ids=["equal", "ragged"])
+    def test_trains_and_is_saved(self, network, ragged, tmp_path):
+        X, y = make_panel(ragged=ragged)
+        model = SFMClassifier(network, n_states=10, max_iter=15, random_state=0).fit(X, y)
+        assert model.loss_curve_[-1] < model.loss_curve_[0]
+        model.save(tmp_path / "model")
+        np.testing.assert_array_equal(SFMClassifier.load(tmp_path / "model").predict_proba(X), model.predict_proba(X))
+
+    def test_predicts_frames_if_it_is_causal(self, network):
+        X = [(series > 0)[:length] for series, length in zip(make_panel()[0], range(3, 13), strict=False)]
+        model = SFMDensity(network, n_states=10, max_iter=2, random_state=0)
+        if not make_network(network, 2).causal:
+            with pytest.raises(ValueError, match=f"network={network!r} reads what comes after a frame"):
+                model.fit(X)
+            return
+        model.fit(X)
+        changed = [np.vstack([series[:2], ~series[2:]]) for series in X]
+        for p, q in zip(model.predict_proba(X), model.predict_proba(changed), strict=True):
+            np.testing.assert_allclose(p[:2], q[:2], atol=1e-12)
+        assert model.sample(3, random_state=0).shape == (3, 2)

@@ -438,13 +438,16 @@ class SFMForecaster(BaseForecaster):
         return self._in_frame(fh, X, self.module_.head.variance, self._get_columns(method="predict_var"))
 
     def _predict_proba(self, fh: ForecastingHorizon, X: pd.DataFrame | None, marginal: bool = True) -> Any:
-        from skpro.distributions import HistogramQPD
+        from skpro.distributions import Histogram
 
-        alpha = self.module_.head.fine_levels()
-        quantiles = self._predict_quantiles(fh, X, alpha.tolist())
         names = self._get_columns()
-        stacked = {level: quantiles.xs(level, axis=1, level=1).set_axis(names, axis=1) for level in alpha.tolist()}
-        return HistogramQPD(pd.concat(stacked), index=quantiles.index, columns=names)
+        levels = self.module_.head.fine_levels()
+        quantiles = self._predict_quantiles(fh, X, levels.tolist())
+        edges = quantiles.to_numpy().reshape(len(quantiles), len(names), -1)
+        mass = (levels.diff() / (levels[-1] - levels[0])).numpy()
+        return Histogram(
+            [list(row) for row in edges], [[mass] * len(names)] * len(edges), index=quantiles.index, columns=names
+        )
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
@@ -487,7 +490,7 @@ class SFMForecaster(BaseForecaster):
 
     def _check_like_training(self, panel: Panel) -> None:
         series = next(iter(panel.values()))
-        check_names("y", series.y.columns, self.y_names_, by_name=len(self.y_names_) > 1)
+        check_names("y", series.y.columns, self.y_names_, by_name=False)
         check_names("X", () if series.X is None else series.X.columns, self.X_names_)
 
     def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None) -> None:

@@ -1,6 +1,7 @@
 """The recurrences: tensors in, tensors out."""
 
 from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
+from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan
 from sfmts.kernels.packing import pack, unpack
@@ -14,6 +15,7 @@ __all__ = [
     "SharedMatrix",
     "State",
     "Step",
+    "eager",
     "pack",
     "resolve_backend",
     "scan",

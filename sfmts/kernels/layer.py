@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels.dispatch import sfm
+from sfmts.kernels.eager import eager
 from sfmts.kernels.packing import pack, unpack
 from sfmts.kernels.reference import SFMState, SFMWeights
 
@@ -62,7 +63,7 @@ def sfm_layer(
     return _run(x, lengths, t, weights, state, backend, memory, accumulated, feedback_mask, amplitudes)
 
 
-@torch.compiler.disable
+@eager
 def _run(
     x: Tensor,
     lengths: Tensor | None,

@@ -40,9 +40,13 @@ class SequenceNetwork(nn.Module, ABC):
 
     A subclass takes ``n_channels`` first and after it keyword arguments with defaults, among them ``n_states`` and
     ``generator``; sets the attributes below; draws its parameters from ``generator`` alone; and returns results that
-    depend neither on padding nor on the other sequences of the batch.  :func:`register_network` shows one and makes it
-    known to the estimators, :func:`sfmts.networks.check_network` tests all that, and
-    :class:`sfmts.networks.RecurrentNetwork` does most of it for networks that go step by step.
+    depend neither on padding nor on the other sequences of the batch.  Options that have the names of estimators'
+    parameters mean the same: ``n_layers``, ``bidirectional`` (the output's second half reads backwards),
+    ``recurrent_dropout``, ``time`` (which knows "timestamps") and ``init``.
+
+    :func:`register_network` shows a network and makes it known to the estimators,
+    :func:`sfmts.networks.check_network` tests all that, and :class:`sfmts.networks.RecurrentNetwork` does most of it
+    for networks that go step by step.
 
     Attributes
     ----------

@@ -23,8 +23,8 @@ from sfmts.networks.base import (
     network_class,
 )
 
-LENGTHS = (9, 3, 7, 1)
-_STEPS = max(LENGTHS)
+_LENGTHS = (9, 3, 7, 1)
+_STEPS = max(_LENGTHS)
 _N_STATES = 10  # even, and a multiple of five: some networks divide their states into pairs or modules
 _TOLERANCE = 1e-12  # absolute and relative, in float64
 _VARIANTS: tuple[dict[str, Any], ...] = (
@@ -145,9 +145,9 @@ class _Subject:
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sequences, their lengths and their time stamps, always the same."""
         generator = torch.Generator().manual_seed(1)
-        x = torch.randn(len(LENGTHS), _STEPS, self.n_channels, dtype=torch.float64, generator=generator)
+        x = torch.randn(len(_LENGTHS), _STEPS, self.n_channels, dtype=torch.float64, generator=generator)
         gaps = torch.rand(x.shape[:2], dtype=torch.float64, generator=generator) + 0.1
-        return x, torch.tensor(LENGTHS), gaps.cumsum(1)
+        return x, torch.tensor(_LENGTHS), gaps.cumsum(1)
 
     def require(self, holds: bool, broken: str) -> None:
         """Fail with a sentence."""
@@ -166,8 +166,9 @@ class _Subject:
         )
 
 
-def _reading(generator_seed: int = 0) -> dict[str, Any]:
-    return {"generator": torch.Generator().manual_seed(generator_seed)}
+def _seeded(seed: int = 0) -> dict[str, torch.Generator]:
+    """What a forward pass in training draws from."""
+    return {"generator": torch.Generator().manual_seed(seed)}
 
 
 def _check_attributes(subject: _Subject) -> None:
@@ -187,7 +188,7 @@ def _check_shapes(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     network = subject.build()
     for steps, given in ((_STEPS, lengths), (_STEPS, None), (1, None)):
-        output = network(x[:, :steps], given, time=time[:, :steps], **_reading())
+        output = network(x[:, :steps], given, time=time[:, :steps], **_seeded())
         subject.require(isinstance(output, NetworkOutput), f"it returns a {type(output).__name__}, no NetworkOutput.")
         shapes = tuple(output.states.shape), tuple(output.final.shape)
         right = (len(x), steps, network.output_size), (len(x), network.output_size)
@@ -218,7 +219,7 @@ def _check_batch_mates(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     network = subject.build().eval()
     output = network(x, lengths, time=time)
-    for b, length in enumerate(LENGTHS):
+    for b, length in enumerate(_LENGTHS):
         alone = network(x[b : b + 1, :length], time=time[b : b + 1, :length])
         broken = f"a sequence of {length} steps reads otherwise alone than in a batch."
         subject.require_close(output.states[b, :length], alone.states[0], broken)
@@ -248,8 +249,8 @@ def _check_directions(subject: _Subject) -> None:
     half = network.output_size // 2
     changed = x.clone()
     changed[0, 4] += 1.0
-    states, final, *_ = network(x, lengths, time=time, **_reading())
-    ahead, behind = (network(changed, lengths, time=time, **_reading()).states - states)[0].split(half, dim=1)
+    states, final, *_ = network(x, lengths, time=time, **_seeded())
+    ahead, behind = (network(changed, lengths, time=time, **_seeded()).states - states)[0].split(half, dim=1)
     subject.require(not ahead[:4].any(), "the first half of the output, which reads forwards, sees later steps.")
     subject.require(not behind[5:].any(), "the second half of the output, which reads backwards, sees earlier steps.")
     acts = bool(ahead[4:].any() and behind[:5].any())
@@ -313,7 +314,7 @@ def _check_randomness(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     given, before = x.clone(), _global_generators()
     network, twin, other = subject.build(), subject.build(), subject.build(seed=1)
-    trained = [network(x, lengths, time=time, **_reading()).states for _ in range(2)]
+    trained = [network(x, lengths, time=time, **_seeded()).states for _ in range(2)]
     network.eval()
     states = [network(x, lengths, time=time).states for _ in range(2)]
     untouched = _global_generators() == before
@@ -356,7 +357,7 @@ def _check_gradients(subject: _Subject) -> None:
 
     def run(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(names, values, strict=True))
-        output = torch.func.functional_call(network, given, (x, lengths), {"time": time, **_reading()})
+        output = torch.func.functional_call(network, given, (x, lengths), {"time": time, **_seeded()})
         return tuple(part for part in (output.states, output.final, output.extra_loss) if part is not None)
 
     try:
@@ -369,7 +370,7 @@ def _check_gradients_at_zero(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     network = subject.build()
     x = torch.zeros_like(x).requires_grad_()
-    output = network(x, lengths, time=time, **_reading())
+    output = network(x, lengths, time=time, **_seeded())
     loss = output.states.sum() + output.final.sum()
     loss = loss if output.extra_loss is None else loss + output.extra_loss
     used = [x, *(p for p in network.parameters() if p.requires_grad)]
@@ -381,7 +382,7 @@ def _check_gradients_at_zero(subject: _Subject) -> None:
 def _check_extra_loss(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     network = subject.build()
-    extra = network(x, lengths, time=time, **_reading()).extra_loss
+    extra = network(x, lengths, time=time, **_seeded()).extra_loss
     if extra is None:
         return
     subject.require(extra.ndim == 0, f"`extra_loss` has the shape {tuple(extra.shape)} and is no scalar.")
@@ -451,11 +452,11 @@ def _check_that_states_are_refused(subject: _Subject, network: SequenceNetwork) 
 def _check_recurrent_dropout(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     plain, dropping = subject.build(recurrent_dropout=0.0), subject.build()
-    one, other = (dropping(x, lengths, time=time, **_reading(seed)).states for seed in (0, 1))
+    one, other = (dropping(x, lengths, time=time, **_seeded(seed)).states for seed in (0, 1))
     subject.require(not torch.equal(one, other), "recurrent dropout drops nothing in training.")
     hardly = subject.build(recurrent_dropout=1e-12)
     expected = plain(x, lengths, time=time).states
-    found = hardly(x, lengths, time=time, **_reading()).states
+    found = hardly(x, lengths, time=time, **_seeded()).states
     subject.require_close(found, expected, "with masks of ones the recurrence is another one.", atol=1e-9)
     plain.eval()
     found, expected = (n.eval()(x, lengths, time=time).states for n in (dropping, plain))
@@ -484,7 +485,7 @@ def _check_initialisation(subject: _Subject) -> None:
     for parameter in subject.build().parameters():
         subject.require(bool(parameter.isfinite().all()), "it leaves parameters unset or infinite.")
     _check_randomness(subject)
-    states = subject.build()(x, lengths, time=time, **_reading()).states
+    states = subject.build()(x, lengths, time=time, **_seeded()).states
     subject.require(bool(states.isfinite().all()), "it starts with states that are infinite or no numbers.")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import State, Step, pack, scan, unpack
+from sfmts.kernels import State, Step, eager, pack, scan, unpack
 from sfmts.networks.base import INITIALISATIONS, NetworkOutput, SequenceNetwork, dropout_mask, reverse_sequences
 
 RECURRENT_TIMES = ("index", "timestamps")
@@ -130,10 +130,16 @@ class RecurrentNetwork(SequenceNetwork, ABC):
                 layer.initialise(init, max_length, generator)
 
     def extra_loss(self, outputs: Sequence[State]) -> Tensor | None:
-        """What training adds to the loss, from each layer's further outputs (rows, ...); nothing by default."""
+        """What training adds to the loss; nothing by default.
+
+        Parameters
+        ----------
+        outputs : sequence of tuples of Tensors with a row for each step
+            Of each layer, what its steps put out behind the layer's own output.
+        """
         return None
 
-    @torch.compiler.disable
+    @eager
     def forward(
         self,
         x: Tensor,
