@@ -1,10 +1,10 @@
 """State-Frequency Memory networks for time series, with scikit-learn's interface, on PyTorch."""
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from sfmts.estimators import PanelScaler, SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from sfmts.estimators.forecaster import SFMForecaster
 
 __version__ = "0.1.0"
@@ -19,15 +19,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+# sktime takes seconds to import, and is an extra: it waits until somebody wants to forecast.
+def __getattr__(name: str) -> typing.Any:
     if name != "SFMForecaster":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         from sfmts.estimators.forecaster import SFMForecaster
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "sktime"):
+        missing = str(error.name).partition(".")[0]
+        if missing not in ("pandas", "sktime"):
             raise
-        raise ImportError(f'SFMForecaster needs {error.name}: pip install "sfmts[forecasting]".') from error
+        raise ImportError(f'SFMForecaster needs {missing}: pip install "sfmts[forecasting]".') from error
+    globals()[name] = SFMForecaster
     return SFMForecaster
 
 

@@ -325,7 +325,36 @@ def frames_of(data: Any) -> dict[tuple[Any, ...], Any]:
     levels = data.index.nlevels - 1
     if not levels:
         return {(): data}
-    return {key: frame.droplevel(list(range(levels))) for key, frame in data.groupby(level=list(range(levels)))}
+    groups = data.groupby(level=list(range(levels)), sort=False)
+    return {key: frame.droplevel(list(range(levels))) for key, frame in groups}
+
+
+def check_finite_frame(what: str, frame: Any) -> None:
+    """Refuse infinite values and NaN."""
+    odd = np.argwhere(~np.isfinite(frame.to_numpy(dtype=np.float64)))
+    if len(odd):
+        row, column = odd[0]
+        raise ValueError(
+            f"{what} is {frame.iat[row, column]} in column {frame.columns[column]!r} at {frame.index[row]}: fill it."
+        )
+
+
+def check_steps(index: Any, frequency: Any) -> None:
+    """Refuse steps that are not equally far apart; ``frequency`` is that of dates, None if they have none."""
+    if hasattr(index, "tz"):
+        if frequency is None:
+            raise ValueError(
+                f"The dates of y, from {index[0]} to {index[-1]}, have no frequency: give each step once and fill "
+                "those that are missing, as after y.asfreq('D'), or take a PeriodIndex."
+            )
+        return
+    distances = np.diff(index.astype(np.int64))
+    odd = np.flatnonzero(distances != max([1, *distances[:1]]))
+    if len(odd):
+        raise ValueError(
+            f"The steps of y are not equally far apart: {index[odd[0]]} is followed by {index[odd[0] + 1]}. Give each "
+            "step once and fill those that are missing."
+        )
 
 
 def check_names(what: str, names: Any, expected: Sequence[Any], by_name: bool = True) -> None:
@@ -360,11 +389,10 @@ def rows_at(X: Any, index: Any, columns: Any) -> NDArray[np.float64]:
             f"X in predict has no row for {gone[0]}: it must have one for each step up to the last one asked for, "
             f"from {index[0]} to {index[-1]}, also for those that fh leaves out."
         )
-    rows: NDArray[np.float64] = X.loc[index, list(columns)].to_numpy(dtype=np.float64)
-    if not np.isfinite(rows).all():
-        row, column = np.argwhere(~np.isfinite(rows))[0]
-        raise ValueError(f"X in predict is {rows[row, column]} in column {columns[column]!r} at {index[row]}: fill it.")
-    return rows
+    rows = X.loc[index, list(columns)]
+    check_finite_frame("X in predict", rows)
+    values: NDArray[np.float64] = rows.to_numpy(dtype=np.float64)
+    return values
 
 
 def calendar(index: Any) -> NDArray[np.float64]:

@@ -218,14 +218,13 @@ class LinearForecast:
 
 
 def is_better(losses: Tensor, others: Tensor, windows: WindowSet) -> bool:
-    """Whether losses (m,) on windows lie below others by more than the standard error of the mean difference."""
+    """Whether losses (m,) on windows lie below others by more than the standard error of the mean difference.
+
+    So many windows count as there would be if none overlapped.
+    """
     gain = others - losses
-    return bool(gain.mean() > gain.std(correction=0) / math.sqrt(independent_windows(windows)))
-
-
-def independent_windows(windows: WindowSet) -> float:
-    """How many windows there would be if none overlapped, at least 1."""
-    return max(1.0, len(windows) / windows.horizon)
+    independent = max(1.0, len(windows) / windows.horizon)  # as if none overlapped
+    return bool(gain.mean() > gain.std(correction=0) / math.sqrt(independent))
 
 
 def _recency(windows: WindowSet) -> Tensor:

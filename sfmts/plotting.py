@@ -18,19 +18,20 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sfmts._choices import check_choice
-from sfmts.batch import as_batch, as_labels
+from sfmts.batch import as_batch, as_labels, frames_of
 from sfmts.heads import ClassificationHead, DensityHead, RegressionHead
 from sfmts.networks.sfm import SFM
 
 if TYPE_CHECKING:  # `import sfmts.plotting` works without matplotlib; drawing says what to install
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
     from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure, SubFigure
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
 
-__all__ = ["AmplitudeDisplay", "PianoRollDisplay", "TrainingCurveDisplay", "WaveDisplay"]
+__all__ = ["AmplitudeDisplay", "ForecastDisplay", "PianoRollDisplay", "TrainingCurveDisplay", "WaveDisplay"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito, but for yellow
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -40,6 +41,8 @@ _TIME_UNITS = {"seconds": "seconds", "quarters": "quarter notes"}
 _HIGHEST_MIDI_KEY = 127
 _LOG_RANGE = 1000.0  # greatest over smallest amplitude of a logarithmic scale
 _SHARP = 500  # so many frames have at least a pixel each
+_LEAST_PAST = 12  # steps shown before a short forecast
+_FEW_STEPS = 40  # forecasts of so many steps have a marker each
 
 
 class AmplitudeDisplay:
@@ -1062,6 +1065,402 @@ class TrainingCurveDisplay:
         return line
 
 
+class ForecastDisplay:
+    """The last part of a series, what a forecaster expects of its future, and what came of it.
+
+    One panel a series: the past, the truth as far as it is known, the forecast as a line and its intervals as bands,
+    the narrower within the wider.  To compare forecasters, pass the same Axes to several calls.  It is recommended to
+    use :meth:`from_estimator` or :meth:`from_predictions`.  All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    times : list of n ndarrays of shape (T_i,)
+        Dates or numbers of the steps that were observed.
+    values : list of n ndarrays of shape (T_i,)
+        What was observed; the past of a series ends where its forecast begins, and then comes the truth.
+    forecast_times : list of n ndarrays of shape (H_i,)
+        Dates or numbers of the steps that were forecast.
+    forecasts : list of n ndarrays of shape (H_i,)
+        Point forecasts.
+    intervals : list of n ndarrays of shape (n_coverages, 2, H_i), default=None
+        Lower and upper ends of the intervals.
+    coverage : tuple of n_coverages floats, default=()
+        Probability with which the truth is expected in each.
+    titles : list of n str, default=None
+        A title for each panel.
+    value_labels : list of n str, default=None
+        A label for each vertical axis.
+    time_label : str, default=""
+        Label of the horizontal axes.
+    name : str, default="forecast"
+        Name of the forecast in the legend.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (n,)
+        The panels.
+    lines_ : list of matplotlib Line2D
+        The forecast in each panel.
+    bands_ : list of lists of matplotlib PolyCollection
+        The intervals in each panel, in the order of ``coverage``.
+    past_lines_ : list of matplotlib Line2D
+        The past in each panel.
+    truth_lines_ : list of matplotlib Line2D or None
+        The truth in each panel, from the last step of the past on; None where it is unknown.
+    bounding_ax_ : matplotlib Axes or None
+        The Axes whose place the panels took, if one was passed for several panels.
+    figure_ : matplotlib Figure
+        The figure that holds the panels.
+
+    See Also
+    --------
+    ForecastDisplay.from_estimator : Draw what a fitted forecaster predicts.
+    ForecastDisplay.from_predictions : Draw predictions that are known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts.plotting import ForecastDisplay
+    >>> past, future = np.arange(20), np.arange(20, 24)
+    >>> bands = np.array([[future - 1.0, future + 1.0], [future - 3.0, future + 3.0]])
+    >>> display = ForecastDisplay([past], [past], [future], [future], intervals=[bands], coverage=(0.5, 0.9)).plot()
+    >>> [text.get_text() for text in display.axes_[0].get_legend().get_texts()]
+    ['past', 'forecast', '90 % interval', '50 % interval']
+    """
+
+    axes_: NDArray[Any]
+    lines_: "list[Line2D]"
+    bands_: "list[list[PolyCollection]]"
+    past_lines_: "list[Line2D]"
+    truth_lines_: "list[Line2D | None]"
+    bounding_ax_: "Axes | None"
+    figure_: "Figure | SubFigure"
+
+    def __init__(
+        self,
+        times: list[NDArray[Any]],
+        values: list[NDArray[Any]],
+        forecast_times: list[NDArray[Any]],
+        forecasts: list[NDArray[Any]],
+        *,
+        intervals: list[NDArray[Any]] | None = None,
+        coverage: tuple[float, ...] = (),
+        titles: list[str] | None = None,
+        value_labels: list[str] | None = None,
+        time_label: str = "",
+        name: str = "forecast",
+    ) -> None:
+        self.times = times
+        self.values = values
+        self.forecast_times = forecast_times
+        self.forecasts = forecasts
+        self.intervals = intervals
+        self.coverage = coverage
+        self.titles = titles
+        self.value_labels = value_labels
+        self.time_label = time_label
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        forecaster: Any,
+        y: Any,
+        *,
+        fh: Any = None,
+        X: Any = None,
+        coverage: float | Sequence[float] = (0.5, 0.9),
+        n_past: int | None = None,
+        n_panels: int = 6,
+        name: str | None = None,
+        ax: Any = None,
+        line_kw: Mapping[str, Any] | None = None,
+        fill_between_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Draw what a fitted forecaster predicts.
+
+        Parameters
+        ----------
+        forecaster : forecaster instance
+            Fitted; :class:`sfmts.SFMForecaster` or any other of sktime.  Of one without intervals the line is drawn.
+        y : pandas Series or DataFrame
+            Series to show, in sktime's form: one, one a column, or a panel or hierarchy of them, which has several
+            levels in its index.  Their past and, if it is known, the truth after it.  Part of what ``forecaster`` was
+            fitted to will do: no others are drawn.
+        fh : int, array-like or ForecastingHorizon, default=None
+            Steps to forecast, as in the forecaster's ``predict``.  If None, those given to its ``fit``.
+        X : pandas DataFrame, default=None
+            Exogenous variables of these steps, as in the forecaster's ``predict``.
+        coverage : float or sequence of float, default=(0.5, 0.9)
+            Probabilities of the intervals; () for none.
+        n_past : int, default=None
+            Steps before the first forecast that are shown.  If None, the past is three times as long as the forecast
+            reaches ahead, and has at least 12 steps.
+        n_panels : int, default=6
+            Greatest number of panels; the first series of y have one.
+        name : str, default=None
+            Name for the legend.  If None, the name of the forecaster's class.
+        ax : matplotlib Axes or array of Axes, default=None
+            One Axes, whose place the panels take, or one for each.  If None, a new figure is made.
+        line_kw : dict, default=None
+            Further arguments of :meth:`matplotlib.axes.Axes.plot` for the forecast.
+        fill_between_kw : dict, default=None
+            Further arguments of :meth:`matplotlib.axes.Axes.fill_between` for the intervals.
+
+        Returns
+        -------
+        display : ForecastDisplay
+            Holds the forecasts and what was observed.
+
+        Raises
+        ------
+        NotFittedError
+            If the forecaster is not fitted (sktime's exception of this name).
+        ValueError
+            If it is no forecaster, a coverage is not between 0 and 1, or as :meth:`from_predictions`.
+        TypeError
+            If y is not of pandas.
+        ImportError
+            If matplotlib is missing.
+
+        Examples
+        --------
+        >>> from sktime.datasets import load_airline
+        >>> from sfmts import SFMForecaster
+        >>> from sfmts.plotting import ForecastDisplay
+        >>> y = load_airline()
+        >>> model = SFMForecaster(sp=12, max_iter=3, random_state=0).fit(y[:-12], fh=range(1, 13))
+        >>> display = ForecastDisplay.from_estimator(model, y)
+        >>> [text.get_text() for text in display.axes_[0].get_legend().get_texts()]
+        ['past', 'truth', 'SFMForecaster', '90 % interval', '50 % interval']
+        """
+        _check_matplotlib(f"{cls.__name__}.from_estimator")
+        _check_pandas("y", y)
+        kind = type(forecaster).__name__
+        if not hasattr(forecaster, "predict_interval"):
+            raise ValueError(
+                f"{cls.__name__} needs a forecaster with sktime's interface; {kind} has no predict_interval."
+            )
+        wanted = np.atleast_1d(np.asarray(coverage, dtype=np.float64))
+        if not ((wanted > 0) & (wanted < 1)).all():
+            raise ValueError(f"coverage={coverage} must lie between 0 and 1, as (0.5, 0.9).")
+        y_pred, y_interval = forecaster.predict(fh, X), None
+        if len(wanted) and forecaster.get_tag("capability:pred_int", False, raise_error=False):
+            y_interval = forecaster.predict_interval(fh, X, coverage=wanted.tolist())
+        return cls.from_predictions(
+            y,
+            y_pred,
+            y_interval,
+            n_past=n_past,
+            n_panels=n_panels,
+            name=kind if name is None else name,
+            ax=ax,
+            line_kw=line_kw,
+            fill_between_kw=fill_between_kw,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y: Any,
+        y_pred: Any,
+        y_interval: Any = None,
+        *,
+        n_past: int | None = None,
+        n_panels: int = 6,
+        name: str = "forecast",
+        ax: Any = None,
+        line_kw: Mapping[str, Any] | None = None,
+        fill_between_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Draw forecasts that are known.
+
+        Parameters
+        ----------
+        y : pandas Series or DataFrame
+            Series to show, in sktime's form: one, one a column, or a panel or hierarchy of them, which has several
+            levels in its index.  What was observed before the first step that was forecast is the past; later values
+            are the truth.
+        y_pred : pandas Series or DataFrame
+            Point forecasts of these series and perhaps of others, as from a forecaster's ``predict``.
+        y_interval : pandas DataFrame, default=None
+            Intervals, as from a forecaster's ``predict_interval``: columns are (variable, coverage, "lower" or
+            "upper").
+        n_past : int, default=None
+            Steps before the first forecast that are shown.  If None, the past is three times as long as the forecast
+            reaches ahead, and has at least 12 steps.
+        n_panels : int, default=6
+            Greatest number of panels; the first series of y have one.
+        name : str, default="forecast"
+            Name for the legend.
+        ax : matplotlib Axes or array of Axes, default=None
+            One Axes, whose place the panels take, or one for each.  If None, a new figure is made.
+        line_kw : dict, default=None
+            Further arguments of :meth:`matplotlib.axes.Axes.plot` for the forecast.
+        fill_between_kw : dict, default=None
+            Further arguments of :meth:`matplotlib.axes.Axes.fill_between` for the intervals.
+
+        Returns
+        -------
+        display : ForecastDisplay
+            Holds the forecasts and what was observed.
+
+        Raises
+        ------
+        ValueError
+            If a series of y was not forecast, its index is of another kind than that of its forecast, columns of
+            ``y_interval`` are not those of intervals, or ``n_past`` or ``n_panels`` is too small.
+        TypeError
+            If y, ``y_pred`` or ``y_interval`` is not of pandas.
+        ImportError
+            If matplotlib is missing.
+
+        Examples
+        --------
+        >>> from sktime.datasets import load_airline
+        >>> from sfmts.plotting import ForecastDisplay
+        >>> y = load_airline()
+        >>> season_before = y.shift(12)[-12:]
+        >>> display = ForecastDisplay.from_predictions(y, season_before, n_past=24, name="season before")
+        >>> display.times[0][[0, -1]].astype("datetime64[M]")
+        array(['1958-01', '1960-12'], dtype='datetime64[M]')
+        """
+        _check_matplotlib(f"{cls.__name__}.from_predictions")
+        for what, least, number in (("n_past", 0, n_past), ("n_panels", 1, n_panels)):
+            if number is not None and number < least:
+                raise ValueError(f"{what} must be at least {least}, not {number}.")
+        observed = _as_frame("y", y)
+        predicted = _as_frame("y_pred", y_pred, observed)
+        panels = [(member, variable) for member in frames_of(observed) for variable in observed.columns][:n_panels]
+        past, future = _columns("y", observed, panels), _columns("y_pred", predicted, panels)
+        future_times = [_times(series.index) for series in future]
+        shown = [_shown(_times(series.index), times, n_past) for series, times in zip(past, future_times, strict=True)]
+        intervals: list[NDArray[Any]] | None = None
+        coverage: tuple[float, ...] = ()
+        if y_interval is not None:
+            ends = _as_frame("y_interval", y_interval, observed)
+            coverage = _check_intervals(ends, predicted)
+            intervals = [_ends(frame, coverage) for frame in _columns("y_interval", ends, panels)]
+        display = cls(
+            [_times(series.index)[rows] for series, rows in zip(past, shown, strict=True)],
+            [series.to_numpy()[rows] for series, rows in zip(past, shown, strict=True)],
+            future_times,
+            [series.to_numpy() for series in future],
+            intervals=intervals,
+            coverage=coverage,
+            titles=[", ".join(map(str, member)) for member, _ in panels],
+            value_labels=[str(variable) for _, variable in panels],
+            time_label=str(observed.index.names[-1] or ""),
+            name=name,
+        )
+        return display.plot(ax, line_kw=line_kw, fill_between_kw=fill_between_kw)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        name: str | None = None,
+        line_kw: Mapping[str, Any] | None = None,
+        fill_between_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Draw the series and their forecasts.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+            One Axes, whose place the panels take, or one for each.  If None, a new figure is made.
+        name : str, default=None
+            Name for the legend.  If None, that of the display.
+        line_kw : dict, default=None
+            Further arguments of :meth:`matplotlib.axes.Axes.plot` for the forecast.
+        fill_between_kw : dict, default=None
+            Further arguments of :meth:`matplotlib.axes.Axes.fill_between` for the intervals.
+
+        Returns
+        -------
+        display : ForecastDisplay
+            This object.
+
+        Raises
+        ------
+        ValueError
+            If ``ax`` holds more or fewer Axes than there are panels.
+        ImportError
+            If matplotlib is missing.
+        """
+        _check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.axes import Axes
+
+        n = len(self.forecasts)
+        n_columns = 1 if n <= 3 or not (ax is None or isinstance(ax, Axes)) else 2 if n <= 6 else 3
+        n_rows = -(-n // n_columns)
+        size = (4.0 + 3.5 * n_columns, 1.4 + 2.2 * n_rows)
+        grid, self.bounding_ax_ = _panels(ax, (n_rows, n_columns), size)
+        for spare in grid.ravel()[n:]:
+            spare.set_visible(False)
+        self.axes_, self.figure_ = grid.ravel()[:n], grid[0, 0].figure
+        self.past_lines_, self.truth_lines_, self.lines_, self.bands_ = [], [], [], []
+        own_grid = ax is None or self.bounding_ax_ is not None
+        for number, panel in enumerate(self.axes_):
+            if not panel.lines:  # else there is another forecast already, whose labels are right
+                self._prepare(panel, number, lowest=not own_grid or number >= n - n_columns)
+            self._draw_observed(panel, number)
+            style = _line_style({"label": self.name if name is None else name}, line_kw)
+            self._draw_forecast(panel, number, style, fill_between_kw or {})
+        self._draw_legend(above=ax is None and n > 1)
+        return self
+
+    def _prepare(self, panel: "Axes", number: int, lowest: bool) -> None:
+        panel.set_prop_cycle(color=list(_COLOURS))  # each forecast on the same Axes takes the next
+        panel.set_title("" if self.titles is None else self.titles[number])
+        panel.set_ylabel("" if self.value_labels is None else self.value_labels[number])
+        panel.set_xlabel(self.time_label if lowest else "")
+        panel.grid(True, alpha=0.3)
+        _time_ticks(panel, self.times[number])
+
+    def _draw_observed(self, panel: "Axes", number: int) -> None:
+        times, values = self.times[number], self.values[number]
+        n_past = int(np.searchsorted(times, self.forecast_times[number][0]))
+        style = {"color": "0.15", "linewidth": 1.2}
+        self.past_lines_ += panel.plot(times[:n_past], values[:n_past], label="past", **style)
+        if len(times) == n_past:
+            self.truth_lines_.append(None)
+            return
+        joined = slice(max(0, n_past - 1), None)  # to the past
+        self.truth_lines_ += panel.plot(times[joined], values[joined], label="truth", linestyle="--", **style)
+
+    def _draw_forecast(
+        self, panel: "Axes", number: int, style: dict[str, Any], fill_between_kw: Mapping[str, Any]
+    ) -> None:
+        times, n_coverages = self.forecast_times[number], len(self.coverage)
+        marker = "o" if len(times) <= _FEW_STEPS else "None"
+        (line,) = panel.plot(times, self.forecasts[number], **{"marker": marker, "markersize": 3.0, **style})
+        fill = {"color": line.get_color(), "linewidth": 0.0 if len(times) > 1 else 5.0}  # one step has no width
+        bands: dict[int, PolyCollection] = {}
+        for i in reversed(np.argsort(self.coverage).tolist()):  # the narrower on top, and darker
+            shade = {"alpha": 0.2 + 0.4 * len(bands) / n_coverages, "label": f"{100 * self.coverage[i]:g} % interval"}
+            low, high = (self.intervals or [])[number][i]
+            bands[i] = panel.fill_between(times, low, high, **{**fill, **shade, **fill_between_kw})
+        self.lines_.append(line)
+        self.bands_.append([bands[i] for i in range(n_coverages)])
+
+    def _draw_legend(self, above: bool) -> None:
+        """In the first panel or above all, with one entry for each name; it replaces one with fewer entries."""
+        handles, labels = self.axes_[0].get_legend_handles_labels()
+        entries: dict[str, Any] = {}
+        for handle, label in zip(handles, labels, strict=True):
+            entries.setdefault(label, handle)
+        for legend in list(self.figure_.legends):
+            if {text.get_text() for text in legend.get_texts()} <= set(entries):
+                legend.remove()
+                above = True
+        if above:
+            n_columns = len(entries) if len(entries) <= 5 else -(-len(entries) // 2)  # in one row or in two
+            self.figure_.legend(entries.values(), entries, loc="outside upper center", ncols=n_columns)
+        elif entries:
+            self.axes_[0].legend(entries.values(), entries)
+
+
 # -- what Displays share
 
 
@@ -1222,3 +1621,87 @@ def _key_ticks(key_low: int, n_keys: int) -> list[int]:
 def _note_name(key: int) -> str:
     """C4 for 60."""
     return f"{_NOTES[key % 12]}{key // 12 - 1}"
+
+
+def _check_pandas(what: str, data: Any) -> None:
+    if not hasattr(data, "index") or not hasattr(data, "to_numpy"):
+        raise TypeError(
+            f"{what} must be a pandas Series or DataFrame, whose index says when values were seen, not "
+            f"{type(data).__name__}."
+        )
+
+
+def _as_frame(what: str, data: Any, like: Any = None) -> Any:
+    """A data frame; its one variable has the name that it has in the frame ``like``."""
+    _check_pandas(what, data)
+    if data.ndim == 1:
+        data = data.to_frame("" if data.name is None else data.name)
+    names = data.columns.get_level_values(0).unique()
+    if like is not None and len(names) == len(like.columns) == 1:
+        data = data.rename(columns={names[0]: like.columns[0]}, level=0)
+    return data
+
+
+def _columns(what: str, frame: Any, panels: list[tuple[tuple[Any, ...], Any]]) -> list[Any]:
+    """The variables of members that have a panel."""
+    members = frames_of(frame)
+    for member, variable in panels:
+        if member not in members:
+            raise ValueError(f"{what} has no series {member} as y has; it has {list(members)}.")
+        if variable not in members[member].columns:
+            names = list(frame.columns.get_level_values(0).unique())
+            raise ValueError(f"{what} has no variable {variable!r} as y has; it has {names}.")
+    return [members[member][variable] for member, variable in panels]
+
+
+def _times(index: Any) -> NDArray[Any]:
+    """Where the entries of an index stand on the axis of an Axes: dates (of periods, the first), or numbers."""
+    if hasattr(index, "to_timestamp"):
+        index = index.to_timestamp()
+    if getattr(index, "tz", None) is not None:
+        index = index.tz_localize(None)
+    times: NDArray[Any] = index.to_numpy()
+    return times
+
+
+def _shown(times: NDArray[Any], forecast_times: NDArray[Any], n_past: int | None) -> slice:
+    """Rows from ``n_past`` steps before the first forecast to the last one."""
+    if times.dtype.kind != forecast_times.dtype.kind:
+        raise ValueError(f"y is indexed by {times.dtype}, but y_pred by {forecast_times.dtype}: they must be alike.")
+    begin, end = np.searchsorted(times, forecast_times[0]), np.searchsorted(times, forecast_times[-1], side="right")
+    if n_past is None and begin > 0:
+        last = times[begin - 1]
+        long_ago = np.searchsorted(times, last - 3 * (forecast_times[-1] - last), side="right")
+        n_past = max(_LEAST_PAST, int(begin - long_ago))
+    return slice(max(0, int(begin) - (n_past or 0)), int(end))
+
+
+def _check_intervals(intervals: Any, predicted: Any) -> tuple[float, ...]:
+    """The coverages of intervals in sktime's form."""
+    columns = intervals.columns
+    if columns.nlevels != 3 or set(columns.get_level_values(2)) != {"lower", "upper"}:
+        raise ValueError(
+            "y_interval must have columns (variable, coverage, 'lower' or 'upper'), as from predict_interval, not "
+            f"{list(columns[:4])}."
+        )
+    if not intervals.index.equals(predicted.index):
+        raise ValueError("y_interval and y_pred must have the same index.")
+    return tuple(sorted(columns.get_level_values(1).unique()))
+
+
+def _ends(interval: Any, coverage: tuple[float, ...]) -> NDArray[Any]:
+    """Lower and upper ends, (coverages, 2, steps)."""
+    return np.stack([[interval[level, "lower"], interval[level, "upper"]] for level in coverage])
+
+
+def _time_ticks(ax: "Axes", times: NDArray[Any]) -> None:
+    """Short dates, or whole numbers of steps."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.ticker import MaxNLocator
+
+    if times.dtype.kind == "M":
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))

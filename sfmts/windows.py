@@ -90,6 +90,13 @@ class WindowSet:
         moved = {name: getattr(self, name).to(device) for name in names if getattr(self, name) is not None}
         return replace(self, **moved, dtype=dtype)
 
+    def every(self, stride: int) -> "WindowSet":
+        """Only every ``stride``-th cut of a single series."""
+        together = 1 if self.variables is None else self.values.shape[1]
+        index = torch.arange(len(self)).view(-1, together)[::stride].reshape(-1)
+        variables = None if self.variables is None else self.variables[index]
+        return replace(self, cuts=self.cuts[index], owners=self.owners[index], variables=variables)
+
     def take(self, index: Tensor) -> SequenceBatch:
         """Windows as series of ``context_length + horizon`` steps.
 

@@ -37,10 +37,11 @@ import sklearn.base, torch, tqdm.auto, safetensors.torch  # what they import is 
 before = set(sys.modules)
 import sfmts, sfmts.networks, sfmts.datasets
 roots = {name.partition(".")[0] for name in set(sys.modules) - before}
-print("cuda" if torch.cuda.is_initialized() else "no-cuda", *sorted(roots))
+print("cuda" if torch.cuda.is_initialized() else "no-cuda", "torch._dynamo" in sys.modules, *sorted(roots))
 """
-    cuda, *roots = python(code)
+    cuda, compiler, *roots = python(code)
     assert cuda == "no-cuda"
+    assert compiler == "False"
     assert "sfmts" in roots
     assert not {*EXTRAS, "tests"} & set(roots)
 
@@ -58,6 +59,19 @@ model = SFMClassifier(n_states=2, max_iter=1, random_state=0, device="cpu")
 print(*model.fit(PanelScaler().fit_transform(X), y).predict(X).shape)
 """
     assert python(code) == ["8"]
+
+
+@pytest.mark.parametrize("code", ["from sfmts import SFMForecaster", "import sfmts.sktime"])
+def test_what_needs_an_extra_says_which(code):
+    code = f"""
+import sys
+sys.modules["sktime"] = None
+try:
+    {code}
+except ImportError as error:
+    print("sfmts[forecasting]" in str(error))
+"""
+    assert python(code) == ["True"]
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)

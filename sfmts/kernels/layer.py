@@ -123,7 +123,8 @@ def _operator(
     z, after = _run(
         x, lengths, t, SFMWeights._make((*weights, omega)), before, backend, "fast", accumulated, None, None
     )
-    return z.contiguous(), *(value.clone() for value in after)
+    after = SFMState._make(value.clone() for value in after)
+    return z.contiguous(), *after
 
 
 @_operator.register_fake

@@ -204,7 +204,7 @@ class AdaptiveComputationTime(RecurrentNetwork):
         self._passes: list[Tensor] | None = None
 
     def extra_loss(self, outputs: Sequence[State]) -> Tensor:
-        """``ponder_cost`` times the mean of N + R over all steps, added over layers."""
+        """The ponder cost, times the mean of N + R over all steps; see :meth:`RecurrentNetwork.extra_loss`."""
         if self._passes is not None:
             self._passes.extend(passes for _, passes in outputs)
         return self.ponder_cost * torch.stack([ponder.mean() for ponder, _ in outputs]).sum()

@@ -52,11 +52,24 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def start(self, like: Tensor) -> State:
-        """The state before the first step of ``len(like)`` sequences, in ``like``'s type and place."""
+        """The state before the first step.
+
+        Parameters
+        ----------
+        like : Tensor of shape (B, ...)
+            As many sequences, and of the type and in the place that the state shall have.
+        """
 
     @abstractmethod
     def prepare(self, x: Tensor, t: Tensor) -> State:
-        """All that needs no state, for all steps at once, from inputs (rows, N) and times (rows,): mostly x V^T + b."""
+        """All that needs no state, for all steps at once: mostly x V^T + b.
+
+        Parameters
+        ----------
+        x : Tensor of shape (rows, N)
+        t : Tensor of shape (rows,), float64
+            Time of each row.
+        """
 
     @abstractmethod
     def make_step(self) -> Step:
@@ -70,7 +83,15 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def initialise(self, init: str, max_length: int, generator: torch.Generator | None) -> None:
-        """Fill the parameters in one of the ways of INITIALISATIONS."""
+        """Fill the parameters.
+
+        Parameters
+        ----------
+        init : {"modern", "chrono", "paper", "authors"}
+        max_length : int
+            For ``init="chrono"``.
+        generator : torch.Generator, optional
+        """
 
 
 class RecurrentNetwork(SequenceNetwork, ABC):
