@@ -7,12 +7,18 @@ that is last here may be first at its own learning rate, and many differences ar
 
 Waves: squares and sawtooths in noise, the variant that no statistic of the values alone can solve, 400 for training
 and 400 for the test, 60 steps.  Japanese vowels: nine speakers, 270 and 370 series of 7 to 29 steps, as published.
-The line is the share of the most frequent class.
+The most frequent class is the dashed line.
+
+What came out: on waves seven networks, LSTM and GRU among them, at 0.98 to 0.99, the recurrent highway network at 0.96,
+the SFM at 0.95, its KDD variant at 0.92, and three at 0.55 to 0.67; on vowels all at 0.95 to 0.98, the SFM at 0.95, but
+for the phased LSTM at 0.92.  So with 4000 parameters and this recipe the SFM wins neither; it does train fastest on
+waves.  Adaptive computation time, which takes several passes a step, trained 11 and 78 times as long as the SFM.
 
     python examples/compare_networks.py
     python examples/compare_networks.py --quick      less of everything, to see that it runs
 
-Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.
+Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.  Takes about six
+minutes of processor time, half of that on two cores, and ``--quick`` some 25 seconds.
 """
 
 import argparse
@@ -31,6 +37,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.exceptions import ConvergenceWarning
 from sktime.datasets import load_japanese_vowels
 from tqdm.auto import tqdm
@@ -129,16 +136,21 @@ def print_table(task: Task, fits: list[Fit]) -> None:
 
 
 def draw(task: Task, fits: list[Fit], ax: Axes) -> None:
-    """A dot for each seed, a bar for their mean."""
-    for place, (network, found) in enumerate(ranked(task, fits).items()):
+    """Errors on a logarithmic scale: a dot for each seed, a bar for their mean."""
+    results = ranked(task, fits)
+    smallest = 0.5 / len(task.y_test)  # where no error at all is drawn
+    for place, (network, found) in enumerate(results.items()):
         colour = COLOURS["SFM" if network.startswith("sfm") else "other"]
-        accuracies = [f.accuracy for f in found]
-        ax.plot(accuracies, [place] * len(found), "o", color=colour, alpha=0.6, markersize=6, markeredgewidth=0)
-        ax.plot([statistics.mean(accuracies)], [place], "|", color=colour, markersize=17, markeredgewidth=2.5)
-    ax.axvline(task.guess, color="0.5", linestyle="--", linewidth=1)
-    ax.set_yticks(range(place + 1), ranked(task, fits))
+        errors = [max(1.0 - f.accuracy, smallest) for f in found]
+        ax.plot(errors, [place] * len(found), "o", color=colour, alpha=0.6, markersize=6, markeredgewidth=0)
+        ax.plot([statistics.mean(errors)], [place], "|", color=colour, markersize=17, markeredgewidth=2.5)
+    ax.axvline(1.0 - task.guess, color="0.5", linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(results)), results)
     ax.invert_yaxis()
-    ax.set(xlim=(None, 1.01), xlabel="accuracy on the test set", title=task.name)
+    ax.set(xscale="log", xlabel="share of errors on the test set", title=task.name)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
 

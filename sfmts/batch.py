@@ -379,15 +379,15 @@ def check_future_steps(horizons: Iterable[NDArray[np.int64]]) -> int:
 def rows_at(X: Any, index: Any, columns: Any) -> NDArray[np.float64]:
     """The rows of X at each step of ``index``."""
     if X is None:
-        raise ValueError("X was given in fit, so predict needs X, too, for each step up to the last one asked for.")
+        raise ValueError("X was given in fit, so predict needs X, too, for each step that is asked for.")
     missing = [name for name in columns if name not in X.columns]
     if missing:
         raise ValueError(f"X in predict lacks the columns {missing} that it had in fit.")
     gone = index[~index.isin(X.index)]
     if len(gone):
         raise ValueError(
-            f"X in predict has no row for {gone[0]}: it must have one for each step up to the last one asked for, "
-            f"from {index[0]} to {index[-1]}, also for those that fh leaves out."
+            f"X in predict has no row for {gone[0]}: it must have one for each step that is asked for and, where these "
+            "lie beyond the horizon of the model, for those before."
         )
     rows = X.loc[index, list(columns)]
     check_finite_frame("X in predict", rows)

@@ -303,7 +303,7 @@ def start_from_linear(model: HorizonModel, windows: WindowSet, weights: Tensor, 
             mine = number == series
             model.slope[series] = _slopes(change[mine].flatten(0, 1), rest[mine].flatten(0, 1))
         rest = rest - torch.einsum("bhf,bvf->bhv", change, model.slope.double()[number])
-    model.spread.copy_(_spread(rest, model.head.levels))
+    model.spread.copy_(_spread(rest, target, model.head.levels))
 
 
 def _slopes(change: Tensor, rest: Tensor) -> Tensor:
@@ -317,8 +317,16 @@ def _slopes(change: Tensor, rest: Tensor) -> Tensor:
     return torch.stack(slopes)
 
 
-def _spread(rest: Tensor, levels: Tensor) -> Tensor:
-    """Raw distances between the quantiles of residuals (n, H, V), (H, V, levels - 1)."""
-    quantiles = rest.nanquantile(levels, dim=0)
-    gaps = quantiles.diff(dim=0).nan_to_num(0.0).clamp_min(0.01 * levels.diff()[:, None, None])
-    return QuantileHead.raw_gaps(gaps).permute(1, 2, 0)
+def _spread(rest: Tensor, target: Tensor, levels: Tensor) -> Tensor:
+    """Raw distances between the quantiles of residuals (n, H, V), (H, V, levels - 1).
+
+    The outermost quantiles take 1 / level residuals at least.  Where there are fewer, the distances go over to those of
+    a normal distribution: as if the mean had been forecast once more, and no wider at a step than at any later one.
+    """
+    n = rest.isfinite().sum(0)
+    gaps = rest.nanquantile(levels, dim=0).diff(dim=0).nan_to_num(0.0)
+    of_mean = target.square().nansum((0, 1)) / n.sum(0)
+    deviation = ((rest.square().nansum(0) + of_mean) / (n + 1)).cummax(0).values.sqrt()
+    normal = torch.special.ndtri(levels).diff()[:, None, None] * deviation
+    gaps = torch.lerp(normal, gaps, (n * levels[0]).clamp_max(1.0))
+    return QuantileHead.raw_gaps(gaps.clamp_min(0.01 * levels.diff()[:, None, None])).permute(1, 2, 0)

@@ -42,7 +42,6 @@ _HIGHEST_MIDI_KEY = 127
 _LOG_RANGE = 1000.0  # greatest over smallest amplitude of a logarithmic scale
 _SHARP = 500  # so many frames have at least a pixel each
 _LEAST_PAST = 12  # steps shown before a short forecast
-_FEW_STEPS = 40  # forecasts of so many steps have a marker each
 
 
 class AmplitudeDisplay:
@@ -1407,11 +1406,13 @@ class ForecastDisplay:
             self._draw_observed(panel, number)
             style = _line_style({"label": self.name if name is None else name}, line_kw)
             self._draw_forecast(panel, number, style, fill_between_kw or {})
-        self._draw_legend(above=ax is None and n > 1)
+        self._draw_legend(below=ax is None and n > 1)
         return self
 
     def _prepare(self, panel: "Axes", number: int, lowest: bool) -> None:
-        panel.set_prop_cycle(color=list(_COLOURS))  # each forecast on the same Axes takes the next
+        panel.set_prop_cycle(
+            color=list(_COLOURS), marker=list(_MARKERS)
+        )  # each forecast on the same Axes takes the next
         panel.set_title("" if self.titles is None else self.titles[number])
         panel.set_ylabel("" if self.value_labels is None else self.value_labels[number])
         panel.set_xlabel(self.time_label if lowest else "")
@@ -1421,7 +1422,7 @@ class ForecastDisplay:
     def _draw_observed(self, panel: "Axes", number: int) -> None:
         times, values = self.times[number], self.values[number]
         n_past = int(np.searchsorted(times, self.forecast_times[number][0]))
-        style = {"color": "0.15", "linewidth": 1.2}
+        style: dict[str, Any] = {"color": "0.15", "marker": "None", "linewidth": 1.2}
         self.past_lines_ += panel.plot(times[:n_past], values[:n_past], label="past", **style)
         if len(times) == n_past:
             self.truth_lines_.append(None)
@@ -1433,8 +1434,8 @@ class ForecastDisplay:
         self, panel: "Axes", number: int, style: dict[str, Any], fill_between_kw: Mapping[str, Any]
     ) -> None:
         times, n_coverages = self.forecast_times[number], len(self.coverage)
-        marker = "o" if len(times) <= _FEW_STEPS else "None"
-        (line,) = panel.plot(times, self.forecasts[number], **{"marker": marker, "markersize": 3.0, **style})
+        spaced = {"markersize": 3.0, "markevery": max(1, len(times) // 24)}
+        (line,) = panel.plot(times, self.forecasts[number], **{**spaced, **style})
         fill = {"color": line.get_color(), "linewidth": 0.0 if len(times) > 1 else 5.0}  # one step has no width
         bands: dict[int, PolyCollection] = {}
         for i in reversed(np.argsort(self.coverage).tolist()):  # the narrower on top, and darker
@@ -1444,8 +1445,8 @@ class ForecastDisplay:
         self.lines_.append(line)
         self.bands_.append([bands[i] for i in range(n_coverages)])
 
-    def _draw_legend(self, above: bool) -> None:
-        """In the first panel or above all, with one entry for each name; it replaces one with fewer entries."""
+    def _draw_legend(self, below: bool) -> None:
+        """In the first panel or below all, with one entry for each name; it replaces one with fewer entries."""
         handles, labels = self.axes_[0].get_legend_handles_labels()
         entries: dict[str, Any] = {}
         for handle, label in zip(handles, labels, strict=True):
@@ -1453,10 +1454,10 @@ class ForecastDisplay:
         for legend in list(self.figure_.legends):
             if {text.get_text() for text in legend.get_texts()} <= set(entries):
                 legend.remove()
-                above = True
-        if above:
+                below = True
+        if below:
             n_columns = len(entries) if len(entries) <= 5 else -(-len(entries) // 2)  # in one row or in two
-            self.figure_.legend(entries.values(), entries, loc="outside upper center", ncols=n_columns)
+            self.figure_.legend(entries.values(), entries, loc="outside lower center", ncols=n_columns)
         elif entries:
             self.axes_[0].legend(entries.values(), entries)
 

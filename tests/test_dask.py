@@ -28,6 +28,7 @@ GRID = {"network": ["sfm", "lstm"], "n_states": [2, 4]}
 # Where a forecaster is, its parameters, and a grid over two of its kind.
 FORECASTERS = [
     ("sktime.forecasting.trend.PolynomialTrendForecaster", {"with_intercept": True}, {"degree": [1, 3]}),
+    ("sfmts.SFMForecaster", {"max_iter": 2, "random_state": 0}, {"n_states": [2, 4]}),
 ]
 
 

@@ -152,6 +152,27 @@ class TestSharedMatrix:
             assert len(gradients) == 20
             assert_all_close(gradients, [gradient] * 20)
 
+    def test_backward_passes_of_two_threads_over_one_graph(self):
+        W, x, h = leaves()
+        loss = loss_of(SharedMatrix(W), x, h)
+        wanted = torch.autograd.grad(loss_of(plain(W), x, h), W)
+        found = []
+        start = threading.Barrier(2)
+
+        def work():
+            for _ in range(20):
+                start.wait()
+                found.append(torch.autograd.grad(loss, W, retain_graph=True))
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 40
+        for gradients in found:
+            assert_all_close(gradients, wanted)
+
     def test_float32(self):
         W, x, h = (leaf.detach().float().requires_grad_() for leaf in leaves())
         found = torch.autograd.grad(loss_of(SharedMatrix(W), x, h), (W, x, h))

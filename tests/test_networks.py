@@ -427,7 +427,6 @@ def test_a_class_that_is_defined_again_takes_the_place_of_the_first(register):
         (lambda n_channels: None, "must be a subclass of sfmts.networks.SequenceNetwork"),
         (RecurrentNetwork, "make_layer.* of RecurrentNetwork must be taken by keyword only"),
         (changed(forward=SequenceNetwork.forward), "Changed is abstract and cannot be built: it lacks forward"),
-        (changed(__doc__=None), "Changed has no docstring"),
         (changed(__init__=lambda self: None), "The first argument of Changed must be n_channels"),
         (changed(__init__=lambda self, width, *, n_states=3: None), "The first argument of Changed must be n_channels"),
         (changed(__init__=lambda self, n_channels, n_states=3: None), "'n_states=3' of Changed must be .* by keyword"),

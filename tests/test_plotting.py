@@ -4,20 +4,24 @@ import sys
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import LogNorm, to_hex
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from sktime.forecasting.compose import make_reduction
+from sktime.forecasting.naive import NaiveForecaster
+from sktime.forecasting.trend import TrendForecaster
 
-from sfmts import PanelScaler, SFMClassifier, plotting
+from sfmts import PanelScaler, SFMClassifier, SFMForecaster, plotting
 from sfmts.datasets import make_waves
 from sfmts.estimators import SFMDensity, SFMLabeler, SFMRegressor
-from sfmts.plotting import AmplitudeDisplay, PianoRollDisplay, TrainingCurveDisplay, WaveDisplay
+from sfmts.plotting import AmplitudeDisplay, ForecastDisplay, PianoRollDisplay, TrainingCurveDisplay, WaveDisplay
 
 matplotlib.use("Agg")
 
@@ -583,9 +587,252 @@ class TestTrainingCurves:
             TrainingCurveDisplay.from_estimator(model, ax=plt.subplots(3)[1])
 
 
+STEPS = 6
+
+
+def rising(T, start=0.0):
+    return start + np.arange(float(T))
+
+
+@pytest.fixture(scope="module")
+def monthly():
+    index = pd.period_range("2000-01", periods=60, freq="M", name="month")
+    noise = np.random.default_rng(0).normal(size=60)
+    return pd.Series(rising(60) + noise, index=index, name="value")
+
+
+def naive(y, fh=None):
+    return NaiveForecaster(sp=12).fit(y, fh=fh)
+
+
+class TestForecasts:
+    def test_sfm_forecaster(self, monthly):
+        options = {"sp": 12, "n_states": 4, "max_iter": 1, "random_state": 0, "device": "cpu"}
+        model = SFMForecaster(**options).fit(monthly[:-STEPS], fh=range(1, STEPS + 1))
+        display = ForecastDisplay.from_estimator(model, monthly)
+        expected = model.predict_interval(coverage=[0.5, 0.9]).to_numpy()
+        np.testing.assert_allclose(display.forecasts[0], model.predict())
+        np.testing.assert_allclose(display.intervals[0], expected.T.reshape(2, 2, STEPS))
+        assert display.coverage == (0.5, 0.9)
+        assert display.name == "SFMForecaster"
+
+    def test_past_truth_and_forecast(self, monthly):
+        display = ForecastDisplay.from_estimator(naive(monthly[:-STEPS]), monthly, fh=range(1, 5), n_past=10)
+        (past,), (truth,), (line,) = display.past_lines_, display.truth_lines_, display.lines_
+        np.testing.assert_array_equal(past.get_ydata(), monthly[-STEPS - 10 : -STEPS])
+        np.testing.assert_array_equal(truth.get_ydata(), monthly[-STEPS - 1 : -STEPS + 4])  # joined, to the last step
+        np.testing.assert_array_equal(line.get_ydata(), monthly[-STEPS - 12 : -STEPS - 8])
+        assert line.get_xdata()[0] == np.datetime64("2004-07-01")
+        assert past.get_xdata()[-1] == truth.get_xdata()[0] == np.datetime64("2004-06-01")
+        assert display.axes_[0].get_xlabel() == "month"
+        assert display.axes_[0].get_ylabel() == "value"
+        assert texts(display.axes_[0].get_legend().get_texts()) == [
+            "past",
+            "truth",
+            "NaiveForecaster",
+            "90 % interval",
+            "50 % interval",
+        ]
+
+    def test_bands(self, monthly):
+        model = naive(monthly)
+        display = ForecastDisplay.from_estimator(model, monthly, fh=[1, 2, 3], coverage=[0.9, 0.5])
+        assert display.coverage == (0.5, 0.9)
+        for coverage, band in zip(display.coverage, display.bands_[0], strict=True):
+            expected = model.predict_interval([1, 2, 3], coverage=coverage).to_numpy()
+            extent = band.get_datalim(display.axes_[0].transData)
+            assert (extent.y0, extent.y1) == pytest.approx((expected.min(), expected.max()))
+        narrow, wide = display.bands_[0]
+        children = display.axes_[0].get_children()
+        assert children.index(wide) < children.index(narrow)  # else it would be covered
+        assert narrow.get_alpha() > wide.get_alpha()
+
+    def test_one_step_has_a_visible_interval(self, monthly):
+        display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=1, coverage=0.9)
+        assert display.bands_[0][0].get_linewidth()[0] > 0
+        assert len(display.times[0]) == 12
+
+    @pytest.mark.parametrize(
+        "index",
+        [
+            pd.period_range("2001Q1", periods=40, freq="Q"),
+            pd.date_range("2001-01-01", periods=40, freq="h"),
+            pd.date_range("2001-01-01", periods=40, freq="D", tz="Asia/Tokyo"),
+            pd.RangeIndex(5, 45),
+            pd.Index(np.arange(-3, 37)),
+        ],
+        ids=["periods", "hours", "days with time zone", "range", "integers"],
+    )
+    def test_indices(self, index):
+        y = pd.Series(rising(40), index=index)
+        y_pred = y[-STEPS:] + 1
+        display = ForecastDisplay.from_predictions(y, y_pred)
+        display.figure_.canvas.draw()
+        assert 3 * STEPS - 1 <= len(display.past_lines_[0].get_xdata()) <= 3 * STEPS + 1  # quarters differ by a day
+        assert len(display.truth_lines_[0].get_xdata()) == STEPS + 1
+        expected = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+        if isinstance(expected, pd.DatetimeIndex):
+            expected = expected.tz_localize(None)
+        np.testing.assert_array_equal(display.lines_[0].get_xdata(), expected[-STEPS:].to_numpy())
+        assert display.axes_[0].get_ylabel() == ""
+
+    def test_steps_are_whole(self):
+        y = pd.Series(rising(3))
+        display = ForecastDisplay.from_predictions(y, pd.Series([3.0, 4.0], index=[3, 4]))
+        assert tick_names(display.axes_[0].xaxis) == ["0", "1", "2", "3", "4"]
+
+    def test_gaps_in_the_horizon(self):
+        y = pd.Series(rising(100))
+        display = ForecastDisplay.from_estimator(NaiveForecaster().fit(y), y, fh=[10, 20])
+        assert display.lines_[0].get_xdata().tolist() == [109, 119]
+        assert display.past_lines_[0].get_xdata().tolist() == list(range(40, 100))  # three times 20
+
+    def test_future_unknown(self, monthly):
+        display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=[1, 2])
+        assert display.truth_lines_ == [None]
+        assert "truth" not in texts(display.axes_[0].get_legend().get_texts())
+
+    def test_forecast_of_the_past(self, monthly):
+        display = ForecastDisplay.from_predictions(monthly, monthly.shift(1)[1:])
+        assert display.past_lines_[0].get_xdata().tolist() == display.times[0][:1].tolist()
+        assert len(display.truth_lines_[0].get_xdata()) == 60
+
+    @pytest.mark.parametrize("coverage", [(), 0.9])
+    def test_without_intervals(self, monthly, coverage):
+        model = naive(monthly) if coverage == () else TrendForecaster().fit(monthly)
+        display = ForecastDisplay.from_estimator(model, monthly, fh=[1, 2], coverage=coverage)
+        np.testing.assert_allclose(display.lines_[0].get_ydata(), model.predict([1, 2]))
+        assert display.intervals is None
+        assert display.bands_ == [[]]
+
+    def test_exogenous(self, monthly):
+        X = pd.DataFrame({"x": rising(60) ** 2}, index=monthly.index)
+        regression = make_reduction(LinearRegression(), window_length=3, strategy="direct")
+        model = regression.fit(2 * X["x"][:-2], X=X[:-2], fh=[1, 2])
+        display = ForecastDisplay.from_estimator(model, 2 * X["x"], X=X[-2:])
+        np.testing.assert_allclose(display.forecasts[0], model.predict(X=X[-2:]))
+
+    def test_variables(self, monthly):
+        y = pd.DataFrame({"a": monthly, "b": -monthly})
+        model = naive(y[:-STEPS], fh=range(1, STEPS + 1))
+        display = ForecastDisplay.from_estimator(model, y)
+        assert [ax.get_ylabel() for ax in display.axes_] == ["a", "b"]
+        assert [ax.get_xlabel() for ax in display.axes_] == ["", "month"]
+        np.testing.assert_allclose(display.forecasts[1], model.predict()["b"])
+        np.testing.assert_allclose(display.intervals[1][0], model.predict_interval(coverage=0.5)["b"].to_numpy().T)
+        one = ForecastDisplay.from_estimator(model, y[["b"]])
+        np.testing.assert_array_equal(one.forecasts[0], display.forecasts[1])
+
+    def test_panel(self, monthly):
+        y = pd.concat({("x", 1): monthly, ("x", 2): -monthly, ("y", 1): 2 * monthly}, names=["group", "member"])
+        y = y.to_frame("value")
+        past = y[y.index.get_level_values("month") < "2004-07"]
+        model = naive(past, fh=range(1, STEPS + 1))
+        display = ForecastDisplay.from_estimator(model, y)
+        assert titles(display) == ["x, 1", "x, 2", "y, 1"]
+        for number, member in enumerate([("x", 1), ("x", 2), ("y", 1)]):
+            np.testing.assert_allclose(display.forecasts[number], model.predict().loc[member, "value"])
+            expected = model.predict_interval(coverage=0.9).loc[member].to_numpy().T
+            np.testing.assert_allclose(display.intervals[number][1], expected)
+            np.testing.assert_array_equal(display.truth_lines_[number].get_ydata()[1:], y.loc[member, "value"][-STEPS:])
+        (legend,) = display.figure_.legends
+        assert "truth" in texts(legend.get_texts())
+        part = ForecastDisplay.from_estimator(model, y.loc[["y"]])
+        np.testing.assert_array_equal(part.forecasts, display.forecasts[2:])
+
+    def test_many_series(self):
+        y = pd.DataFrame({name: rising(20) for name in "abcdefghij"})
+        y_pred = y + 1
+        display = ForecastDisplay.from_predictions(y[:-2], y_pred[-2:])
+        assert [ax.get_ylabel() for ax in display.axes_] == list("abcdef")
+        display = ForecastDisplay.from_predictions(y[:-2], y_pred[-2:], n_panels=5)
+        *panels, spare = display.figure_.axes
+        assert panels == display.axes_.tolist()
+        assert not spare.get_visible()
+        assert [ax.get_xlabel() for ax in display.axes_] == [""] * 5
+        assert len(ForecastDisplay.from_predictions(y[:-2], y_pred[-2:], n_panels=99).axes_) == 10
+
+    def test_several_forecasts_on_the_same_axes(self, monthly):
+        y = pd.DataFrame({"a": monthly, "b": -monthly})
+        first = ForecastDisplay.from_estimator(naive(y[:-STEPS]), y, fh=[1, 2, 3], name="season")
+        last = NaiveForecaster().fit(y[:-STEPS])
+        second = ForecastDisplay.from_estimator(last, y, fh=[1, 2, 3], name="last", ax=first.axes_, coverage=0.8)
+        assert first.lines_[0].get_color() != second.lines_[0].get_color()
+        assert first.lines_[0].get_marker() != second.lines_[0].get_marker()
+        assert [ax.get_xlabel() for ax in first.axes_] == ["", "month"]
+        (legend,) = first.figure_.legends
+        names = ["past", "truth", "season", "90 % interval", "50 % interval", "last", "80 % interval"]
+        assert texts(legend.get_texts()) == names
+        assert len(plt.get_fignums()) == 1
+
+    def test_ax(self, monthly):
+        y = pd.DataFrame({"a": monthly, "b": -monthly})
+        y_pred = y[-STEPS:]
+        figure, axes = plt.subplots(1, 2)
+        display = ForecastDisplay.from_predictions(y, y_pred, ax=axes)
+        assert display.axes_.tolist() == axes.tolist()
+        assert {ax.get_xlabel() for ax in axes} == {"month"}
+        assert axes[0].get_legend()
+        assert not figure.legends
+        figure, ax = plt.subplots()
+        display = ForecastDisplay.from_predictions(y, y_pred, ax=ax)
+        assert display.bounding_ax_ is ax
+        assert display.figure_ is figure
+        with pytest.raises(ValueError, match="ax holds 3 Axes, but there are 2 panels"):
+            display.plot(plt.subplots(3)[1])
+
+    def test_arguments_reach_what_is_drawn(self, monthly):
+        display = ForecastDisplay.from_estimator(
+            naive(monthly), monthly, fh=[1, 2], line_kw={"c": "red", "lw": 3}, fill_between_kw={"alpha": 0.1}
+        )
+        assert display.lines_[0].get_color() == "red"
+        assert display.lines_[0].get_linewidth() == 3
+        for band in display.bands_[0]:
+            assert band.get_alpha() == 0.1
+            assert to_hex(band.get_facecolor()[0]) == to_hex("red")
+        display = display.plot(name="other")
+        assert "other" in texts(display.axes_[0].get_legend().get_texts())
+
+    def test_wrong_forecasters(self, monthly):
+        with pytest.raises(ValueError, match="sktime's interface; LinearRegression has no predict_interval"):
+            ForecastDisplay.from_estimator(LinearRegression(), monthly)
+        with pytest.raises(ValueError, match=r"has not been fitted"):
+            ForecastDisplay.from_estimator(NaiveForecaster(), monthly)
+        for coverage in (0, 1.0, (0.5, 90)):
+            with pytest.raises(ValueError, match=r"coverage=.* must lie between 0 and 1"):
+                ForecastDisplay.from_estimator(naive(monthly), monthly, fh=1, coverage=coverage)
+        assert not plt.get_fignums()
+
+    def test_wrong_predictions(self, monthly):
+        draw, last = ForecastDisplay.from_predictions, monthly[-2:]
+        two = pd.DataFrame({"a": monthly, "b": monthly})
+        with pytest.raises(TypeError, match="y must be a pandas Series or DataFrame, .* not ndarray"):
+            draw(monthly.to_numpy(), last)
+        with pytest.raises(TypeError, match="y_pred must be a pandas Series or DataFrame, .* not list"):
+            draw(monthly, [1.0])
+        with pytest.raises(ValueError, match=r"y_pred has no variable 'b' as y has; it has \['a'\]"):
+            draw(two, two[["a"]])
+        with pytest.raises(ValueError, match=r"y_pred has no series \('q',\) as y has; it has \[\('p',\)\]"):
+            draw(pd.concat({"p": two, "q": two}), pd.concat({"p": two}))
+        with pytest.raises(ValueError, match=r"y is indexed by datetime64.*, but y_pred by int64"):
+            draw(monthly, last.reset_index(drop=True))
+        with pytest.raises(ValueError, match=r"y_interval must have columns \(variable, coverage, .* not \['a', 'b'\]"):
+            draw(monthly, last, two[-2:])
+        with pytest.raises(ValueError, match="y_interval and y_pred must have the same index"):
+            draw(monthly, last, naive(monthly).predict_interval([1, 2], coverage=0.5))
+        with pytest.raises(ValueError, match="n_past must be at least 0, not -1"):
+            draw(monthly, last, n_past=-1)
+        with pytest.raises(ValueError, match="n_panels must be at least 1, not 0"):
+            draw(monthly, last, n_panels=0)
+        assert not plt.get_fignums()
+
+
 CALLS = {
     "AmplitudeDisplay.from_estimator": lambda: AmplitudeDisplay.from_estimator(None, None),
     "AmplitudeDisplay.plot": lambda: AmplitudeDisplay(np.ones((1, 2, 2)), np.array([1])).plot(),
+    "ForecastDisplay.from_estimator": lambda: ForecastDisplay.from_estimator(None, None),
+    "ForecastDisplay.from_predictions": lambda: ForecastDisplay.from_predictions(None, None),
+    "ForecastDisplay.plot": lambda: ForecastDisplay([], [], [], []).plot(),
     "WaveDisplay.from_arrays": lambda: WaveDisplay.from_arrays(None, None),
     "WaveDisplay.plot": lambda: WaveDisplay([], [], np.array([])).plot(),
     "PianoRollDisplay.from_estimator": lambda: PianoRollDisplay.from_estimator(None, None),
@@ -615,11 +862,14 @@ def test_a_figure_is_made_only_without_ax():
     assert len(plt.get_fignums()) == 1
 
 
-def test_figures_lay_themselves_out(model, waves, roll):
+def test_figures_lay_themselves_out(model, waves, roll, monthly):
+    pair = pd.DataFrame({"a": monthly, "b": -monthly})
     for display in (
         AmplitudeDisplay.from_estimator(model, waves[0]),
         WaveDisplay.from_arrays(*waves),
         PianoRollDisplay.from_predictions(roll, roll),
+        ForecastDisplay.from_estimator(naive(monthly), monthly, fh=[1, 2, 3]),
+        ForecastDisplay.from_estimator(naive(pair), pair, fh=[1, 2, 3]),
         TrainingCurveDisplay.from_estimator(model),
     ):
         display.figure_.canvas.draw()

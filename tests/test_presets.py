@@ -9,9 +9,8 @@ from sfmts import SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.datasets import make_waves
 from sfmts.networks import make_network, match_budget, network_names, paper_preset
 from sfmts.networks.base import network_options
-from tests.helpers import make_panel
+from tests.helpers import ALL_NETWORKS, make_panel
 
-NETWORKS = network_names()
 # Budget, channels and outputs of the paper's tasks; waves have two classes and thus one logit.
 TASKS = {"waves": (1036, 2, 1), "music": (139_000, 88, 88), "timit": (80_000, 26, 61)}
 
@@ -24,7 +23,7 @@ def count(network, n_states, n_channels, n_outputs, head="linear", **options):
 
 
 class TestMatchBudget:
-    @pytest.mark.parametrize("network", NETWORKS)
+    @pytest.mark.parametrize("network", ALL_NETWORKS)
     @pytest.mark.parametrize("task", TASKS)
     def test_no_neighbour_is_nearer(self, network, task):
         budget, *widths = TASKS[task]
@@ -286,7 +285,7 @@ class TestNetworkParams:
         assert copied.network_params == PERIODS
         assert copied.network_params is not model.network_params
 
-    @pytest.mark.parametrize("network", NETWORKS)
+    @pytest.mark.parametrize("network", ALL_NETWORKS)
     def test_every_option_of_a_network_is_a_parameter_or_one_of_these(self, network):
         """No option is out of an estimator's reach but what fit sets."""
         X, y = data(SFMClassifier)
@@ -305,7 +304,7 @@ def test_real_time_is_refused_where_there_is_none():
         tiny(SFMClassifier, network="lstm", network_params=None, time="timestamps", time_channel=0).fit(X, y)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ALL_NETWORKS)
 class TestEveryNetwork:
     """What the estimators' own tests show with a few networks, once with all."""
 

@@ -452,7 +452,7 @@ class TestParameters:
             assert choice in str(caught.value)
 
     def test_network_that_is_none(self, case):
-        with pytest.raises(ValueError, match="Unknown network 'nope'; choose one of 'gru', 'lstm', 'sfm'"):
+        with pytest.raises(ValueError, match="Unknown network 'nope'; choose one of 'act', "):
             case.tiny(network="nope").fit(*case.data("3-D"))
 
     def test_device_that_is_not_there(self, case, monkeypatch):

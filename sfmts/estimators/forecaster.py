@@ -83,17 +83,33 @@ class Series(NamedTuple):
         """The index of these steps."""
         return fh.to_absolute_index(self.cutoff)
 
-    def covariates(self, dates: bool, steps: int = 0, future: pd.DataFrame | None = None) -> NDArray[np.float64]:
-        """X and the calendar of all steps and of so many more, (T + steps, F)."""
-        index, parts = self.y.index, []
-        ahead = self.index_at(ForecastingHorizon(np.arange(1, steps + 1))) if steps else index[:0]
+    def covariates(self, dates: bool) -> NDArray[np.float64]:
+        """X and the calendar of all steps, (T, F)."""
+        parts = [np.empty((len(self.y), 0))]
         if self.X is not None:
             parts.append(self.X.to_numpy(dtype=np.float64))
-            if steps:
-                parts[0] = np.concatenate([parts[0], rows_at(future, ahead, self.X.columns)])
         if dates:
-            parts.append(np.concatenate([calendar(index), calendar(ahead)]))
-        return np.concatenate([np.empty((len(index) + steps, 0)), *parts], axis=1)
+            parts.append(calendar(self.y.index))
+        return np.concatenate(parts, axis=1)
+
+    def later_covariates(
+        self, dates: bool, future: pd.DataFrame | None, steps: NDArray[np.int64], horizon: int
+    ) -> NDArray[np.float64]:
+        """The same of what follows, up to the last of ``steps``, (last, F).
+
+        X is 0 where nothing depends on it: at a step that is not asked for, unless a forecast beyond ``horizon`` goes
+        on from it.
+        """
+        last = int(steps.max())
+        ahead = self.index_at(ForecastingHorizon(np.arange(1, last + 1)))
+        parts = [np.empty((last, 0))]
+        if self.X is not None:
+            needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps) - 1
+            parts.append(np.zeros((last, self.X.shape[1])))
+            parts[1][needed] = rows_at(future, ahead[needed], self.X.columns)
+        if dates:
+            parts.append(calendar(ahead))
+        return np.concatenate(parts, axis=1)
 
     def after(self, before: "Series | None") -> "Series":
         """Itself behind an earlier part; where both have a step, the later part is right."""
@@ -184,8 +200,8 @@ class SFMForecaster(BaseForecaster):
         Whether hour, weekday, day and month, as far as they vary, are read beside X.  y must be indexed by dates.
     optimizer, learning_rate, weight_decay, clip_norm
         Training, as in :class:`SFMClassifier`.
-    learning_rate_init : float, default=0.002
-    max_iter : int, default=20
+    learning_rate_init : float, default=0.003
+    max_iter : int, default=30
         Most epochs.
     batch_size : int or "auto", default="auto"
         Windows in a mini-batch; "auto" takes a 64th of all, at least 16 and at most 256.
@@ -343,8 +359,8 @@ class SFMForecaster(BaseForecaster):
         calendar_features: bool = False,
         optimizer: str = "adam",
         learning_rate: str = "cosine",
-        learning_rate_init: float = 0.002,
-        max_iter: int = 20,
+        learning_rate_init: float = 0.003,
+        max_iter: int = 30,
         batch_size: int | str = "auto",
         weight_decay: float = 0.0,
         clip_norm: float | None = 1.0,
@@ -668,9 +684,15 @@ class SFMForecaster(BaseForecaster):
         last = check_future_steps(horizons.values())
         future = {} if X is None else frames_of(X)
         covariates = [
-            self._standardised(series.covariates(self.calendar_features, int(horizons[key].max()), future.get(key)))
+            np.concatenate(
+                [
+                    series.covariates(self.calendar_features),
+                    series.later_covariates(self.calendar_features, future.get(key), horizons[key], self.horizon_),
+                ]
+            )
             for key, series in panel.items()
         ]
+        covariates = [self._standardised(part) for part in covariates]
         quantiles = self._quantiles([series.values() for series in panel.values()], covariates, last)
         frames = {
             key: pd.DataFrame(read(values[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)

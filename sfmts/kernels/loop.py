@@ -40,27 +40,20 @@ class SharedMatrix:
 
 
 class _Noted:
-    """What the steps of one backward pass have noted."""
+    """What the steps of each backward pass have noted; several may run over one graph at a time."""
 
     def __init__(self) -> None:
-        self.task = -1
-        self.factors: list[Tensor] = []
-        self.gradients: list[Tensor] = []
+        self.passes: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
 
     def add(self, v: Tensor, gradient: Tensor) -> None:
-        task = torch._C._current_graph_task_id()
-        if task != self.task:  # an earlier pass may have left W out, so that nobody took its notes
-            self.task, self.factors, self.gradients = task, [], []
-        self.factors.append(v)
-        self.gradients.append(gradient)
+        factors, gradients = self.passes.setdefault(torch._C._current_graph_task_id(), ([], []))
+        factors.append(v)
+        gradients.append(gradient)
 
     def take(self) -> Tensor | None:
         """The gradient of W."""
-        if self.task != torch._C._current_graph_task_id() or not self.factors:
-            return None
-        gradient = torch.cat(self.gradients).T @ torch.cat(self.factors)
-        self.factors, self.gradients = [], []
-        return gradient
+        factors, gradients = self.passes.pop(torch._C._current_graph_task_id(), ([], []))
+        return torch.cat(gradients).T @ torch.cat(factors) if factors else None
 
 
 class _Gather(torch.autograd.Function):

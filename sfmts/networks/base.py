@@ -166,8 +166,8 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     Raises
     ------
     TypeError
-        If it is no final subclass of :class:`SequenceNetwork` with a docstring, or if its arguments are not
-        ``n_channels`` and, by keyword only, options that have defaults.
+        If it is no final subclass of :class:`SequenceNetwork`, or if its arguments are not ``n_channels`` and, by
+        keyword only, options that have defaults.
     ValueError
         If another network has the name.
 
@@ -227,8 +227,6 @@ def _check_class(cls: Any) -> None:
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
         raise TypeError(f"{cls.__qualname__} is abstract and cannot be built: it lacks {missing}.")
-    if not cls.__doc__:
-        raise TypeError(f"{cls.__qualname__} has no docstring; say what it is and where it comes from.")
     parameters = list(inspect.signature(cls).parameters.values())
     if [parameter.name for parameter in parameters[:1]] != ["n_channels"]:
         raise TypeError(f"The first argument of {cls.__qualname__} must be n_channels, the width of its input.")

@@ -1,0 +1,779 @@
+"""SFMForecaster: sktime's suite, and what it does not verify."""
+
+import copy
+import math
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from sktime.forecasting.base import ForecastingHorizon
+from sktime.forecasting.compose import ForecastingPipeline, TransformedTargetForecaster, make_reduction
+from sktime.forecasting.model_evaluation import evaluate
+from sktime.forecasting.model_selection import ForecastingGridSearchCV
+from sktime.forecasting.naive import NaiveForecaster
+from sktime.performance_metrics.forecasting import MeanAbsoluteError
+from sktime.performance_metrics.forecasting.probabilistic import PinballLoss
+from sktime.split import ExpandingWindowSplitter, SlidingWindowSplitter
+from sktime.transformations.series.detrend import Deseasonalizer, Detrender
+from sktime.transformations.series.exponent import ExponentTransformer
+from sktime.utils.estimator_checks import check_estimator, parametrize_with_checks
+
+import sfmts.estimators._horizon_fit as horizon_fit
+from sfmts import SFMForecaster
+from sfmts.networks import make_network
+from tests.helpers import ALL_NETWORKS
+
+pytestmark = pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")
+
+CAUSAL = [name for name in ALL_NETWORKS if make_network(name, 1, n_states=10).causal]
+MONTHS = pd.period_range("2000-01", periods=400, freq="M")
+YEAR = range(1, 13)
+LEVELS = [0.9, 1e-6, 0.5, 0.025, 1 - 1e-6, 0.1, 0.3]
+
+
+@parametrize_with_checks(SFMForecaster, obj_varname="forecaster", check_varname="name")
+@pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
+def test_sktime_suite(forecaster, name):
+    results = check_estimator(forecaster, tests_to_run=name, raise_exceptions=True, verbose=False)
+    assert results
+    assert set(results.values()) == {"PASSED"}
+
+
+def tiny(**options):
+    """A forecaster that trains in a fraction of a second."""
+    small = {"n_states": 4, "n_frequencies": 2, "max_iter": 2, "random_state": 0, "device": "cpu"}
+    return SFMForecaster(**{**small, **options})
+
+
+def seasonal(n=96, seed=0, noise=0.2, start=0):
+    """Months with a trend, a season and noise."""
+    rng, t = np.random.default_rng(seed), np.arange(n)
+    values = 10.0 + 0.02 * t + np.sin(2 * np.pi * (t / 12 + rng.random())) + noise * rng.normal(size=n)
+    return pd.Series(values, index=MONTHS[start : start + n], name="y")
+
+
+def driven(n=120, seed=0, name="y"):
+    """Months that only X explains."""
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(rng.normal(size=(n, 2)), index=MONTHS[:n], columns=["a", "b"])
+    return (3.0 * X["a"] - 2.0 * X["b"] + 0.1 * rng.normal(size=n)).rename(name), X
+
+
+def panel(series):
+    return pd.concat(series, names=["series", "month"]).to_frame("y")
+
+
+def error(forecast, truth):
+    """Mean absolute error, by the index of the truth."""
+    return float((forecast.reindex(truth.index) - truth).abs().to_numpy().mean())
+
+
+def results(model, X=None, fh=None):
+    """All numbers that a forecaster gives out."""
+    parts = [model.predict(fh, X=X), model.predict_quantiles(fh, X=X, alpha=LEVELS), model.predict_var(fh, X=X)]
+    return np.concatenate([part.to_numpy().reshape(len(part), -1) for part in parts], axis=1)
+
+
+class TestCovariates:
+    def test_explain_the_series(self):
+        y, X = driven()
+        past, truth = y[:-12], y[-12:]
+        with_x = tiny().fit(past, X=X[:-12], fh=YEAR).predict(X=X[-12:])
+        without = tiny().fit(past, fh=YEAR).predict()
+        assert error(with_x, truth) < error(without, truth) / 3
+
+    def test_go_by_name(self):
+        y, X = driven()
+        model = tiny().fit(y[:-12], X=X[:-12], fh=YEAR)
+        expected = model.predict(X=X[-12:])
+        pd.testing.assert_series_equal(model.predict(X=X[-12:].assign(c=1.0)[["c", "b", "a"]]), expected)
+        assert not np.allclose(model.predict(X=X[-12:] + 1.0), expected)
+
+    def test_of_each_series_in_a_panel(self):
+        pairs = {key: driven(seed=seed) for seed, key in enumerate("dbca")}
+        y = panel({key: y[:-12] for key, (y, _) in pairs.items()})
+        X = pd.concat({key: X for key, (_, X) in pairs.items()}, names=["series", "month"])
+        future = X.drop(y.index)
+        forecast = tiny().fit(y, X=X.loc[y.index], fh=YEAR).predict(X=future)
+        for key, (truth, _) in pairs.items():
+            assert error(forecast.loc[key, "y"], truth[-12:]) < truth.std() / 3
+
+    def test_calendar(self):
+        days = pd.date_range("2021-01-01", periods=364, freq="D")
+        rng = np.random.default_rng(0)
+        y = pd.Series(rng.permutation(7.0)[days.dayofweek] + 0.1 * rng.normal(size=364), index=days)
+        errors = {}
+        for known in (False, True):
+            model = tiny(context_length=3, calendar_features=known, max_iter=10, learning_rate_init=0.02)
+            errors[known] = error(model.fit(y[:-28], fh=range(1, 29)).predict(), y[-28:])
+        assert errors[True] < errors[False] / 2
+
+
+class TestQuantiles:
+    @pytest.mark.parametrize("horizon", [12, 5])
+    def test_are_monotone(self, horizon):
+        y = pd.DataFrame({"u": seasonal(), "v": seasonal(seed=1)})
+        quantiles = tiny(horizon=horizon).fit(y, fh=YEAR).predict_quantiles(alpha=LEVELS)
+        for name in y:
+            ordered = quantiles[name][sorted(LEVELS)].to_numpy()
+            assert np.isfinite(ordered).all()
+            assert (np.diff(ordered, axis=1) > 0).all()
+
+    def test_agree_with_one_another(self):
+        model = tiny(sp=12).fit(seasonal(), fh=YEAR)
+        quantiles = model.predict_quantiles(alpha=[0.05, 0.5, 0.95])["y"]
+        np.testing.assert_array_equal(quantiles[0.5], model.predict())
+        interval = model.predict_interval(coverage=0.9)["y"][0.9]
+        np.testing.assert_allclose(interval["lower"], quantiles[0.05], rtol=1e-12)
+        np.testing.assert_allclose(interval["upper"], quantiles[0.95], rtol=1e-12)
+
+    def test_agree_with_the_distribution_and_the_variance(self):
+        model = tiny(sp=12).fit(seasonal(), fh=YEAR)
+        distribution = model.predict_proba()
+        variance = model.predict_var()["y"]
+        width = np.sqrt(variance.max())
+        for level in (0.05, 0.3, 0.5, 0.8, 0.95):
+            expected = model.predict_quantiles(alpha=level)["y"][level]
+            np.testing.assert_allclose(distribution.ppf(level)["y"], expected, rtol=0, atol=0.01 * width)
+        np.testing.assert_allclose(distribution.var()["y"], variance, rtol=0.02)
+        fine = np.linspace(0.0005, 0.9995, 1000)
+        drawn = model.predict_quantiles(alpha=fine.tolist()).to_numpy()
+        np.testing.assert_allclose(drawn.var(axis=1), variance, rtol=0.02)
+
+    def test_cover_what_they_should(self):
+        def made(seed, n=132):
+            rng = np.random.default_rng(seed)
+            noise = np.zeros(n)
+            for t in range(1, n):
+                noise[t] = 0.7 * noise[t - 1] + rng.normal()
+            wave = 2.0 * np.sin(2 * np.pi * (np.arange(n) / 12 + rng.random()))
+            return pd.Series(wave + noise, index=MONTHS[:n])
+
+        model = tiny(sp=12).pretrain(panel({key: made(key) for key in range(20)}), fh=YEAR)
+        others = panel({key: made(key) for key in range(100, 180)})
+        past = others[others.index.get_level_values(1) < MONTHS[120]]
+        interval = model.fit(past).predict_interval(fh=YEAR, coverage=0.9)["y"][0.9]
+        truth = others["y"].reindex(interval.index)
+        covered = ((interval["lower"] < truth) & (truth < interval["upper"])).groupby(level=1).mean()
+        assert covered.between(0.8, 0.98).all(), covered
+
+    @pytest.mark.parametrize("n", [6, 10, 16])
+    def test_cover_where_few_steps_are_known(self, n):
+        walks = np.random.default_rng(0).normal(size=(40, n + 4)).cumsum(axis=1)
+        covered = []
+        for walk in walks:
+            bounds = tiny().fit(pd.Series(walk[:n]), fh=range(1, 5)).predict_interval(coverage=0.9).to_numpy()
+            covered.append((bounds[:, 0] < walk[n:]) & (walk[n:] < bounds[:, 1]))
+        assert (np.mean(covered, axis=0) > 0.65).all(), np.mean(covered, axis=0)
+
+
+class TestHorizons:
+    def test_gaps(self):
+        model = tiny().fit(seasonal(), fh=YEAR)
+        whole = results(model)
+        np.testing.assert_array_equal(results(model, fh=[2, 7, 12]), whole[[1, 6, 11]])
+        np.testing.assert_array_equal(results(model, fh=[3]), whole[[2]])
+
+    def test_gaps_in_x(self):
+        y, X = driven()
+        model = tiny().fit(y[:-12], X=X[:-12], fh=YEAR)
+        np.testing.assert_array_equal(results(model, X[-12:-5], fh=[2, 7]), results(model, X[-12:])[[1, 6]])
+
+    @pytest.mark.parametrize("index", [MONTHS, MONTHS.to_timestamp(), pd.RangeIndex(400)], ids=lambda i: i.dtype.name)
+    def test_absolute(self, index):
+        y = seasonal().set_axis(index[:96])
+        model = tiny().fit(y, fh=YEAR)
+        absolute = ForecastingHorizon(index[[97, 101]], is_relative=False)
+        forecast = model.predict(fh=absolute)
+        np.testing.assert_array_equal(forecast, model.predict(fh=[2, 6]))
+        assert list(forecast.index) == list(index[[97, 101]])
+        again = tiny().fit(y, fh=ForecastingHorizon(index[96:108], is_relative=False))
+        np.testing.assert_array_equal(results(again), results(tiny().fit(y, fh=YEAR)))
+
+    def test_absolute_where_series_end_at_different_steps(self):
+        pairs = {"a": driven(seed=0), "b": driven(seed=1)}
+        y = panel({"a": pairs["a"][0][:-12], "b": pairs["b"][0][:-15]})
+        X = pd.concat({key: X for key, (_, X) in pairs.items()}, names=["series", "month"])
+        model = tiny(horizon=6).fit(y, X=X.loc[y.index])
+        forecast = model.predict(fh=ForecastingHorizon(MONTHS[108:111], is_relative=False), X=X.drop(y.index))
+        np.testing.assert_array_equal(forecast.loc["a"], model.predict([1, 2, 3], X=X.drop(y.index)).loc["a"])
+        np.testing.assert_array_equal(forecast.loc["b"], model.predict([4, 5, 6], X=X.drop(y.index)).loc["b"])
+
+    @pytest.mark.parametrize("multivariate", ["independent", "joint"])
+    def test_beyond_the_trained_one(self, multivariate):
+        y = pd.DataFrame({"u": seasonal(), "v": seasonal(seed=1)})
+        model = tiny(sp=12, horizon=5, multivariate=multivariate).fit(y)
+        assert model.horizon_ == 5
+        far = model.predict(fh=range(1, 19))
+        assert list(far.index) == list(MONTHS[96:114])
+        np.testing.assert_array_equal(far[:5], model.predict(fh=range(1, 6)))
+        interval = model.predict_interval(fh=range(1, 19), coverage=0.8)
+        for name in y:
+            width = (interval[name, 0.8, "upper"] - interval[name, 0.8, "lower"]).to_numpy()
+            assert np.isfinite(width).all()
+            assert (width[5:10] >= width[4]).all()
+            assert (width[10:15] >= width[9]).all()
+        assert error(far[5:], y.shift(12).reindex(far.index[5:]).fillna(y[-12:].mean())) < y.std().max()
+
+    def test_with_x_beyond_the_trained_one(self):
+        y, X = driven()
+        forecast = tiny(horizon=5).fit(y[:-12], X=X[:-12]).predict(fh=YEAR, X=X[-12:])
+        assert error(forecast, y[-12:]) < y.std() / 3
+
+
+def waves(n_series, seed, n=60):
+    """Sines with the same period and random phases and scales."""
+    rng = np.random.default_rng(seed)
+    phases, scales, t = rng.random(n_series), 10.0 ** rng.uniform(-2, 3, n_series), np.arange(n)
+    return panel(
+        {
+            f"wave {seed}-{i}": pd.Series(scale * (np.sin(2 * np.pi * (t / 9 + phase)) + 5.0), index=MONTHS[:n])
+            for i, (phase, scale) in enumerate(zip(phases, scales, strict=True))
+        }
+    )
+
+
+def split(y, at):
+    later = y.index.get_level_values(-1) >= MONTHS[at]
+    return y[~later], y[later]
+
+
+class TestPretraining:
+    @pytest.fixture(scope="class")
+    def pretrained(self):
+        return tiny(max_iter=5, context_length=18).pretrain(waves(12, seed=0), fh=range(1, 7))
+
+    def test_forecasts_unseen_series(self, pretrained):
+        past, truth = split(waves(5, seed=1), 54)
+        forecast = copy.deepcopy(pretrained).fit(past, fh=range(1, 7)).predict()
+        mean = NaiveForecaster("mean").fit(past, fh=range(1, 7)).predict()
+        for key in past.index.unique(level=0):
+            assert error(forecast.loc[key], truth.loc[key]) < 0.2 * error(mean.loc[key], truth.loc[key]), key
+
+    def test_single_series_and_panel_mates(self, pretrained):
+        past, _ = split(waves(4, seed=2), 50)
+        together = copy.deepcopy(pretrained).fit(past, fh=range(1, 7)).predict()
+        assert list(together.index.unique(level=0)) == list(past.index.unique(level=0))
+        keys = list(past.index.unique(level=0))[::-1]
+        shuffled = pd.concat([past.loc[[key]] for key in keys])
+        backwards = copy.deepcopy(pretrained).fit(shuffled, fh=range(1, 7)).predict()
+        assert list(backwards.index.unique(level=0)) == keys
+        for key in keys:
+            alone = copy.deepcopy(pretrained).fit(past.loc[key], fh=range(1, 7)).predict()
+            np.testing.assert_allclose(together.loc[key], alone, rtol=1e-5)
+            np.testing.assert_allclose(backwards.loc[key], alone, rtol=1e-5)
+
+    def test_fit_takes_context_only(self, pretrained):
+        model = copy.deepcopy(pretrained)
+        model.fit(split(waves(2, seed=1), 54)[0], fh=range(1, 7))
+        model.update(split(waves(2, seed=1), 54)[1])
+        for before, after in zip(
+            pretrained.module_.state_dict().values(), model.module_.state_dict().values(), strict=True
+        ):
+            torch.testing.assert_close(before, after, rtol=0, atol=0)
+
+    def test_fine_tuning_trains(self, pretrained):
+        model = copy.deepcopy(pretrained).clone()
+        model.fine_tune, model.early_stopping = True, False
+        model.fit(seasonal(), fh=range(1, 7))
+        assert not torch.equal(model.module_.position, pretrained.module_.position)
+        torch.testing.assert_close(model.pretrained_module_.position, pretrained.module_.position, rtol=0, atol=0)
+
+    def test_clone_keeps_the_network(self, pretrained):
+        past, _ = split(waves(2, seed=3), 50)
+        expected = copy.deepcopy(pretrained).fit(past, fh=range(1, 7))
+        for copied in (pretrained.clone(), expected.clone()):
+            np.testing.assert_array_equal(results(copied.fit(past, fh=range(1, 7))), results(expected))
+
+    def test_unseen_with_other_columns(self, pretrained):
+        y, X = driven()
+        with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\]; in training it had none"):
+            copy.deepcopy(pretrained).fit(y, X=X, fh=[1])
+        with pytest.raises(ValueError, match=r"y has the columns \['u', 'v'\]; in training it had \['y'\]"):
+            copy.deepcopy(pretrained).fit(pd.DataFrame({"u": y, "v": y + 1}), fh=[1])
+
+
+class TestUpdate:
+    def test_moves_the_cutoff_and_helps(self):
+        level = np.concatenate([np.full(80, 10.0), np.full(20, 14.0)])
+        y = pd.Series(level + 0.1 * np.random.default_rng(0).normal(size=100), index=MONTHS[:100], name="y")
+        for update_params in (False, True):
+            model = tiny(context_length=12).fit(y[:78], fh=range(1, 5))
+            stale = model.predict(fh=range(19, 23))
+            model.update(y[78:96], update_params=update_params)
+            assert model.cutoff == MONTHS[[95]]
+            fresh = model.predict(fh=range(1, 5))
+            assert list(fresh.index) == list(MONTHS[96:100])
+            assert error(fresh, y[96:]) < error(stale, y[96:]) / 3
+
+    def test_with_parameters_is_a_fit_on_all(self):
+        y, X = driven()
+        expected = results(tiny().fit(y[:-12], X=X[:-12], fh=YEAR), X[-12:])
+        model = tiny().fit(y[:-30], X=X[:-30], fh=YEAR)
+        model.update(y[-30:-12], X=X[-30:-12], update_params=True)
+        np.testing.assert_array_equal(results(model, X[-12:]), expected)
+
+    def test_without_parameters_is_context(self):
+        y = seasonal()
+        model = tiny(context_length=12).fit(y[:70], fh=YEAR)
+        weights = copy.deepcopy(model.module_.state_dict())
+        model.update(y[70:75], update_params=False).update(y[72:84], update_params=False)  # they may overlap
+        expected = tiny(context_length=12).fit(y[:70], fh=YEAR).update(y[70:84], update_params=False)
+        np.testing.assert_array_equal(results(model), results(expected))
+        for before, after in zip(weights.values(), model.module_.state_dict().values(), strict=True):
+            torch.testing.assert_close(before, after, rtol=0, atol=0)
+
+    def test_with_a_new_series(self):
+        model = tiny().fit(panel({"a": seasonal()}), fh=YEAR)
+        model.update(panel({"b": seasonal(seed=1)}), update_params=False)
+        expected = tiny().fit(panel({"a": seasonal()}), fh=YEAR).predict()
+        forecast = model.predict()
+        assert list(forecast.index.unique(level=0)) == ["a", "b"]
+        np.testing.assert_allclose(forecast.loc["a"], expected.loc["a"], rtol=1e-6)
+
+    def test_many_at_once(self):
+        y = seasonal(120)
+        model = tiny(context_length=24).fit(y[:72], fh=range(1, 7))
+        positions, forecasts = model.historical_forecasts(y, start=72, stride=5)
+        levels_positions, quantiles = model.historical_forecasts(y, start=72, stride=5, alpha=[0.1, 0.5])
+        np.testing.assert_array_equal(positions, np.arange(72, 115, 5))
+        np.testing.assert_array_equal(levels_positions, positions)
+        np.testing.assert_array_equal(quantiles[..., 1], forecasts)
+        before = results(model)
+        for position, forecast in zip(positions, forecasts, strict=True):
+            one = tiny(context_length=24).fit(y[:72], fh=range(1, 7))
+            if position > 72:
+                one.update(y[72:position], update_params=False)
+            np.testing.assert_allclose(forecast[:, 0], one.predict(), rtol=1e-5)
+        np.testing.assert_array_equal(results(model), before)
+        with pytest.raises(ValueError, match=r"y has 20 steps.*does not end within it.*from 1 to 14"):
+            model.historical_forecasts(y[:20])
+
+
+class TestSeveralVariables:
+    def test_explain_each_other_jointly(self):
+        rng = np.random.default_rng(0)
+        first = rng.normal(size=240)
+        y = pd.DataFrame({"first": first, "second": np.roll(first, 4)}, index=MONTHS[:240])[4:]
+        errors = {}
+        for multivariate in ("independent", "joint"):
+            options = {"n_states": 16, "max_iter": 60, "learning_rate_init": 0.02, "dropout": 0.0}
+            model = tiny(multivariate=multivariate, context_length=4, n_iter_no_change=60, **options)
+            model.fit(y[:180], fh=range(1, 5))
+            positions, forecasts = model.historical_forecasts(y[180:], start=4)
+            truth = np.stack([y["second"].to_numpy()[180 + at : 184 + at] for at in positions])
+            errors[multivariate] = np.abs(forecasts[..., 1] - truth).mean()
+        assert errors["joint"] < 0.7 * errors["independent"]
+
+    @pytest.mark.parametrize("multivariate", ["independent", "joint"])
+    def test_names_and_scales(self, multivariate):
+        y = pd.DataFrame({"u": seasonal(), "v": 1e6 * seasonal(seed=1) - 1e7})
+        forecast = tiny(multivariate=multivariate, sp=12).fit(y, fh=YEAR).predict()
+        assert list(forecast.columns) == ["u", "v"]
+        assert (forecast.sub(y[-12:].mean()).abs().max() < 3 * y.std()).all()
+
+
+class TestPanels:
+    def test_of_unequal_lengths(self):
+        series = {"c": seasonal(96), "a": seasonal(40, seed=1), "b": seasonal(3, seed=2, start=50)}
+        forecast = tiny().fit(panel(series), fh=[1, 3]).predict()
+        expected = [(key, one.index[-1] + step) for key, one in series.items() for step in (1, 3)]
+        assert list(forecast.index) == expected
+        for key, one in series.items():
+            assert (forecast.loc[key, "y"] - one.mean()).abs().max() < 4.0
+
+    def test_hierarchical(self):
+        y = pd.concat(
+            {
+                (region, shop): seasonal(seed=seed).to_frame("y")
+                for seed, (region, shop) in enumerate([("north", 1), ("north", 2), ("south", 1)])
+            },
+            names=["region", "shop", "month"],
+        )
+        model = tiny().fit(y, fh=[1, 2])
+        forecast = model.predict()
+        assert forecast.index.names == ["region", "shop", "month"]
+        assert list(forecast.index.droplevel(2).unique()) == [("north", 1), ("north", 2), ("south", 1)]
+        assert model.predict_interval(coverage=[0.5, 0.9]).shape == (6, 4)
+        assert len(model.module_.state_dict()) == len(tiny().fit(seasonal(), fh=[1, 2]).module_.state_dict())
+
+
+class TestNetworks:
+    @pytest.mark.parametrize("network", CAUSAL)
+    def test_all_that_are_causal(self, network):
+        y = seasonal()
+        forecast = tiny(network=network, n_states=10, sp=12, early_stopping=False).fit(y, fh=YEAR).predict()
+        assert error(forecast, seasonal(108)[-12:]) < y.std()
+
+    @pytest.mark.parametrize("network", sorted({*ALL_NETWORKS} - {*CAUSAL}))
+    def test_others_are_refused(self, network):
+        with pytest.raises(ValueError, match=f"network='{network}' sees the future of each step.*take one that is"):
+            tiny(network=network).fit(seasonal(), fh=[1])
+
+    def test_options_of_their_own(self):
+        y = seasonal()
+        counts = [
+            tiny(network="clockwork_rnn", n_states=10, network_params=options).fit(y, fh=[1]).module_.network.periods
+            for options in (None, {"periods": (1, 3)})
+        ]
+        assert counts[0] != counts[1]
+        with pytest.raises(ValueError, match="network_params holds 'sp', which is a parameter of SFMForecaster itself"):
+            tiny(network_params={"sp": 3}).fit(y, fh=[1])
+
+
+class TestEquivariance:
+    @pytest.mark.parametrize(("a", "b"), [(1e4, 0.0), (-3.0, 7.0), (1e-3, -2.0)])
+    def test_to_scale_and_offset(self, a, b):
+        y = seasonal()
+        model, other = tiny(sp=12).fit(y, fh=YEAR), tiny(sp=12).fit(a * y + b, fh=YEAR)
+        if a < 0:  # the two tails change places; the network is not symmetric
+            model.module_, other.module_ = other.module_, other.module_
+            return
+        atol = 1e-4 * abs(a) * y.std()
+        np.testing.assert_allclose(other.predict(), a * model.predict() + b, rtol=0, atol=atol)
+        found, expected = (m.predict_quantiles(alpha=LEVELS) for m in (other, model))
+        np.testing.assert_allclose(found, a * expected + b, rtol=0, atol=10 * atol)
+        np.testing.assert_allclose(other.predict_var(), a**2 * model.predict_var(), rtol=1e-3)
+
+
+class TestRandomness:
+    def test_same_seed(self):
+        y = seasonal()
+        assert (results(tiny().fit(y, fh=YEAR)) == results(tiny().fit(y, fh=YEAR))).all()
+        one, other = (tiny(early_stopping=False, random_state=seed).fit(y, fh=YEAR) for seed in (0, 1))
+        assert (one.predict() != other.predict()).any()
+
+    def test_global_generators_are_left_alone(self):
+        torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
+        results(tiny(random_state=None, recurrent_dropout=0.1).fit(seasonal(), fh=YEAR))
+        assert torch.equal(torch.get_rng_state(), torch_state)
+        np.testing.assert_array_equal(np.random.get_state()[1], numpy_state[1])
+        assert np.random.get_state()[2] == numpy_state[2]
+
+
+class TestCopies:
+    @pytest.mark.parametrize(
+        "way",
+        [
+            lambda model, path: copy.deepcopy(model),
+            lambda model, path: pickle.loads(pickle.dumps(model)),
+            lambda model, path: (joblib.dump(model, path / "model"), joblib.load(path / "model"))[1],
+            lambda model, path: type(model).load_from_serial(model.save()[1]),
+            lambda model, path: (model.save(path / "model"), type(model).load_from_path(path / "model.zip"))[1],
+        ],
+        ids=["deepcopy", "pickle", "joblib", "serial", "file"],
+    )
+    def test_go_on_the_same(self, way, tmp_path):
+        y, X = driven()
+        model = tiny().fit(y[:-30], X=X[:-30], fh=YEAR)
+        copied = way(model, tmp_path)
+        for one in (model, copied):
+            one.update(y[-30:-20], X=X[-30:-20], update_params=False).update(y[-20:-12], X=X[-20:-12])
+        np.testing.assert_array_equal(results(copied, X[-12:]), results(model, X[-12:]))
+
+    def test_of_a_pretrained_one(self):
+        model = tiny().pretrain(waves(3, seed=0), fh=YEAR)
+        copied = pickle.loads(pickle.dumps(model))
+        y = seasonal()
+        np.testing.assert_array_equal(results(copied.fit(y, fh=YEAR)), results(model.fit(y, fh=YEAR)))
+
+
+class TestInSktime:
+    def test_search_in_processes(self):
+        y = seasonal(60)
+        cv = ExpandingWindowSplitter(initial_window=40, step_length=8, fh=[1, 2, 3])
+        grid = {"context_length": [12, 24], "network": ["gru"]}
+        searches = [
+            ForecastingGridSearchCV(
+                tiny(),
+                cv,
+                grid,
+                scoring=MeanAbsoluteError(),
+                backend=backend,
+                backend_params=options,
+                error_score="raise",
+            ).fit(y, fh=[1, 2, 3])
+            for backend, options in (("loky", {"n_jobs": 2}), (None, {}))
+        ]
+        scores = [search.cv_results_["mean_test_MeanAbsoluteError"] for search in searches]
+        np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
+        best = tiny(**searches[0].best_params_).fit(y, fh=[1, 2, 3])
+        np.testing.assert_array_equal(searches[0].predict(), best.predict())
+
+    @pytest.mark.parametrize("strategy", ["refit", "update", "no-update_params"])
+    @pytest.mark.parametrize(
+        "cv",
+        [
+            ExpandingWindowSplitter(initial_window=60, step_length=12, fh=[1, 2, 6]),
+            SlidingWindowSplitter(window_length=60, step_length=12, fh=[1, 2, 6]),
+        ],
+        ids=["expanding", "sliding"],
+    )
+    def test_evaluate(self, cv, strategy):
+        y, X = driven(96)
+        scores = evaluate(
+            tiny(), cv, y, X, strategy, [MeanAbsoluteError(), PinballLoss()], return_data=True, error_score="raise"
+        )
+        assert len(scores) == cv.get_n_splits(y)
+        assert (scores["test_MeanAbsoluteError"] < y.std() / 2).all()
+        assert (scores["test_PinballLoss"] < y.std() / 4).all()
+        for pred, truth in zip(scores["y_pred"], scores["y_test"], strict=True):
+            assert list(pred.index) == list(truth.index)
+
+    def test_beside_a_reduction(self):
+        y = seasonal()
+        models = {"sfm": tiny(sp=12), "reduction": make_reduction(LinearRegression(), window_length=12)}
+        cv = ExpandingWindowSplitter(initial_window=72, step_length=12, fh=[1, 2, 3])
+        scores = evaluate(models, cv, y, scoring=MeanAbsoluteError(), error_score="raise")
+        errors = scores.filter(like="test_MeanAbsoluteError")
+        assert errors.shape == (len(scores), 1) if errors.shape[1] == 1 else (len(scores), 2)
+        assert (errors < y.std()).all(axis=None)
+
+    def test_transformed_target(self):
+        y = seasonal(108)
+        pipeline = TransformedTargetForecaster(
+            [("trend", Detrender()), ("season", Deseasonalizer(sp=12)), ("sfm", tiny())]
+        )
+        pipeline.fit(y[:-12], fh=YEAR)
+        assert error(pipeline.predict(), y[-12:]) < y.std() / 2
+        assert (np.diff(pipeline.predict_quantiles(alpha=[0.1, 0.5, 0.9]), axis=1) > 0).all()
+
+    def test_transformed_covariates(self):
+        y, X = driven()
+        pipeline = ForecastingPipeline([("cube", ExponentTransformer(3)), ("sfm", tiny())])
+        found = pipeline.fit(y[:-12], X=X[:-12].abs(), fh=YEAR).predict(X=X[-12:].abs())
+        model = tiny().fit(y[:-12], X=X[:-12].abs() ** 3, fh=YEAR)
+        np.testing.assert_allclose(found, model.predict(X=X[-12:].abs() ** 3), rtol=1e-6)
+
+    def test_update_predict(self):
+        y = seasonal()
+        model = tiny(context_length=12).fit(y[:72], fh=[1, 2])
+        cv = SlidingWindowSplitter(window_length=12, step_length=2, fh=[1, 2])
+        forecast = model.update_predict(y[60:], cv, update_params=False)
+        assert error(forecast, y[72:]) < y.std()
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("change", "kind", "message"),
+        [
+            pytest.param(
+                lambda y, X: (y.mask(y.index == MONTHS[3]), X), ValueError, "y passed contained missing", id="NaN"
+            ),
+            pytest.param(
+                lambda y, X: (y.where(y.index != MONTHS[3], np.inf), X),
+                ValueError,
+                "y is inf in column 'y' at 2000-04: fill it",
+                id="infinite",
+            ),
+            pytest.param(
+                lambda y, X: (y, X.mask(X.index == MONTHS[3])), ValueError, "X passed contained missing", id="NaN in X"
+            ),
+            pytest.param(
+                lambda y, X: (y, X.where(X.index != MONTHS[3], -np.inf)),
+                ValueError,
+                "X is -inf in column 'a' at 2000-04: fill it",
+                id="infinite X",
+            ),
+            pytest.param(
+                lambda y, X: (y, X.drop(MONTHS[5])), ValueError, "not contained in index", id="X lacks a step"
+            ),
+            pytest.param(lambda y, X: (y[:0], None), ValueError, "y has no steps; it needs at least one", id="empty"),
+            pytest.param(
+                lambda y, X: (pd.concat([y[:5], y[4:]]), None),
+                ValueError,
+                "not equally far apart: 2000-05 is followed by 2000-05.*Give each step once",
+                id="repeated step",
+            ),
+            pytest.param(
+                lambda y, X: (y.drop(MONTHS[[3, 17]]), None),
+                ValueError,
+                "not equally far apart: 2000-03 is followed by 2000-05.*fill those that are missing",
+                id="missing step",
+            ),
+            pytest.param(
+                lambda y, X: (y.reset_index(drop=True).drop([4, 5]), None),
+                ValueError,
+                "3 is followed by 6",
+                id="missing number",
+            ),
+            pytest.param(
+                lambda y, X: (y.set_axis(MONTHS[:60].to_timestamp()).drop("2000-04-01"), None),
+                ValueError,
+                r"dates of y, from 2000-01-01.* have no frequency.*y\.asfreq\('D'\)",
+                id="missing date",
+            ),
+            pytest.param(lambda y, X: (y.iloc[::-1], None), TypeError, "monotonic", id="unsorted"),
+            pytest.param(lambda y, X: (y.astype(str), None), TypeError, "categorical", id="words"),
+            pytest.param(lambda y, X: (y, X.assign(a="x")), TypeError, "categorical", id="words in X"),
+        ],
+    )
+    def test_fit(self, change, kind, message):
+        y, X = change(*driven(60))
+        with pytest.raises(kind, match=message):
+            tiny(horizon=2).fit(y, X=X)
+
+    def test_x_lacks_a_series(self):
+        (y, X), key = driven(30), ["series", "month"]
+        both, one = pd.concat({"a": y.to_frame(), "b": y.to_frame()}, names=key), pd.concat({"a": X}, names=key)
+        with pytest.raises(ValueError, match=r"X has no rows for the series \('b',\) of y"):
+            tiny().fit(both, X=one, fh=[1])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            pytest.param(lambda X: None, "X was given in fit, so predict needs X, too", id="missing"),
+            pytest.param(lambda X: X.drop(MONTHS[109]), "no row for 2009-02.*from 2009-01 to 2009-12", id="a step"),
+            pytest.param(lambda X: X[:4], "no row for 2009-05", id="short"),
+            pytest.param(
+                lambda X: X.rename(columns={"a": "c"}), r"X in predict lacks the columns \['a'\]", id="a column"
+            ),
+            pytest.param(lambda X: X.mask(X.index == MONTHS[110]), "X passed contained missing", id="NaN"),
+            pytest.param(
+                lambda X: X.where(X.index != MONTHS[110], np.inf),
+                "X in predict is inf in column 'a' at 2009-03: fill it",
+                id="infinite",
+            ),
+        ],
+    )
+    def test_predict(self, change, message):
+        y, X = driven()
+        model = tiny().fit(y[:-12], X=X[:-12], fh=YEAR)
+        before = results(model, X[-12:])
+        with pytest.raises(ValueError, match=message):
+            model.predict(X=change(X[-12:]))
+        np.testing.assert_array_equal(results(model, X[-12:]), before)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            pytest.param(lambda y, X: (y, None), r"X is missing; in training it had \['a', 'b'\]", id="no X"),
+            pytest.param(
+                lambda y, X: (y, X.rename(columns={"a": "c"})), r"X has the columns \['c', 'b'\]", id="columns"
+            ),
+            pytest.param(lambda y, X: (y * np.nan, X), "y passed contained missing", id="NaN"),
+            pytest.param(lambda y, X: (y, X * np.inf), "X is -?inf", id="infinite X"),
+            pytest.param(lambda y, X: (y[2:], X[2:]), "2007-06 is followed by 2007-09", id="missing step"),
+        ],
+    )
+    def test_update(self, change, message):
+        y, X = driven()
+        model = tiny().fit(y[:90], X=X[:90], fh=YEAR)
+        before = results(model, X[90:])
+        bad_y, bad_X = change(y[90:100], X[90:100])
+        with pytest.raises(ValueError, match=message):
+            model.update(bad_y, X=bad_X)
+        np.testing.assert_array_equal(results(model, X[90:]), before)
+        model.update(y[90:108], X=X[90:108])
+        fitted = tiny().fit(y[:108], X=X[:108], fh=YEAR)
+        np.testing.assert_array_equal(results(model, X[108:]), results(fitted, X[108:]))
+
+    def test_training_that_fails_in_an_update(self, monkeypatch):
+        y, X = driven()
+        model = tiny().fit(y[:90], X=X[:90], fh=YEAR)
+        before = results(model, X[90:])
+
+        def fail(*args, **kwargs):
+            raise FloatingPointError("The training loss became nan.")
+
+        with monkeypatch.context() as patch, pytest.raises(FloatingPointError):
+            patch.setattr(horizon_fit.Trainer, "fit", fail)
+            model.update(y[90:108], X=5.0 * X[90:108])
+        np.testing.assert_array_equal(results(model, X[90:]), before)
+
+    @pytest.mark.parametrize("fh", [[0], [-2, -1], [-1, 1]], ids=str)
+    def test_horizon_within_the_series(self, fh):
+        with pytest.raises(NotImplementedError, match="in-sample"):
+            tiny().fit(seasonal(), fh=fh)
+        with pytest.raises(NotImplementedError, match="in-sample"):
+            tiny().fit(seasonal(), fh=[1]).predict(fh=fh)
+
+    def test_horizon_within_one_series_of_a_panel(self):
+        y = panel({"a": seasonal(60), "b": seasonal(66, seed=1)})
+        with pytest.raises(NotImplementedError, match=r"in-sample|within the series"):
+            tiny(horizon=3).fit(y).predict(fh=ForecastingHorizon(MONTHS[62:68], is_relative=False))
+
+    def test_dates_without_a_frequency(self):
+        y = seasonal()
+        bare = y.set_axis(pd.DatetimeIndex(MONTHS[:96].to_timestamp().to_numpy()))
+        assert bare.index.freq is None
+        model = tiny(calendar_features=True).fit(bare[:80], fh=YEAR).update(bare[80:81]).update(bare[81:])
+        expected = tiny(calendar_features=True).fit(y.set_axis(MONTHS[:96].to_timestamp()), fh=YEAR)
+        np.testing.assert_array_equal(results(model), results(expected))
+        assert list(model.predict().index) == list(MONTHS[96:108].to_timestamp())
+
+    def test_calendar_without_dates(self):
+        with pytest.raises(ValueError, match="calendar_features=True needs a DatetimeIndex or a PeriodIndex.*int64"):
+            tiny(calendar_features=True).fit(seasonal().reset_index(drop=True), fh=[1])
+
+    @pytest.mark.parametrize("alpha", [0.0, 1.0, 1.5, [0.5, -0.1]], ids=str)
+    def test_levels(self, alpha):
+        model = tiny().fit(seasonal(), fh=[1])
+        with pytest.raises(ValueError, match="alpha"):
+            model.predict_quantiles(alpha=alpha)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"sp": 0}, "'sp' parameter of SFMForecaster must be an int.* Got 0"),
+            ({"horizon": 0}, "'horizon' parameter"),
+            ({"context_length": 2.5}, "'context_length' parameter"),
+            ({"segment_length": -1}, "'segment_length' parameter"),
+            ({"multivariate": "both"}, "'multivariate' parameter.*'both'"),
+            ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
+            ({"dropout": 1.0}, "'dropout' parameter"),
+            ({"batch_size": "all"}, "'batch_size' parameter"),
+            ({"max_iter": 0}, "'max_iter' parameter"),
+            ({"optimizer": "newton"}, "'optimizer' parameter"),
+            ({"learning_rate_init": 0}, "'learning_rate_init' parameter"),
+            ({"n_states": "many"}, "'n_states' parameter"),
+            ({"network": "lst"}, "Unknown network 'lst'; choose one of"),
+            ({"device": "gpu"}, "Unknown device 'gpu'"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+    )
+    def test_parameters(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            tiny(**options).fit(seasonal(), fh=[1])
+        with pytest.raises(ValueError, match=message):
+            tiny(**options).pretrain(waves(2, seed=0), fh=[1])
+
+
+class TestSmallSeries:
+    @pytest.mark.parametrize("value", [0.0, 5.0, -1e6])
+    @pytest.mark.parametrize("n", [1, 5, 60])
+    def test_constant(self, value, n):
+        y = pd.Series(np.full(n, value), index=MONTHS[:n], name="y")
+        model = tiny(sp=4).fit(y, fh=range(1, 4))
+        np.testing.assert_allclose(model.predict(), value, rtol=1e-6, atol=0.01)
+        assert np.isfinite(results(model)).all()
+
+    def test_constant_among_others(self):
+        flat = pd.Series(np.full(60, 7.0), index=MONTHS[:60])
+        forecast = tiny().fit(panel({"flat": flat, "wave": 100.0 * seasonal(60)}), fh=[1, 2]).predict()
+        np.testing.assert_allclose(forecast.loc["flat"], 7.0, rtol=0, atol=1.0)
+
+    @pytest.mark.parametrize("sp", [1, 12])
+    @pytest.mark.parametrize("with_x", [False, True])
+    @pytest.mark.parametrize("n", [1, 2, 3, 4])
+    def test_short(self, n, with_x, sp):
+        y, X = driven(40)
+        options = {"X": X[:n]} if with_x else {}
+        model = tiny(sp=sp).fit(y[:n], fh=range(1, 6), **options)
+        found = results(model, X[n : n + 5] if with_x else None)
+        assert np.isfinite(found).all()
+        if not with_x:
+            assert np.abs(found[:, 0] - y[:n].mean()).max() <= 5.0 * max(1.0, np.ptp(y[:n]))
+        if n > 1:
+            interval = model.predict_interval(X=X[n : n + 5] if with_x else None, coverage=0.9).to_numpy()
+            assert (interval[:, 1] - interval[:, 0] > 0.1 * y[:n].std()).all()
+        assert math.isfinite(model.n_parameters_)
+
+    def test_season_longer_than_the_series(self):
+        y = seasonal(9)
+        forecast = tiny(sp=12).fit(y, fh=YEAR).predict()
+        assert (forecast - y.mean()).abs().max() < 3 * np.ptp(y)
