@@ -67,7 +67,7 @@ def print_scores(name, forecaster, y):
 
 
 def print_head(title):
-    print(f"\n{title:26}  {'epochs':>6}  {'error':>6}  {'50 %':>6}  {'90 %':>6}")
+    print(f"\n{title:26}  {'epochs':>6}  {'MAE':>6}  {'50 %':>6}  {'90 %':>6}")
 
 
 # %%
@@ -132,9 +132,7 @@ print_head("oil of unseen transformers")
 for name, model in models.items():
     model.fit(past, fh=horizon)
     print_scores(name, model, new)
-print(
-    "epochs: of the network, as validation chose; error: mean absolute error; 50 %, 90 %: share of the truth in these intervals\n"
-)
+print("epochs: of the network, as validation chose; 50 %, 90 %: share of the truth in these intervals\n")
 for name, file in (("SFM, zero-shot", "forecast_zero_shot.png"), ("network alone, zero-shot", "forecast_network.png")):
     display = ForecastDisplay.from_estimator(models[name], new, coverage=COVERAGE, n_panels=4, name=name)
     display.figure_.suptitle("Transformers that were not trained on")

@@ -1,4 +1,4 @@
-"""Every example in examples/plot_*.py runs, writes its pictures and prints its table."""
+"""Every example runs, writes its pictures and prints its table."""
 
 import ast
 import os
@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfmts.networks import network_names
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PIANO_ROLLS = "SFMTS_PIANO_ROLLS"
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="not a checkout: examples are not packaged")
 
-# What each writes, and a line that it prints, with a number that must lie between two bounds.
+# What each plot_*.py writes, and a line that it prints, with a number that must lie between two bounds.
 EXPECTED = {
     "plot_waves": (
         [
@@ -34,6 +36,10 @@ EXPECTED = {
             "chorales_continuation.mid",
         ],
         (r"^SFM +\d+ +(-[\d.]+)", -8.5, -7.9),
+    ),
+    "plot_forecast": (
+        ["forecast_airline.png", "forecast_zero_shot.png", "forecast_network.png"],
+        (r"^network alone, zero-shot +\d+ +([\d.]+)", 1.0, 1.8),
     ),
     "plot_frame_labels": (
         ["frame_labels.png", "frame_labels_training.png"],
@@ -66,6 +72,21 @@ def test_form():
         assert all(cell.startswith("# ") for cell in cells), path
 
 
+def run(name, *options, folder, launcher=()):
+    """What an example prints."""
+    command = [sys.executable, *launcher, str(EXAMPLES / f"{name}.py"), *options]
+    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def check_figure(stdout, pattern, low, high):
+    found = re.search(pattern, stdout, flags=re.MULTILINE)
+    assert found, stdout
+    assert low <= float(found[1]) <= high, stdout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", EXPECTED)
@@ -73,20 +94,50 @@ def test_runs(name, tmp_path):
     if name == "plot_chorales" and not os.environ.get(PIANO_ROLLS):
         pytest.skip(f"{PIANO_ROLLS} does not name the folder of the piano-rolls, and tests do not download")
     output = tmp_path / "pictures"
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--output", str(output)]
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-    assert result.returncode == 0, result.stderr
-
-    files, (pattern, low, high) = EXPECTED[name]
+    stdout = run(name, "--output", str(output), folder=tmp_path)
+    files, figure = EXPECTED[name]
     assert sorted(path.name for path in output.iterdir()) == sorted(files)
     for file in files:
-        assert f"wrote {output / file}" in result.stdout
+        assert f"wrote {output / file}" in stdout
         check(output / file)
     assert os.listdir(tmp_path) == [output.name]  # nothing beside the folder asked for
-    found = re.search(pattern, result.stdout, flags=re.MULTILINE)
-    assert found, result.stdout
-    assert low <= float(found[1]) <= high, result.stdout
+    check_figure(stdout, *figure)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_distributed_training(tmp_path):
+    """Two processes print what one prints, but for the first line, which says how many there are."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    alone = run("distributed_training", folder=tmp_path)
+    together = run("distributed_training", folder=tmp_path, launcher=launcher)
+    assert alone.startswith("processes: 1,")
+    assert together.startswith("processes: 2,")
+    assert together.splitlines()[1:] == alone.splitlines()[1:]
+    check_figure(alone, r"^test +[\d.]+, accuracy ([\d.]+)", 0.95, 1.0)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cluster_grid_search(tmp_path):
+    stdout = run("cluster_grid_search", folder=tmp_path)
+    assert "dashboard: http" in stdout
+    assert "--scheduler tcp://host:8786" in stdout
+    check_figure(stdout, r"^sfm fixed +16 +([\d.]+) ±", 0.9, 1.0)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_compare_networks(tmp_path):
+    """The quick form trains too little for figures to mean anything; every network has a row in both tables."""
+    output = tmp_path / "pictures"
+    stdout = run("compare_networks", "--quick", "--output", str(output), folder=tmp_path)
+    for name in network_names():
+        assert len(re.findall(rf"^{name} +\d+ +\d+ +[01]\.\d{{3}} ", stdout, flags=re.MULTILINE)) == 2, name
+    assert f"wrote {output / 'compare_networks.png'}" in stdout
+    check(output / "compare_networks.png")
 
 
 def check(path):

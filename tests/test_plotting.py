@@ -806,9 +806,9 @@ class TestForecasts:
     def test_wrong_predictions(self, monthly):
         draw, last = ForecastDisplay.from_predictions, monthly[-2:]
         two = pd.DataFrame({"a": monthly, "b": monthly})
-        with pytest.raises(TypeError, match="y must be a pandas Series or DataFrame, .* not ndarray"):
+        with pytest.raises(TypeError, match=r"y must be a pandas Series or DataFrame, .* not ndarray"):
             draw(monthly.to_numpy(), last)
-        with pytest.raises(TypeError, match="y_pred must be a pandas Series or DataFrame, .* not list"):
+        with pytest.raises(TypeError, match=r"y_pred must be a pandas Series or DataFrame, .* not list"):
             draw(monthly, [1.0])
         with pytest.raises(ValueError, match=r"y_pred has no variable 'b' as y has; it has \['a'\]"):
             draw(two, two[["a"]])
