@@ -396,14 +396,18 @@ def rows_at(X: Any, index: Any, columns: Any) -> NDArray[np.float64]:
 
 
 def calendar(index: Any) -> NDArray[np.float64]:
-    """Time of the day, of the week and of the year, each as sine and cosine, (T, 6)."""
+    """Time of the day, of the week and of the year, each as sine and cosine, (T, 10).
+
+    The week has three harmonics, so that seven days may have any seven effects.
+    """
     dates = index.to_timestamp() if hasattr(index, "to_timestamp") else index
     if not hasattr(dates, "dayofyear"):
         raise ValueError(
             f"calendar_features=True needs a DatetimeIndex or a PeriodIndex, but y is indexed by {index.dtype}."
         )
     day = (dates.hour * 3600 + dates.minute * 60 + dates.second) / 86400
-    turns = np.stack([day, (dates.dayofweek + day) / 7, (dates.dayofyear - 1 + day) / 365.25], axis=1)
+    week, year = (dates.dayofweek + day) / 7, (dates.dayofyear - 1 + day) / 365.25
+    turns = np.stack([day, week, 2 * week, 3 * week, year], axis=1)
     angles = 2.0 * np.pi * turns
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 

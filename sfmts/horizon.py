@@ -117,8 +117,8 @@ class HorizonModel(Model):
         return raw + torch.cat([median[..., None], spread], dim=3), output.extra_loss
 
     def driven(self, x: Tensor) -> Tensor:
-        """What the covariates of the horizon, less their mean in the past, add to a linear forecast, (B, H, V)."""
-        change = covariate_change(x, self.shape)
+        """What the covariates of the horizon add to the linear forecast, (B, H, V)."""
+        change = covariate_change(x, self.shape, self.linear)
         return torch.einsum("bhf,bvf->bhv", change, self.slope[x[:, 0, -1].long()])
 
     def _dropped(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -127,11 +127,16 @@ class HorizonModel(Model):
         return features * dropout_mask(features, self.dropout, generator)
 
 
-def covariate_change(x: Tensor, shape: HorizonShape) -> Tensor:
-    """Covariates of each step of the horizon less their mean in the past, (B, H, F)."""
+def covariate_change(x: Tensor, shape: HorizonShape, linear: Tensor) -> Tensor:
+    """Covariates of the horizon less what ``linear`` (H, L) forecasts from their own past, (B, H, F).
+
+    The past of the series holds the effects of the past covariates, and so does its linear forecast.
+    """
     L, V = shape.context_length, shape.n_variables
-    mean = x[:, :L, V + 1 : -1].sum(1) / x[:, :L, V].sum(1)[:, None]
-    return x[:, L:, V + 1 : -1] - mean[:, None]
+    inside, covariates = x[:, :L, V, None], x[..., V + 1 : -1]
+    mean = covariates[:, :L].sum(1, keepdim=True) / inside.sum(1, keepdim=True)
+    past = (covariates[:, :L] - mean) * inside
+    return covariates[:, L:] - mean - torch.einsum("blf,hl->bhf", past, linear)
 
 
 def _silent(inputs: int, outputs: int) -> nn.Linear:
@@ -191,8 +196,8 @@ class LinearForecast:
     def choose(self, held_out: WindowSet, penalized: bool = True) -> tuple[str, float]:
         """Anchor and penalty.
 
-        Anchors have learned nothing, so that the one with the smallest mean absolute error on all windows is taken, the
-        latest counting most.  A regression has to prove itself on the windows held out: see :func:`is_better`.
+        Anchors have learned nothing, so that all windows tell of them.  A regression has to prove itself on the windows
+        held out: its best penalty must beat the anchor there, see :func:`is_better`.
 
         Parameters
         ----------
@@ -200,31 +205,54 @@ class LinearForecast:
         penalized : bool
             Whether there is to be a regression at all; the penalty is infinite if not.
         """
-        names = list(self.anchors)
-        matrices = torch.stack([self.anchors[name] for name in names])
-        errors = torch.zeros(len(names), dtype=torch.float64)
-        for windows in (self._windows, held_out):
-            index = torch.arange(0, len(windows), 1 + len(windows) // _PART)
-            errors += _recency(windows)[index] @ _absolute_errors(windows, index, matrices) * len(windows) / len(index)
-        anchor = names[int(errors.argmin())]
+        anchor = self._choose_anchor(held_out)
         if not (penalized and self.n):
             return anchor, math.inf
         weights = torch.stack([self.weights(anchor, penalty) for penalty in (math.inf, *_PENALTIES)])
         errors = _absolute_errors(held_out, torch.arange(len(held_out)), weights)
         best = int(errors.mean(0).argmin())
-        if not is_better(errors[:, best], errors[:, 0], held_out):
+        if not is_better(errors[:, best], errors[:, 0], len(held_out) / held_out.horizon):
             return anchor, math.inf
         return anchor, _PENALTIES[best - 1]
 
+    def _choose_anchor(self, held_out: WindowSet) -> str:
+        """The anchor with the least error on all windows, the latest counting most.
 
-def is_better(losses: Tensor, others: Tensor, windows: WindowSet) -> bool:
-    """Whether losses (m,) on windows lie below others by more than the standard error of the mean difference.
+        The season before, or the last value, has to be beaten, see :func:`is_better`.
+        """
+        names = list(self.anchors)
+        matrices = torch.stack([self.anchors[name] for name in names])
+        parts = []
+        for windows in (self._windows, held_out):
+            index = torch.arange(0, len(windows), 1 + len(windows) // _PART)
+            parts.append(
+                (_absolute_errors(windows, index, matrices), _recency(windows)[index] * len(windows) / len(index))
+            )
+        errors, weight = (torch.cat(part) for part in zip(*parts, strict=True))
+        best = names[int((weight @ errors).argmin())]
+        simple = "season" if "season" in names else "last"
+        n = (len(self._windows) + len(held_out)) / held_out.horizon
+        better = is_better(errors[:, names.index(best)], errors[:, names.index(simple)], n, weight)
+        return best if better else simple
 
-    So many windows count as there would be if none overlapped.
+
+def is_better(losses: Tensor, others: Tensor, independent: float, weight: Tensor | None = None) -> bool:
+    """Whether losses on windows lie below others by more than half the standard error of their mean difference.
+
+    Parameters
+    ----------
+    losses, others : Tensor of shape (m,)
+    independent : float
+        As how many windows the m count, which overlap.
+    weight : Tensor of shape (m,), optional
     """
+    weight = torch.ones_like(losses) if weight is None else weight
+    weight = weight / weight.sum()
     gain = others - losses
-    independent = max(1.0, len(windows) / windows.horizon)  # as if none overlapped
-    return bool(gain.mean() > gain.std(correction=0) / math.sqrt(independent))
+    mean = weight @ gain
+    error = (weight @ (gain - mean).square()).sqrt()
+    effective = max(1.0, independent) / (len(weight) * float(weight.square().sum()))
+    return bool(mean > 0.5 * error / math.sqrt(effective))
 
 
 def _recency(windows: WindowSet) -> Tensor:
@@ -265,7 +293,7 @@ def anchors(context_length: int, horizon: int, period: int) -> dict[str, Tensor]
         matrices["season"] = matrices["mean"].clone()
         matrices["season"][steps, L - period + steps % period] = 1.0
         if 2 * period <= L:
-            seasons = (steps // period + 1)[:, None] / period
+            seasons = (steps // period + 1).double()[:, None] / period
             matrices["season mean"] = matrices["mean"].clone()
             for back in range(period, L + 1 - (L % period), period):
                 matrices["season mean"][steps, L - back + steps % period] = 1.0 / (L // period)
@@ -298,7 +326,7 @@ def start_from_linear(model: HorizonModel, windows: WindowSet, weights: Tensor, 
     x, target = x.double(), target.double()
     rest = target - torch.einsum("blv,hl->bhv", x[:, : shape.context_length, : shape.n_variables], weights)
     if shape.n_covariates:
-        change, number = covariate_change(x, shape), x[:, 0, -1].long()
+        change, number = covariate_change(x, shape, weights), x[:, 0, -1].long()
         for series in range(shape.n_series):
             mine = number == series
             model.slope[series] = _slopes(change[mine].flatten(0, 1), rest[mine].flatten(0, 1))

@@ -1410,9 +1410,8 @@ class ForecastDisplay:
         return self
 
     def _prepare(self, panel: "Axes", number: int, lowest: bool) -> None:
-        panel.set_prop_cycle(
-            color=list(_COLOURS), marker=list(_MARKERS)
-        )  # each forecast on the same Axes takes the next
+        # each further forecast on the same Axes takes the next
+        panel.set_prop_cycle(color=list(_COLOURS), marker=list(_MARKERS))
         panel.set_title("" if self.titles is None else self.titles[number])
         panel.set_ylabel("" if self.value_labels is None else self.value_labels[number])
         panel.set_xlabel(self.time_label if lowest else "")

@@ -43,10 +43,12 @@ class HorizonFit:
 
     anchor, penalty
         The linear forecast that was chosen.
+    linear_score : float, optional
+        Of the linear forecast on the part held out, if there was one.
     validation_scores, loss : list of float
-        Of the linear forecast and after each epoch while a part was held out; of each epoch of the last training.
+        Of each epoch while a part was held out, or of the only training.
     epochs : int
-        For which the network should train.
+        For which the network of the result was trained.
     """
 
     values: Sequence[NDArray[np.float64]]
@@ -64,6 +66,7 @@ class HorizonFit:
 
     anchor: str = ""
     penalty: float = math.inf
+    linear_score: float | None = None
     validation_scores: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     epochs: int = 0
@@ -118,16 +121,18 @@ class HorizonFit:
         size = self.batch_size or min(256, max(16, 2 ** round(math.log2(max(1, len(train) / 64)))))
         settings = TrainingSettings(**{**vars(self.settings), "batch_size": size})
         if valid is None:
-            history = Trainer(model, settings, generator).fit(train, epochs=epochs) if epochs and len(train) else None
-            self.loss = history.loss if history is not None else []
+            self.epochs = epochs if len(train) else 0
+            if self.epochs:
+                history = Trainer(model, settings, generator).fit(train, epochs=epochs)
+                self.loss, self.epochs = self.loss or history.loss, len(history.loss)
             return model
         valid = valid.to(device, dtype)
         before = copy.deepcopy(model.state_dict())
         first, losses = evaluate(model, valid, size)[0], _losses(model, valid, size)
         history = Trainer(model, settings, generator).fit(train, valid, epochs=epochs)
-        self.validation_scores, self.loss = [first, *history.validation_score], history.loss
+        self.linear_score, self.validation_scores, self.loss = first, history.validation_score, history.loss
         self.epochs = 1 + int(np.argmax(history.validation_score))
-        if not is_better(_losses(model, valid, size), losses, valid):
+        if not is_better(_losses(model, valid, size), losses, len(valid) / valid.horizon):
             self.epochs = 0
             model.load_state_dict(before)
         _calibrate(model, valid, size)

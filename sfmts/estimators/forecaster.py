@@ -151,8 +151,8 @@ def check_panel(panel: Panel) -> None:
 def _moments(covariates: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and scale of each column."""
     flat = np.concatenate(covariates)
-    scale = flat.std(axis=0)
-    return flat.mean(axis=0), np.where(scale > 0.0, scale, 1.0)
+    mean, scale = flat.mean(axis=0), flat.std(axis=0)
+    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)  # 1 for a constant, rounded or not
 
 
 def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
@@ -230,10 +230,12 @@ class SFMForecaster(BaseForecaster):
         How strongly; infinite if it is the anchor itself.
     n_iter_ : int
         Epochs for which the network was trained; 0 if it did not improve the linear forecast.
-    validation_scores_ : list of float
-        Minus the mean pinball loss of scaled values, of the linear forecast and after each epoch; empty if nothing was
-        set aside.
-    loss_curve_, n_parameters_, device_, backend_
+    linear_score_, validation_scores_ : float and list of float
+        Minus the mean pinball loss of scaled values on the part set aside, of the linear forecast and after each epoch;
+        None if nothing was set aside.
+    loss_curve_ : list of float
+        Mean pinball loss in each epoch of the first training.
+    n_parameters_, device_, backend_
         As in :class:`SFMClassifier`.
 
     Notes
@@ -273,6 +275,7 @@ class SFMForecaster(BaseForecaster):
     _panel: Panel
     _level_names: list[Any]
 
+    _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # what an update needs is in _panel
     _tags: ClassVar[dict[str, Any]] = {
         "authors": ["sfmts developers"],
         "maintainers": ["sfmts developers"],
@@ -634,7 +637,8 @@ class SFMForecaster(BaseForecaster):
             self.X_names_ = [] if first.X is None else list(first.X.columns)
             self.covariate_mean_, self.covariate_scale_ = mean, scale
             self.anchor_, self.penalty_ = fit.anchor, fit.penalty
-        self.validation_scores_, self.loss_curve_, self.n_iter_ = fit.validation_scores, fit.loss, len(fit.loss)
+        self.linear_score_, self.validation_scores_ = fit.linear_score, fit.validation_scores or None
+        self.loss_curve_, self.n_iter_ = fit.loss, fit.epochs
         self.device_, self.backend_ = str(next(model.parameters()).device), model.network.backend
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
 

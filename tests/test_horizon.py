@@ -1,0 +1,279 @@
+"""Anchors, ridge regression, the start of a HorizonModel, and quantiles."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import norm
+from sklearn.metrics import mean_pinball_loss
+from sktime.forecasting.naive import NaiveForecaster
+
+from sfmts.heads import QUANTILE_LEVELS, QuantileHead
+from sfmts.horizon import HorizonModel, HorizonShape, LinearForecast, anchors, is_better, start_from_linear
+from sfmts.networks import make_network
+from sfmts.windows import window_set
+
+pytestmark = pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")
+
+
+def series(n=90, n_variables=1, seed=0, period=6):
+    rng, t = np.random.default_rng(seed), np.arange(n)[:, None]
+    return np.sin(2 * np.pi * (t / period + rng.random(n_variables))) + 0.3 * rng.normal(size=(n, n_variables)) + 4.0
+
+
+def windows_of(y, L=12, H=8, X=None, joint=False, first=None, last=None):
+    X = np.zeros((len(y), 0)) if X is None else X
+    first, last = L if first is None else first, len(y) - 1 if last is None else last
+    windows = window_set([y], [X], L, H, joint=joint, first=[first], last=[last])
+    return windows.to(torch.device("cpu"), torch.float64)
+
+
+class TestAnchors:
+    @pytest.mark.parametrize(
+        ("name", "forecaster"),
+        [
+            ("mean", NaiveForecaster("mean")),
+            ("last", NaiveForecaster("last")),
+            ("drift", NaiveForecaster("drift")),
+            ("season", NaiveForecaster("last", sp=5)),
+            ("season mean", NaiveForecaster("mean", sp=5)),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    @pytest.mark.parametrize("L", [10, 13])
+    def test_are_naive_forecasts(self, name, forecaster, L):
+        y = np.random.default_rng(0).normal(size=L)
+        matrices = {**anchors(L, 12, 1), **anchors(L, 12, 5)}
+        whole = y[-(L // 5) * 5 :] if name == "season mean" else y
+        expected = forecaster.fit(pd.Series(whole), fh=range(1, 13)).predict()
+        found = matrices[name].numpy() @ (y - y.mean()) + y.mean()
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    def test_season_moved_on(self):
+        """Of a trend and a season nothing is left."""
+        t = np.arange(30)
+        y = 0.7 * t + np.array([3.0, -1.0, 4.0, 0.0, 2.0])[t % 5]
+        past = y[:15]
+        found = anchors(15, 15, 5)["season drift"].numpy() @ (past - past.mean()) + past.mean()
+        np.testing.assert_allclose(found, y[15:], rtol=1e-12)
+
+    def test_means_of_two(self):
+        matrices = anchors(10, 4, 1)
+        torch.testing.assert_close(matrices["mean + drift"], matrices["drift"] / 2)
+
+    def test_of_a_single_step(self):
+        assert {name for name in anchors(1, 3, 12) if "+" not in name} == {"mean", "last"}
+
+    def test_have_to_do_with_the_season(self):
+        assert all("season" in name for name in anchors(12, 3, 6))
+        assert "drift" in anchors(5, 3, 6)  # the past is shorter than a season
+
+
+class TestLinearForecast:
+    @pytest.mark.parametrize("joint", [False, True])
+    @pytest.mark.parametrize("penalty", [1e-3, 0.1, 10.0])
+    @pytest.mark.parametrize("anchor", ["mean", "drift"])
+    def test_is_ridge_regression_around_the_anchor(self, anchor, penalty, joint):
+        windows = windows_of(series(n_variables=2), joint=joint)
+        x, target, _, _ = windows.cut(torch.nonzero(windows.weight == 1)[:, 0])
+        V = windows.n_variables
+        A = x[:, :12, :V].transpose(1, 2).reshape(-1, 12).numpy()
+        B = target.transpose(1, 2).reshape(-1, 8).numpy()
+        assert np.isfinite(B).all()
+        start = anchors(12, 8, 1)[anchor].numpy()
+        ridge = np.vstack([A, math.sqrt(penalty * len(A)) * np.eye(12)])
+        change = np.linalg.lstsq(ridge, np.vstack([B - A @ start.T, np.zeros((12, 8))]))[0].T
+        found = LinearForecast(windows, 1).weights(anchor, penalty)
+        np.testing.assert_allclose(found, start + change, rtol=1e-8, atol=1e-10)
+
+    def test_without_a_whole_window_or_with_an_infinite_penalty_is_the_anchor(self):
+        short = LinearForecast(windows_of(series(15)), 6)
+        assert short.n == 0
+        for linear, penalty in ((short, 0.1), (LinearForecast(windows_of(series()), 6), math.inf)):
+            torch.testing.assert_close(linear.weights("season", penalty), anchors(12, 8, 6)["season"], rtol=0, atol=0)
+
+    def test_is_chosen_where_it_helps(self):
+        rng = np.random.default_rng(0)
+        y = np.zeros((400, 1))
+        for t in range(2, 400):
+            y[t] = 1.6 * y[t - 1] - 0.9 * y[t - 2] + rng.normal()
+        train, valid = windows_of(y, H=4, last=300), windows_of(y, H=4, first=305)
+        linear = LinearForecast(train, 1)
+        anchor, penalty = linear.choose(valid)
+        assert math.isfinite(penalty)
+        assert linear.choose(valid, penalized=False) == (anchor, math.inf)
+
+    def test_is_not_chosen_where_there_is_nothing_to_learn(self):
+        y = np.random.default_rng(0).normal(size=(200, 1)).cumsum(axis=0)
+        anchor, penalty = LinearForecast(windows_of(y, last=150), 1).choose(windows_of(y, first=158))
+        assert "last" in anchor
+        assert penalty == math.inf or penalty >= 1.0
+
+    def test_has_to_prove_itself(self):
+        losses = torch.ones(100, dtype=torch.float64)
+        noise = torch.randn(100, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        noise = (noise - noise.mean()) / noise.std(correction=0)
+        assert is_better(losses, losses + 1.0, 10)
+        assert not is_better(losses, losses, 10)
+        assert is_better(losses, losses + 0.2 + noise, 30)  # the standard error is 0.18
+        assert not is_better(losses, losses + 0.2 + noise, 20)  # and 0.22
+
+
+def model_of(windows, n_covariates=0, segment=1, seed=0, n_series=1):
+    shape = HorizonShape(windows.context_length, windows.horizon, segment, windows.n_variables, n_covariates, n_series)
+    network = make_network("gru", 4, n_states=4, generator=torch.Generator().manual_seed(seed))
+    return HorizonModel(network, QuantileHead(), shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def output_of(model, windows):
+    x = windows.cut(torch.arange(len(windows)))[0]
+    with torch.no_grad():
+        return x, model.head.quantiles(model.eval().features(x)[0])
+
+
+class TestStart:
+    @pytest.mark.parametrize("joint", [False, True])
+    @pytest.mark.parametrize("segment", [1, 5, 12])
+    def test_is_the_linear_forecast_with_the_quantiles_of_its_residuals(self, segment, joint):
+        windows = windows_of(series(150, n_variables=2), joint=joint)
+        weights = LinearForecast(windows, 6).weights("season", 0.1)
+        model = model_of(windows, segment=segment, n_series=1 if joint else 2)
+        start_from_linear(model, windows, weights, torch.Generator())
+        x, quantiles = output_of(model, windows)
+        expected = torch.einsum("blv,hl->bhv", x[:, :12, : windows.n_variables], weights)
+        torch.testing.assert_close(quantiles[..., model.head.middle], expected, rtol=1e-6, atol=1e-6)
+        rest = windows.target - expected
+        wanted = rest.nanquantile(model.head.levels, dim=0).permute(1, 2, 0)
+        away = (quantiles - quantiles[..., model.head.middle, None])[0]
+        torch.testing.assert_close(away, wanted - wanted[..., model.head.middle, None], rtol=1e-4, atol=1e-4)
+
+    def test_other_networks_start_the_same(self):
+        windows = windows_of(series())
+        weights = anchors(12, 8, 6)["season"]
+        models = [model_of(windows, seed=seed) for seed in (0, 1)]
+        for model in models:
+            start_from_linear(model, windows, weights, torch.Generator())
+        torch.testing.assert_close(*(output_of(model, windows)[1] for model in models), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("anchor", ["mean", "last", "drift"])
+    def test_covariates_explain_all_whatever_the_anchor(self, anchor):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(300, 2))
+        windows = windows_of(X @ [[2.0], [-1.0]] + 7.0, L=60, X=X)  # long windows vary by the same, all but
+        model = model_of(windows, n_covariates=2)
+        start_from_linear(model, windows, anchors(60, 8, 1)[anchor], torch.Generator())
+        _, quantiles = output_of(model, windows)
+        errors = (quantiles[..., model.head.middle] - windows.target).abs()
+        assert float(errors.nanmean()) < 0.2 * float(windows.target.abs().nanmean())
+
+    def test_quantiles_where_few_targets_are_known(self):
+        """A step that no window reaches is no more certain than one before it."""
+        y = np.random.default_rng(0).normal(size=(9, 1)).cumsum(axis=0)
+        windows = windows_of(y, L=4, H=8, first=4)
+        model = model_of(windows)
+        start_from_linear(model, windows, anchors(4, 8, 1)["last"], torch.Generator())
+        quantiles = output_of(model, windows)[1][0, :, 0]
+        width = quantiles[:, -1] - quantiles[:, 0]
+        assert (width > 0.5).all()
+        assert (width[5:] >= width[:5].max()).all()  # no window reaches the last three
+
+    def test_of_a_constant(self):
+        windows = windows_of(np.full((60, 1), 3.0))
+        model = model_of(windows)
+        start_from_linear(model, windows, anchors(12, 8, 1)["last"], torch.Generator())
+        quantiles = output_of(model, windows)[1]
+        assert float(quantiles.abs().max()) < 0.1
+
+
+def random_output(n=200, seed=0):
+    return torch.randn(n, 3, len(QUANTILE_LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class TestQuantileHead:
+    def test_never_cross(self):
+        values = QuantileHead().quantiles(10.0 * random_output())
+        assert (values.diff(dim=-1) >= 0).all()
+        alpha = torch.linspace(1e-6, 1 - 1e-6, 999, dtype=torch.float64)
+        assert (QuantileHead().interpolated(values, alpha).diff(dim=-1) >= 0).all()
+
+    def test_median_is_the_first_output(self):
+        output = random_output()
+        head = QuantileHead()
+        torch.testing.assert_close(head.quantiles(output)[..., head.middle], output[..., 0], rtol=0, atol=0)
+
+    def test_stretch(self):
+        head, output = QuantileHead(), random_output()
+        plain = head.quantiles(output)
+        head.stretch.fill_(2.5)
+        median = output[..., :1]
+        torch.testing.assert_close(head.quantiles(output) - median, 2.5 * (plain - median))
+        torch.testing.assert_close(head.quantiles(output, calibrated=False), plain, rtol=0, atol=0)
+
+    def test_distances_and_back(self):
+        gaps = torch.logspace(-6, 2, 40, dtype=torch.float64)
+        head = QuantileHead()
+        raw = QuantileHead.raw_gaps(gaps)
+        output = torch.cat([torch.zeros(40, 1), raw[:, None].expand(-1, head.n_logits - 1)], dim=1)
+        torch.testing.assert_close(head.quantiles(output).diff(dim=-1), gaps[:, None].expand(-1, 8))
+
+    def test_loss_is_the_mean_pinball_loss(self):
+        head, output = QuantileHead(), random_output()
+        target = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        values = head.quantiles(output)
+        expected = [
+            np.mean(
+                [
+                    mean_pinball_loss(target[i], values[i, :, level], alpha=alpha)
+                    for level, alpha in enumerate(QUANTILE_LEVELS)
+                ]
+            )
+            for i in range(200)
+        ]
+        np.testing.assert_allclose(head.losses(output, target), expected, rtol=1e-12)
+        weight = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        assert float(head.loss(output, target, weight)) == pytest.approx(float(weight @ torch.tensor(expected)))
+        assert float(head.score(output, target, None)) == pytest.approx(-sum(expected))
+
+    def test_unknown_targets_count_for_nothing(self):
+        head, output = QuantileHead(), random_output(20).requires_grad_()
+        target = torch.zeros(20, 3, dtype=torch.float64)
+        target[:, 2] = torch.nan
+        losses = head.losses(output, target)
+        torch.testing.assert_close(losses, head.losses(output[:, :2], target[:, :2]))
+        losses.sum().backward()
+        assert output.grad[:, :2].isfinite().all()
+        assert not output.grad[:, 2].any()
+
+    def test_best_output_is_the_quantiles(self):
+        """What the loss is least at, as quantiles are defined."""
+        head = QuantileHead()
+        target = torch.randn(20000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        raw = QuantileHead.raw_gaps(torch.tensor(norm.ppf(QUANTILE_LEVELS)).diff())
+        best = torch.cat([torch.zeros(1, dtype=torch.float64), raw])
+        losses = [
+            float(head.losses((best + change).expand(20000, 1, -1), target).mean())
+            for change in (0.0, 0.2 * torch.eye(9, dtype=torch.float64)[0], 0.5, -0.5)
+        ]
+        assert min(losses) == losses[0]
+
+    @pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (-30.0, 7.0), (5.0, 1e-3)])
+    def test_a_normal_distribution_is_exact(self, mean, scale):
+        head = QuantileHead()
+        values = mean + scale * torch.tensor(norm.ppf(QUANTILE_LEVELS))
+        alpha = torch.tensor([1e-9, 0.001, 0.025, 0.2, 0.5, 0.61, 0.975, 0.9999], dtype=torch.float64)
+        expected = norm.ppf(alpha, mean, scale)
+        np.testing.assert_allclose(head.interpolated(values, alpha), expected, rtol=1e-9, atol=1e-9 * scale)
+        assert float(head.variance(values)) == pytest.approx(scale**2, rel=0.01)
+
+    def test_levels_themselves(self):
+        head = QuantileHead()
+        values = head.quantiles(random_output())
+        torch.testing.assert_close(head.interpolated(values, head.levels), values)
+
+    def test_fine_levels(self):
+        levels = QuantileHead().fine_levels()
+        assert (levels.diff() > 0).all()
+        assert float(levels[0]) < 1e-4
+        torch.testing.assert_close(levels, 1.0 - levels.flip(0))
