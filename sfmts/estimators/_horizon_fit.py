@@ -159,7 +159,7 @@ def _calibrate(model: HorizonModel, windows: WindowSet, batch_size: int) -> None
     median = values[..., head.middle : head.middle + 1]
     low, high = head.interpolated(values, torch.tensor([0.5 - _COVERAGE / 2, 0.5 + _COVERAGE / 2])).split(1, dim=-1)
     ratios = torch.where(target > median, (target - median) / (high - median), (median - target) / (median - low))
-    n = len(windows) / math.sqrt(windows.horizon)  # windows that overlap are neither independent nor the same
+    n = len(windows) / windows.horizon**0.25  # windows that overlap are neither independent nor the same
     level = min(1.0, _COVERAGE * (1.0 + 1.0 / n))  # as in conformal prediction
     stretch = ratios[ratios.isfinite()].double().quantile(level)
     head.stretch.copy_(stretch.clamp(*_STRETCHES))

@@ -276,6 +276,8 @@ class SFMForecaster(BaseForecaster):
     _level_names: list[Any]
 
     _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # what an update needs is in _panel
+    _y: Any = None  # sktime's own memory, for those who switch it on
+    _X: Any = None
     _tags: ClassVar[dict[str, Any]] = {
         "authors": ["sfmts developers"],
         "maintainers": ["sfmts developers"],
