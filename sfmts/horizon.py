@@ -243,7 +243,7 @@ def is_better(losses: Tensor, others: Tensor, independent: float, weight: Tensor
     ----------
     losses, others : Tensor of shape (m,)
     independent : float
-        As how many windows the m count, which overlap.
+        As how many windows the m count, which overlap; one alone proves nothing.
     weight : Tensor of shape (m,), optional
     """
     weight = torch.ones_like(losses) if weight is None else weight
@@ -251,8 +251,8 @@ def is_better(losses: Tensor, others: Tensor, independent: float, weight: Tensor
     gain = others - losses
     mean = weight @ gain
     error = (weight @ (gain - mean).square()).sqrt()
-    effective = max(1.0, independent) / (len(weight) * float(weight.square().sum()))
-    return bool(mean > 0.5 * error / math.sqrt(effective))
+    effective = independent / (len(weight) * float(weight.square().sum()))
+    return effective > 1.0 and bool(mean > 0.5 * error / math.sqrt(effective - 1.0))
 
 
 def _recency(windows: WindowSet) -> Tensor:

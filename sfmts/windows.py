@@ -124,7 +124,7 @@ class WindowSet:
         past = torch.where(known, past - center[:, None], 0.0)
         deviation = (past.square().sum(1) / count).sqrt()
         scale = torch.maximum(deviation, _FLOOR * scales)
-        scale = torch.where(scale > 1e-12 * center.abs(), scale, 1.0)  # nothing has ever varied
+        scale = torch.maximum(scale, 1e-12 * center.abs()).clamp_min(1e-300)  # where nothing has ever varied
         target = torch.where(inside[:, L:, None], values[:, L:], torch.nan)
         target = (target - center[:, None]) / scale[:, None]
         V = past.shape[2]

@@ -439,7 +439,6 @@ class TestPanels:
         assert forecast.index.names == ["region", "shop", "month"]
         assert list(forecast.index.droplevel(2).unique()) == [("north", 1), ("north", 2), ("south", 1)]
         assert model.predict_interval(coverage=[0.5, 0.9]).shape == (6, 4)
-        assert len(model.module_.state_dict()) == len(tiny().fit(seasonal(), fh=[1, 2]).module_.state_dict())
 
 
 class TestNetworks:
@@ -592,9 +591,11 @@ class TestInSktime:
     def test_update_predict(self):
         y = seasonal()
         model = tiny(context_length=12).fit(y[:72], fh=[1, 2])
-        cv = SlidingWindowSplitter(window_length=12, step_length=2, fh=[1, 2])
+        cv = SlidingWindowSplitter(window_length=2, step_length=2, fh=[1, 2])
         forecast = model.update_predict(y[72:], cv, update_params=False, reset_forecaster=False)
-        assert forecast.notna().to_numpy().any()
+        made = forecast.stack().dropna()
+        assert len(made) == 22
+        assert np.abs(made.to_numpy() - y[made.index.get_level_values(0)].to_numpy()).mean() < y.std()
 
 
 class TestBadInput:
@@ -790,13 +791,15 @@ class TestSmallSeries:
     def test_constant(self, value, n):
         y = pd.Series(np.full(n, value), index=MONTHS[:n], name="y")
         model = tiny(sp=4).fit(y, fh=range(1, 4))
-        np.testing.assert_allclose(model.predict(), value, rtol=1e-6, atol=0.01)
+        np.testing.assert_allclose(results(model)[:, :-1], value, rtol=1e-9, atol=1e-200)
         assert np.isfinite(results(model)).all()
 
     def test_constant_among_others(self):
-        flat = pd.Series(np.full(60, 7.0), index=MONTHS[:60])
-        forecast = tiny().fit(panel({"flat": flat, "wave": 100.0 * seasonal(60)}), fh=[1, 2]).predict()
-        np.testing.assert_allclose(forecast.loc["flat"], 7.0, rtol=0, atol=1.0)
+        flat = pd.Series(np.full(60, 0.007), index=MONTHS[:60])
+        y = panel({"flat": flat, "wave": seasonal(60)})
+        model = tiny(early_stopping=False, max_iter=10).fit(y, fh=[1, 2])
+        np.testing.assert_allclose(model.predict().loc["flat"], 0.007, rtol=1e-9)
+        np.testing.assert_allclose(model.predict_interval().loc["flat"], 0.007, rtol=1e-9)
 
     @pytest.mark.parametrize("sp", [1, 12])
     @pytest.mark.parametrize("with_x", [False, True])

@@ -117,8 +117,12 @@ class TestLinearForecast:
         noise = (noise - noise.mean()) / noise.std(correction=0)
         assert is_better(losses, losses + 1.0, 10)
         assert not is_better(losses, losses, 10)
-        assert is_better(losses, losses + 0.2 + noise, 30)  # the standard error is 0.18
-        assert not is_better(losses, losses + 0.2 + noise, 20)  # and 0.22
+        assert is_better(losses, losses + 0.2 + noise, 900)  # the standard error is 0.03
+        assert not is_better(losses, losses + 0.2 + noise, 1)  # and 1
+        weight = torch.cat([torch.ones(50), torch.zeros(50)]).double()
+        others = losses + torch.cat([torch.full((50,), 0.2), torch.full((50,), -9.0)])
+        assert is_better(losses, others, 10, weight)
+        assert not is_better(losses, others, 10)
 
 
 def model_of(windows, n_covariates=0, segment=1, seed=0, n_series=1):
