@@ -221,7 +221,8 @@ class QuantileHead(Head):
 
     def fine_levels(self) -> Tensor:
         """Levels close enough to draw the distribution by."""
-        return torch.special.ndtr(torch.linspace(-4.0, 4.0, 81, dtype=torch.float64))
+        even = torch.special.ndtr(torch.linspace(-4.0, 4.0, 81, dtype=torch.float64))
+        return torch.cat([even, self.levels]).unique()
 
     def variance(self, values: Tensor) -> Tensor:
         """Of the distribution whose quantiles at the levels are ``values`` (..., levels), (...)."""

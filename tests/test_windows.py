@@ -133,7 +133,7 @@ class TestScales:
         assert float(x[..., 0].abs().max()) < 1e-3
         assert float(target.nan_to_num().abs().max()) < 1e-3
         np.testing.assert_allclose(center, value)
-        assert (0 < scale).all()  # no more than rounding, so that forecasts are that constant
+        assert (scale > 0).all()  # no more than rounding, so that forecasts are that constant
         assert (scale <= max(1.001e-12 * abs(value), 1e-300)).all()
 
     def test_given(self):

@@ -197,7 +197,7 @@ class SFMForecaster(BaseForecaster):
         Whether there is a linear forecast; without it the network corrects the season before, the last value or the
         mean.
     calendar_features : bool, default=False
-        Whether hour, weekday, day and month, as far as they vary, are read beside X.  y must be indexed by dates.
+        Whether the time of day, of the week and of the year are read beside X.  y must be indexed by dates.
     optimizer, learning_rate, weight_decay, clip_norm
         Training, as in :class:`SFMClassifier`.
     learning_rate_init : float, default=0.003
