@@ -457,7 +457,7 @@ def test_options_of_other_networks_are_left_aside(name):
     assert make_network(name, 1, n_frequencies=2, nonsense=1).n_channels == 1
 
 
-@pytest.mark.parametrize("option", [{"bidirectional": True}, {"n_layers": 2}, {"time": "timestamps"}], ids=str)
+@pytest.mark.parametrize("option", [{"bidirectional": True}, {"n_layers": 2}], ids=str)
 def test_what_a_network_cannot_do_is_refused(register, option):
     register("projecting", Projecting)
     ((name, value),) = option.items()
@@ -467,4 +467,4 @@ def test_what_a_network_cannot_do_is_refused(register, option):
         make_network("projecting", 3, **option)
     able = [other for other in NETWORKS if name in network_options(other)]
     assert [word for word in NETWORKS if repr(word) in str(caught.value)] == able
-    make_network("projecting", 3, bidirectional=False, n_layers=1, time="index", recurrent_dropout=0.3)
+    make_network("projecting", 3, bidirectional=False, n_layers=1, time="timestamps", recurrent_dropout=0.3)

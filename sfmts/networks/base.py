@@ -150,7 +150,7 @@ _REGISTRY: dict[str, type[SequenceNetwork]] = {}
 CONTRACT_ATTRIBUTES = ("n_channels", "output_size", "causal")
 # Options that say what is computed, with the value that asks for nothing: a network that does not take one cannot do
 # what it says.  Others mean nothing to it, like frequencies, or end with training, like dropout.
-_CAPABILITIES = {"bidirectional": False, "n_layers": 1, "time": "index"}
+_CAPABILITIES = {"bidirectional": False, "n_layers": 1}
 
 
 def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
@@ -282,8 +282,7 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     Raises
     ------
     ValueError
-        If no network has that name, or this one lacks what is asked for: ``bidirectional=True``, several layers, or a
-        ``time`` other than the index.
+        If no network has that name, or this one lacks what is asked for: ``bidirectional=True`` or several layers.
     TypeError
         If the network has not set an attribute of the contract.
 
