@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts.horizon import HorizonModel, LinearForecast, is_better, start_from_linear
+from sfmts.horizon import HorizonModel, HorizonShape, LinearForecast, is_better, start_from_linear
 from sfmts.training import Trainer, TrainingSettings, evaluate, outputs
 from sfmts.windows import WindowSet, window_set
 
@@ -26,6 +26,7 @@ class HorizonFit:
     Attributes
     ----------
     values, covariates : sequences of n arrays of shape (T_i, V) and (T_i, F)
+    shape : HorizonShape
     make_model : callable
         From a generator to a new model, where it is to be trained; the same from generators in the same state.
     start : HorizonModel, optional
@@ -53,6 +54,7 @@ class HorizonFit:
 
     values: Sequence[NDArray[np.float64]]
     covariates: Sequence[NDArray[np.float64]]
+    shape: HorizonShape
     make_model: Callable[[torch.Generator], HorizonModel]
     start: HorizonModel | None
     settings: TrainingSettings
@@ -74,8 +76,7 @@ class HorizonFit:
     def run(self) -> HorizonModel:
         """The fitted model."""
         lengths = [len(series) for series in self.values]
-        H = self._new_model().shape.horizon
-        splits = [n - max(round(self.validation_fraction * n), min(H, n // 4)) for n in lengths]
+        splits = [n - max(round(self.validation_fraction * n), min(self.shape.horizon, n // 4)) for n in lengths]
         held_out = self.validation_fraction > 0.0
         if held_out:
             train = self._windows([max(1, split) for split in splits])
@@ -92,7 +93,7 @@ class HorizonFit:
 
     def _windows(self, ends: Sequence[int], first: Sequence[int] | None = None) -> WindowSet:
         """Windows of the steps before ``ends``, cut from ``first`` on."""
-        shape = self._new_model().shape
+        shape = self.shape
         first = [min(shape.context_length, max(1, end // 2)) for end in ends] if first is None else first
         return window_set(
             self.values,
@@ -105,15 +106,10 @@ class HorizonFit:
             ends=ends,
         )
 
-    def _new_model(self) -> HorizonModel:
-        if self.start is not None:
-            return copy.deepcopy(self.start)
-        return self.make_model(torch.Generator().manual_seed(self.seed))
-
     def _train(self, train: WindowSet, epochs: int, valid: WindowSet | None = None) -> HorizonModel:
         """Train a model on windows; with others, keep the best of its states and calibrate it on them."""
         generator = torch.Generator().manual_seed(self.seed)
-        model = self._new_model() if self.start is not None else self.make_model(generator)
+        model = self.make_model(generator) if self.start is None else copy.deepcopy(self.start)
         device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
         if self.start is None and len(train):
             self._start(model, train, valid, generator)

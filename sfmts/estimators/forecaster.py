@@ -616,9 +616,11 @@ class SFMForecaster(BaseForecaster):
         else:
             mean, scale = self.covariate_mean_, self.covariate_scale_
             shape = start.shape
+            start = copy.deepcopy(start).to(resolve_device(self.device))
         fit = HorizonFit(
             values,
             [(part - mean) / scale for part in covariates],
+            shape,
             lambda generator: self._make_model(shape, generator),
             start,
             TrainingSettings(**{name: getattr(self, name) for name in _SETTINGS}),
