@@ -132,11 +132,15 @@ def covariate_change(x: Tensor, shape: HorizonShape, linear: Tensor) -> Tensor:
 
     The past of the series holds the effects of the past covariates, and so does its linear forecast.
     """
-    L, V = shape.context_length, shape.n_variables
+    past, future = _centred_covariates(x, shape.context_length, shape.n_variables)
+    return future - torch.einsum("blf,hl->bhf", past, linear)
+
+
+def _centred_covariates(x: Tensor, L: int, V: int) -> tuple[Tensor, Tensor]:
+    """Covariates of the past (B, L, F), and of the horizon (B, H, F), less their mean in the past."""
     inside, covariates = x[:, :L, V, None], x[..., V + 1 : -1]
     mean = covariates[:, :L].sum(1, keepdim=True) / inside.sum(1, keepdim=True)
-    past = (covariates[:, :L] - mean) * inside
-    return covariates[:, L:] - mean - torch.einsum("blf,hl->bhf", past, linear)
+    return (covariates[:, :L] - mean) * inside, covariates[:, L:] - mean
 
 
 def _silent(inputs: int, outputs: int) -> nn.Linear:
@@ -166,20 +170,24 @@ class LinearForecast:
         Those whose horizon reaches over the end are left out.
     period : int
         Steps of a season; 1 if there is none.
+    slope : Tensor of shape (series, V, F), optional
+        Effects of the covariates, which are taken off the windows first.
     """
 
-    def __init__(self, windows: WindowSet, period: int) -> None:
+    def __init__(self, windows: WindowSet, period: int, slope: Tensor | None = None) -> None:
         L, H = windows.context_length, windows.horizon
+        self._slope = slope
         self.anchors = anchors(L, H, period)
         self.n, self._windows = 0, windows
         gram = torch.zeros(L, L, dtype=torch.float64)
         cross = torch.zeros(L, H, dtype=torch.float64)
         whole = torch.nonzero(windows.weight == 1)[:, 0]
         for index in whole.split(_PART):
-            x, target, _, _ = windows.cut(index)
-            past = x[:, :L, : windows.n_variables].double().transpose(1, 2).reshape(-1, L)
+            past, target = (
+                part.transpose(1, 2).reshape(-1, part.shape[1]) for part in _undriven(windows, index, slope)
+            )
             gram += past.T @ past
-            cross += past.T @ target.double().transpose(1, 2).reshape(-1, H)
+            cross += past.T @ target
             self.n += len(past)
         self._eigenvalues, self._vectors = torch.linalg.eigh(gram)
         self._gram, self._cross = gram, cross
@@ -209,11 +217,20 @@ class LinearForecast:
         if not (penalized and self.n):
             return anchor, math.inf
         weights = torch.stack([self.weights(anchor, penalty) for penalty in (math.inf, *_PENALTIES)])
-        errors = _absolute_errors(held_out, torch.arange(len(held_out)), weights)
+        errors = self._errors(held_out, torch.arange(len(held_out)), weights)
         best = int(errors.mean(0).argmin())
         if not is_better(errors[:, best], errors[:, 0], len(held_out) / held_out.horizon):
             return anchor, math.inf
         return anchor, _PENALTIES[best - 1]
+
+    def _errors(self, windows: WindowSet, index: Tensor, weights: Tensor) -> Tensor:
+        """Mean absolute error of each linear forecast (candidates, H, L) on some windows, (windows, candidates)."""
+        parts = []
+        for part in index.split(_PART // 16):
+            past, target = _undriven(windows, part, self._slope)
+            errors = torch.einsum("blv,chl->bchv", past, weights) - target[:, None]
+            parts.append(errors.abs().flatten(2).nanmean(2))
+        return torch.cat(parts)
 
     def _choose_anchor(self, held_out: WindowSet) -> str:
         """The anchor with the least error on all windows, the latest counting most.
@@ -225,9 +242,7 @@ class LinearForecast:
         parts = []
         for windows in (self._windows, held_out):
             index = torch.arange(0, len(windows), 1 + len(windows) // _PART)
-            parts.append(
-                (_absolute_errors(windows, index, matrices), _recency(windows)[index] * len(windows) / len(index))
-            )
+            parts.append((self._errors(windows, index, matrices), _recency(windows)[index] * len(windows) / len(index)))
         errors, weight = (torch.cat(part) for part in zip(*parts, strict=True))
         best = names[int((weight @ errors).argmin())]
         simple = "season" if "season" in names else "last"
@@ -261,15 +276,15 @@ def _recency(windows: WindowSet) -> Tensor:
     return 0.5 ** (4.0 * (ends - windows.cuts) / (ends - starts)).double()
 
 
-def _absolute_errors(windows: WindowSet, index: Tensor, weights: Tensor) -> Tensor:
-    """Mean absolute error of each linear forecast (candidates, H, L) on some windows, (windows, candidates)."""
-    parts = []
-    for part in index.split(_PART // 16):
-        x, target, _, _ = windows.cut(part)
-        past = x[:, : windows.context_length, : windows.n_variables].double()
-        errors = torch.einsum("blv,chl->bchv", past, weights) - target[:, None]
-        parts.append(errors.abs().flatten(2).nanmean(2))
-    return torch.cat(parts)
+def _undriven(windows: WindowSet, index: Tensor, slope: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Pasts (B, L, V) and targets (B, H, V) of some windows in float64, less the effects of their covariates."""
+    x, target, _, _ = windows.cut(index)
+    x, target, L, V = x.double(), target.double(), windows.context_length, windows.n_variables
+    if slope is None:
+        return x[:, :L, :V], target
+    effects = slope.double()[x[:, 0, -1].long()]
+    past, future = (torch.einsum("btf,bvf->btv", part, effects) for part in _centred_covariates(x, L, V))
+    return x[:, :L, :V] - past, target - future
 
 
 def anchors(context_length: int, horizon: int, period: int) -> dict[str, Tensor]:

@@ -138,7 +138,11 @@ class HorizonFit:
         self, model: HorizonModel, train: WindowSet, valid: WindowSet | None, generator: torch.Generator
     ) -> None:
         """Give a model its linear forecast; which one is settled on the windows held out, if there are any."""
-        linear = LinearForecast(train, self.period)
+        slope = None
+        if self.shape.n_covariates:  # first about the mean: what they explain is no matter of the past
+            start_from_linear(model, train, torch.zeros_like(model.linear).double(), generator)
+            slope = model.slope.detach().clone()
+        linear = LinearForecast(train, self.period, slope)
         if valid is not None:
             self.anchor, self.penalty = linear.choose(valid, penalized=self.linear)
         elif not self.anchor:
