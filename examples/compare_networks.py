@@ -12,13 +12,13 @@ The most frequent class is the dashed line.
 What came out: on waves seven networks, LSTM and GRU among them, at 0.98 to 0.99, the recurrent highway network at 0.96,
 the SFM at 0.95, its KDD variant at 0.92, and three at 0.55 to 0.67; on vowels all at 0.95 to 0.98, the SFM at 0.95, but
 for the phased LSTM at 0.92.  So with 4000 parameters and this recipe the SFM wins neither; it does train fastest on
-waves.  Adaptive computation time, which takes several passes a step, trained 11 and 78 times as long as the SFM.
+waves.  Adaptive computation time, which takes several passes a step, trained more than 20 times as long as the SFM.
 
     python examples/compare_networks.py
     python examples/compare_networks.py --quick      less of everything, to see that it runs
 
-Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.  Takes about six
-minutes of processor time, half of that on two cores, and ``--quick`` some 25 seconds.
+Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.  Takes two and
+a half minutes on two cores, and ``--quick`` some 25 seconds.
 """
 
 import argparse

@@ -111,6 +111,16 @@ class TestLinearForecast:
         assert "last" in anchor
         assert penalty == math.inf or penalty >= 1.0
 
+    def test_is_chosen_on_what_covariates_leave(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(200, 1))
+        y = 0.3 * rng.normal(size=(200, 1)).cumsum(axis=0) + 3.0 * X
+        train, valid = windows_of(y, X=X, last=150), windows_of(y, X=X, first=158)
+        *_, scale = train.cut(torch.arange(len(train)))
+        slope = torch.full((1, 1, 1), float(3.0 / scale.mean()), dtype=torch.float64)
+        assert LinearForecast(train, 1).choose(valid)[0] == "mean"  # the noise of X hides the rest
+        assert "last" in LinearForecast(train, 1, slope).choose(valid)[0]
+
     def test_has_to_prove_itself(self):
         losses = torch.ones(100, dtype=torch.float64)
         noise = torch.randn(100, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
