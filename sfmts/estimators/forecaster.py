@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -24,14 +24,12 @@ from sfmts.batch import (
     frames_of,
     rows_at,
 )
-from sfmts.estimators._base import new_random_state, own_network_options, resolve_device
+from sfmts.estimators._base import SequenceEstimator, new_random_state, own_network_options, resolve_device
 from sfmts.estimators._horizon_fit import HorizonFit
 from sfmts.heads import QuantileHead
 from sfmts.horizon import HorizonModel, HorizonShape
-from sfmts.kernels import BACKENDS, MEMORIES
-from sfmts.networks.base import INITIALISATIONS, make_network
-from sfmts.networks.sfm import FREQUENCIES, PHASES
-from sfmts.training import LEARNING_RATES, OPTIMIZERS, TrainingSettings
+from sfmts.networks.base import make_network
+from sfmts.training import TrainingSettings
 from sfmts.windows import WindowSet, window_set
 
 _PREDICTION_BATCH = 512
@@ -57,6 +55,17 @@ _SETTINGS = (
     "n_iter_no_change",
     "tol",
     "verbose",
+)
+_AS_ALL = (  # parameters that mean what they mean in all estimators
+    "network",
+    "network_params",
+    *_NETWORK_OPTIONS,
+    *_SETTINGS,
+    "dropout",
+    "early_stopping",
+    "validation_fraction",
+    "random_state",
+    "device",
 )
 
 
@@ -303,17 +312,7 @@ class SFMForecaster(BaseForecaster):
     }
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "network": [str],
-        "network_params": [dict, None],
-        "n_states": [Interval(Integral, 1, None, closed="left")],
-        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
-        "n_outputs": [Interval(Integral, 1, None, closed="left"), None],
-        "frequencies": [StrOptions(set(FREQUENCIES))],
-        "phase": [StrOptions(set(PHASES))],
-        "n_layers": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "recurrent_dropout": [Interval(Real, 0, 1, closed="left")],
-        "init": [StrOptions(set(INITIALISATIONS))],
+        **{name: SequenceEstimator._parameter_constraints[name] for name in _AS_ALL},
         "sp": [Interval(Integral, 1, None, closed="left")],
         "context_length": [Interval(Integral, 1, None, closed="left"), None],
         "horizon": [Interval(Integral, 1, None, closed="left"), None],
@@ -321,24 +320,9 @@ class SFMForecaster(BaseForecaster):
         "multivariate": [StrOptions({"independent", "joint"})],
         "linear": ["boolean"],
         "calendar_features": ["boolean"],
-        "optimizer": [StrOptions(set(OPTIMIZERS))],
-        "learning_rate": [StrOptions(set(LEARNING_RATES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "refit": ["boolean"],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
         "fine_tune": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-        "device": [str],
-        "backend": [StrOptions(set(BACKENDS))],
-        "memory": [StrOptions(set(MEMORIES))],
     }
 
     def __init__(
