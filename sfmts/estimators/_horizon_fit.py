@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class HorizonFit:
         Of each epoch while a part was held out, or of the only training.
     epochs : int
         For which the network of the result was trained.
+    losses : Tensor
+        Of the result on each window held out.
     """
 
     values: Sequence[NDArray[np.float64]]
@@ -72,6 +74,7 @@ class HorizonFit:
     validation_scores: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     epochs: int = 0
+    losses: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def run(self) -> HorizonModel:
         """The fitted model."""
@@ -84,12 +87,24 @@ class HorizonFit:
             held_out = min(len(train), len(valid)) >= _FEWEST_WINDOWS
         if not held_out:
             return self._train(self._windows(lengths), self.settings.max_iter)
-        model = self._train(train, self.settings.max_iter, valid)
+        model = self._validated(train, valid)
         if self.refit:
             stretch = model.head.stretch
             model = self._train(self._windows(lengths), self.epochs)
             model.head.stretch.copy_(stretch)
         return model
+
+    def _validated(self, train: WindowSet, valid: WindowSet) -> HorizonModel:
+        """The model that starts from the anchor itself or, if that proves better, from a regression."""
+        model = self._train(train, self.settings.max_iter, valid)
+        if math.isinf(self.penalty):
+            return model
+        bare = replace(self, linear=False)
+        other = bare._train(train, self.settings.max_iter, valid)
+        if is_better(self.losses, bare.losses, len(valid) / valid.horizon):
+            return model
+        vars(self).update(vars(bare))
+        return other
 
     def _windows(self, ends: Sequence[int], first: Sequence[int] | None = None) -> WindowSet:
         """Windows of the steps before ``ends``, cut from ``first`` on."""
@@ -131,6 +146,7 @@ class HorizonFit:
         if not is_better(_losses(model, valid, size), losses, len(valid) / valid.horizon):
             self.epochs = 0
             model.load_state_dict(before)
+        self.losses = _losses(model, valid, size)
         _calibrate(model, valid, size)
         return model
 

@@ -172,11 +172,12 @@ def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 class SFMForecaster(BaseForecaster):
     """Forecast series, panels and hierarchies with a State-Frequency Memory network.
 
-    One model for all series and horizons.  A window of the past is brought to mean 0 and variance 1, a linear forecast
-    is made from it (ridge regression around the season before, the last value or the mean), and the network, which
-    reads the window in segments, corrects that forecast at all horizons in parallel and says how uncertain it is.  How
-    strongly the regression is penalised, for how many epochs the network trains (perhaps none), and how far the
-    quantiles are stretched, is settled on the last part of each series; then all is trained once more with that part.
+    One model for all series and horizons.  A window of the past is brought to mean 0 and variance 1, a simple forecast
+    is made from it (the season before, the last value, the mean, drifts, or means of these), and the network, which
+    reads the window in segments, corrects that forecast at all horizons in parallel and says how uncertain it is.
+    Ridge regression may refine the simple forecast first.  Which simple forecast it is, whether there is a regression and how
+    strongly it is penalised, for how many epochs the network trains (perhaps none), and how far the quantiles are
+    stretched, is settled on the last part of each series; then all is trained once more with that part.
 
     Parameters
     ----------
@@ -203,8 +204,8 @@ class SFMForecaster(BaseForecaster):
         Whether each variable of y has windows of its own, in one model, or a window holds all variables, so that they
         may explain each other.
     linear : bool, default=True
-        Whether there is a linear forecast; without it the network corrects the season before, the last value or the
-        mean.
+        Whether a regression is tried; the network is then trained with and without one, and the regression stays if it
+        proves better.
     calendar_features : bool, default=False
         Whether the time of day, of the week and of the year are read beside X.  y must be indexed by dates.
     optimizer, learning_rate, weight_decay, clip_norm
@@ -220,7 +221,7 @@ class SFMForecaster(BaseForecaster):
     validation_fraction : float, default=0.2
         That part.
     refit : bool, default=True
-        Whether to train once more, with that part.  Without it training takes half the time.
+        Whether to train once more, with that part.
     n_iter_no_change, tol
         When training ends, as in :class:`SFMClassifier`.
     fine_tune : bool, default=False
