@@ -175,9 +175,9 @@ class SFMForecaster(BaseForecaster):
     One model for all series and horizons.  A window of the past is brought to mean 0 and variance 1, a simple forecast
     is made from it (the season before, the last value, the mean, drifts, or means of these), and the network, which
     reads the window in segments, corrects that forecast at all horizons in parallel and says how uncertain it is.
-    Ridge regression may refine the simple forecast first.  Which simple forecast it is, whether there is a regression and how
-    strongly it is penalised, for how many epochs the network trains (perhaps none), and how far the quantiles are
-    stretched, is settled on the last part of each series; then all is trained once more with that part.
+    Ridge regression may refine the simple forecast first.  Which simple forecast it is, whether there is a regression
+    and how strongly it is penalised, for how many epochs the network trains (perhaps none), and how far the quantiles
+    are stretched, is settled on the last part of each series; then all is trained once more with that part.
 
     Parameters
     ----------
