@@ -598,6 +598,27 @@ class TestInSktime:
         assert error(forecast.mean(axis=1), y[74:]) < y.std()
 
 
+class TestRegression:
+    """The ridge regression that may come before the network."""
+
+    @pytest.fixture
+    def swinging(self):
+        rng, y = np.random.default_rng(0), np.zeros(400)
+        for t in range(2, 400):
+            y[t] = 1.6 * y[t - 1] - 0.9 * y[t - 2] + rng.normal()
+        return pd.Series(y)
+
+    def test_stays_where_it_helps(self, swinging):
+        assert np.isfinite(tiny(max_iter=2).fit(swinging, fh=range(1, 5)).penalty_)
+
+    def test_is_left_out_where_there_is_nothing_to_learn(self):
+        noise = pd.Series(np.random.default_rng(0).normal(size=400))
+        assert np.isinf(tiny(max_iter=2).fit(noise, fh=range(1, 5)).penalty_)
+
+    def test_is_not_tried(self, swinging):
+        assert np.isinf(tiny(max_iter=2, linear=False).fit(swinging, fh=range(1, 5)).penalty_)
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "kind", "message"),
