@@ -99,4 +99,5 @@ if rank == 0:
         torch.save(model.state_dict(), arguments.output)
         print(f"wrote {arguments.output}")
 if group is not None:
+    dist.barrier()  # leave together: the interpreter must not end while a thread still lets go of its last exchange
     dist.destroy_process_group()

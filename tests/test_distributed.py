@@ -221,6 +221,7 @@ def main(folder):
     dist.init_process_group("gloo")
     results = {scenario.__name__: scenario(dist.group.WORLD) for scenario in (*SCENARIOS, *ONLY_TOGETHER)}
     torch.save(results, Path(folder) / f"{dist.get_rank()}.pt")
+    dist.barrier()
     dist.destroy_process_group()
 
 
