@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -175,30 +176,36 @@ class LinearForecast:
     """
 
     def __init__(self, windows: WindowSet, period: int, slope: Tensor | None = None) -> None:
-        L, H = windows.context_length, windows.horizon
-        self._slope = slope
-        self.anchors = anchors(L, H, period)
-        self.n, self._windows = 0, windows
+        self.anchors = anchors(windows.context_length, windows.horizon, period)
+        self._windows, self._slope = windows, slope
+        self._whole = torch.nonzero(windows.weight == 1)[:, 0]
+        self.n = len(self._whole) * windows.n_variables
+
+    @cached_property
+    def _products(self) -> tuple[Tensor, Tensor]:
+        """Sums over the windows of past times past, (L, L), and of past times target, (L, H)."""
+        L, H = self._windows.context_length, self._windows.horizon
         gram = torch.zeros(L, L, dtype=torch.float64)
         cross = torch.zeros(L, H, dtype=torch.float64)
-        whole = torch.nonzero(windows.weight == 1)[:, 0]
-        for index in whole.split(_PART):
-            past, target = (
-                part.transpose(1, 2).reshape(-1, part.shape[1]) for part in _undriven(windows, index, slope)
-            )
+        for index in self._whole.split(_PART):
+            parts = _undriven(self._windows, index, self._slope)
+            past, target = (part.transpose(1, 2).reshape(-1, part.shape[1]) for part in parts)
             gram += past.T @ past
             cross += past.T @ target
-            self.n += len(past)
-        self._eigenvalues, self._vectors = torch.linalg.eigh(gram)
-        self._gram, self._cross = gram, cross
+        return gram, cross
+
+    @cached_property
+    def _eigen(self) -> tuple[Tensor, Tensor]:
+        return torch.linalg.eigh(self._products[0])
 
     def weights(self, anchor: str, penalty: float) -> Tensor:
         """Coefficients (H, L)."""
         start = self.anchors[anchor]
         if not self.n or not math.isfinite(penalty):
             return start
-        rest = self._vectors.T @ (self._cross - self._gram @ start.T)
-        change = self._vectors @ (rest / (self._eigenvalues.clamp_min(0.0) + penalty * self.n)[:, None])
+        (gram, cross), (eigenvalues, vectors) = self._products, self._eigen
+        rest = vectors.T @ (cross - gram @ start.T)
+        change = vectors @ (rest / (eigenvalues.clamp_min(0.0) + penalty * self.n)[:, None])
         return start + change.T
 
     def choose(self, held_out: WindowSet, penalized: bool = True) -> tuple[str, float]:

@@ -76,8 +76,7 @@ class WindowSet:
     @cached_property
     def weight(self) -> Tensor:
         """Share of each window's targets that is known, (m,)."""
-        parts = [self._known(index) for index in torch.arange(len(self)).split(_PART)]
-        return torch.cat(parts)
+        return self._known(torch.arange(len(self)))
 
     @cached_property
     def target(self) -> Tensor:

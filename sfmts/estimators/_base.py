@@ -457,7 +457,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         if module is not None and next(module.parameters()).device.type != "cpu":
             state["module_"] = copy.deepcopy(module).cpu()
             name, optimizer = state["_optimizer_state"]
-            state["_optimizer_state"] = (name, to_cpu(optimizer))
+            state["_optimizer_state"] = (name, _to_cpu(optimizer))
         return state
 
     def __sklearn_tags__(self) -> Tags:
@@ -466,13 +466,13 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return tags
 
 
-def to_cpu(value: Any) -> Any:
+def _to_cpu(value: Any) -> Any:
     """The same nest of dictionaries and lists with every tensor on the CPU."""
     if isinstance(value, Tensor):
         return value.cpu()
     if isinstance(value, dict):
-        return {key: to_cpu(item) for key, item in value.items()}
-    return [to_cpu(item) for item in value] if isinstance(value, list) else value
+        return {key: _to_cpu(item) for key, item in value.items()}
+    return [_to_cpu(item) for item in value] if isinstance(value, list) else value
 
 
 def new_random_state(random_state: Any) -> np.random.RandomState:

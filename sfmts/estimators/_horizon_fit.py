@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfmts.heads import QuantileHead
 from sfmts.horizon import HorizonModel, HorizonShape, LinearForecast, is_better, start_from_linear
-from sfmts.training import Trainer, TrainingSettings, evaluate, outputs
+from sfmts.training import Trainer, TrainingSettings, outputs
 from sfmts.windows import WindowSet, window_set
 
 _FEWEST_WINDOWS = 8  # for a validation part
@@ -138,16 +139,22 @@ class HorizonFit:
                 self.loss, self.epochs = self.loss or history.loss, len(history.loss)
             return model
         valid = valid.to(device, dtype)
-        before = copy.deepcopy(model.state_dict())
-        first, losses = evaluate(model, valid, size)[0], _losses(model, valid, size)
+        target, weight = valid.target.cpu(), valid.weight.cpu()
+        before, output = copy.deepcopy(model.state_dict()), outputs(model, valid, size)
+        self.losses = model.head.losses(output, target)
+        self.linear_score = -float(self.losses @ weight / weight.sum())
         history = Trainer(model, settings, generator).fit(train, valid, epochs=epochs)
-        self.linear_score, self.validation_scores, self.loss = first, history.validation_score, history.loss
-        self.epochs = 1 + int(np.argmax(history.validation_score))
-        if not is_better(_losses(model, valid, size), losses, len(valid) / valid.horizon):
+        self.validation_scores, self.loss = history.validation_score, history.loss
+        trained = outputs(model, valid, size)
+        losses = model.head.losses(trained, target)
+        if is_better(losses, self.losses, len(valid) / valid.horizon):
+            self.epochs = 1 + int(np.argmax(history.validation_score))
+            self.losses, output = losses, trained
+        else:
             self.epochs = 0
             model.load_state_dict(before)
-        self.losses = _losses(model, valid, size)
-        _calibrate(model, valid, size)
+        n = len(valid) / valid.horizon**0.25  # windows that overlap are neither independent nor the same
+        _calibrate(model.head, output, target, n)
         return model
 
     def _start(
@@ -166,21 +173,15 @@ class HorizonFit:
         start_from_linear(model, train, linear.weights(self.anchor, self.penalty), generator)
 
 
-def _calibrate(model: HorizonModel, windows: WindowSet, batch_size: int) -> None:
-    """Stretch the quantiles so that the central interval covers what it should on windows not trained on."""
-    head = model.head
-    target: Tensor = windows.target.cpu()[..., None]
-    values = head.cpu().quantiles(outputs(model, windows, batch_size), calibrated=False)
-    head.to(next(model.parameters()).device)
+def _calibrate(head: QuantileHead, output: Tensor, target: Tensor, n: float) -> None:
+    """Stretch the quantiles so that the central interval covers what it should of targets not trained on.
+
+    They count as ``n`` independent windows.
+    """
+    target, values = target[..., None], head.quantiles(output, calibrated=False)
     median = values[..., head.middle : head.middle + 1]
     low, high = head.interpolated(values, torch.tensor([0.5 - _COVERAGE / 2, 0.5 + _COVERAGE / 2])).split(1, dim=-1)
     ratios = torch.where(target > median, (target - median) / (high - median), (median - target) / (median - low))
-    n = len(windows) / windows.horizon**0.25  # windows that overlap are neither independent nor the same
     level = min(1.0, _COVERAGE * (1.0 + 1.0 / n))  # as in conformal prediction
     stretch = ratios[ratios.isfinite()].double().quantile(level)
     head.stretch.copy_(stretch.clamp(*_STRETCHES))
-
-
-def _losses(model: HorizonModel, windows: WindowSet, batch_size: int) -> Tensor:
-    """Mean pinball loss of each window."""
-    return model.head.losses(outputs(model, windows, batch_size), windows.target.cpu())

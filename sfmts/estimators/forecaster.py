@@ -17,11 +17,13 @@ from torch import Tensor
 
 from sfmts.batch import (
     calendar,
+    channel_scale,
     check_finite_frame,
     check_future_steps,
     check_names,
     check_steps,
     frames_of,
+    moments,
     rows_at,
 )
 from sfmts.estimators._base import SequenceEstimator, new_random_state, own_network_options, resolve_device
@@ -45,17 +47,7 @@ _NETWORK_OPTIONS = (
     "backend",
     "memory",
 )
-_SETTINGS = (
-    "optimizer",
-    "learning_rate",
-    "learning_rate_init",
-    "max_iter",
-    "weight_decay",
-    "clip_norm",
-    "n_iter_no_change",
-    "tol",
-    "verbose",
-)
+_SETTINGS = tuple(name for name in TrainingSettings.__dataclass_fields__ if name != "batch_size")
 _AS_ALL = (  # parameters that mean what they mean in all estimators
     "network",
     "network_params",
@@ -155,13 +147,6 @@ def check_panel(panel: Panel) -> None:
         if not len(series.y):
             raise ValueError("y has no steps; it needs at least one.")
         check_steps(series.y.index, getattr(series.cutoff, "freq", None))
-
-
-def _moments(covariates: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and scale of each column."""
-    flat = np.concatenate(covariates)
-    mean, scale = flat.mean(axis=0), flat.std(axis=0)
-    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)  # 1 for a constant, rounded or not
 
 
 def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
@@ -513,7 +498,7 @@ class SFMForecaster(BaseForecaster):
         """Forecasts from many points of one series, by the model as it is.
 
         Each reads what comes before it, and X up to its horizon; nothing is trained, and the forecaster keeps its
-        context.  A hundred times as fast as as many calls of ``update_predict_single``.
+        context.  All windows go through the network together, unlike in as many calls of ``update_predict_single``.
 
         Parameters
         ----------
@@ -596,7 +581,8 @@ class SFMForecaster(BaseForecaster):
         values = [series.values() for series in panel.values()]
         covariates = [series.covariates(self.calendar_features) for series in panel.values()]
         if start is None:
-            mean, scale = _moments(covariates)
+            center, variance = moments(torch.from_numpy(np.concatenate(covariates)), None)
+            mean, scale = center.numpy(), channel_scale(center, variance).numpy()
             shape = self._shape([len(series) for series in values], values[0].shape[1], covariates[0].shape[1], horizon)
         else:
             mean, scale = self.covariate_mean_, self.covariate_scale_

@@ -3,7 +3,7 @@
 from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
 from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
-from sfmts.kernels.loop import SharedMatrix, State, Step, scan
+from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
 from sfmts.kernels.packing import pack, unpack
 from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
 
@@ -19,6 +19,7 @@ __all__ = [
     "pack",
     "resolve_backend",
     "scan",
+    "scan_padded",
     "sfm",
     "sfm_layer",
     "sfm_state",

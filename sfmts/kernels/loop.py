@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfmts.kernels.packing import pack, unpack
+
 State = tuple[Tensor, ...]
 Step = Callable[[State, State, Tensor | None], tuple[State, State]]
 
@@ -129,3 +131,47 @@ def scan(
         tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
         tuple(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)),
     )
+
+
+def scan_padded(
+    prepare: Callable[..., State],
+    step: Step,
+    padded: State,
+    lengths: Tensor | None,
+    state: State,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, State, State]:
+    """Step through a padded batch.
+
+    Parameters
+    ----------
+    prepare : callable
+        From the packed rows of each of ``padded`` to the inputs of :func:`scan`.
+    step : callable
+        As in :func:`scan`.
+    padded : tuple of Tensors of shape (B, T, ...)
+    lengths : Tensor of shape (B,), optional
+        True lengths; all are T by default.
+    state : tuple of Tensors with B rows
+    mask : Tensor with B rows, optional
+
+    Returns
+    -------
+    output : Tensor of shape (B, T, ...)
+        The first output of each step, zero behind a sequence's end.
+    rest : tuple of Tensors with a row for each step within the sequences
+        The others.
+    state : tuple of Tensors with B rows
+        Each sequence's state after its own last step.
+    """
+    batch, length = padded[0].shape[:2]
+    if lengths is None:  # nothing to sort
+        inputs = prepare(*(part.transpose(0, 1).reshape(batch * length, *part.shape[2:]) for part in padded))
+        (output, *rest), state = scan(step, inputs, [batch] * length, state, mask)
+        return output.view(length, batch, -1).transpose(0, 1), tuple(rest), state
+    packed = pack(padded[0], lengths)
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    inputs = prepare(packed.data, *(pack(part, lengths).data for part in padded[1:]))
+    state, mask = tuple(part[order] for part in state), None if mask is None else mask[order]
+    (output, *rest), state = scan(step, inputs, packed.batch_sizes.tolist(), state, mask)
+    return unpack(packed, output, length), tuple(rest), tuple(part[back] for part in state)

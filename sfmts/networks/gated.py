@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import SharedMatrix, State, Step, pack, scan, unpack
+from sfmts.kernels import SharedMatrix, State, Step, pack, scan_padded, unpack
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -143,16 +143,9 @@ class _Gated(SequenceNetwork):
         """One layer and direction over a padded batch: its output and the state after it."""
         V, W, b = (getattr(self.cell, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih"))
         mask = dropout_mask(start[0], self.recurrent_dropout, generator)
-        packed = pack(x, lengths)
-        order, back = packed.sorted_indices, packed.unsorted_indices
-        (output,), last = scan(
-            self._make_step(SharedMatrix(W)),
-            (torch.addmm(b, packed.data, V.T),),
-            packed.batch_sizes.tolist(),
-            tuple(part[order] for part in start),
-            mask[order],
-        )
-        return unpack(packed, output, x.shape[1]), tuple(part[back] for part in last)
+        step = self._make_step(SharedMatrix(W))
+        output, _, last = scan_padded(lambda rows: (torch.addmm(b, rows, V.T),), step, (x,), lengths, start, mask)
+        return output, last
 
 
 @register_network("lstm")

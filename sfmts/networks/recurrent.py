@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import State, Step, eager, pack, scan, unpack
+from sfmts.kernels import State, Step, eager, scan_padded
 from sfmts.networks.base import INITIALISATIONS, NetworkOutput, SequenceNetwork, dropout_mask, reverse_sequences
 
 RECURRENT_TIMES = ("index", "timestamps")
@@ -211,17 +211,7 @@ def _run(
 ) -> tuple[Tensor, State, State]:
     """One layer forwards over a padded batch: its output (B, T, H), further outputs (rows, ...), and its state."""
     state = layer.start(x) if state is None else state
-    if lengths is None:  # nothing to sort
-        batch, length = x.shape[:2]
-        inputs = layer.prepare(x.transpose(0, 1).reshape(batch * length, -1), t.T.reshape(-1))
-        (output, *rest), state = scan(layer.make_step(), inputs, [batch] * length, state, mask)
-        return output.view(length, batch, -1).transpose(0, 1), tuple(rest), state
-    packed = pack(x, lengths)
-    order, back = packed.sorted_indices, packed.unsorted_indices
-    inputs = layer.prepare(packed.data, pack(t[..., None], lengths).data[:, 0])
-    state, mask = tuple(part[order] for part in state), None if mask is None else mask[order]
-    (output, *rest), state = scan(layer.make_step(), inputs, packed.batch_sizes.tolist(), state, mask)
-    return unpack(packed, output, x.shape[1]), tuple(rest), tuple(part[back] for part in state)
+    return scan_padded(layer.prepare, layer.make_step(), (x, t), lengths, state, mask)
 
 
 def _run_backwards(
