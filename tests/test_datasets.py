@@ -1,11 +1,11 @@
-"""The waves are those of the data card."""
+"""The waves and the sines are those of their data cards."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from sfmts.datasets import count_distinct_values, make_waves
+from sfmts.datasets import count_distinct_values, make_periods, make_waves
 
 VARIANTS = ["paper", "released", "hard"]
 SQUARE, SAWTOOTH = 0, 1
@@ -254,3 +254,100 @@ def test_count_distinct_values(variant, score, seed):
 def test_errors(options, message):
     with pytest.raises(ValueError, match=message):
         make_waves(**options)
+
+
+# -- make_periods
+
+
+def power(values, time, period):
+    """How much of a wave of this period there is in each series, in units of its mean power."""
+    return np.abs((values * np.exp(2j * np.pi * time / period)).mean(axis=1)) ** 2 / (values**2).mean(axis=1)
+
+
+@pytest.mark.parametrize("irregular", [False, True])
+class TestPeriods:
+    @pytest.mark.parametrize(("n_samples", "n_steps"), [(2, 1), (7, 30)])
+    def test_shapes(self, irregular, n_samples, n_steps):
+        X, y = make_periods(n_samples, n_steps=n_steps, irregular=irregular, random_state=0)
+        assert X.shape == (n_samples, n_steps, 3 if irregular else 1)
+        assert X.dtype == np.float64
+        assert y.dtype.kind == "i"
+        assert np.bincount(y, minlength=2).tolist() == [n_samples - n_samples // 2, n_samples // 2]
+
+    def test_seed(self, irregular):
+        X, y = make_periods(20, irregular=irregular, random_state=3)
+        for seed in (3, np.random.RandomState(3)):
+            again = make_periods(20, irregular=irregular, random_state=seed)
+            np.testing.assert_array_equal(again[0], X)
+            np.testing.assert_array_equal(again[1], y)
+        others = [make_periods(20, irregular=irregular, random_state=seed)[0] for seed in (4, None, None)]
+        for number, other in enumerate(others):
+            assert all(not np.array_equal(other, earlier) for earlier in [X, *others[:number]])
+
+    def test_global_generator_is_left_alone(self, irregular):
+        before = np.random.get_state()
+        make_periods(4, irregular=irregular)
+        after = np.random.get_state()
+        np.testing.assert_array_equal(before[1], after[1])
+        assert before[2:] == after[2:]
+
+    def test_without_noise_each_series_is_a_sine_of_its_period(self, irregular):
+        X, y = make_periods(50, n_steps=40, periods=(7.3, 11.0), noise=0.0, irregular=irregular, random_state=0)
+        for series, label in zip(X, y, strict=True):
+            time = series[:, 1] if irregular else np.arange(1, 41)
+            angle = 2 * np.pi * time / (7.3, 11.0)[label]
+            waves = np.column_stack([np.sin(angle), np.cos(angle)])
+            weights = np.linalg.lstsq(waves, series[:, 0])[0]
+            np.testing.assert_allclose(waves @ weights, series[:, 0], atol=1e-12)
+            assert 0.5 <= np.hypot(*weights) <= 1.5
+
+    def test_noise_is_as_strong_as_said(self, irregular):
+        options = {"n_steps": 200, "irregular": irregular, "random_state": 0}
+        (noisy, _), (pure, _) = (make_periods(400, noise=noise, **options) for noise in (2.0, 0.0))
+        noise, wave = (noisy - pure)[:, :, 0], pure[:, :, 0]
+        assert noise.std() / wave.std() == pytest.approx(2.0, rel=0.03)
+        each = noise.std(axis=1) / wave.std(axis=1)  # in every series, whatever its amplitude
+        assert each.min() > 1.5
+        assert each.max() < 2.6
+        neighbours = (noise[:, 1:] * noise[:, :-1]).mean() / noise.var()
+        assert abs(neighbours) < 4 / noise.size**0.5
+
+    def test_only_the_period_tells_the_classes_apart(self, irregular):
+        X, y = make_periods(3000, irregular=irregular, random_state=1)
+        values = X[:, :, 0]
+        statistics = [values.mean(axis=1), values.std(axis=1), np.abs(values).max(axis=1), values[:, 0]]
+        if irregular:
+            statistics += [X[:, -1, 1], X[:, :, 2].std(axis=1)]
+        for statistic in statistics:
+            a, b = statistic[y == 0], statistic[y == 1]
+            assert abs(a.mean() - b.mean()) < 4 * statistic.std() * (2 / 1500) ** 0.5
+        time = X[:, :, 1] if irregular else np.arange(1, 101)
+        guess = power(values, time, 10.0) > power(values, time, 8.0)
+        assert (guess == y).mean() > 0.98
+
+
+def test_irregular_periods_show_time_and_gaps():
+    X, _ = make_periods(300, n_steps=100, irregular=True, random_state=0)
+    time, gaps = X[:, :, 1], X[:, :, 2]
+    assert (gaps > 0).all()
+    np.testing.assert_allclose(time, gaps.cumsum(axis=1))
+    assert gaps.mean() == pytest.approx(1.0, abs=4 / 30000**0.5)
+    assert gaps.std() == pytest.approx(1.0, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_samples": 1}, "n_samples must be at least 2 and n_steps at least 1, not 1 and 100"),
+        ({"n_steps": 0}, "n_samples must be at least 2 and n_steps at least 1, not 2000 and 0"),
+        ({"periods": (0, 5)}, r"periods must be two positive numbers, not \(0, 5\)"),
+        ({"periods": (5,)}, r"periods must be two positive numbers, not \(5,\)"),
+        ({"periods": (5, np.inf)}, "periods must be two positive numbers"),
+        ({"noise": -1.0}, "noise must be a number that is not negative, not -1.0"),
+        ({"random_state": "dice"}, "'dice' cannot be used to seed"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_errors_of_make_periods(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_periods(**options)

@@ -1,9 +1,13 @@
 """The networks' contract, kept by every one of them, and what each promises of its own."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from sfmts import SFMClassifier
 from sfmts.networks import (
     GRU,
     LSTM,
@@ -17,7 +21,7 @@ from sfmts.networks import (
     register_network,
 )
 from sfmts.networks.base import network_class, network_options
-from tests.helpers import KERNELS, MODES, mode_id
+from tests.helpers import FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
 
 NETWORKS = network_names()
 VARIANTS = [{}, {"n_layers": 2}, {"bidirectional": True}, {"n_layers": 2, "bidirectional": True}]
@@ -46,6 +50,7 @@ FORMS = {
     "sfm": [
         {"n_frequencies": 3, "n_outputs": 4},
         {"n_frequencies": 3, "n_outputs": 4, "frequencies": "adaptive", "backend": "reference", **ONE_LAYER},
+        {"n_frequencies": 3, "n_outputs": 4, "spacing": "log", "period_range": (3, 9), **ONE_LAYER},
     ],
     "act": [{}, {"cell": "lstm", **ONE_LAYER}],
     "clockwork_rnn": [{}, {"full": True, "periods": (1, 3), **ONE_LAYER}],
@@ -292,6 +297,164 @@ def test_sfm_options_are_checked():
     for option in ("frequencies", "time", "phase", "init", "backend"):
         with pytest.raises(ValueError, match=f"Unknown {option} 'wrong'; choose one of"):
             SFM(1, **{option: "wrong"})
+
+
+# -- frequencies of the SFM
+
+TWO_PI = 2.0 * math.pi
+SPACINGS = [
+    {"spacing": "uniform", "period_range": (5.0, 20.0)},
+    {"spacing": "log"},
+    {"spacing": "log", "period_range": (2.5, 40.0)},
+    {"spacing": "zero"},
+]
+# Learned numbers that start at 0 are refused.
+STARTS = [
+    {**spacing, "frequencies": frequencies}
+    for spacing in SPACINGS
+    for frequencies in ("fixed", "learned", "adaptive")
+    if (spacing["spacing"], frequencies) != ("zero", "learned")
+]
+
+
+def start_id(start):
+    return "-".join(map(str, start.values()))
+
+
+def frequencies_of(**options):
+    return SFM(1, **options).layers[0].weights().omega
+
+
+@pytest.mark.parametrize("K", [1, 2, 4, 7])
+def test_sfm_frequencies_of_the_paper(K):
+    expected = TWO_PI * torch.arange(K, dtype=torch.float64) / K
+    assert torch.equal(frequencies_of(n_frequencies=K), expected)
+    if K > 1:  # what the default period_range is said to be
+        given = frequencies_of(n_frequencies=K, period_range=(K / (K - 1), K))
+        torch.testing.assert_close(given, expected, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("frequencies", ["fixed", "learned"])
+@pytest.mark.parametrize("K", [1, 2, 4, 7])
+def test_sfm_frequencies_lie_between_those_of_the_period_range(K, frequencies):
+    options = {"n_frequencies": K, "frequencies": frequencies}
+    tolerance = {"atol": 0, "rtol": 1e-15 if frequencies == "fixed" else 1e-7}  # learned ones are float32 numbers
+    even = frequencies_of(**options, spacing="uniform", period_range=(5, 20))
+    torch.testing.assert_close(even[1:], torch.linspace(TWO_PI / 20, TWO_PI / 5, K - 1).double(), atol=0, rtol=1e-6)
+    for period_range in (None, (5, 20)):
+        shortest, longest = period_range or (3, 64)
+        log = frequencies_of(**options, spacing="log", period_range=period_range)
+        periods = torch.from_numpy(np.geomspace(longest, shortest, K - 1))
+        torch.testing.assert_close(TWO_PI / log[1:], periods, atol=0, rtol=tolerance["rtol"] * 10)
+        assert even[0] == log[0] == 0.0
+    if frequencies == "fixed":
+        assert not frequencies_of(**options, spacing="zero").any()
+
+
+@pytest.mark.parametrize(("start", "lowest"), [(SPACINGS[1], 1 / 64), (SPACINGS[2], 1 / 40), (SPACINGS[3], 1 / 4)])
+def test_sfm_adaptive_frequencies_start_at_the_fixed_ones(start, lowest):
+    layer = SFM(3, n_states=5, frequencies="adaptive", **start).layers[0]
+    omega = TWO_PI * torch.sigmoid(layer.b[5 * 3 + 4 : 5 * 3 + 8].detach().double())
+    fixed = frequencies_of(**start)
+    torch.testing.assert_close(omega[fixed > 0], fixed[fixed > 0], atol=0, rtol=1e-5)
+    torch.testing.assert_close(omega[0].item(), TWO_PI * lowest / 16, atol=0, rtol=1e-5)  # 0 is out of reach
+
+
+@pytest.mark.parametrize("start", STARTS, ids=start_id)
+@pytest.mark.parametrize("backend", FAST_KERNELS)
+def test_sfm_kernels_agree_at_all_frequencies(start, backend):
+    x, lengths, _ = batch()
+    results = []
+    for kernel in ("reference", backend):
+        network = build("sfm", backend=kernel, **start)
+        output = network(x, lengths)
+        gradients = torch.autograd.grad(output.states.square().sum(), list(network.parameters()))
+        results.append([output.states, *gradients])
+    for expected, got in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-8)
+
+
+@pytest.mark.parametrize("start", STARTS, ids=start_id)
+@pytest.mark.parametrize("backend", KERNELS)
+def test_sfm_chunked_is_whole_at_all_frequencies(start, backend):
+    x, _, _ = batch()
+    network = build("sfm", backend=backend, **start)
+    first = network(x[:, :4])
+    rest = network(x[:, 4:], state=first.state)
+    torch.testing.assert_close(torch.cat([first.states, rest.states], dim=1), network(x).states, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "log"])
+def test_sfm_unit_of_time_stamps_does_not_matter(spacing):
+    """Hours and their periods in hours are as good as seconds and their periods in seconds."""
+    x, lengths, hours = batch()
+    per_hour, per_second = (
+        build("sfm", time="timestamps", spacing=spacing, period_range=(2.0 * unit, 24.0 * unit)) for unit in (1, 3600)
+    )
+    expected = per_hour(x, lengths, time=hours).states
+    torch.testing.assert_close(per_second(x, lengths, time=3600 * hours).states, expected, atol=1e-12, rtol=0)
+    paper = build("sfm", time="timestamps")
+    assert not torch.allclose(paper(x, lengths, time=hours).states, expected, atol=1e-3)
+
+
+def test_sfm_without_waves_does_not_know_the_time():
+    x, lengths, time = batch()
+    network = build("sfm", time="timestamps", spacing="zero")
+    output = network(x, lengths, time=time)
+    assert torch.equal(output.states, network(x, lengths, time=time.exp()).states)
+    assert not output.state[0].im.any()
+    assert output.state[0].re.all()
+
+
+def test_sfm_learned_frequencies_move_but_for_0_and_pi():
+    x, _, _ = batch()
+    network = build("sfm", n_frequencies=4, frequencies="learned")
+    (gradient,) = torch.autograd.grad(network(x).final.square().sum(), [network.layers[0].omega])
+    assert gradient[0] == 0.0
+    assert gradient[2].abs() < 1e-5  # pi, but for its rounding to float32
+    assert (gradient[[1, 3]].abs() > 1e-3).all()
+
+
+@pytest.mark.parametrize("start", [STARTS[0], *STARTS[3:5], STARTS[-1]], ids=start_id)
+def test_sfm_frequencies_of_an_estimator_are_saved(start, tmp_path):
+    X, y = make_panel()
+    options = {key: value for key, value in start.items() if key != "frequencies"}
+    model = SFMClassifier(
+        n_states=4, max_iter=2, frequencies=start["frequencies"], network_params=options, random_state=0
+    ).fit(X, y)
+    model.save(tmp_path / "model")
+    loaded = SFMClassifier.load(tmp_path / "model")
+    assert np.array_equal(loaded.decision_function(X), model.decision_function(X))
+    layers = [fitted.module_.network.layers[0] for fitted in (loaded, model)]
+    assert all(layer.spacing == start["spacing"] for layer in layers)
+
+
+def test_sfm_with_given_frequencies_is_exported():
+    x, _, _ = batch()
+    network = build("sfm", spacing="log").eval()
+    program = torch.export.export(network, (x,), strict=False)
+    assert torch.equal(program.module()(x).states, network(x).states)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"spacing": "linear"}, "Unknown spacing 'linear'; choose one of 'uniform', 'log', 'zero'"),
+        ({"spacing": "zero", "frequencies": "learned"}, "spacing='zero' with frequencies='learned' would never move"),
+        ({"spacing": "zero", "period_range": (3, 64)}, r"'zero' has no periods, so .* must be None, not \(3, 64\)"),
+        ({"spacing": "log", "time": "timestamps"}, "spacing='log' with time='timestamps' needs period_range="),
+        ({"spacing": "log", "time": "normalized"}, "spacing='log' with time='normalized' needs period_range="),
+        ({"period_range": (0, 5)}, r"two positive numbers, the smaller one first, not \(0, 5\)"),
+        ({"period_range": (5, 3)}, r"two positive numbers, the smaller one first, not \(5, 3\)"),
+        ({"period_range": (5, math.inf)}, "two positive numbers"),
+        ({"period_range": (2, 3, 4)}, r"two positive numbers, .*not \(2, 3, 4\)"),
+        ({"period_range": (0.5, 8), "frequencies": "adaptive"}, "shortest of period_range must be above 1, not 0.5"),
+    ],
+    ids=str,
+)
+def test_sfm_frequencies_are_checked(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SFM(1, **options)
 
 
 # -- parameters of the rivals

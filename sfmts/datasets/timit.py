@@ -149,7 +149,7 @@ def load_timit(
         target_names : ndarray of shape (n_phones,)
             The phones.
         feature_names : list of str
-            "c1" to "c12", "energy", and these with "d_" and "dd_".
+            "c1" to "c12", "energy", and these with ``d_`` and ``dd_`` before them.
         mean, scale : ndarray of shape (n_features,)
             What was subtracted, and divided by.
         DESCR : str

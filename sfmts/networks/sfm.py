@@ -19,13 +19,62 @@ from sfmts.networks.base import (
 )
 
 FREQUENCIES = ("fixed", "learned", "adaptive")
+SPACINGS = ("uniform", "log", "zero")
 TIMES = ("index", "normalized", "timestamps", "zero_until_last")
 PHASES = ("product", "accumulated")
+LOG_PERIODS = (3.0, 64.0)  # steps: from where a wave is still seen as one to the length of many a short series
+TWO_PI = 2.0 * math.pi
 
 
-def uniform_frequencies(n_frequencies: int, device: torch.device | None = None) -> Tensor:
-    """omega_k = 2 pi k / K for k = 0, ..., K - 1, in float64."""
-    return 2.0 * math.pi * torch.arange(n_frequencies, dtype=torch.float64, device=device) / n_frequencies
+def initial_frequencies(
+    n_frequencies: int,
+    spacing: str = "uniform",
+    period_range: tuple[float, float] | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """omega_0 = 0, ..., omega_{K-1}, in float64; see ``spacing`` and ``period_range`` of :class:`SFM`."""
+    K = n_frequencies
+    if spacing == "zero":
+        return torch.zeros(K, dtype=torch.float64, device=device)
+    if spacing == "uniform" and period_range is None:
+        return TWO_PI * torch.arange(K, dtype=torch.float64, device=device) / K
+    shortest, longest = period_range or LOG_PERIODS
+    low, high = TWO_PI / longest, TWO_PI / shortest
+    if spacing == "uniform":
+        omega = torch.linspace(low, high, K - 1, dtype=torch.float64, device=device)
+    else:
+        omega = torch.linspace(math.log(low), math.log(high), K - 1, dtype=torch.float64, device=device).exp()
+    return nn.functional.pad(omega, (1, 0))
+
+
+def _check_spacing(
+    spacing: str, period_range: tuple[float, float] | None, frequencies: str, time: str
+) -> tuple[float, float] | None:
+    """``period_range`` as a tuple, or a ValueError if it, or ``spacing``, does not go with the other options."""
+    check_choice("spacing", spacing, SPACINGS)
+    if spacing == "zero" and frequencies == "learned":
+        raise ValueError(
+            "spacing='zero' with frequencies='learned' would never move: abs(S) is an even function of omega, whose "
+            "gradient at 0 is 0. Take frequencies='fixed' for a network without waves, or another spacing."
+        )
+    if period_range is None:
+        if spacing == "log" and time != "index":
+            raise ValueError(
+                f"spacing='log' with time={time!r} needs period_range=(shortest, longest), in units of that time; "
+                f"without it periods of {LOG_PERIODS[0]:g} to {LOG_PERIODS[1]:g} are meant, which are steps."
+            )
+        return None
+    if spacing == "zero":
+        raise ValueError(f"spacing='zero' has no periods, so that period_range must be None, not {period_range}.")
+    periods = tuple(period_range)
+    if len(periods) != 2 or not 0.0 < periods[0] <= periods[1] < math.inf:
+        raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
+    if frequencies == "adaptive" and periods[0] <= 1.0:
+        raise ValueError(
+            "frequencies='adaptive' lie between 0 and 2 pi (Eq. 16), so that the shortest of period_range must be "
+            f"above 1, not {periods[0]}; give time stamps in a smaller unit."
+        )
+    return periods
 
 
 class SFMLayer(nn.Module):
@@ -36,11 +85,20 @@ class SFMLayer(nn.Module):
     """
 
     def __init__(
-        self, n_channels: int, n_states: int, n_frequencies: int, n_outputs: int, frequencies: str, phase: str
+        self,
+        n_channels: int,
+        n_states: int,
+        n_frequencies: int,
+        n_outputs: int,
+        frequencies: str,
+        phase: str,
+        spacing: str = "uniform",
+        period_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         N, D, K, M = n_channels, n_states, n_frequencies, n_outputs
         self.frequencies, self.phase = frequencies, phase
+        self.spacing, self.period_range = spacing, period_range
         rows = 3 * D + K + K * M + (K if frequencies == "adaptive" else 0)
         self.V = nn.Parameter(torch.empty(rows, N))
         self.W = nn.Parameter(torch.empty(rows, M))
@@ -48,13 +106,16 @@ class SFMLayer(nn.Module):
         self.U_o = nn.Parameter(torch.empty(K, M, D))
         self.W_z = nn.Parameter(torch.empty(K, M, D))
         self.b_z = nn.Parameter(torch.empty(K, M))
-        self.omega = nn.Parameter(uniform_frequencies(K).to(self.V)) if frequencies == "learned" else None
+        self.omega = nn.Parameter(self._initial_omega().to(self.V)) if frequencies == "learned" else None
+
+    def _initial_omega(self) -> Tensor:
+        return initial_frequencies(len(self.b_z), self.spacing, self.period_range, self.V.device)
 
     def weights(self) -> SFMWeights:
         """The parameters as the kernels want them; frequencies are float64 whatever the rest is."""
         omega = None if self.omega is None else self.omega.double()
         if self.frequencies == "fixed":
-            omega = uniform_frequencies(len(self.b_z), self.V.device)
+            omega = self._initial_omega()
         return SFMWeights(self.V, self.W, self.b, self.U_o, self.W_z, self.b_z, omega)
 
     def forward(
@@ -119,9 +180,10 @@ class SFMLayer(nn.Module):
         ste, fre, _, _, omega, _ = self.b.split(weights.gate_sizes)
         ste.fill_(2.0)  # together with the next the joint forget gate starts at 0.78
         fre.fill_(2.0)
-        if len(omega):  # start at the fixed set; 0 lies at minus infinity, so take a 16th of the spacing
-            share = torch.arange(K, dtype=torch.float64).clamp_min(1 / 16) / K
-            omega.copy_(torch.logit(share))
+        if len(omega):  # start at the fixed set; 0 lies at minus infinity, so take a 16th of the next frequency
+            share = self._initial_omega() / TWO_PI
+            lowest = share[1] if K > 1 and share[1] > 0.0 else 1.0 / K
+            omega.copy_(torch.logit(share.clamp_min(lowest / 16)))
 
 
 @register_network("sfm")
@@ -142,8 +204,16 @@ class SFM(SequenceNetwork):
     n_outputs : int, optional
         M, the width of the output z, which is also what the gates read of the past.  As many as states by default.
     frequencies : {"fixed", "learned", "adaptive"}
-        omega_k = 2 pi k / K; the same as the start of K learned numbers; or omega_t = 2 pi sigmoid(...) of the input
-        and of z at each step (A-SFM, Eq. 16).
+        omega_k as ``spacing`` says; the same as the start of K learned numbers; or omega_t = 2 pi sigmoid(...) of the
+        input and of z at each step (A-SFM, Eq. 16), which starts there, too, if ``init`` is "modern" or "chrono".
+    spacing : {"uniform", "log", "zero"}
+        omega_k = 2 pi k / K, as in the paper; omega_0 = 0 and periods 2 pi / omega_k that grow by equal factors; or
+        omega_k = 0 for all k, so that S holds no waves and its columns differ by their gates alone.
+    period_range : tuple of two floats, optional
+        Shortest and longest period, those of omega_{K-1} and omega_1, in the unit of time; omega_0 = 0 stays outside.
+        By default (K / (K - 1), K) for "uniform", which is the paper's 2 pi k / K, and 3 to 64 steps for "log".  Set it
+        if time stamps do not count something like steps; "log" then has no default, nor for normalized time, where
+        the unit is the length of the series.
     time : {"index", "normalized", "timestamps", "zero_until_last"}
         What t is in omega t: 1, 2, 3, ...; the step divided by the sequence's length, which looks ahead; the time
         stamps given to :meth:`forward`; or 0 until the last step's 1, as in the authors' released program.
@@ -169,6 +239,17 @@ class SFM(SequenceNetwork):
     generator : torch.Generator, optional
         Source of the initial parameters; PyTorch's global one by default.
 
+    Raises
+    ------
+    ValueError
+        If there is no such option, or ``period_range`` does not go with the others.
+
+    Notes
+    -----
+    What is read of S is abs(S), an even function of each omega_k, and at t = 1, 2, 3, ... also a periodic one: omega_k
+    and 2 pi - omega_k say the same.  Of K = 4 uniform frequencies three are therefore different, the columns 1 and 3
+    differing by their gates alone; and learned ones stay where they start if that is 0 or, at whole t, pi.
+
     Examples
     --------
     >>> import torch
@@ -191,6 +272,8 @@ class SFM(SequenceNetwork):
         n_frequencies: int = 4,
         n_outputs: int | None = None,
         frequencies: str = "fixed",
+        spacing: str = "uniform",
+        period_range: tuple[float, float] | None = None,
         time: str = "index",
         phase: str = "accumulated",
         n_layers: int = 1,
@@ -206,6 +289,7 @@ class SFM(SequenceNetwork):
         check_choice("frequencies", frequencies, FREQUENCIES)
         check_choice("time", time, TIMES)
         check_choice("phase", phase, PHASES)
+        period_range = _check_spacing(spacing, period_range, frequencies, time)
         check_choice("init", init, INITIALISATIONS)
         check_choice("memory", memory, MEMORIES)
         resolve_backend(backend)
@@ -225,6 +309,8 @@ class SFM(SequenceNetwork):
                 n_outputs,
                 frequencies,
                 phase,
+                spacing,
+                period_range,
             )
             for level in range(n_layers)
             for _ in range(directions)
