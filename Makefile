@@ -2,11 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo examples test test-slow sanitize lint types floors check
+.PHONY: help install demo examples experiments experiments-quick test test-slow sanitize lint types floors check
 
 help:
 	@echo "make demo       install, train on waves and on spoken vowels, draw plots (demo_output/)"
 	@echo "make examples   run the gallery, pictures into example_output/ (minutes)"
+	@echo "make experiments        do what is missing of the experiments (hours; may be stopped and goes on)"
+	@echo "make experiments-quick  try all of them out on tiny data"
 	@echo "make test       install, run the whole test suite"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make sanitize   the compiled kernel's tests under the address and undefined-behaviour sanitizers"
@@ -27,6 +29,14 @@ demo: install
 examples: install
 	for script in examples/plot_*.py; do $(THREADS) $(BIN)/python $$script || exit 1; done
 
+EXPERIMENTS := waves music timit settings mechanism frequencies rivals
+experiments: install
+	for name in $(EXPERIMENTS); do $(THREADS) $(BIN)/python experiments/$$name.py || exit 1; done
+	$(BIN)/python experiments/report.py
+
+experiments-quick: install
+	$(THREADS) $(BIN)/python -m pytest tests/test_experiments.py -m slow
+
 test: install
 	$(THREADS) $(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
@@ -41,7 +51,8 @@ sanitize: install
 	cp -r sfmts tests setup.py pyproject.toml README.md $(SANITIZED) && rm -f $(SANITIZED)/sfmts/kernels/*.so
 	cd $(SANITIZED) && CFLAGS="$(SANITIZER_FLAGS)" $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest tests/test_kernels.py tests/test_native.py \
+		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest \
+		tests/test_kernels.py tests/test_native.py tests/test_resonator_kernel.py \
 		-m "not slow" -k "native and not memory and not installation" \
 		--numprocesses 2 -p no:cacheprovider
 

@@ -5,7 +5,17 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "sfmts/kernels/cpu"
-HEADERS = ("problem", "instruction_sets", "vectors", "matrix", "tiles", "forward", "backward", "recurrence")
+HEADERS = (
+    "problem",
+    "instruction_sets",
+    "vectors",
+    "matrix",
+    "tiles",
+    "forward",
+    "backward",
+    "recurrence",
+    "resonator",
+)
 
 setup(
     ext_modules=[

@@ -13,7 +13,6 @@ from sfmts.heads import Model, QuantileHead
 from sfmts.networks.base import SequenceNetwork, dropout_mask
 from sfmts.windows import WindowSet
 
-ANCHORS = ("mean", "last", "season")
 _PENALTIES = tuple(10.0**power for power in range(-3, 6))  # times the number of windows
 _PART = 4096  # windows taken at once where all are needed
 

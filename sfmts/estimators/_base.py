@@ -392,7 +392,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     @available_if(_has_amplitudes)
     def state_amplitudes(self, X: Any) -> NDArray[Any] | list[NDArray[Any]]:
-        """Amplitudes |S| of the states at each time step, as in the paper's Figure 5.
+        """Amplitudes ``|S|`` of the states at each time step, as in the paper's Figure 5.
 
         Parameters
         ----------

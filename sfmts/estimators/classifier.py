@@ -36,7 +36,8 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         M, the width of z: what the SFM's gates read of the past and what the head reads.  None stands for as many as
         states or, with ``head="none"``, as logits.
     frequencies : {"fixed", "learned", "adaptive"}, default="fixed"
-        2 pi k / K; a learned start from there; or set by the input at each step (A-SFM, Eq. 16 of the paper).
+        2 pi k / K; a learned start from there; or set by the input at each step (A-SFM, Eq. 16 of the paper).  Other
+        sets than 2 pi k / K by ``network_params={"spacing": "log"}``, see :class:`sfmts.networks.SFM`.
     time : {"index", "normalized", "timestamps"}, default="index"
         What t is in the phase omega t: 1, 2, 3, ...; the step over the length of its series; or real time stamps.
     time_channel : int or None, default=None

@@ -69,6 +69,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
     References
     ----------
     H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+
     N. Boulanger-Lewandowski, Y. Bengio and P. Vincent, "Modeling Temporal Dependencies in High-Dimensional Sequences",
     ICML 2012.
 

@@ -219,8 +219,8 @@ class SFMForecaster(BaseForecaster):
     ----------
     module_ : HorizonModel
     context_length_, horizon_, segment_length_ : int
-    anchor_ : {"mean", "last", "season"}
-        What the linear forecast is pulled to.
+    anchor_ : str
+        The simple forecast that the linear one is pulled to, such as "last", "season" or "last + drift".
     penalty_ : float
         How strongly; infinite if it is the anchor itself.
     n_iter_ : int
@@ -243,6 +243,7 @@ class SFMForecaster(BaseForecaster):
     References
     ----------
     H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+
     S. Lin, W. Lin, W. Wu, F. Zhao, R. Mo and H. Zhang, "SegRNN: Segment Recurrent Neural Network for Long-Term Time
     Series Forecasting", 2023.
 
@@ -516,7 +517,7 @@ class SFMForecaster(BaseForecaster):
         -------
         positions : ndarray of shape (n,)
             The step of y that each forecast begins with; the last one ends with y.
-        forecasts : ndarray of shape (n, horizon_, variables) or, with ``alpha``, (n, horizon_, variables, levels)
+        forecasts : ndarray of shape (n, horizon, variables) or, with ``alpha``, (n, horizon, variables, levels)
 
         Raises
         ------

@@ -31,7 +31,7 @@ class PanelScaler(TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
-    mean_, var_, scale_ : ndarray of shape (n_channels_in_,)
+    mean_, var_, scale_ : ndarray of shape (n_channels,)
         ``scale_`` is the standard deviation, and 1 for a channel that is constant.
     n_channels_in_ : int
     n_features_in_ : int

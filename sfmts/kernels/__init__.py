@@ -6,6 +6,7 @@ from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
 from sfmts.kernels.packing import pack, unpack
 from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
+from sfmts.kernels.resonator import resolve_resonator, resonate
 
 __all__ = [
     "BACKENDS",
@@ -18,6 +19,8 @@ __all__ = [
     "eager",
     "pack",
     "resolve_backend",
+    "resolve_resonator",
+    "resonate",
     "scan",
     "scan_padded",
     "sfm",

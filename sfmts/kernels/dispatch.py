@@ -1,7 +1,7 @@
 """The one door to the kernels."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 
 import torch
@@ -58,13 +58,24 @@ def resolve_backend(backend: str, weights: SFMWeights | None = None) -> str:
     >>> resolve_backend("fused")
     'fused'
     """
-    check_choice("backend", backend, BACKENDS)
-    if weights is None:
-        reason = native.missing() if backend in ("auto", "native") else None
-        name = "native" if backend == "auto" else backend
-    else:
-        name = _FASTEST.get(weights.V.device.type, "fused") if backend == "auto" else backend
-        reason = _UNAVAILABLE[name](weights.V, weights) if name in _UNAVAILABLE else None
+    device = "cpu" if weights is None else weights.V.device.type
+
+    def unavailable(name: str) -> str | None:
+        if weights is None:
+            return native.missing() if name == "native" else None
+        return _UNAVAILABLE[name](weights.V, weights) if name in _UNAVAILABLE else None
+
+    return choose_kernel(backend, _KERNELS, device, unavailable)
+
+
+def choose_kernel(backend: str, kernels: Iterable[str], device: str, unavailable: Callable[[str], str | None]) -> str:
+    """Name the one of ``kernels`` that ``backend`` stands for on a type of device.
+
+    ``unavailable`` says why a kernel cannot serve, or None.  "fused" always can.
+    """
+    check_choice("backend", backend, ("auto", *kernels))
+    name = _FASTEST.get(device, "fused") if backend == "auto" else backend
+    reason = unavailable(name)
     if reason is None:
         return name
     if backend != "auto":

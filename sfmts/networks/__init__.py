@@ -10,6 +10,7 @@ from sfmts.networks.gated import GRU, LSTM
 from sfmts.networks.multirate import ClockworkRNN, PhasedLSTM
 from sfmts.networks.presets import match_budget, paper_preset
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
+from sfmts.networks.resonator import Resonator
 from sfmts.networks.sfm import SFM
 from sfmts.networks.sfm_kdd import KDDSFM
 
@@ -28,6 +29,7 @@ __all__ = [
     "RecurrentHighway",
     "RecurrentLayer",
     "RecurrentNetwork",
+    "Resonator",
     "RotationGRU",
     "SequenceNetwork",
     "UnitaryRNN",

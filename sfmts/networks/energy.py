@@ -304,7 +304,7 @@ class RBM(_ConditionalDensity):
     def contrastive_divergence(
         self, v: Tensor, b_v: Tensor, b_h: Tensor, steps: int = 15, generator: torch.Generator | None = None
     ) -> Tensor:
-        """F(v) - F(v*) of each row, (P,), v* being v after so many steps of :meth:`gibbs` [3]_.
+        """F(v) - F(v*) of each row, (P,), v* being v after so many steps of :meth:`gibbs` (Hinton, 2002).
 
         Its gradient is an estimate of that of -log p(v), the better the more steps there are; its value means nothing.
         """
@@ -371,7 +371,7 @@ class RBM(_ConditionalDensity):
         n_chains: int = 10,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Log Z of each row in nats, (P,), estimated by annealed importance sampling [2]_, without gradient.
+        r"""Log Z of each row in nats, (P,), estimated by annealed importance sampling, without gradient.
 
         The chains begin in a model whose Z is known and which has no W if units are written as -1 and 1, that is, with
         biases :math:`b_v + W^\top 1/2` and :math:`b_h + W 1/2`; they pass through models whose energies are weighted

@@ -75,7 +75,7 @@ class _Circulant(nn.Module, ABC):
         return len(free)
 
     def spectrum(self) -> Tensor:
-        """Eigenvalues, of unit modulus: (*shape), or (..., n // 2 + 1) if real; channels, if any, stand first."""
+        """Eigenvalues, of unit modulus: ``(*shape)``, or ``(..., n // 2 + 1)`` if real, behind channels if any."""
         if not self.real:
             return torch.polar(torch.ones_like(self.angles), self.angles)
         assert isinstance(self._index, Tensor)
@@ -92,7 +92,7 @@ class _Circulant(nn.Module, ABC):
         return torch.fft.fftn(spectrum * torch.fft.ifftn(x, dim=self._axes), dim=self._axes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product with each vector or image of ``x``, (..., *shape) with channels, if any, before the shape."""
+        """The product with each vector or image of ``x``, ``(..., *shape)`` with channels, if any, before the shape."""
         return self.multiply(x, self.spectrum())
 
     def matrix(self) -> Tensor:

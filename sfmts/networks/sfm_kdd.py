@@ -193,7 +193,7 @@ class KDDSFM(RecurrentNetwork):
     within the recurrence; with it the count is D P + P larger.  qlib's port has another gate, `torch.nn.Hardsigmoid`,
     and one more linear layer behind p.
 
-    With index time |S_t|^2 does not depend on where counting began, so a series may be cut in front.  With a real
+    With index time ``|S_t|^2`` does not depend on where counting began, so a series may be cut in front.  With a real
     input the columns k and K - k differ only by their forget gates.
 
     Only first derivatives.
@@ -242,7 +242,7 @@ class KDDSFM(RecurrentNetwork):
 
     @torch.no_grad()
     def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None) -> Tensor:
-        """Amplitudes |S|, of which the network reads the squares, in the last layer at each step; without dropout.
+        """Amplitudes ``|S|``, of which the network reads the squares, in the last layer at each step; without dropout.
 
         Parameters
         ----------

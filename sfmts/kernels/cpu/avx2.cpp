@@ -1,4 +1,4 @@
-// The kernel for processors with AVX2.
+// The kernels for processors with AVX2.
 #include "instruction_sets.h"
 
 #if defined(SFM_X86)
@@ -7,7 +7,8 @@ SFM_TARGET_BEGIN("avx2,fma")
 #define SFM_VECTOR_BYTES 32
 #define SFM_REGISTERS 16
 #include "recurrence.h"
+#include "resonator.h"
 extern const Kernel avx2_kernel;
-const Kernel avx2_kernel = {"avx2", run_kernel};
+const Kernel avx2_kernel = {"avx2", run_kernel, resonate};
 SFM_TARGET_END
 #endif

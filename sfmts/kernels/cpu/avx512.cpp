@@ -1,4 +1,4 @@
-// The kernel for processors with AVX-512.
+// The kernels for processors with AVX-512.
 #include "instruction_sets.h"
 
 #if defined(SFM_X86)
@@ -7,7 +7,8 @@ SFM_TARGET_BEGIN("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #define SFM_VECTOR_BYTES 64
 #define SFM_REGISTERS 32
 #include "recurrence.h"
+#include "resonator.h"
 extern const Kernel avx512_kernel;
-const Kernel avx512_kernel = {"avx512", run_kernel};
+const Kernel avx512_kernel = {"avx512", run_kernel, resonate};
 SFM_TARGET_END
 #endif

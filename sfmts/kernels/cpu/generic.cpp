@@ -1,8 +1,9 @@
-// The kernel for any processor, in vectors of 16 bytes.
+// The kernels for any processor, in vectors of 16 bytes.
 #include "instruction_sets.h"
 
 #define SFM_VECTOR_BYTES 16
 #define SFM_REGISTERS 16
 #include "recurrence.h"
+#include "resonator.h"
 extern const Kernel generic_kernel;
-const Kernel generic_kernel = {"generic", run_kernel};
+const Kernel generic_kernel = {"generic", run_kernel, resonate};

@@ -142,20 +142,15 @@ static const struct {
               {"plan_backward", Pass::plan_backward},
               {"backward", Pass::backward}};
 
-static PyObject* run(PyObject*, PyObject* arguments) {
-    const char *name, *what;
-    unsigned long long address;
-    if (!PyArg_ParseTuple(arguments, "ssK", &name, &what, &address)) return nullptr;
-    const Pass* pass = nullptr;
-    for (const auto& known : passes)
-        if (std::strcmp(known.name, what) == 0) pass = &known.pass;
-    if (!pass) return PyErr_Format(PyExc_ValueError, "the kernel has no pass '%s'", what);
+// Calls work(kernel), without the interpreter's lock, for the kernels compiled for the named instruction set.
+template <class Work>
+static PyObject* with_kernel(const char* name, Work work) {
     for (const Kernel* kernel : usable_kernels()) {
         if (std::strcmp(kernel->name, name) != 0) continue;
         bool out_of_memory = false;
         Py_BEGIN_ALLOW_THREADS
         try {
-            kernel->run(*reinterpret_cast<Problem*>(address), *pass);
+            work(*kernel);
         } catch (const std::bad_alloc&) {
             out_of_memory = true;
         }
@@ -166,9 +161,28 @@ static PyObject* run(PyObject*, PyObject* arguments) {
     return PyErr_Format(PyExc_ValueError, "this processor has no instruction set '%s'", name);
 }
 
+static PyObject* run(PyObject*, PyObject* arguments) {
+    const char *name, *what;
+    unsigned long long address;
+    if (!PyArg_ParseTuple(arguments, "ssK", &name, &what, &address)) return nullptr;
+    const Pass* pass = nullptr;
+    for (const auto& known : passes)
+        if (std::strcmp(known.name, what) == 0) pass = &known.pass;
+    if (!pass) return PyErr_Format(PyExc_ValueError, "the kernel has no pass '%s'", what);
+    return with_kernel(name, [&](const Kernel& kernel) { kernel.run(*reinterpret_cast<Problem*>(address), *pass); });
+}
+
+static PyObject* resonate(PyObject*, PyObject* arguments) {
+    const char* name;
+    unsigned long long address;
+    if (!PyArg_ParseTuple(arguments, "sK", &name, &address)) return nullptr;
+    return with_kernel(name, [&](const Kernel& kernel) { kernel.resonate(*reinterpret_cast<Resonance*>(address)); });
+}
+
 static PyMethodDef methods[] = {
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the instruction sets at hand, the fastest first."},
     {"run", run, METH_VARARGS, "run(instruction_set, pass, address of a Problem)"},
+    {"resonate", resonate, METH_VARARGS, "resonate(instruction_set, address of a Resonance)"},
     {nullptr, nullptr, 0, nullptr}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, 0, methods, nullptr, nullptr, nullptr,

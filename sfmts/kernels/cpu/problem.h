@@ -46,10 +46,13 @@ enum class Pass {
     backward,
 };
 
-// The kernel compiled for one instruction set.
+struct Resonance;  // see resonator.h
+
+// The kernels compiled for one instruction set.
 struct Kernel {
     const char* name;
     void (*run)(Problem&, Pass);
+    void (*resonate)(const Resonance&);
 };
 
 // Calls work(context, item, thread) for every item, in any order, on up to `threads` threads, the caller's among them.

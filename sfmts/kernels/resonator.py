@@ -1,0 +1,419 @@
+r"""Damped oscillators of given decay and drive: a recurrence that is linear in its state.
+
+The gates of the SFM read its last output, so that a step cannot be known before the one before.  Where gates read the
+input alone, decay and drive of all steps are known beforehand, and what is left of the recurrence is, for state d at
+frequency k::
+
+    S_t[k, d] = f_ste_t[d] f_fre_t[k] exp(-j omega[k, d] dt_t) S_{t-1}[k, d] + u_t[d]
+
+That is the SFM's state equation (Hu & Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017, Eq. 1) seen
+from a frame that turns with each oscillator: both have the same amplitude \|S\|.
+
+Three kernels: ``reference`` is the equation in a loop; ``fused`` has a hand-written backward pass in operations of
+PyTorch; ``native`` is compiled for the processor (cpu/resonator.h).
+
+Shapes: T steps, B sequences, K frequencies, D states.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sfmts.kernels import native
+from sfmts.kernels.dispatch import choose_kernel
+from sfmts.kernels.eager import eager
+
+if native.missing() is None:
+    from sfmts.kernels import _native
+
+
+class _Inputs(NamedTuple):
+    f_ste: Tensor  # (T, B, D)
+    f_fre: Tensor | None  # (T, B, K); None is all ones
+    u: Tensor  # (T, B, D)
+    omega: Tensor  # (K, D), float64
+    dt: Tensor | None  # (T, B), float64; None is all ones
+    state: Tensor  # (B, 2, K, D)
+
+
+# -- reference: the equation
+
+
+def _reference(inputs: _Inputs) -> Tensor:
+    f_ste, f_fre, u, omega, dt, state = inputs
+    re, im = state.unbind(1)
+    history = []
+    for t in range(len(u)):
+        phase = omega if dt is None else omega * dt[t, :, None, None]
+        cos, sin = torch.cos(phase).to(u.dtype), torch.sin(phase).to(u.dtype)
+        f = f_ste[t, :, None, :] if f_fre is None else f_ste[t, :, None, :] * f_fre[t, :, :, None]
+        re, im = f * (cos * re + sin * im) + u[t, :, None, :], f * (cos * im - sin * re)
+        history.append(torch.stack((re, im), dim=1))
+    return torch.stack(history)
+
+
+# -- fused: operations on all steps at once, in complex numbers
+
+
+def _scan(factors: Tensor, x: Tensor) -> Tensor:
+    """S_t = factors_t S_{t-1} + x_t from S_0 = x_0, all steps in parallel: two steps are made one until one is left.
+
+    Products of decays may well underflow, as nothing is ever divided by them.
+    """
+    if len(x) == 1:
+        return x
+    even, odd = slice(0, len(x) - 1, 2), slice(1, None, 2)
+    S = torch.empty_like(factors)
+    S[odd] = _scan(factors[odd] * factors[even], torch.addcmul(x[odd], factors[odd], x[even]))
+    S[0] = x[0]
+    S[2::2] = torch.addcmul(x[2::2], factors[2::2], S[1:-1:2])
+    return S
+
+
+def _in_parallel(x: Tensor) -> bool:
+    """Whether starting an operation costs more than it does, so that a few passes over all steps beat a loop."""
+    return x.device.type != "cpu"
+
+
+def _accumulate(factors: Tensor, x: Tensor) -> Tensor:
+    """S_t = factors_t S_{t-1} + x_t, which may take the place of x."""
+    if _in_parallel(x):
+        return _scan(factors, x)
+    for t in range(1, len(x)):
+        x[t].addcmul_(factors[t], x[t - 1])
+    return x
+
+
+def _accumulate_back(factors: Tensor, x: Tensor) -> Tensor:
+    """G_t = x_t + factors_{t+1} G_{t+1}, which may take the place of x."""
+    if _in_parallel(x):
+        return _scan(torch.cat((factors[:1], factors[1:].flip(0))), x.flip(0)).flip(0)
+    for t in range(len(x) - 2, -1, -1):
+        x[t].addcmul_(factors[t + 1], x[t + 1])
+    return x
+
+
+def _rotation(omega: Tensor, dt: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """exp(-j omega dt), of shape (1, 1, K, D) or (T, B, K, D)."""
+    if dt is None:
+        return torch.complex(torch.cos(omega).to(dtype), -torch.sin(omega).to(dtype))[None, None]
+    values, where = torch.unique(dt, return_inverse=True)  # most series are regular: few values, few cosines
+    phase = omega * values[:, None, None]
+    return torch.complex(torch.cos(phase).to(dtype), -torch.sin(phase).to(dtype))[where]
+
+
+def _decay(f_ste: Tensor, f_fre: Tensor | None) -> Tensor:
+    """f_ste f_fre, of shape (T, B, 1 or K, D)."""
+    return f_ste[:, :, None] if f_fre is None else f_ste[:, :, None] * f_fre[..., None]
+
+
+def _as_complex(pairs: Tensor) -> Tensor:
+    """(..., 2, K, D) to (..., K, D)."""
+    return torch.complex(*pairs.unbind(-3))
+
+
+def _as_pairs(z: Tensor) -> Tensor:
+    return torch.stack((z.real, z.imag), dim=-3)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        inputs = _Inputs(*arguments)
+        f_ste, f_fre, u, omega, dt, state = inputs
+        factors = _decay(f_ste, f_fre) * _rotation(omega, dt, u.dtype)
+        drive = factors.new_empty(*u.shape[:2], *omega.shape).copy_(u[:, :, None])
+        drive[0] += factors[0] * _as_complex(state)
+        S = _as_pairs(_accumulate(factors, drive))
+        ctx.save_for_backward(*inputs._replace(u=S))
+        return S
+
+    @staticmethod
+    def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivatives("fused")
+        f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
+        decay, rotation = _decay(f_ste, f_fre), _rotation(omega, dt, S.dtype)
+        factors = decay * rotation
+        total = _accumulate_back(factors, torch.complex(dS[:, :, 0], -dS[:, :, 1]))  # conjugate gradients of all S_t
+        product = total * rotation
+        product[0] *= _as_complex(state)
+        product[1:] *= _as_complex(S[:-1])
+        ddecay, dphase = product.real, decay * product.imag
+        return (
+            (ddecay if f_fre is None else ddecay * f_fre[..., None]).sum(2),
+            None if f_fre is None else (ddecay * f_ste[:, :, None]).sum(3),
+            total.real.sum(2),
+            (dphase.double() if dt is None else dphase * dt[..., None, None]).sum((0, 1)),
+            None,
+            _as_pairs((factors[0] * total[0]).conj()),
+        )
+
+
+def _refuse_second_derivatives(backend: str) -> None:
+    if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
+        raise RuntimeError(f"backend={backend!r} has first derivatives only; take backend='reference' for higher ones.")
+
+
+# -- native
+
+
+class _Resonance(ctypes.Structure):
+    """Mirrors the struct of cpu/resonator.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("is_double", "is_backward", "threads", "T", "B", "K", "D")),
+        *((name, ctypes.c_void_p) for name in (*_Inputs._fields, "S")),
+        *((name, ctypes.c_void_p) for name in ("dS", "df_ste", "df_fre", "du", "domega", "dstate")),
+    ]
+
+
+def _run_native(f_ste: Tensor, omega: Tensor, **others: Tensor | None) -> None:
+    """One pass: the forward, which writes S, or with dS the backward, which writes the gradients."""
+    tensors = {"f_ste": f_ste, "omega": omega, **others}
+    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
+    T, B, D = f_ste.shape
+    resonance = _Resonance(
+        is_double=f_ste.dtype == torch.float64,
+        is_backward="dS" in others,
+        threads=torch.get_num_threads(),
+        T=T,
+        B=B,
+        K=len(omega),
+        D=D,
+        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+    )
+    _native.resonate(native.instruction_set(), ctypes.addressof(resonance))
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        inputs = _Inputs._make(None if v is None else v.contiguous() for v in arguments)
+        S = inputs.u.new_empty(len(inputs.u), *inputs.state.shape)
+        _run_native(**inputs._asdict(), S=S)
+        ctx.save_for_backward(*inputs._replace(u=S))
+        return S
+
+    @staticmethod
+    def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivatives("native")
+        f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
+        given = {"f_fre": f_fre, "dt": dt, "state": state, "S": S, "dS": dS.contiguous()}
+        df_fre = None if f_fre is None else torch.empty_like(f_fre)
+        df_ste, du, domega, dstate = (torch.empty_like(v) for v in (f_ste, f_ste, omega, state))
+        _run_native(f_ste, omega, **given, df_ste=df_ste, df_fre=df_fre, du=du, domega=domega, dstate=dstate)
+        return df_ste, df_fre, du, domega, None, dstate
+
+
+def _native_missing() -> str | None:
+    if (reason := native.missing()) is not None:
+        return reason
+    if not hasattr(_native, "resonate"):
+        return "the compiled kernel is of an older version of sfmts: reinstall sfmts"
+    return None
+
+
+# -- the door
+
+_KERNELS: dict[str, Callable[[_Inputs], Tensor]] = {
+    "reference": _reference,
+    "fused": lambda inputs: _Fused.apply(*inputs),
+    "native": lambda inputs: _Native.apply(*inputs),
+}
+
+
+def resolve_resonator(backend: str, u: Tensor | None = None) -> str:
+    """Name the kernel that ``backend`` stands for in :func:`resonate`.
+
+    Parameters
+    ----------
+    backend : {"auto", "reference", "fused", "native"}
+        "auto" is "native", the compiled kernel, on the CPU, or "fused" where that one is missing, which is logged once
+        with the reason; and "fused" on any other device.
+    u : Tensor, optional
+        Its device decides what can serve; by default, the CPU.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kernel.
+    RuntimeError
+        If it is named and cannot serve.
+
+    Examples
+    --------
+    >>> from sfmts.kernels import resolve_resonator
+    >>> resolve_resonator("fused")
+    'fused'
+    """
+    device = torch.device("cpu") if u is None else u.device
+
+    def unavailable(name: str) -> str | None:
+        if name != "native":
+            return None
+        if device.type != "cpu":
+            return f"the compiled kernel runs on the CPU, and the tensors are on {device}"
+        return _native_missing()
+
+    return choose_kernel(backend, _KERNELS, device.type, unavailable)
+
+
+def resonate(
+    f_ste: Tensor,
+    f_fre: Tensor | None,
+    u: Tensor,
+    omega: Tensor,
+    dt: Tensor | None = None,
+    state: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Drive a bank of damped oscillators: S_t = f_ste f_fre e^{-j omega dt} S_{t-1} + u_t.
+
+    A sequence's result does not depend on its batch mates.  Padding is up to the caller: steps with decays of 1, a
+    drive of 0 and a dt of 0 leave the state as it is.
+
+    Parameters
+    ----------
+    f_ste : Tensor of shape (T, B, D)
+        Decay of each state, in (0, 1].
+    f_fre : Tensor of shape (T, B, K), optional
+        Decay of each frequency, in (0, 1]; all ones by default.
+    u : Tensor of shape (T, B, D)
+        What drives a state at all its frequencies.
+    omega : Tensor of shape (K, D), float64 or of u's type
+        Frequencies in radians per unit of time.
+    dt : Tensor of shape (T, B), float64, optional
+        Time since the step before; all ones by default.  It gets no gradient.
+    state : Tensor of shape (B, 2, K, D), optional
+        S before the first step, zero by default; ``S[-1]`` of one call goes on in the next.
+    backend : {"auto", "reference", "fused", "native"}
+        See :func:`resolve_resonator`.
+
+    Returns
+    -------
+    S : Tensor of shape (T, B, 2, K, D)
+        Real and imaginary part after each step, of u's type.
+
+    Raises
+    ------
+    ValueError
+        If shapes or devices do not fit together, or if ``dt`` wants a gradient.
+    TypeError
+        If types do not fit together.
+    RuntimeError
+        If the named kernel cannot serve; or, by all kernels but "reference", if a second derivative is asked for.
+
+    Notes
+    -----
+    Phases are computed in float64, whatever the type of the rest; half precision is computed in float32.  In float32
+    cosine and sine are rounded, so that without decay a phase is off by up to 6e-8 radians a step, and an amplitude by
+    a factor of up to 1 + 6e-8.
+
+    `torch.compile` leaves its graph here and comes back; `torch.export` records one call of the operator
+    ``sfmts::resonate``, which has no gradient.
+
+    Examples
+    --------
+    A quarter of a turn a step, and a push at the first one only:
+
+    >>> import torch
+    >>> from sfmts.kernels import resonate
+    >>> decay, u = torch.full((3, 1, 1), 0.5), torch.tensor([8.0, 0.0, 0.0]).view(3, 1, 1)
+    >>> S = resonate(decay, None, u, torch.tensor([[torch.pi / 2]]))
+    >>> S.view(3, 2).round().add(0.0).tolist()
+    [[8.0, 0.0], [0.0, -4.0], [-2.0, 0.0]]
+    """
+    run = _operator if torch.compiler.is_exporting() else _resonate
+    S: Tensor = run(f_ste, f_fre, u, omega, dt, state, backend)
+    return S
+
+
+@eager
+def _resonate(
+    f_ste: Tensor,
+    f_fre: Tensor | None,
+    u: Tensor,
+    omega: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    backend: str,
+) -> Tensor:
+    _check(f_ste, f_fre, u, omega, dt, state)
+    kernel = _KERNELS[resolve_resonator(backend, u)]
+    dtype = torch.promote_types(u.dtype, torch.float32)
+    if state is None:
+        state = u.new_zeros(u.shape[1], 2, *omega.shape)
+    inputs = _Inputs(
+        f_ste.to(dtype),
+        None if f_fre is None else f_fre.to(dtype),
+        u.to(dtype),
+        omega.to(torch.float64),
+        dt,
+        state.to(dtype),
+    )
+    return kernel(inputs).to(u.dtype)
+
+
+def _check(
+    f_ste: Tensor, f_fre: Tensor | None, u: Tensor, omega: Tensor, dt: Tensor | None, state: Tensor | None
+) -> None:
+    """Refuse what does not fit together: a compiled kernel would read memory that is not its own."""
+    if u.ndim != 3 or omega.ndim != 2 or 0 in (*u.shape, *omega.shape):
+        raise ValueError(
+            f"u has shape {tuple(u.shape)} and omega {tuple(omega.shape)}, but (T, B, D) and (K, D) are needed, none 0."
+        )
+    if not u.dtype.is_floating_point:
+        raise TypeError(f"u is {u.dtype}, but must be of a floating-point type.")
+    (T, B, D), K = u.shape, len(omega)
+    real = torch.promote_types(u.dtype, torch.float32)
+    for name, value, shape, dtypes in (
+        ("f_ste", f_ste, (T, B, D), (u.dtype,)),
+        ("f_fre", f_fre, (T, B, K), (u.dtype,)),
+        ("omega", omega, (K, D), (torch.float64, u.dtype)),
+        ("dt", dt, (T, B), (torch.float64,)),
+        ("state", state, (B, 2, K, D), (u.dtype, real)),
+    ):
+        if value is None:
+            continue
+        if value.shape != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside u of shape {(T, B, D)} and omega "
+                f"of shape {tuple(omega.shape)}."
+            )
+        if value.dtype not in dtypes:
+            raise TypeError(f"{name} is {value.dtype}, but must be {dtypes[0]} beside u of {u.dtype}.")
+        if value.device != u.device:
+            raise ValueError(f"{name} is on {value.device}, but must be on {u.device} as u is.")
+    if dt is not None and dt.requires_grad:
+        raise ValueError("There is no gradient for dt; give it detached.")
+
+
+@torch.library.custom_op("sfmts::resonate", mutates_args=())
+def _operator(
+    f_ste: Tensor,
+    f_fre: Tensor | None,
+    u: Tensor,
+    omega: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    backend: str,
+) -> Tensor:
+    return _resonate(f_ste, f_fre, u, omega, dt, state, backend)
+
+
+@_operator.register_fake
+def _(
+    f_ste: Tensor,
+    f_fre: Tensor | None,
+    u: Tensor,
+    omega: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    backend: str,
+) -> Tensor:
+    T, B, _ = u.shape
+    return u.new_empty(T, B, 2, *omega.shape)

@@ -1,0 +1,361 @@
+"""A descendant of the SFM, ours and not the paper's: damped oscillators whose gates read the input alone."""
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sfmts._choices import check_choice
+from sfmts.kernels import resolve_resonator, resonate
+from sfmts.networks.base import (
+    INITIALISATIONS,
+    NetworkOutput,
+    SequenceNetwork,
+    chrono_bias,
+    dropout_mask,
+    register_network,
+)
+
+READOUTS = ("phase", "amplitude")
+SPACINGS = ("log", "zero")
+TIMES = ("index", "timestamps")
+_SHORT_MEMORY = 5  # steps over which forget gates are spread unless told otherwise
+
+
+class ResonatorState(NamedTuple):
+    """Where a network stands after a chunk.
+
+    Parameters
+    ----------
+    layers : list of Tensors of shape (B, 2, K, D)
+        Real and imaginary parts of each layer's S.
+    t : Tensor of shape (B,), float64
+        Time of the last step.
+    """
+
+    layers: list[Tensor]
+    t: Tensor
+
+
+class _ReadOut(torch.autograd.Function):
+    """c = sum over parts and k of S weights, from (T, B, 2, K, D) and (2, K, D), without a product as large as S."""
+
+    @staticmethod
+    def forward(ctx: Any, S: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(S, weights)
+        slices, rows = S.flatten(2, 3).unbind(2), weights.flatten(0, 1)
+        c = slices[0] * rows[0]
+        for part, row in zip(slices[1:], rows[1:], strict=True):
+            c.addcmul_(part, row)
+        return c
+
+    @staticmethod
+    def backward(ctx: Any, dc: Tensor) -> tuple[Tensor, Tensor]:
+        S, weights = ctx.saved_tensors
+        product = torch.empty_like(dc)
+        rows = [torch.mul(part, dc, out=product).sum(dim=(0, 1)) for part in S.flatten(2, 3).unbind(2)]
+        return dc[:, :, None, None] * weights, torch.stack(rows).view_as(weights)
+
+
+class _ResonatorLayer(nn.Module):
+    """One layer; tensors are time first, (T, B, ...), so that a step is one piece of memory.
+
+    The rows of V and b are those of f, g, i and o (D each) and, with a frequency gate, f_fre (K).
+    """
+
+    def __init__(
+        self, n_channels: int, n_states: int, n_frequencies: int, readout: str, spacing: str, frequency_gate: bool
+    ) -> None:
+        super().__init__()
+        N, D, K = n_channels, n_states, n_frequencies
+        self.spacing = spacing
+        self.gate_sizes = (D, D, D, D, K if frequency_gate else 0)
+        self.V = nn.Parameter(torch.empty(sum(self.gate_sizes), N))
+        self.b = nn.Parameter(torch.empty(sum(self.gate_sizes)))
+        if spacing == "zero":
+            self.register_buffer("omega", torch.zeros(K, D), persistent=False)
+        else:
+            self.omega = nn.Parameter(torch.empty(K, D))
+        self.alpha = nn.Parameter(torch.empty(K, D))
+        self.beta = nn.Parameter(torch.empty(K, D)) if readout == "phase" else None
+        self.b_c = nn.Parameter(torch.empty(D))
+        self.W_skip = nn.Parameter(torch.empty(D, N)) if N != D else None
+
+    @torch.no_grad()
+    def initialise(
+        self, init: str, max_length: int, period_range: tuple[float, float], generator: torch.Generator | None
+    ) -> None:
+        D = self.alpha.shape[1]
+        matrices = [*self.V.split([size for size in self.gate_sizes if size])]
+        matrices += [] if self.W_skip is None else [self.W_skip]
+        for matrix in matrices:
+            if init == "paper":
+                matrix.uniform_(-0.1, 0.1, generator=generator)
+            elif init == "authors":
+                matrix.normal_(generator=generator)
+                matrix.div_(matrix.norm(dim=1, keepdim=True))
+            else:
+                nn.init.xavier_uniform_(matrix, generator=generator)
+        self.b.zero_()
+        self.b_c.zero_()
+        f, g, _, _, f_fre = self.b.split(self.gate_sizes)
+        if init in ("modern", "chrono"):
+            f.copy_(chrono_bias(D, max_length if init == "chrono" else _SHORT_MEMORY, generator))
+            f_fre.fill_(6.0)
+        if init == "chrono":
+            g.copy_(-f)
+        self._initialise_waves(period_range, generator)
+
+    def _initialise_waves(self, period_range: tuple[float, float], generator: torch.Generator | None) -> None:
+        """Periods spread by equal factors, omega_0 = 0; the read-out begins with the real part of that one."""
+        K, D = self.alpha.shape
+        if self.spacing == "log":
+            shortest, longest = period_range
+            share = torch.rand(K, D, generator=generator)
+            self.omega.copy_(2.0 * math.pi / longest * (longest / shortest) ** share)
+            self.omega[0] = 0.0
+        for weight in (self.alpha, self.beta):
+            if weight is not None:
+                weight.normal_(0.0, 0.5 * K**-0.5, generator=generator)
+                weight[0] = 1.0 if weight is self.alpha else 0.0
+
+    def forward(
+        self,
+        x: Tensor,
+        dt: Tensor | None,
+        S: Tensor | None,
+        mask: Tensor | None,
+        backend: str,
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs (T, B, D) and S at each step, (T, B, 2, K, D)."""
+        f, g, i, o, f_fre = nn.functional.linear(x, self.V, self.b).split(self.gate_sizes, dim=2)
+        frequency_gates = torch.sigmoid(f_fre) if f_fre.shape[2] else None
+        u = torch.sigmoid(g) * torch.tanh(i)
+        history = resonate(torch.sigmoid(f), frequency_gates, u, self.omega, dt, S, backend=backend)
+        h = torch.sigmoid(o) * torch.tanh(self._read(history) + self.b_c)
+        h = h if mask is None else h * mask
+        return h + (x if self.W_skip is None else x @ self.W_skip.T), history
+
+    def _read(self, history: Tensor) -> Tensor:
+        if self.beta is not None:
+            c: Tensor = _ReadOut.apply(history, torch.stack([self.alpha, self.beta]))
+            return c
+        tiny = torch.finfo(history.dtype).tiny ** 0.5  # the root's slope at 0 is infinite
+        return torch.einsum("tbkd,kd->tbd", (history.square().sum(dim=2) + tiny).sqrt(), self.alpha)
+
+
+@register_network("resonator")
+class Resonator(SequenceNetwork):
+    """Layers of damped oscillators that read their input by its phase; a network of ours, not one of the SFM's paper.
+
+    What it keeps of the SFM (:class:`sfmts.networks.SFM`) is the state, D x K complex numbers that turn with omega and
+    are damped by forget gates.  What it leaves is the way back: gates read the layer's input and nothing of the past,
+    so that the state is a linear recurrence in what the gates let in and all matrices are applied to all steps at once.
+    Several layers make up for it.  Real and imaginary parts are read, in the frame that turns with them, and not
+    amplitudes alone; frequencies are learned for each state, from periods spread by equal factors.
+
+    .. code-block:: text
+
+        f, g, o = sigmoid(V x_t + b);  i = tanh(V_i x_t + b_i)                   D each
+        S_t[k] = f f_fre[k] exp(-j omega[k] (t - t_previous)) S_{t-1}[k] + g i   for k = 0, ..., K - 1
+        c_t    = sum_k alpha[k] Re S_t[k] + beta[k] Im S_t[k] + b_c
+        y_t    = o tanh(c_t) + x_t                                               x_t after a matrix if not D wide
+
+    The output is the last layer's y, divided by its root mean square and multiplied by learned gains.
+
+    Parameters
+    ----------
+    n_channels : int
+        Input width N.
+    n_states : int
+        D, also the width of all layers' outputs.
+    n_frequencies : int
+        K.
+    depth : int
+        Layers.  With one, gates know nothing of the past; two learn most tasks far better.
+    spacing : {"log", "zero"}
+        Where frequencies start: omega_0 = 0 and periods 2 pi / omega drawn log-uniformly from ``period_range``; or all
+        are 0 and stay there, a network without waves.
+    period_range : tuple of two floats
+        Shortest and longest period at the start, in the unit of time: steps, or that of the time stamps.
+    readout : {"phase", "amplitude"}
+        What c sees of S: real and imaginary parts, or c = sum_k alpha[k] abs(S[k]) + b_c as in the SFM.
+    frequency_gate : bool
+        Whether there are K gates f_fre[k] = sigmoid(V_fre x_t + b_fre), as in the SFM; else they are 1.
+    time : {"index", "timestamps"}
+        What t is: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
+    recurrent_dropout : float
+        Probability with which, in training, an entry of o tanh(c) is dropped, one mask a layer for a whole sequence.
+    init : {"modern", "chrono", "paper", "authors"}
+        Glorot matrices and forget gates spread over some 5 steps; the same over ``max_length`` steps, with input gates
+        to match; U(-0.1, 0.1) and rows of unit norm, both with zero biases.
+    max_length : int
+        For ``init="chrono"``.
+    backend : {"auto", "reference", "fused", "native"}
+        Kernel of the recurrence, see :func:`sfmts.kernels.resonate`.
+    generator : torch.Generator, optional
+        Source of the initial parameters; PyTorch's global one by default.
+
+    Raises
+    ------
+    ValueError
+        If an option is none of its choices, ``depth`` is less than 1, or ``period_range`` is not two positive numbers,
+        the smaller first.
+
+    Notes
+    -----
+    The first differences between time stamps drive the phase; the first step of a sequence has none and begins at
+    phase 0.  Moving all time stamps by a constant changes nothing.
+
+    A recurrence that is linear given the gates has many relatives, such as the Linear Recurrent Unit (Orvieto et al.,
+    ICML 2023), whose decay is fixed, and selective state spaces (Gu and Dao, 2023), whose decay is real.
+
+    References
+    ----------
+    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+    A. Orvieto et al., "Resurrecting Recurrent Neural Networks for Long Sequences", ICML 2023.
+    A. Gu and T. Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sfmts.networks import Resonator
+    >>> network = Resonator(2, n_states=12, n_frequencies=4)
+    >>> network.n_parameters
+    1116
+    >>> output = network(torch.zeros(3, 10, 2), torch.tensor([10, 7, 1]))
+    >>> output.states.shape, output.final.shape
+    (torch.Size([3, 10, 12]), torch.Size([3, 12]))
+    """
+
+    has_amplitudes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        n_channels: int,
+        *,
+        n_states: int = 32,
+        n_frequencies: int = 4,
+        depth: int = 2,
+        spacing: str = "log",
+        period_range: tuple[float, float] = (3.0, 64.0),
+        readout: str = "phase",
+        frequency_gate: bool = False,
+        time: str = "index",
+        recurrent_dropout: float = 0.0,
+        init: str = "modern",
+        max_length: int = 100,
+        backend: str = "auto",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("spacing", spacing, SPACINGS)
+        check_choice("readout", readout, READOUTS)
+        check_choice("time", time, TIMES)
+        check_choice("init", init, INITIALISATIONS)
+        resolve_resonator(backend)
+        if depth < 1:
+            raise ValueError(f"depth={depth} must be at least 1.")
+        if len(period_range) != 2 or not 0.0 < period_range[0] <= period_range[1] < math.inf:
+            raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
+        self.n_channels, self.output_size, self.causal = n_channels, n_states, True
+        self.n_states, self.n_frequencies = n_states, n_frequencies
+        self.time, self.recurrent_dropout, self._backend = time, recurrent_dropout, backend
+        self.layers = nn.ModuleList()
+        for level in range(depth):
+            width = n_states if level else n_channels
+            layer = _ResonatorLayer(width, n_states, n_frequencies, readout, spacing, frequency_gate)
+            layer.initialise(init, max_length, (period_range[0], period_range[1]), generator)
+            self.layers.append(layer)
+        self.norm = nn.RMSNorm(n_states)
+
+    @property
+    def backend(self) -> str:
+        """Name of the kernel at work."""
+        return resolve_resonator(self._backend, self.norm.weight)
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        time: Tensor | None = None,
+        state: ResonatorState | None = None,
+        generator: torch.Generator | None = None,
+    ) -> NetworkOutput:
+        """Read a batch; see :meth:`SequenceNetwork.forward`."""
+        y, histories, outside, t = self._run(x, lengths, time, state, generator)
+        y = self.norm(y)
+        if outside is not None:
+            y = y.masked_fill(outside, 0.0)
+        if lengths is None:
+            return NetworkOutput(y.transpose(0, 1), y[-1], ResonatorState([S[-1] for S in histories], t[-1]))
+        last = lengths.to(x.device) - 1, torch.arange(len(x), device=x.device)
+        after = ResonatorState([S[last] for S in histories], t[last])
+        return NetworkOutput(y.transpose(0, 1), y[last], after)
+
+    def state_amplitudes(
+        self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
+    ) -> Tensor:
+        """Amplitudes abs(S) of one layer at each step, without dropout.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+        lengths : Tensor of shape (B,), optional
+        time : Tensor of shape (B, T), float64, optional
+        layer : int
+            Which of the layers; the last by default.
+
+        Returns
+        -------
+        amplitudes : Tensor of shape (B, T, D, K)
+            Zero behind the end of a sequence.
+        """
+        with torch.no_grad():
+            _, histories, outside, _ = self._run(x, lengths, time, None, None, dropout=False)
+            amplitudes = torch.linalg.vector_norm(histories[layer], dim=2)
+        if outside is not None:
+            amplitudes = amplitudes.masked_fill(outside[..., None], 0.0)
+        return amplitudes.permute(1, 0, 3, 2)
+
+    def _run(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        time: Tensor | None,
+        state: ResonatorState | None,
+        generator: torch.Generator | None,
+        dropout: bool = True,
+    ) -> tuple[Tensor, list[Tensor], Tensor | None, Tensor]:
+        """The last layer's y, each layer's S, what is padding, (T, B, 1), and the time of each step, time first."""
+        t = self._clock(x, time, state)
+        dt = None
+        if self.time == "timestamps":
+            dt = torch.diff(t, dim=0, prepend=t[:1] if state is None else state.t[None])
+        y, outside = x.transpose(0, 1), None
+        if lengths is not None:
+            steps = torch.arange(x.shape[1], device=x.device)
+            outside = (steps[:, None] >= lengths.to(x.device))[..., None]
+            y = y.masked_fill(outside, 0.0)
+            dt = None if dt is None else dt.masked_fill(outside[..., 0], 0.0)
+        histories: list[Tensor] = []
+        for level, layer in enumerate(self.layers):
+            mask = None
+            if dropout and self.training and self.recurrent_dropout > 0.0:
+                mask = dropout_mask(x.new_empty(len(x), self.n_states), self.recurrent_dropout, generator)
+            given = None if state is None else state.layers[level]
+            y, history = layer(y, dt, given, mask, self._backend)
+            histories.append(history)
+        return y, histories, outside, t
+
+    def _clock(self, x: Tensor, time: Tensor | None, state: ResonatorState | None) -> Tensor:
+        """Time of each step, (T, B) in float64."""
+        if self.time == "timestamps":
+            if time is None:
+                raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
+            return time.double().T
+        steps = torch.arange(1, x.shape[1] + 1, dtype=torch.float64, device=x.device)
+        steps = steps[:, None].expand(x.shape[1], len(x))
+        return steps if state is None else steps + state.t

@@ -1,0 +1,121 @@
+"""The documentation's code runs, and what it names is there."""
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sfmts.networks import base
+from sfmts.networks.base import network_names, network_options
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NO_PAGES = ("_build", "_templates", "auto_examples", "generated", "backreferences")
+PAGES = [page for page in sorted(DOCS.rglob("*.rst")) if not set(page.parts) & set(NO_PAGES)]
+OF_ALL_ESTIMATORS = {  # options of networks that are parameters of the estimators, or set by fit
+    "n_states",
+    "n_frequencies",
+    "n_outputs",
+    "frequencies",
+    "time",
+    "phase",
+    "n_layers",
+    "bidirectional",
+    "recurrent_dropout",
+    "init",
+    "backend",
+    "memory",
+    "max_length",
+    "generator",
+}
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a checkout: the documentation is not packaged")
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """Networks that other doctests register are not there, and those of a page are gone after it."""
+    own = {name: cls for name, cls in base._REGISTRY.items() if cls.__module__.startswith("sfmts.")}
+    monkeypatch.setattr(base, "_REGISTRY", own)
+
+
+def name_of(page):
+    return page.relative_to(DOCS).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code(page, own_registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    results = doctest.testfile(str(page), module_relative=False, optionflags=flags, encoding="utf-8")
+    assert results.failed == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_python_is_written_so_that_it_runs():
+    for page in PAGES:
+        assert not re.search(r"^ *\.\. code(-block)?:: *(python|py|pycon)", page.read_text(encoding="utf-8"), re.M), (
+            page
+        )
+
+
+def test_included_parts_are_there():
+    pattern = re.compile(r"^\.\. (?:include|literalinclude):: (\S+)\n((?:   :.*\n)*)", re.MULTILINE)
+    found = 0
+    for page in PAGES:
+        for path, options in pattern.findall(page.read_text(encoding="utf-8")):
+            text = (page.parent / path).read_text(encoding="utf-8")
+            end = 0
+            for option, marker in re.findall(r":((?:start|end)-[a-z]+): (.*)\n", options):
+                place = text.find(marker, end)
+                assert place >= 0, f"{name_of(page)}: {path} lacks {marker!r}"
+                end = place + len(marker) if option.startswith("start") else end
+                found += 1
+    assert found > 0
+
+
+def test_pictures_are_there(tmp_path):
+    named = set()
+    for page in PAGES:
+        for path in re.findall(r"^ *\.\. (?:figure|image):: (\S+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert (page.parent / path).is_file(), f"{name_of(page)}: {path}"
+            named.add(Path(path).name)
+    command = [sys.executable, str(DOCS / "pictures" / "make_pictures.py"), "--output", str(tmp_path)]
+    subprocess.run(command, check=True, env={**os.environ, "MPLBACKEND": "Agg"}, capture_output=True)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in (DOCS / "pictures").glob("*.svg")}
+    assert drawn <= named
+
+
+def test_scripts_of_commands_are_there():
+    named = {
+        script
+        for page in PAGES
+        for script in re.findall(r"(?:benchmarks|examples|experiments|docs)/\w+\.(?:py|sh)", page.read_text("utf-8"))
+    }
+    assert named
+    assert [script for script in sorted(named) if not (ROOT / script).is_file()] == []
+
+
+def test_figures_stand_in_the_benchmarks():
+    """Figures that are repeated in words or in smaller tables are those that the benchmarks' page has now."""
+    source = "".join((ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "benchmarks/README.md"))
+    figures = re.findall(r"\b\d+\.\d{3,}\b", (DOCS / "choosing.rst").read_text(encoding="utf-8"))
+    assert len(figures) > 40
+    assert [figure for figure in figures if figure not in source] == []
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_table_of_networks():
+    """Each network is there with the options that are its own."""
+    text = (DOCS / "guide" / "networks.rst").read_text(encoding="utf-8")
+    rows = dict(re.findall(r'^   \* - :class:`"(\w+)" <[\w.]+>`\n(?:     - .*\n){2}     - (.*)$', text, re.MULTILINE))
+    assert sorted(rows) == network_names()
+    for name, row in rows.items():
+        own = [option for option in network_options(name) if option not in OF_ALL_ESTIMATORS]
+        assert re.findall(r"``(\w+)``", row) == own, name
+        assert text.count(f'\n``"{name}"``\n~~~') == 1, name
