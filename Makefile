@@ -2,11 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo examples experiments experiments-quick test test-slow sanitize lint types floors check
+.PHONY: help install demo examples docs docs-check experiments experiments-quick test test-slow sanitize lint types floors check
 
 help:
 	@echo "make demo       install, train on waves and on spoken vowels, draw plots (demo_output/)"
 	@echo "make examples   run the gallery, pictures into example_output/ (minutes)"
+	@echo "make docs       the documentation, into docs/_build/html (minutes the first time, then seconds)"
+	@echo "make docs-check what was built, in headless Chromium (apt install chromium chromium-driver)"
 	@echo "make experiments        do what is missing of the experiments (hours; may be stopped and goes on)"
 	@echo "make experiments-quick  try all of them out on tiny data"
 	@echo "make test       install, run the whole test suite"
@@ -28,6 +30,12 @@ demo: install
 
 examples: install
 	for script in examples/plot_*.py; do $(THREADS) $(BIN)/python $$script || exit 1; done
+
+docs: install
+	$(THREADS) $(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build/html
+
+docs-check: docs
+	$(BIN)/python docs/check_site.py docs/_build/html --screenshots docs/_build/screenshots
 
 EXPERIMENTS := waves music timit settings mechanism frequencies rivals
 experiments: install

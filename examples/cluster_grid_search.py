@@ -1,14 +1,18 @@
-"""A grid search on a cluster: networks compared through joblib's dask backend.
+"""
+A grid search on a cluster: networks compared through joblib's dask backend
+===========================================================================
 
 The task is to tell square waves from sawtooth waves of unequal length.  Each worker of the cluster fits one candidate
 on one fold at a time; scikit-learn neither knows nor minds.  The cluster is started here, in two processes of this
 machine, or stands elsewhere already.
 
+Run it::
+
     python examples/cluster_grid_search.py
     python examples/cluster_grid_search.py --scheduler tcp://host:8786
 
 A cluster of several machines is a scheduler and on each machine workers of one thread, as many as it has cores (-1);
-the program prints what to set in their environment (ENVIRONMENT below):
+the program prints what to set in their environment (ENVIRONMENT below)::
 
     dask scheduler
     dask worker tcp://host:8786 --nworkers -1 --nthreads 1

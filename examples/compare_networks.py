@@ -1,4 +1,6 @@
-"""All networks of the library at one budget of parameters, under one protocol, on waves and on spoken vowels.
+"""
+All networks at one budget of parameters, on waves and on spoken vowels
+=======================================================================
 
 Each network gets as many states as bring it, with its output layer, nearest to 4000 parameters, and is trained three
 times, with other initial weights and another order of batches.  Nothing is tuned: all have the estimator's defaults,
@@ -13,6 +15,8 @@ What came out: on waves seven networks, LSTM and GRU among them, at 0.98 to 0.99
 the SFM at 0.95, its KDD variant at 0.92, and three at 0.55 to 0.67; on vowels all at 0.95 to 0.98, the SFM at 0.95, but
 for the phased LSTM at 0.92.  So with 4000 parameters and this recipe the SFM wins neither; it does train fastest on
 waves.  Adaptive computation time, which takes several passes a step, trained more than 20 times as long as the SFM.
+
+Run it::
 
     python examples/compare_networks.py
     python examples/compare_networks.py --quick      less of everything, to see that it runs

@@ -1,4 +1,8 @@
-"""A tour in about a minute: waves, Japanese vowels, a grid search, and pictures of what the network remembers.
+"""
+A tour in about a minute: waves, Japanese vowels, a grid search, and pictures
+=============================================================================
+
+Run it::
 
     python examples/demo.py
 

@@ -1,4 +1,6 @@
-"""One network trained by several processes, on one machine or on many: data-parallel training with torchrun.
+"""
+One network trained by several processes: data-parallel training with torchrun
+==============================================================================
 
 The task is to tell square waves from sawtooth waves, with the network of the paper on State-Frequency Memory.  Each
 mini-batch is shared out among the processes, and PyTorch's DistributedDataParallel adds up their gradients, so that
@@ -11,7 +13,7 @@ training is stable: with n_outputs=32 in place of 1 each update makes a rounding
 after two epochs any two orders of summation have curves of their own, in float64, too.
 
 In this process alone, in two processes here, and on two machines with four processes each (the same command on both,
-port 29500 open on the first):
+port 29500 open on the first)::
 
     python examples/distributed_training.py
     torchrun --nproc-per-node 2 examples/distributed_training.py

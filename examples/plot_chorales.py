@@ -1,4 +1,6 @@
-"""Bach's chorales: predict the next chord, and write one's own.
+"""
+Bach's chorales: predict the next chord, and write one's own
+============================================================
 
 JSB Chorales as piano-rolls: each frame says which of 88 keys are down, and :class:`sfmts.SFMDensity` learns the
 distribution of a frame given those before it.  It is compared with the shares of the keys (marginals), with one
@@ -11,12 +13,16 @@ So they use more than the frame before.  The SFM does not beat the LSTM, which i
 trains faster, on a CPU.  The continuation of a chorale, drawn from the SFM, has as many voices as the chorales but
 no plan: listen to chorales_continuation.mid.
 
+Run it::
+
     python examples/plot_chorales.py
 
 Needs matplotlib and mido: ``pip install "sfmts[plot,data]"``.  The file of 0.1 MB is downloaded if it is not at hand; a
 folder that holds JSB_Chorales.mat may be named by ``--data`` or by the environment variable SFMTS_PIANO_ROLLS.  Takes
 about half a minute.
 """
+
+# sphinx_gallery_thumbnail_number = 2
 
 import argparse
 import os
@@ -49,9 +55,8 @@ threadpool_limits(1)  # nor does it to scikit-learn's regressions
 
 
 def save(figure, name):
-    """Write a picture and forget the figure."""
+    """Write a picture."""
     figure.savefig(output / name, dpi=120)
-    plt.close(figure)
     print(f"wrote {output / name}")
 
 

@@ -1,4 +1,6 @@
-"""Forecasts with intervals: one series with a season, and series that the network was never trained on.
+"""
+Forecasts with intervals: one series with a season, and series never trained on
+===============================================================================
 
 :class:`sfmts.SFMForecaster` has sktime's interface.  First it forecasts the last two years of Box and Jenkins' airline
 passengers beside the season before.  Then it is pretrained on transformers and forecasts others, of which it sees two
@@ -13,10 +15,14 @@ transformers and weights the week before errs by 2.0 and 1.9, the pretrained mod
 weeks by 1.5 and 2.0.  The pretrained model's 90 % intervals hold 0.87 to 0.94 of the truth; but these are two days of
 six transformers under one weather.
 
+Run it::
+
     python examples/plot_forecast.py
 
 Needs sktime and matplotlib: ``pip install "sfmts[forecasting,plot]"``.  Takes about half a minute.
 """
+
+# sphinx_gallery_thumbnail_number = 2
 
 import argparse
 from pathlib import Path
@@ -46,9 +52,8 @@ threadpool_limits(1)
 
 
 def save(figure, name):
-    """Write a picture and forget the figure."""
+    """Write a picture."""
     figure.savefig(output / name, dpi=120)
-    plt.close(figure)
     print(f"wrote {output / name}")
 
 

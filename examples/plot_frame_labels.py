@@ -1,4 +1,6 @@
-"""Name the sound at each moment: frame labels, forwards and in both directions.
+"""
+Name the sound at each moment: frame labels, forwards and in both directions
+============================================================================
 
 :class:`sfmts.SFMLabeler` labels every step of a series, as in the TIMIT experiment of the paper on State-Frequency
 Memory (SFM).  TIMIT is licensed and cannot be shipped, so this script makes a corpus of its own in TIMIT's layout and
@@ -14,10 +16,14 @@ What came out, as share of the frames of new speakers that are right: a logistic
 before bursts: about 0.37 are right forwards, no more than always naming the same one gives, and about 0.89 in both
 directions.  A bidirectional LSTM with about as many weights is as good, and better by half a point.
 
+Run it::
+
     python examples/plot_frame_labels.py
 
 Needs matplotlib and soundfile: ``pip install "sfmts[plot,data]"``.  Takes about half a minute.
 """
+
+# sphinx_gallery_thumbnail_number = 2
 
 import argparse
 import tempfile
@@ -52,9 +58,8 @@ threadpool_limits(1)  # nor does it to scikit-learn's regressions
 
 
 def save(figure, name):
-    """Write a picture and forget the figure."""
+    """Write a picture."""
     figure.savefig(output / name, dpi=120)
-    plt.close(figure)
     print(f"wrote {output / name}")
 
 

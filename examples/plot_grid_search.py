@@ -1,4 +1,6 @@
-"""One protocol for several networks: a grid search on Japanese vowels.
+"""
+One protocol for several networks: a grid search on Japanese vowels
+===================================================================
 
 Nine men say two vowels; the task is to tell who spoke, from 7 to 29 steps of 12 coefficients.  The State-Frequency
 Memory (SFM) with fixed, learned and adaptive frequencies, an LSTM and a GRU go through the same pipeline, the same
@@ -9,6 +11,8 @@ What came out, as accuracy in cross-validation: GRU, LSTM and the SFM with fixed
 adaptive frequencies at about 0.94.  The folds of one network differ by 0.02 to 0.03 (standard deviation), so no order
 can be read from this; certainly the SFM does not win.  The GRU, first by a hair, has about 0.98 on the 370 test
 utterances.
+
+Run it::
 
     python examples/plot_grid_search.py
 
@@ -41,9 +45,8 @@ torch.set_num_threads(1)  # at these sizes a second thread brings little
 
 
 def save(figure, name):
-    """Write a picture and forget the figure."""
+    """Write a picture."""
     figure.savefig(output / name, dpi=120)
-    plt.close(figure)
     print(f"wrote {output / name}")
 
 

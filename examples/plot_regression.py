@@ -1,4 +1,6 @@
-"""How much fat is in the meat: a number from a whole series.
+"""
+How much fat is in the meat: a number from a whole series
+=========================================================
 
 Tecator's spectra of minced meat: 100 absorbances from 850 to 1050 nm, read here as a series from short waves to long
 ones, and the share of fat in percent.  :class:`sfmts.SFMRegressor` stands beside the mean, ridge regression, ridge
@@ -10,6 +12,8 @@ about 0.992, and the ten components with their squares and products at about 0.9
 both networks see that; but knowing that spectra are smooth and the relation nearly quadratic beats either of them, in
 milliseconds.  A small grid search over the SFM's frequencies and states, on the training spectra alone, prefers the
 defaults, fixed frequencies and 32 states; learned frequencies do not help.
+
+Run it::
 
     python examples/plot_regression.py
 
@@ -47,9 +51,8 @@ torch.set_num_threads(1)  # at these sizes a second thread brings little
 
 
 def save(figure, name):
-    """Write a picture and forget the figure."""
+    """Write a picture."""
     figure.savefig(output / name, dpi=120)
-    plt.close(figure)
     print(f"wrote {output / name}")
 
 

@@ -1,4 +1,6 @@
-"""Square waves, sawtooth waves, and what a network remembers of them.
+"""
+Square waves, sawtooth waves, and what a network remembers of them
+==================================================================
 
 The first task of the paper on State-Frequency Memory (SFM): tell square waves from sawtooth waves that are seen at
 random times.  An SFM, an LSTM with about as many weights, and a rule that learns nothing are compared, each network
@@ -9,10 +11,14 @@ so that accuracy there says little about a network; on "hard" it is a coin.  On 
 On "hard" the LSTM is at 1.00 and the SFM at about 0.97, because one of its three seeds ends at about 0.92.  The SFM
 does not win here: these waves, counted in steps, are no stronghold of fixed frequencies.
 
+Run it::
+
     python examples/plot_waves.py
 
 Needs matplotlib: ``pip install "sfmts[plot]"``.  Takes about half a minute.
 """
+
+# sphinx_gallery_thumbnail_number = 5
 
 import argparse
 from pathlib import Path
@@ -38,9 +44,8 @@ torch.set_num_threads(1)  # at these sizes a second thread brings little
 
 
 def save(figure, name):
-    """Write a picture and forget the figure."""
+    """Write a picture."""
     figure.savefig(output / name, dpi=120)
-    plt.close(figure)
     print(f"wrote {output / name}")
 
 

@@ -92,11 +92,10 @@ def recipes(task: str, network: str) -> list[dict[str, Any]]:
     for _ in range(TRIALS[task] - 1):
         draw = rng.uniform(size=8).tolist()  # always all, so that networks share what they share
         recipe = {**base, **stamps, **training(estimator, base, draw)}
-        deep = bool(draw[4] < 0.5)
         if network == "resonator":
-            recipe["network_params"] = {"depth": 3 if deep else 2}
+            recipe["network_params"] = {"depth": 2 + int(4 * draw[4])}
         else:
-            recipe["n_layers"] = 2 if deep else 1
+            recipe["n_layers"] = 1 + int(2 * draw[4])
         if network in ("sfm", "resonator"):
             recipe["n_frequencies"] = (1, 2, 4, 8)[int(4 * draw[5])]
         if network == "sfm" and "n_outputs" in base and (draw[7] < 0.5 or recipe["n_frequencies"] == 8):
@@ -138,8 +137,10 @@ def plan(quick: bool) -> list[Run]:
     runs = []
     for task in ("waves", "jsb", "etth1") if quick else OF:
         common: dict[str, Any] = {"task": task, **({"tiny": True} if quick else {})}
-        trials = range(2 if quick else TRIALS[task])
-        runs += [Run({**common, "network": name, "trial": trial}, 0) for trial in trials for name in NETWORKS]
+        tried = {name: recipes(task, name)[: 2 if quick else None] for name in NETWORKS}
+        for trial in range(2 if quick else TRIALS[task]):
+            for name in NETWORKS:
+                runs.append(Run({**common, "network": name, "trial": trial, "recipe": tried[name][trial]}, 0))
         seeds = range(FIRST_SEED, FIRST_SEED + (2 if quick else SEEDS[task]))
         runs += [Run({**common, "network": name, "trial": "best"}, seed) for seed in seeds for name in NETWORKS]
     return runs
@@ -160,7 +161,7 @@ def fit(settings: dict[str, Any], seed: int, results: Path = RESULTS) -> dict[st
     try:
         model.fit(*train)
     except FloatingPointError:  # a recipe under which training diverges is a bad recipe
-        if final or TASKS[name].better < 0:
+        if final:
             raise
         return {"scores": {"valid": 0.0, "diverged": 1}, "n_parameters": 0, "epochs": 0, "seconds": 0.0}
     seconds = time.process_time() - start
@@ -195,19 +196,19 @@ def best_trial(records: list[Record], settings: dict[str, Any]) -> int:
         If not all of them have been tried.
     """
     task, tiny = settings["task"], settings.get("tiny", False)
+    wanted = recipes(task, settings["network"])[: 2 if tiny else None]
     tried = {}
     for record in records:
         of = record["settings"]
         same = of["task"] == task and of["network"] == settings["network"] and of.get("tiny", False) == tiny
-        if same and of["trial"] != "best":
-            tried[of["trial"]] = record["scores"]["valid"]
-    wanted = 2 if tiny else TRIALS[task]
-    if len(tried) < wanted:
+        if same and of.get("recipe") in wanted:
+            tried[wanted.index(of["recipe"])] = record["scores"]
+    if len(tried) < len(wanted):
         raise ValueError(
-            f"Tuning of {settings['network']} on {task} has {len(tried)} of {wanted} trials: do those first."
+            f"Tuning of {settings['network']} on {task} has {len(tried)} of {len(wanted)} trials: do those first."
         )
     better = TASKS[OF[task][0]].better
-    return max(sorted(tried), key=lambda trial: better * tried[trial])
+    return max((n for n in sorted(tried) if "diverged" not in tried[n]), key=lambda n: better * tried[n]["valid"])
 
 
 # -- report
@@ -302,11 +303,47 @@ def report(records: list[Record]) -> str:
         "Each network has the recipe that is best for it on validation data, of as many recipes as the others; seconds "
         "are processor seconds of one training.",
     ]
+    if any(of_task(records, task) for task in OF):
+        parts.append("![Scores of every fit, better ones further right](figures/rivals.png)")
     parts += [section(records, task) for task in OF if of_task(records, task)]
     waiting = [task for task in OF if not of_task(records, task)]
     if waiting:
         parts.append(f"Not compared yet: {', '.join(waiting)}.")
     return "\n\n".join([*parts, f"In short: {verdict(records)}."])
+
+
+# -- picture
+
+COLOURS = {"lstm": "#999999", "gru": "#666666", "sfm": "#56B4E9", "resonator": "#0072B2"}
+
+
+def draw(records: list[Record], folder: Path) -> None:
+    """A panel for each task, a dot for each fit, a bar for their mean, the better side always on the right."""
+    tasks = [task for task in OF if of_task(records, task)]
+    if not tasks:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    n_rows = (len(tasks) + 2) // 3
+    figure = Figure(figsize=(9.5, 1.9 * n_rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(n_rows, 3, squeeze=False).flat
+    for ax, task in zip(axes, tasks, strict=False):
+        for network, group in of_task(records, task).items():
+            place, scores = NETWORKS.index(network), scores_of(group)
+            ax.plot(scores, [place] * len(scores), "o", color=COLOURS[network], alpha=0.6, markeredgewidth=0)
+            ax.plot([statistics.mean(scores)], [place], "|", color=COLOURS[network], markersize=20, markeredgewidth=2.5)
+        ax.set(title=task, xlabel=TASKS[OF[task][0]].score, ylim=(len(NETWORKS) - 0.5, -0.5))
+        ax.set_yticks(range(len(NETWORKS)), NETWORKS)
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_axisbelow(True)
+        ax.locator_params(axis="x", nbins=5)
+        if TASKS[OF[task][0]].better < 0:
+            ax.invert_xaxis()
+    for ax in [*axes][len(tasks) :]:
+        ax.set_axis_off()
+    figure.savefig(folder / "rivals.png", dpi=110)
 
 
 def main() -> None:

@@ -341,7 +341,7 @@ class SFM(SequenceNetwork):
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
     ) -> Tensor:
-        """Amplitudes |S| of one layer at each step (Eq. 4).
+        """Amplitudes ``|S|`` of one layer at each step (Eq. 4).
 
         Parameters
         ----------
