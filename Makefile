@@ -57,7 +57,7 @@ SANITIZER_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -O1 -g
 sanitize: install
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
 	cp -r sfmts tests setup.py pyproject.toml README.md $(SANITIZED) && rm -f $(SANITIZED)/sfmts/kernels/*.so
-	cd $(SANITIZED) && CFLAGS="$(SANITIZER_FLAGS)" $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd $(SANITIZED) && SFMTS_COMPILE_ARGS="$(SANITIZER_FLAGS)" LDFLAGS="-fsanitize=address,undefined" $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest \
 		tests/test_kernels.py tests/test_native.py tests/test_resonator_kernel.py \

@@ -1,5 +1,6 @@
 """The compiled kernel, an optional extension; everything else stands in pyproject.toml."""
 
+import os
 import sys
 
 from setuptools import Extension, setup
@@ -33,6 +34,7 @@ setup(
                 "-ffp-contract=fast",
                 "-fvisibility=hidden",
                 "-Wno-psabi",
+                *os.environ.get("SFMTS_COMPILE_ARGS", "").split(),  # last, so that they win: make sanitize
             ],
             extra_link_args=[] if sys.platform == "darwin" else ["-pthread"],
             py_limited_api=True,

@@ -294,6 +294,7 @@ def changes(name: str) -> dict[str, Change]:
             "omega zero": {"spacing": "zero"},
             "amplitudes only": {"readout": "amplitude"},
             "frequency gates": {"frequency_gate": True},
+            "gates read this step alone": {"n_lags": 0},
             "one layer": {"depth": 1},
             "three layers": {"depth": 3},
         }

@@ -16,6 +16,8 @@ OPTIONS = [
     {"readout": "amplitude"},
     {"spacing": "zero"},
     {"depth": 1},
+    {"n_lags": 0},
+    {"n_lags": 4},
     {"depth": 3, "frequency_gate": True, "readout": "amplitude"},
 ]
 
@@ -43,6 +45,8 @@ def by_the_equations(network, x, t):
         S, outputs = np.zeros((K, D), complex), []
         for step in range(len(y)):
             a = weights["V"] @ y[step] + weights["b"]
+            for lag in range(1, min(len(weights["w"]), step) + 1):
+                a += weights["w"][lag - 1] * (weights["V"] @ y[step - lag])
             f, g, o = sigmoid(a[:D]), sigmoid(a[D : 2 * D]), sigmoid(a[3 * D : 4 * D])
             i, f_fre = np.tanh(a[2 * D : 3 * D]), sigmoid(a[4 * D :]) if len(a) > 4 * D else np.ones(K)
             dt = t[step] - t[step - 1] if step else 0.0
@@ -99,9 +103,9 @@ def test_without_waves_time_stamps_do_not_matter():
     assert not any("omega" in name for name in dict(network.named_parameters()))
 
 
-def test_gates_read_nothing_of_the_past():
+def test_gates_read_nothing_of_the_state():
     """With one layer, S is linear in what is let in: the effect of two pushes is the sum of their effects."""
-    network = build(depth=1)
+    network = build(depth=1, n_lags=0)
     x = torch.zeros(3, 9, 3, dtype=F64)
     with torch.no_grad():
         layer = network.layers[0]
@@ -136,10 +140,10 @@ def test_periods_start_within_their_range():
 
 def test_number_of_parameters():
     N, D, K = 3, 7, 4
-    first, further = 4 * D * (N + 1) + 3 * K * D + D + D * N, 4 * D * (D + 1) + 3 * K * D + D
+    first, further = 4 * D * (N + 3) + 3 * K * D + D + D * N, 4 * D * (D + 3) + 3 * K * D + D
     assert Resonator(N, n_states=D, n_frequencies=K, depth=3).n_parameters == first + 2 * further + D
     gated = Resonator(N, n_states=D, n_frequencies=K, depth=1, frequency_gate=True)
-    assert gated.n_parameters == first + K * (N + 1) + D
+    assert gated.n_parameters == first + K * (N + 3) + D
     assert Resonator(N, n_states=D, n_frequencies=K, depth=1, spacing="zero").n_parameters == first - K * D + D
     assert Resonator(N, n_states=D, n_frequencies=K, depth=1, readout="amplitude").n_parameters == first - K * D + D
 
@@ -148,7 +152,7 @@ def test_tells_periods_apart_that_it_could_not_without_waves():
     X, y = make_periods(600, n_steps=40, periods=(8, 12), noise=0.5, random_state=0)
     scores = {}
     for spacing in ("log", "zero"):
-        options = {"depth": 1, "readout": "amplitude", "spacing": spacing}
+        options = {"depth": 1, "n_lags": 0, "readout": "amplitude", "spacing": spacing}
         model = SFMClassifier(
             "resonator", network_params=options, n_states=10, learning_rate_init=0.02, max_iter=15, random_state=0
         )
@@ -169,6 +173,7 @@ def test_saved_model_is_the_model(tmp_path):
     ("options", "words"),
     [
         ({"depth": 0}, "depth=0"),
+        ({"n_lags": -1}, "n_lags=-1"),
         ({"period_range": (64.0, 3.0)}, "64.0"),
         ({"period_range": (0.0, 3.0)}, "positive"),
         ({"period_range": (3.0,)}, "two positive numbers"),

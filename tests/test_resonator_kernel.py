@@ -1,4 +1,4 @@
-"""The bank of damped oscillators: oracles from its mathematics, and every fast kernel against the reference."""
+"""Damped oscillators, bare and as a layer: oracles from the mathematics, and fast kernels against the reference."""
 
 import functools
 import math
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from sfmts.kernels import dispatch, native, resolve_resonator, resonate, resonator
+from sfmts.kernels import dispatch, native, resolve_resonator, resonate, resonator, resonator_layer
+from sfmts.kernels.workspace import Workspace
 
 KERNELS = ["reference", "fused", "native"]
 FAST_KERNELS = KERNELS[1:]
@@ -71,12 +72,82 @@ def make_case(T=9, B=4, K=3, D=7, dtype=torch.float64, f_fre=True, dt=True, stat
     )
 
 
+@dataclass(frozen=True)
+class LayerCase:
+    """What one call of the layer takes."""
+
+    a: torch.Tensor
+    omega: torch.Tensor
+    alpha: torch.Tensor
+    beta: torch.Tensor | None
+    b_c: torch.Tensor
+    dt: torch.Tensor | None
+    state: torch.Tensor | None
+    mask: torch.Tensor | None
+
+    leaves = Case.leaves
+
+    def run(self, backend):
+        return resonator_layer(*vars(self).values(), backend=backend)
+
+    def select(self, rows, sequences=slice(None), state=None):
+        """The case of some steps and some sequences, going on from ``state``."""
+        parts = {name: getattr(self, name) for name in ("a", "dt")}
+        parts = {name: None if v is None else v[rows, sequences] for name, v in parts.items()}
+        state = self.state[sequences] if state is None else state
+        return replace(self, **parts, state=state, mask=None if self.mask is None else self.mask[sequences])
+
+
+def make_layer(
+    T=9, B=4, K=3, D=7, dtype=torch.float64, f_fre=True, dt=True, state=True, beta=True, mask=True, least=0.5, seed=0
+):
+    """Forget gates mostly above ``least``, and about half of the outputs masked."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    case = make_case(T, B, K, D, dtype, dt=dt, state=state, seed=seed)
+    a = 2 * normal(T, B, 4 * D + (K if f_fre else 0))
+    a[..., :D] += 6 * least - 1
+    return LayerCase(
+        a.to(dtype).requires_grad_(),
+        case.omega,
+        normal(K, D).to(dtype).requires_grad_(),
+        normal(K, D).to(dtype).requires_grad_() if beta else None,
+        normal(D).to(dtype).requires_grad_(),
+        case.dt,
+        case.state,
+        (2.0 * (normal(B, D) > 0)).to(dtype) if mask else None,
+    )
+
+
+def layer_results(case, backend, through=("h",)):
+    outputs = dict(zip(("h", "S"), case.run(backend), strict=True))
+    generator = torch.Generator().manual_seed(99)
+    above = {name: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for name, v in outputs.items()}
+    leaves = case.leaves()
+    gradients = torch.autograd.grad(
+        [outputs[name] for name in through], list(leaves.values()), [above[name] for name in through], allow_unused=True
+    )
+    gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(leaves.values(), gradients, strict=True)]
+    values = {name: value.detach() for name, value in outputs.items()}
+    return values | {f"d{name}": value for name, value in zip(leaves, gradients, strict=True)}
+
+
 def outputs_and_gradients(case, backend):
     S = case.run(backend)
     above = torch.randn(S.shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(S.dtype)
     leaves = case.leaves()
     gradients = torch.autograd.grad(S, list(leaves.values()), above)
     return {"S": S.detach()} | {f"d{name}": value for name, value in zip(leaves, gradients, strict=True)}
+
+
+def spread(value):
+    """Values over twice the memory, the axes in the wrong order."""
+    wide = torch.full([2 * size for size in reversed(value.shape)], float("nan"), dtype=value.dtype)
+    view = wide[(slice(None, None, 2),) * value.ndim].permute(*reversed(range(value.ndim)))
+    return view.copy_(value.detach()).requires_grad_(value.requires_grad)
 
 
 def assert_same(expected, got, tolerance):
@@ -95,9 +166,9 @@ def assert_equal(expected, got):
         assert torch.equal(got[name], value), name
 
 
-def assert_close(got, expected, backend, **options):
-    """Bit for bit, but for the fused kernel: PyTorch rounds the odd numbers at an array's end in another way."""
-    exact = {} if backend == "fused" else {"atol": 0, "rtol": 0}
+def assert_close(got, expected, backend, inexact=("fused",), **options):
+    """Bit for bit, but for the inexact: PyTorch rounds the odd numbers at an array's end in another way."""
+    exact = {} if backend in inexact else {"atol": 0, "rtol": 0}
     torch.testing.assert_close(got, expected, equal_nan=True, **exact, **options)
 
 
@@ -216,13 +287,6 @@ def test_parity_of_the_fused_kernel_as_on_a_gpu(dtype, tolerance, name, monkeypa
 
 @every_fast_kernel
 def test_strides_of_all_that_is_given(backend):
-    """Values spread over twice the memory, the axes in the wrong order."""
-
-    def spread(value):
-        wide = torch.full([2 * size for size in reversed(value.shape)], float("nan"), dtype=value.dtype)
-        view = wide[(slice(None, None, 2),) * value.ndim].permute(*reversed(range(value.ndim)))
-        return view.copy_(value.detach()).requires_grad_(value.requires_grad)
-
     case = make_case()
     strided = Case(**{name: spread(value) for name, value in vars(case).items()})
     above = torch.linspace(-1, 1, 9 * 4 * 2 * 3 * 7, dtype=torch.float64).view(9, 4, 2, 3, 7)
@@ -378,6 +442,288 @@ def test_native_state_that_decays_into_denormals(dtype, steps):
     assert (got[-1] - expected[-1]).abs().max() <= smallest
     torch.testing.assert_close(got[:-20], expected[:-20])
     assert (torch.tensor(smallest, dtype=dtype) / 2).item() > 0
+
+
+# -- the layer
+
+
+@every_kernel
+@pytest.mark.parametrize("f_fre", [True, False])
+def test_layer_is_its_equations_in_complex_numbers(backend, f_fre):
+    case = make_layer(f_fre=f_fre)
+    D, S = 7, torch.complex(*case.state.unbind(1))
+    for t, a in enumerate(case.a):
+        f, g, o = (torch.sigmoid(a[:, first : first + D]) for first in (0, D, 3 * D))
+        i, damping = torch.tanh(a[:, 2 * D : 3 * D]), torch.sigmoid(a[:, 4 * D :, None]) if f_fre else 1.0
+        S = f[:, None] * damping * torch.exp(-1j * case.omega * case.dt[t, :, None, None]) * S + (g * i)[:, None]
+        c = (case.alpha * S.real + case.beta * S.imag).sum(1) + case.b_c
+        h, history = (output[t] for output in case.run(backend))
+        torch.testing.assert_close(h, o * torch.tanh(c) * case.mask, atol=1e-12, rtol=0)
+        torch.testing.assert_close(history, torch.stack((S.real, S.imag), dim=1), atol=1e-12, rtol=0)
+
+
+@every_kernel
+def test_layer_that_reads_amplitudes(backend):
+    """Which a turn of the first state does not change."""
+    case = make_layer(beta=False, dt=False, mask=False)
+    h, S = case.run(backend)
+    c = (torch.hypot(S[:, :, 0], S[:, :, 1]) * case.alpha).sum(2) + case.b_c
+    torch.testing.assert_close(h, torch.sigmoid(case.a[..., 21:28]) * torch.tanh(c))
+
+
+@every_kernel
+@pytest.mark.parametrize("absent", [(), ("f_fre",), ("dt", "mask"), ("beta",), ("f_fre", "dt", "state")], ids=str)
+def test_layer_gradients_are_those_of_finite_differences(backend, absent):
+    case = make_layer(T=4, B=2, K=2, D=3, **dict.fromkeys(absent, False))
+    if case.dt is not None:
+        case = replace(case, dt=case.dt.clamp(max=1.5))
+    leaves = case.leaves()
+
+    def run(*values):
+        return replace(case, **dict(zip(leaves, values, strict=True))).run(backend)
+
+    assert torch.autograd.gradcheck(run, tuple(leaves.values()))
+
+
+LAYER_PARITY = PARITY | {
+    "T9-B3-K3-D7, all present": {"T": 9, "B": 3, "K": 3, "D": 7},
+    "T9-B3-K20-D5, no mask": {"T": 9, "B": 3, "K": 20, "D": 5, "mask": False},
+    "T9-B3-K3-D17, amplitudes": {"T": 9, "B": 3, "K": 3, "D": 17, "beta": False},
+}
+every_way = pytest.mark.parametrize("through", [("h",), ("S",), ("h", "S")], ids="-".join)
+
+
+@functools.cache
+def layer_reference(name, dtype, through):
+    return layer_results(make_layer(**LAYER_PARITY[name], dtype=dtype), "reference", through)
+
+
+@every_fast_kernel
+@every_precision
+@every_way
+@pytest.mark.parametrize("name", LAYER_PARITY)
+def test_layer_parity(backend, dtype, tolerance, through, name):
+    got = layer_results(make_layer(**LAYER_PARITY[name], dtype=dtype), backend, through)
+    assert_same(layer_reference(name, dtype, through), got, tolerance)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@every_precision
+@pytest.mark.parametrize("name", LAYER_PARITY)
+def test_layer_parity_of_every_native_instruction_set(instruction_set, dtype, tolerance, name, monkeypatch):
+    monkeypatch.setenv("SFMTS_INSTRUCTION_SET", instruction_set)
+    got = layer_results(make_layer(**LAYER_PARITY[name], dtype=dtype), "native", ("h", "S"))
+    assert_same(layer_reference(name, dtype, ("h", "S")), got, tolerance)
+
+
+@every_fast_kernel
+def test_layer_strides_of_all_that_is_given(backend):
+    case = make_layer()
+    strided = LayerCase(**{name: spread(value) for name, value in vars(case).items()})
+    assert not strided.a.is_contiguous()
+    assert_same(layer_results(case, backend, ("h", "S")), layer_results(strided, backend, ("h", "S")), 1e-13)
+
+
+@every_fast_kernel
+@pytest.mark.parametrize("wanted", [("a",), ("omega", "beta"), ("alpha", "state"), ("b_c",)])
+def test_layer_gradients_of_some_inputs_only(backend, wanted):
+    case = make_layer()
+    full = layer_results(case, backend)
+    some = LayerCase(**{name: value.detach().requires_grad_(name in wanted) for name, value in vars(case).items()})
+    got = layer_results(some, backend)
+    assert set(got) == {"h", "S", *(f"d{name}" for name in wanted)}
+    assert_equal({name: full[name] for name in got}, got)
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layer_in_half_precision_is_computed_in_single(backend, dtype):
+    """Also beside parameters in single precision, as under autocast."""
+    case = make_layer(T=30, dtype=dtype)
+    exact = LayerCase(**{name: value.float() if value.dtype == dtype else value for name, value in vars(case).items()})
+    expected = exact.run(backend)
+    for given in (case, replace(exact, a=case.a)):
+        outputs = given.run(backend)
+        assert [output.dtype for output in outputs] == [dtype, dtype]
+        assert all(torch.equal(a, b.to(dtype)) for a, b in zip(outputs, expected, strict=True))
+
+
+@every_kernel
+@every_dtype
+@pytest.mark.parametrize("cut", [1, 20, 39])
+def test_layer_in_chunks_is_the_whole(backend, dtype, cut):
+    """Gradients go back through the chunk's end."""
+    case = make_layer(T=40, dtype=dtype)
+    whole, _ = case.run(backend)
+    first, history = case.select(slice(0, cut)).run(backend)
+    second, _ = case.select(slice(cut, None), state=history[-1]).run(backend)
+    parts, leaves = torch.cat([first, second]), case.leaves()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    assert_same({"h": whole.detach()}, {"h": parts.detach()}, tolerance)
+    gradients = [torch.autograd.grad(h.square().sum(), list(leaves.values())) for h in (whole, parts)]
+    for name, *pair in zip(leaves, *gradients, strict=True):
+        assert_same({name: pair[0]}, {name: pair[1]}, tolerance)
+
+
+@every_kernel
+@every_dtype
+@pytest.mark.parametrize("D", [7, 20])
+def test_layer_batch_mates_do_not_matter(backend, dtype, D):
+    """Also where one of them is sick."""
+    inexact = "reference", "fused"
+    case = make_layer(T=12, B=9, D=D, dtype=dtype)
+    with torch.no_grad():
+        case.a[3, 4, 0] = float("nan")
+        case.state[7] = float("inf")
+    together = layer_results(replace(case, omega=case.omega.detach()), backend)
+    assert together["S"][3:, 4].isnan().any()
+    above = torch.randn(together["h"].shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(dtype)
+    for b in (0, 3, 8):
+        h, S = case.select(slice(None), slice(b, b + 1)).run(backend)
+        assert_close(h[:, 0], together["h"][:, b], backend, inexact)
+        assert_close(S[:, 0], together["S"][:, b], backend, inexact)
+        (da,) = torch.autograd.grad(h, case.a, above[:, b : b + 1])
+        assert_close(da[:, b], together["da"][:, b], backend, inexact)
+
+
+@every_dtype
+@pytest.mark.parametrize(("B", "K", "D"), [(5, 3, 33), (40, 3, 12), (3, 8, 108)])
+def test_native_layer_threads_do_not_matter(dtype, B, K, D, threads):
+    case = make_layer(B=B, K=K, D=D, dtype=dtype)
+    results = []
+    for n in (1, 2, 3, 7):
+        threads(n)
+        results.append(layer_results(case, "native", ("h", "S")))
+    for other in results[1:]:
+        assert_equal(results[0], other)
+
+
+def test_native_layer_from_several_python_threads():
+    cases = [make_layer(T=T, B=B, D=D, seed=T) for T, B, D in [(200, 2, 7), (60, 9, 33), (30, 33, 1), (17, 40, 12)]]
+    alone = [layer_results(case, "native") for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda case: layer_results(case, "native"), cases * 5))
+    for expected, got in zip(alone * 5, together, strict=True):
+        assert_equal(expected, got)
+
+
+@every_fast_kernel
+@every_dtype
+@pytest.mark.parametrize("value", [200.0, -200.0, 1e30, -1e30])
+def test_layer_whose_gates_are_fully_open_or_shut(backend, dtype, value):
+    case = make_layer(dtype=dtype, least=0.0)
+    extreme = replace(case, a=torch.full_like(case.a, value).requires_grad_())
+    assert_same(
+        layer_results(extreme, "reference"), layer_results(extreme, backend), 1e-12 if dtype.itemsize == 8 else 1e-5
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 29])
+def test_native_results_have_memory_of_their_own(kept, monkeypatch):
+    """As long as they or a view of them are in use; what is not goes into the next results."""
+    monkeypatch.setattr(Workspace, "limit", kept)
+    monkeypatch.setattr(Workspace, "_store", [])
+    case = make_layer()
+    with torch.no_grad():
+        view = case.run("native")[1][-1]
+        values = view.clone()
+        others = [replace(case, a=a).run("native")[1] for a in (case.a + 1, case.a + 2)]
+        copies = [S.clone() for S in others]
+        for a in (case.a + 3, case.a + 4):
+            replace(case, a=a).run("native")
+    assert torch.equal(view, values)
+    assert_equal(dict(enumerate(copies)), dict(enumerate(others)))
+
+
+@every_fast_kernel
+def test_layer_backward_twice(backend):
+    case = make_layer()
+    h, S = case.run(backend)
+    loss, leaves = h.square().sum() + S.sum(), list(case.leaves().values())
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    second = torch.autograd.grad(loss, leaves)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", ["a", "alpha", "state", "S"])
+def test_changing_what_the_native_layer_needs_is_noticed(name):
+    case = make_layer()
+    h, S = case.run("native")
+    with torch.no_grad():
+        (S if name == "S" else case.leaves()[name]).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        h.sum().backward()
+
+
+@every_fast_kernel
+def test_second_derivatives_of_the_layer_are_refused_not_wrong(backend):
+    case = make_layer()
+    with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; take backend='reference'"):
+        torch.autograd.grad(case.run(backend)[0].sum(), case.a, create_graph=True)
+
+
+@every_kernel
+def test_layer_without_gradients_has_no_graph(backend):
+    case = make_layer()
+    with torch.no_grad():
+        assert not any(output.requires_grad for output in case.run(backend))
+    with torch.inference_mode():
+        torch.testing.assert_close(case.run(backend), case.run("reference"))
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, case):
+        super().__init__()
+        self.omega, self.alpha, self.beta, self.b_c = (
+            torch.nn.Parameter(value.detach()) for value in (case.omega, case.alpha, case.beta, case.b_c)
+        )
+
+    def forward(self, a, dt):
+        return resonator_layer(2 * a, self.omega, self.alpha, self.beta, self.b_c, dt)[0]
+
+
+def test_layer_export():
+    case = make_layer()
+    layer, inputs = Layer(case), (case.a.detach(), case.dt)
+    program = torch.export.export(layer, inputs, strict=False)
+    assert "sfmts.resonator_layer" in program.graph_module.code
+    assert torch.equal(program.module()(*inputs), layer(*inputs))
+
+
+def test_compilation_goes_around_the_layer():
+    case = make_layer()
+    layer, wanted = Layer(case), [case.a]
+    expected = torch.autograd.grad(layer(case.a, case.dt).sum(), wanted)
+    got = torch.autograd.grad(torch.compile(layer, backend="eager")(case.a, case.dt).sum(), wanted)
+    assert torch.equal(expected[0], got[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("a", lambda v: v[..., :-1], ValueError, r"a is 30 wide, but .* must be 28, 7 each .*, or 31 with a frequency"),
+        ("a", lambda v: v[:0], ValueError, r"a has shape \(0, 4, 31\).* are needed, none 0"),
+        ("a", lambda v: v[0], ValueError, r"a has shape \(4, 31\).* are needed"),
+        ("a", torch.Tensor.long, TypeError, "a is torch.int64, but must be of a floating-point type"),
+        ("omega", lambda v: v[:2], ValueError, r"a is 31 wide, but beside omega of shape \(2, 7\) it must be 28"),
+        ("alpha", lambda v: v[:2], ValueError, r"alpha has shape \(2, 7\), but \(3, 7\) is needed beside a of shape"),
+        ("beta", lambda v: v[:, :1], ValueError, r"beta has shape \(3, 1\), but \(3, 7\) is needed"),
+        ("b_c", lambda v: v[:1], ValueError, r"b_c has shape \(1,\), but \(7,\) is needed"),
+        ("dt", lambda v: v.T, ValueError, r"dt has shape \(4, 9\), but \(9, 4\) is needed"),
+        ("state", lambda v: v[:1], ValueError, r"state has shape \(1, 2, 3, 7\), but \(4, 2, 3, 7\) is needed"),
+        ("mask", lambda v: v[0], ValueError, r"mask has shape \(7,\), but \(4, 7\) is needed"),
+        ("alpha", torch.Tensor.half, TypeError, "alpha is torch.float16, but must be torch.float64 beside a"),
+        ("mask", lambda v: v > 0, TypeError, "mask is torch.bool, but must be torch.float64"),
+        ("b_c", lambda v: v.to("meta"), ValueError, "b_c is on meta, but must be on cpu as a is"),
+        ("dt", lambda v: v.requires_grad_(), ValueError, "no gradient for dt; give it detached"),
+        ("mask", lambda v: v.requires_grad_(), ValueError, "no gradient for mask; give it detached"),
+    ],
+)
+@every_kernel
+def test_what_does_not_fit_the_layer_is_refused(backend, name, change, error, message):
+    case = make_layer()
+    with pytest.raises(error, match=message):
+        replace(case, **{name: change(getattr(case, name).detach())}).run(backend)
 
 
 # -- graphs

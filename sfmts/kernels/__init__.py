@@ -6,7 +6,7 @@ from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
 from sfmts.kernels.packing import pack, unpack
 from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
-from sfmts.kernels.resonator import resolve_resonator, resonate
+from sfmts.kernels.resonator import resolve_resonator, resonate, resonator_layer
 
 __all__ = [
     "BACKENDS",
@@ -21,6 +21,7 @@ __all__ = [
     "resolve_backend",
     "resolve_resonator",
     "resonate",
+    "resonator_layer",
     "scan",
     "scan_padded",
     "sfm",

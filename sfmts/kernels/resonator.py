@@ -9,6 +9,8 @@ frequency k::
 That is the SFM's state equation (Hu & Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017, Eq. 1) seen
 from a frame that turns with each oscillator: both have the same amplitude \|S\|.
 
+:func:`resonate` is that; :func:`resonator_layer` has the gates before it and the read-out behind it as well.
+
 Three kernels: ``reference`` is the equation in a loop; ``fused`` has a hand-written backward pass in operations of
 PyTorch; ``native`` is compiled for the processor (cpu/resonator.h).
 
@@ -16,15 +18,18 @@ Shapes: T steps, B sequences, K frequencies, D states.
 """
 
 import ctypes
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sfmts.kernels import native
 from sfmts.kernels.dispatch import choose_kernel
 from sfmts.kernels.eager import eager
+from sfmts.kernels.workspace import Workspace
 
 if native.missing() is None:
     from sfmts.kernels import _native
@@ -164,36 +169,50 @@ class _Resonance(ctypes.Structure):
     """Mirrors the struct of cpu/resonator.h."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("is_double", "is_backward", "threads", "T", "B", "K", "D")),
-        *((name, ctypes.c_void_p) for name in (*_Inputs._fields, "S")),
-        *((name, ctypes.c_void_p) for name in ("dS", "df_ste", "df_fre", "du", "domega", "dstate")),
+        *((name, ctypes.c_int64) for name in ("is_double", "is_backward", "is_layer", "has_frequency_gate", "threads")),
+        *((name, ctypes.c_int64) for name in ("T", "B", "K", "D")),
+        *((name, ctypes.c_void_p) for name in ("omega", "dt", "state", "S", "dS", "dstate", "dparameters")),
+        *((name, ctypes.c_void_p) for name in ("f_ste", "f_fre", "u", "df_ste", "df_fre", "du")),
+        *((name, ctypes.c_void_p) for name in ("a", "alpha", "beta", "b_c", "mask", "h", "dh", "da")),
     ]
 
 
-def _run_native(f_ste: Tensor, omega: Tensor, **others: Tensor | None) -> None:
-    """One pass: the forward, which writes S, or with dS the backward, which writes the gradients."""
-    tensors = {"f_ste": f_ste, "omega": omega, **others}
+def _run_native(S: Tensor, has_frequency_gate: bool, **others: Tensor | None) -> None:
+    """One pass: the forward, which writes S, or with dstate the backward, which writes the gradients."""
+    tensors = {"S": S, **others}
     assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
-    T, B, D = f_ste.shape
+    T, B, _, K, D = S.shape
     resonance = _Resonance(
-        is_double=f_ste.dtype == torch.float64,
-        is_backward="dS" in others,
+        is_double=S.dtype == torch.float64,
+        is_backward="dstate" in others,
+        is_layer="a" in others,
+        has_frequency_gate=has_frequency_gate,
         threads=torch.get_num_threads(),
-        T=T,
-        B=B,
-        K=len(omega),
-        D=D,
+        **dict(zip("TBKD", (T, B, K, D), strict=True)),
         **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
     )
     _native.resonate(native.instruction_set(), ctypes.addressof(resonance))
+
+
+class _Loan:
+    """Memory of the store that :class:`Workspace` keeps, on loan to whoever views it."""
+
+    def __init__(self, like: Tensor, shape: tuple[int, ...]) -> None:
+        self._workspace = Workspace(like, math.prod(shape))
+        self.__array_interface__ = self._workspace.empty(*shape).numpy().__array_interface__
+
+
+def _reused_empty(like: Tensor, *shape: int) -> Tensor:
+    """`like.new_empty` in memory that goes back to the store with its last view: fresh pages cost more than a pass."""
+    return torch.from_numpy(np.asarray(_Loan(like, shape)))
 
 
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         inputs = _Inputs._make(None if v is None else v.contiguous() for v in arguments)
-        S = inputs.u.new_empty(len(inputs.u), *inputs.state.shape)
-        _run_native(**inputs._asdict(), S=S)
+        S = _reused_empty(inputs.u, len(inputs.u), *inputs.state.shape)
+        _run_native(S, inputs.f_fre is not None, **inputs._asdict())
         ctx.save_for_backward(*inputs._replace(u=S))
         return S
 
@@ -201,10 +220,11 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivatives("native")
         f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
-        given = {"f_fre": f_fre, "dt": dt, "state": state, "S": S, "dS": dS.contiguous()}
+        given = {"f_ste": f_ste, "f_fre": f_fre, "omega": omega, "dt": dt, "state": state, "dS": dS.contiguous()}
         df_fre = None if f_fre is None else torch.empty_like(f_fre)
         df_ste, du, domega, dstate = (torch.empty_like(v) for v in (f_ste, f_ste, omega, state))
-        _run_native(f_ste, omega, **given, df_ste=df_ste, df_fre=df_fre, du=du, domega=domega, dstate=dstate)
+        gradients = {"df_ste": df_ste, "df_fre": df_fre, "du": du, "dparameters": domega, "dstate": dstate}
+        _run_native(S, f_fre is not None, **given, **gradients)
         return df_ste, df_fre, du, domega, None, dstate
 
 
@@ -214,6 +234,100 @@ def _native_missing() -> str | None:
     if not hasattr(_native, "resonate"):
         return "the compiled kernel is of an older version of sfmts: reinstall sfmts"
     return None
+
+
+# -- the layer
+
+
+class _LayerInputs(NamedTuple):
+    a: Tensor  # (T, B, 4 D + K or 4 D)
+    omega: Tensor  # (K, D), float64
+    alpha: Tensor  # (K, D)
+    beta: Tensor | None  # (K, D); with None, amplitudes are read
+    b_c: Tensor  # (D,)
+    dt: Tensor | None  # (T, B), float64; None is all ones
+    state: Tensor  # (B, 2, K, D)
+    mask: Tensor | None  # (B, D)
+
+
+class _ReadOut(torch.autograd.Function):
+    """Sum over parts and k of S weights, from (T, B, 2, K, D) and (2, K, D), without a product as large as S."""
+
+    @staticmethod
+    def forward(ctx: Any, S: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(S, weights)
+        slices, rows = S.flatten(2, 3).unbind(2), weights.flatten(0, 1)
+        c = slices[0] * rows[0]
+        for part, row in zip(slices[1:], rows[1:], strict=True):
+            c.addcmul_(part, row)
+        return c
+
+    @staticmethod
+    def backward(ctx: Any, dc: Tensor) -> tuple[Tensor, Tensor]:
+        _refuse_second_derivatives("fused")
+        S, weights = ctx.saved_tensors
+        product = torch.empty_like(dc)
+        rows = [torch.mul(part, dc, out=product).sum(dim=(0, 1)) for part in S.flatten(2, 3).unbind(2)]
+        return dc[:, :, None, None] * weights, torch.stack(rows).view_as(weights)
+
+
+def _read(S: Tensor, alpha: Tensor, beta: Tensor | None, backend: str) -> Tensor:
+    """What S says to c, (T, B, D)."""
+    if beta is None:
+        tiny = torch.finfo(S.dtype).tiny ** 0.5  # the root's slope at 0 is infinite
+        return torch.einsum("tbkd,kd->tbd", (S.square().sum(dim=2) + tiny).sqrt(), alpha)
+    weights = torch.stack([alpha, beta])
+    if backend == "reference":
+        return torch.einsum("tbpkd,pkd->tbd", S, weights)
+    c: Tensor = _ReadOut.apply(S, weights)
+    return c
+
+
+def _composed_layer(inputs: _LayerInputs, backend: str) -> tuple[Tensor, Tensor]:
+    a, omega, alpha, beta, b_c, dt, state, mask = inputs
+    D = omega.shape[1]
+    f, g, i, o, f_fre = a.split((D, D, D, D, a.shape[2] - 4 * D), dim=2)
+    gates = torch.sigmoid(f), torch.sigmoid(f_fre) if f_fre.shape[2] else None, torch.sigmoid(g) * torch.tanh(i)
+    S = _KERNELS[backend](_Inputs(*gates, omega, dt, state))
+    h = torch.sigmoid(o) * torch.tanh(_read(S, alpha, beta, backend) + b_c)
+    return h if mask is None else h * mask, S
+
+
+class _NativeLayer(torch.autograd.Function):
+    """Keeps what it was given and S; the backward computes gates again, which takes no longer than to fetch them."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        inputs = _LayerInputs._make(None if v is None else v.contiguous() for v in arguments)
+        T, B, width = inputs.a.shape
+        K, D = inputs.omega.shape
+        h, S = inputs.a.new_empty(T, B, D), _reused_empty(inputs.a, T, B, 2, K, D)
+        _run_native(S, width > 4 * D, **inputs._asdict(), h=h)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, S)
+        return h, S
+
+    @staticmethod
+    def backward(ctx: Any, dh: Tensor | None, dS: Tensor | None) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivatives("native")
+        *values, S = ctx.saved_tensors
+        inputs = _LayerInputs._make(values)
+        K, D = inputs.omega.shape
+        da, dstate = _reused_empty(inputs.a, *inputs.a.shape), torch.empty_like(inputs.state)
+        dparameters = torch.empty(3 * K + 1, D, dtype=torch.float64)
+        above = {"dh": None if dh is None else dh.contiguous(), "dS": None if dS is None else dS.contiguous()}
+        gradients = {"da": da, "dstate": dstate, "dparameters": dparameters}
+        _run_native(S, inputs.a.shape[2] > 4 * D, **inputs._asdict(), **above, **gradients)
+        domega, dalpha, dbeta, db_c = dparameters.split((K, K, K, 1))
+        of_read_out = (gradient.to(S.dtype) for gradient in (dalpha, dbeta, db_c[0]))
+        return da, domega, *of_read_out, None, dstate, None
+
+
+def _layer(inputs: _LayerInputs, backend: str) -> tuple[Tensor, Tensor]:
+    if backend == "native" and inputs.beta is not None:
+        h, S = _NativeLayer.apply(*inputs)
+        return h, S
+    return _composed_layer(inputs, backend)
 
 
 # -- the door
@@ -332,6 +446,87 @@ def resonate(
     return S
 
 
+def resonator_layer(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None = None,
+    state: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Run a layer of damped oscillators: gates from their pre-activations, :func:`resonate`, and a read-out.
+
+    .. code-block:: text
+
+        f, g, i, o = sigmoid(a_f), sigmoid(a_g), tanh(a_i), sigmoid(a_o);  f_fre = sigmoid(a_fre), or 1 without
+        S_t[k] = f f_fre[k] exp(-j omega[k] dt) S_{t-1}[k] + g i
+        c_t    = sum_k alpha[k] Re S_t[k] + beta[k] Im S_t[k] + b_c
+        h_t    = o tanh(c_t)
+
+    A sequence's result does not depend on its batch mates.
+
+    Parameters
+    ----------
+    a : Tensor of shape (T, B, 4 D) or (T, B, 4 D + K)
+        Pre-activations of f, g, i and o, D each, and with a frequency gate those of f_fre.
+    omega : Tensor of shape (K, D), float64 or of a's type
+        Frequencies in radians per unit of time.
+    alpha, beta : Tensor of shape (K, D)
+        What c takes of real and imaginary parts.  With ``beta=None`` amplitudes are read instead,
+        c = sum_k alpha[k] abs(S[k]) + b_c.
+    b_c : Tensor of shape (D,)
+    dt : Tensor of shape (T, B), float64, optional
+        Time since the step before; all ones by default.  It gets no gradient.
+    state : Tensor of shape (B, 2, K, D), optional
+        S before the first step, zero by default; ``S[-1]`` of one call goes on in the next.
+    mask : Tensor of shape (B, D), optional
+        Factors of all h of a sequence, such as those of dropout.  They get no gradient.
+    backend : {"auto", "reference", "fused", "native"}
+        See :func:`resolve_resonator`.  "native" is one pass over all steps, but for amplitudes, whose gates and
+        read-out are operations of PyTorch.
+
+    Returns
+    -------
+    h : Tensor of shape (T, B, D)
+        Of a's type.
+    S : Tensor of shape (T, B, 2, K, D)
+        Real and imaginary part after each step, of a's type.
+
+    Raises
+    ------
+    ValueError
+        If shapes or devices do not fit together, or if ``dt`` or ``mask`` wants a gradient.
+    TypeError
+        If types do not fit together.
+    RuntimeError
+        If the named kernel cannot serve; or, by all kernels but "reference", if a second derivative is asked for.
+
+    Notes
+    -----
+    Phases and half precision are computed as by :func:`resonate`; `torch.export` records one call of the operator
+    ``sfmts::resonator_layer``, which has no gradient.
+
+    Examples
+    --------
+    Open gates that turn by half a turn a step, and are read by the real part:
+
+    >>> import torch
+    >>> from sfmts.kernels import resonator_layer
+    >>> a = torch.full((3, 1, 4), 30.0)
+    >>> one = torch.ones(1, 1)
+    >>> h, S = resonator_layer(a, torch.pi * one, one, 0 * one, torch.zeros(1))
+    >>> S[:, 0, 0].flatten().round().tolist()
+    [1.0, 0.0, 1.0]
+    """
+    run = _layer_operator if torch.compiler.is_exporting() else _resonator_layer
+    h, S = run(a, omega, alpha, beta, b_c, dt, state, mask, backend)
+    return h, S
+
+
 @eager
 def _resonate(
     f_ste: Tensor,
@@ -358,6 +553,45 @@ def _resonate(
     return kernel(inputs).to(u.dtype)
 
 
+@eager
+def _resonator_layer(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    mask: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    _check_layer(a, omega, alpha, beta, b_c, dt, state, mask)
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    if state is None:
+        state = a.new_zeros(a.shape[1], 2, *omega.shape)
+    inputs = _LayerInputs(
+        a.to(dtype),
+        omega.to(torch.float64),
+        alpha.to(dtype),
+        None if beta is None else beta.to(dtype),
+        b_c.to(dtype),
+        dt,
+        state.to(dtype),
+        None if mask is None else mask.to(dtype),
+    )
+    h, S = _layer(inputs, resolve_resonator(backend, a))
+    return h.to(a.dtype), S.to(a.dtype)
+
+
+class _Part(NamedTuple):
+    """One of the arguments, and what it has to be."""
+
+    name: str
+    value: Tensor | None
+    shape: tuple[int, ...]
+    dtypes: tuple[torch.dtype, ...]
+
+
 def _check(
     f_ste: Tensor, f_fre: Tensor | None, u: Tensor, omega: Tensor, dt: Tensor | None, state: Tensor | None
 ) -> None:
@@ -366,30 +600,67 @@ def _check(
         raise ValueError(
             f"u has shape {tuple(u.shape)} and omega {tuple(omega.shape)}, but (T, B, D) and (K, D) are needed, none 0."
         )
-    if not u.dtype.is_floating_point:
-        raise TypeError(f"u is {u.dtype}, but must be of a floating-point type.")
     (T, B, D), K = u.shape, len(omega)
-    real = torch.promote_types(u.dtype, torch.float32)
-    for name, value, shape, dtypes in (
-        ("f_ste", f_ste, (T, B, D), (u.dtype,)),
-        ("f_fre", f_fre, (T, B, K), (u.dtype,)),
-        ("omega", omega, (K, D), (torch.float64, u.dtype)),
-        ("dt", dt, (T, B), (torch.float64,)),
-        ("state", state, (B, 2, K, D), (u.dtype, real)),
-    ):
+    gates = [_Part("f_ste", f_ste, (T, B, D), (u.dtype,)), _Part("f_fre", f_fre, (T, B, K), (u.dtype,))]
+    _check_parts("u", u, omega, [*gates, *_recurrence_parts(u, omega, dt, state, D)])
+
+
+def _check_layer(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    mask: Tensor | None,
+) -> None:
+    if a.ndim != 3 or omega.ndim != 2 or 0 in (*a.shape, *omega.shape):
+        raise ValueError(
+            f"a has shape {tuple(a.shape)} and omega {tuple(omega.shape)}, but (T, B, 4 D) or (T, B, 4 D + K), and "
+            "(K, D) are needed, none 0."
+        )
+    B, (K, D) = a.shape[1], omega.shape
+    if a.shape[2] not in (4 * D, 4 * D + K):
+        raise ValueError(
+            f"a is {a.shape[2]} wide, but beside omega of shape {(K, D)} it must be {4 * D}, {D} each for f, g, i and "
+            f"o, or {4 * D + K} with a frequency gate."
+        )
+    if mask is not None and mask.requires_grad:
+        raise ValueError("There is no gradient for mask; give it detached.")
+    dtypes = a.dtype, torch.promote_types(a.dtype, torch.float32)
+    read_out = [_Part("alpha", alpha, (K, D), dtypes), _Part("beta", beta, (K, D), dtypes)]
+    read_out += [_Part("b_c", b_c, (D,), dtypes), _Part("mask", mask, (B, D), dtypes)]
+    _check_parts("a", a, omega, [*read_out, *_recurrence_parts(a, omega, dt, state, D)])
+
+
+def _recurrence_parts(x: Tensor, omega: Tensor, dt: Tensor | None, state: Tensor | None, D: int) -> list[_Part]:
+    """What both take beside x, which is u or a."""
+    if dt is not None and dt.requires_grad:
+        raise ValueError("There is no gradient for dt; give it detached.")
+    T, B, K = *x.shape[:2], len(omega)
+    return [
+        _Part("omega", omega, (K, D), (torch.float64, x.dtype)),
+        _Part("dt", dt, (T, B), (torch.float64,)),
+        _Part("state", state, (B, 2, K, D), (x.dtype, torch.promote_types(x.dtype, torch.float32))),
+    ]
+
+
+def _check_parts(main: str, x: Tensor, omega: Tensor, parts: Iterable[_Part]) -> None:
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"{main} is {x.dtype}, but must be of a floating-point type.")
+    for name, value, shape, dtypes in parts:
         if value is None:
             continue
         if value.shape != shape:
             raise ValueError(
-                f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside u of shape {(T, B, D)} and omega "
-                f"of shape {tuple(omega.shape)}."
+                f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside {main} of shape "
+                f"{tuple(x.shape)} and omega of shape {tuple(omega.shape)}."
             )
         if value.dtype not in dtypes:
-            raise TypeError(f"{name} is {value.dtype}, but must be {dtypes[0]} beside u of {u.dtype}.")
-        if value.device != u.device:
-            raise ValueError(f"{name} is on {value.device}, but must be on {u.device} as u is.")
-    if dt is not None and dt.requires_grad:
-        raise ValueError("There is no gradient for dt; give it detached.")
+            raise TypeError(f"{name} is {value.dtype}, but must be {dtypes[0]} beside {main} of {x.dtype}.")
+        if value.device != x.device:
+            raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as {main} is.")
 
 
 @torch.library.custom_op("sfmts::resonate", mutates_args=())
@@ -417,3 +688,34 @@ def _(
 ) -> Tensor:
     T, B, _ = u.shape
     return u.new_empty(T, B, 2, *omega.shape)
+
+
+@torch.library.custom_op("sfmts::resonator_layer", mutates_args=())
+def _layer_operator(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    mask: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    return _resonator_layer(a, omega, alpha, beta, b_c, dt, state, mask, backend)
+
+
+@_layer_operator.register_fake
+def _(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    mask: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    T, B, _ = a.shape
+    return a.new_empty(T, B, omega.shape[1]), a.new_empty(T, B, 2, *omega.shape)

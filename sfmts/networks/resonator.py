@@ -1,13 +1,13 @@
 """A descendant of the SFM, ours and not the paper's: damped oscillators whose gates read the input alone."""
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import resolve_resonator, resonate
+from sfmts.kernels import resolve_resonator, resonator_layer
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -30,42 +30,35 @@ class ResonatorState(NamedTuple):
     ----------
     layers : list of Tensors of shape (B, 2, K, D)
         Real and imaginary parts of each layer's S.
+    recent : list of Tensors of shape (n_lags, B, rows)
+        V x of the last steps in each layer.
     t : Tensor of shape (B,), float64
         Time of the last step.
     """
 
     layers: list[Tensor]
+    recent: list[Tensor]
     t: Tensor
-
-
-class _ReadOut(torch.autograd.Function):
-    """c = sum over parts and k of S weights, from (T, B, 2, K, D) and (2, K, D), without a product as large as S."""
-
-    @staticmethod
-    def forward(ctx: Any, S: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(S, weights)
-        slices, rows = S.flatten(2, 3).unbind(2), weights.flatten(0, 1)
-        c = slices[0] * rows[0]
-        for part, row in zip(slices[1:], rows[1:], strict=True):
-            c.addcmul_(part, row)
-        return c
-
-    @staticmethod
-    def backward(ctx: Any, dc: Tensor) -> tuple[Tensor, Tensor]:
-        S, weights = ctx.saved_tensors
-        product = torch.empty_like(dc)
-        rows = [torch.mul(part, dc, out=product).sum(dim=(0, 1)) for part in S.flatten(2, 3).unbind(2)]
-        return dc[:, :, None, None] * weights, torch.stack(rows).view_as(weights)
 
 
 class _ResonatorLayer(nn.Module):
     """One layer; tensors are time first, (T, B, ...), so that a step is one piece of memory.
 
-    The rows of V and b are those of f, g, i and o (D each) and, with a frequency gate, f_fre (K).
+    The rows of V and b, and the columns of w, are those of f, g, i and o (D each) and, with a frequency gate, f_fre
+    (K).
     """
 
     def __init__(
-        self, n_channels: int, n_states: int, n_frequencies: int, readout: str, spacing: str, frequency_gate: bool
+        self,
+        n_channels: int,
+        n_states: int,
+        n_frequencies: int,
+        *,
+        first: bool,
+        readout: str,
+        spacing: str,
+        frequency_gate: bool,
+        n_lags: int,
     ) -> None:
         super().__init__()
         N, D, K = n_channels, n_states, n_frequencies
@@ -73,6 +66,7 @@ class _ResonatorLayer(nn.Module):
         self.gate_sizes = (D, D, D, D, K if frequency_gate else 0)
         self.V = nn.Parameter(torch.empty(sum(self.gate_sizes), N))
         self.b = nn.Parameter(torch.empty(sum(self.gate_sizes)))
+        self.w = nn.Parameter(torch.empty(n_lags, sum(self.gate_sizes)))
         if spacing == "zero":
             self.register_buffer("omega", torch.zeros(K, D), persistent=False)
         else:
@@ -80,7 +74,7 @@ class _ResonatorLayer(nn.Module):
         self.alpha = nn.Parameter(torch.empty(K, D))
         self.beta = nn.Parameter(torch.empty(K, D)) if readout == "phase" else None
         self.b_c = nn.Parameter(torch.empty(D))
-        self.W_skip = nn.Parameter(torch.empty(D, N)) if N != D else None
+        self.W_skip = nn.Parameter(torch.empty(D, N)) if first else None
 
     @torch.no_grad()
     def initialise(
@@ -99,6 +93,7 @@ class _ResonatorLayer(nn.Module):
                 nn.init.xavier_uniform_(matrix, generator=generator)
         self.b.zero_()
         self.b_c.zero_()
+        self.w.zero_()
         f, g, _, _, f_fre = self.b.split(self.gate_sizes)
         if init in ("modern", "chrono"):
             f.copy_(chrono_bias(D, max_length if init == "chrono" else _SHORT_MEMORY, generator))
@@ -125,24 +120,21 @@ class _ResonatorLayer(nn.Module):
         x: Tensor,
         dt: Tensor | None,
         S: Tensor | None,
+        recent: Tensor | None,
         mask: Tensor | None,
         backend: str,
-    ) -> tuple[Tensor, Tensor]:
-        """The outputs (T, B, D) and S at each step, (T, B, 2, K, D)."""
-        f, g, i, o, f_fre = nn.functional.linear(x, self.V, self.b).split(self.gate_sizes, dim=2)
-        frequency_gates = torch.sigmoid(f_fre) if f_fre.shape[2] else None
-        u = torch.sigmoid(g) * torch.tanh(i)
-        history = resonate(torch.sigmoid(f), frequency_gates, u, self.omega, dt, S, backend=backend)
-        h = torch.sigmoid(o) * torch.tanh(self._read(history) + self.b_c)
-        h = h if mask is None else h * mask
-        return h + (x if self.W_skip is None else x @ self.W_skip.T), history
-
-    def _read(self, history: Tensor) -> Tensor:
-        if self.beta is not None:
-            c: Tensor = _ReadOut.apply(history, torch.stack([self.alpha, self.beta]))
-            return c
-        tiny = torch.finfo(history.dtype).tiny ** 0.5  # the root's slope at 0 is infinite
-        return torch.einsum("tbkd,kd->tbd", (history.square().sum(dim=2) + tiny).sqrt(), self.alpha)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The outputs (T, B, D); S at each step, (T, B, 2, K, D); V x of these steps and n_lags before them."""
+        T, n_lags = len(x), len(self.w)
+        projected = x @ self.V.T
+        if recent is None:
+            recent = projected.new_zeros(n_lags, *projected.shape[1:])
+        extended = torch.cat([recent, projected])
+        a = projected + self.b
+        for lag, weight in enumerate(self.w, start=1):
+            a = torch.addcmul(a, extended[n_lags - lag : n_lags - lag + T], weight)
+        h, history = resonator_layer(a, self.omega, self.alpha, self.beta, self.b_c, dt, S, mask, backend=backend)
+        return h + (x if self.W_skip is None else x @ self.W_skip.T), history, extended
 
 
 @register_network("resonator")
@@ -150,17 +142,19 @@ class Resonator(SequenceNetwork):
     """Layers of damped oscillators that read their input by its phase; a network of ours, not one of the SFM's paper.
 
     What it keeps of the SFM (:class:`sfmts.networks.SFM`) is the state, D x K complex numbers that turn with omega and
-    are damped by forget gates.  What it leaves is the way back: gates read the layer's input and nothing of the past,
-    so that the state is a linear recurrence in what the gates let in and all matrices are applied to all steps at once.
-    Several layers make up for it.  Real and imaginary parts are read, in the frame that turns with them, and not
-    amplitudes alone; frequencies are learned for each state, from periods spread by equal factors.
+    are damped by forget gates.  What it leaves is the way back: gates read the layer's input, of this step and the
+    ``n_lags`` before, and nothing of the state.  So the state is a linear recurrence in what the gates let in, and all
+    matrices are applied to all steps at once.  Several layers make up for it.  Real and imaginary parts are read, in
+    the frame that turns with them, and not amplitudes alone; frequencies are learned for each state, from periods
+    spread by equal factors.
 
     .. code-block:: text
 
-        f, g, o = sigmoid(V x_t + b);  i = tanh(V_i x_t + b_i)                   D each
+        a_t     = V x_t + w_1 V x_{t-1} + w_2 V x_{t-2} + b                      w: a number for each row and lag
+        f, g, o = sigmoid(a_t);  i = tanh(a_t)                                   D rows each
         S_t[k] = f f_fre[k] exp(-j omega[k] (t - t_previous)) S_{t-1}[k] + g i   for k = 0, ..., K - 1
         c_t    = sum_k alpha[k] Re S_t[k] + beta[k] Im S_t[k] + b_c
-        y_t    = o tanh(c_t) + x_t                                               x_t after a matrix if not D wide
+        y_t    = o tanh(c_t) + x_t                                               in the first layer W_skip x_t
 
     The output is the last layer's y, divided by its root mean square and multiplied by learned gains.
 
@@ -181,6 +175,9 @@ class Resonator(SequenceNetwork):
         Shortest and longest period at the start, in the unit of time: steps, or that of the time stamps.
     readout : {"phase", "amplitude"}
         What c sees of S: real and imaginary parts, or c = sum_k alpha[k] abs(S[k]) + b_c as in the SFM.
+    n_lags : int
+        Steps before the present one that gates read, each row with weights of its own that start at 0.  Without them a
+        first layer cannot tell a jump from a level.
     frequency_gate : bool
         Whether there are K gates f_fre[k] = sigmoid(V_fre x_t + b_fre), as in the SFM; else they are 1.
     time : {"index", "timestamps"}
@@ -193,15 +190,15 @@ class Resonator(SequenceNetwork):
     max_length : int
         For ``init="chrono"``.
     backend : {"auto", "reference", "fused", "native"}
-        Kernel of the recurrence, see :func:`sfmts.kernels.resonate`.
+        Kernel of the recurrence, see :func:`sfmts.kernels.resonator_layer`.
     generator : torch.Generator, optional
         Source of the initial parameters; PyTorch's global one by default.
 
     Raises
     ------
     ValueError
-        If an option is none of its choices, ``depth`` is less than 1, or ``period_range`` is not two positive numbers,
-        the smaller first.
+        If an option is none of its choices, ``depth`` is less than 1, ``n_lags`` is negative, or ``period_range`` is
+        not two positive numbers, the smaller first.
 
     Notes
     -----
@@ -223,7 +220,7 @@ class Resonator(SequenceNetwork):
     >>> from sfmts.networks import Resonator
     >>> network = Resonator(2, n_states=12, n_frequencies=4)
     >>> network.n_parameters
-    1116
+    1308
     >>> output = network(torch.zeros(3, 10, 2), torch.tensor([10, 7, 1]))
     >>> output.states.shape, output.final.shape
     (torch.Size([3, 10, 12]), torch.Size([3, 12]))
@@ -241,6 +238,7 @@ class Resonator(SequenceNetwork):
         spacing: str = "log",
         period_range: tuple[float, float] = (3.0, 64.0),
         readout: str = "phase",
+        n_lags: int = 2,
         frequency_gate: bool = False,
         time: str = "index",
         recurrent_dropout: float = 0.0,
@@ -257,15 +255,25 @@ class Resonator(SequenceNetwork):
         resolve_resonator(backend)
         if depth < 1:
             raise ValueError(f"depth={depth} must be at least 1.")
+        if n_lags < 0:
+            raise ValueError(f"n_lags={n_lags} must not be negative.")
         if len(period_range) != 2 or not 0.0 < period_range[0] <= period_range[1] < math.inf:
             raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
         self.n_channels, self.output_size, self.causal = n_channels, n_states, True
-        self.n_states, self.n_frequencies = n_states, n_frequencies
+        self.n_states, self.n_frequencies, self.n_lags = n_states, n_frequencies, n_lags
         self.time, self.recurrent_dropout, self._backend = time, recurrent_dropout, backend
         self.layers = nn.ModuleList()
         for level in range(depth):
-            width = n_states if level else n_channels
-            layer = _ResonatorLayer(width, n_states, n_frequencies, readout, spacing, frequency_gate)
+            layer = _ResonatorLayer(
+                n_states if level else n_channels,
+                n_states,
+                n_frequencies,
+                first=level == 0,
+                readout=readout,
+                spacing=spacing,
+                frequency_gate=frequency_gate,
+                n_lags=n_lags,
+            )
             layer.initialise(init, max_length, (period_range[0], period_range[1]), generator)
             self.layers.append(layer)
         self.norm = nn.RMSNorm(n_states)
@@ -285,14 +293,15 @@ class Resonator(SequenceNetwork):
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
         """Read a batch; see :meth:`SequenceNetwork.forward`."""
-        y, histories, outside, t = self._run(x, lengths, time, state, generator)
+        y, histories, inputs, outside, t = self._run(x, lengths, time, state, generator)
         y = self.norm(y)
         if outside is not None:
             y = y.masked_fill(outside, 0.0)
-        if lengths is None:
-            return NetworkOutput(y.transpose(0, 1), y[-1], ResonatorState([S[-1] for S in histories], t[-1]))
-        last = lengths.to(x.device) - 1, torch.arange(len(x), device=x.device)
-        after = ResonatorState([S[last] for S in histories], t[last])
+        ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
+        ends, sequences = ends.to(x.device), torch.arange(len(x), device=x.device)
+        last = ends - 1, sequences
+        lags = torch.arange(self.n_lags, device=x.device)[:, None]
+        after = ResonatorState([S[last] for S in histories], [a[ends + lags, sequences] for a in inputs], t[last])
         return NetworkOutput(y.transpose(0, 1), y[last], after)
 
     def state_amplitudes(
@@ -314,7 +323,7 @@ class Resonator(SequenceNetwork):
             Zero behind the end of a sequence.
         """
         with torch.no_grad():
-            _, histories, outside, _ = self._run(x, lengths, time, None, None, dropout=False)
+            _, histories, _, outside, _ = self._run(x, lengths, time, None, None, dropout=False)
             amplitudes = torch.linalg.vector_norm(histories[layer], dim=2)
         if outside is not None:
             amplitudes = amplitudes.masked_fill(outside[..., None], 0.0)
@@ -328,8 +337,8 @@ class Resonator(SequenceNetwork):
         state: ResonatorState | None,
         generator: torch.Generator | None,
         dropout: bool = True,
-    ) -> tuple[Tensor, list[Tensor], Tensor | None, Tensor]:
-        """The last layer's y, each layer's S, what is padding, (T, B, 1), and the time of each step, time first."""
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None, Tensor]:
+        """The last layer's y, each layer's S and V x, what is padding, (T, B, 1), and the times; all time first."""
         t = self._clock(x, time, state)
         dt = None
         if self.time == "timestamps":
@@ -341,14 +350,16 @@ class Resonator(SequenceNetwork):
             y = y.masked_fill(outside, 0.0)
             dt = None if dt is None else dt.masked_fill(outside[..., 0], 0.0)
         histories: list[Tensor] = []
+        inputs: list[Tensor] = []
         for level, layer in enumerate(self.layers):
             mask = None
             if dropout and self.training and self.recurrent_dropout > 0.0:
                 mask = dropout_mask(x.new_empty(len(x), self.n_states), self.recurrent_dropout, generator)
-            given = None if state is None else state.layers[level]
-            y, history = layer(y, dt, given, mask, self._backend)
+            S, recent = (None, None) if state is None else (state.layers[level], state.recent[level])
+            y, history, projected = layer(y, dt, S, recent, mask, self._backend)
             histories.append(history)
-        return y, histories, outside, t
+            inputs.append(projected)
+        return y, histories, inputs, outside, t
 
     def _clock(self, x: Tensor, time: Tensor | None, state: ResonatorState | None) -> Tensor:
         """Time of each step, (T, B) in float64."""

@@ -1,27 +1,35 @@
-// Damped oscillators of given decay and drive, S_t = f_ste f_fre e^{-j omega dt} S_{t-1} + u, and their gradients.
+// Damped oscillators, S_t = f_ste f_fre e^{-j omega dt} S_{t-1} + u, and their gradients: of given decay and drive, or
+// as a layer, whose gates come from pre-activations and which reads c = sum_k alpha Re S + beta Im S + b_c out of S.
 //
 // Vectors lie across the states d.  The last one of a row overlaps the one before rather than being shorter, and rows
 // shorter than a vector get narrower ones: what is written twice is the same both times.  What goes on from step to
 // step has a slot of its own for each lane, so that nothing is read right after only a part of it has been written.
+// While a step is computed the memory of the next one is fetched, which is too far away for the processor to foresee:
+// that halves the time.
 #pragma once
 
 #include "tiles.h"
 
 // What one call works on.  `_Resonance` in resonator.py mirrors this struct field by field.  Arrays are contiguous; T
-// is float or double (`is_double`).
+// is float or double (`is_double`).  Pointers that the kind of call does not name are null.
 struct Resonance {
-    int64_t is_double, is_backward, threads;
+    int64_t is_double, is_backward, is_layer, has_frequency_gate, threads;
     int64_t T, B, K, D;
 
-    const void *f_ste, *f_fre, *u;  // (T, B, D), (T, B, K), (T, B, D); f_fre may be null: all ones
-    const double *omega, *dt;       // (K, D), (T, B); dt may be null: all ones
-    const void* state;              // (B, 2, K, D)
-    void* S;                        // (T, B, 2, K, D), written by the forward and read by the backward
-
-    const void* dS;
-    void *df_ste, *df_fre, *du;  // df_fre may be null: not wanted
-    double* domega;
+    const double *omega, *dt;  // (K, D), (T, B); dt may be null: all ones
+    const void* state;         // (B, 2, K, D)
+    void* S;                   // (T, B, 2, K, D), written by the forward and read by the backward
+    const void* dS;            // that of a layer may be null: nothing
     void* dstate;
+    double* dparameters;  // (K, D) of omega; of a layer (3 K + 1, D) of omega, alpha, beta, b_c
+
+    const void *f_ste, *f_fre, *u;  // of given decay and drive: (T, B, D), (T, B, K) if there is that gate, (T, B, D)
+    void *df_ste, *df_fre, *du;
+
+    const void *a, *alpha, *beta, *b_c, *mask;  // of a layer: (T, B, 4 D [+ K]), (K, D) twice, (D,), (B, D) or null
+    void* h;                                    // (T, B, D)
+    const void* dh;                             // null: nothing
+    void* da;
 };
 
 namespace {
@@ -44,11 +52,12 @@ INLINE T sum_of_lanes(Vec<T, W> v) {
     }
 }
 
-// Some sequences side by side through all steps: their rows are neighbours in memory, and none waits for the one before.
-template <class C>
+// Some sequences side by side through all steps: rows are neighbours in memory, and none waits for the one before.
+template <class C, bool is_layer>
 class Oscillators {
     using T = typename C::T;
     using V = typename C::V;
+    using Curve = Activation<T, C::W>;
     static constexpr int W = C::W;
 
     const Resonance& p;
@@ -57,22 +66,28 @@ class Oscillators {
     Allocator take;
     T* const carry;                     // (n, 2, K, slots): S, or in the backward what a step hands to the one before
     T *const cosine, *const sine;       // (n, K, slots): of omega dt
-    T *const sums, *const ones;         // (K, W) and (K,)
+    T *const sums, *const gates;        // (K, W), and f_fre of a step
     T* const first_time;                // (slots,): 0 for a lane that repeats one of the vector before, else 1
     double *const omega, *const theta;  // (K, slots)
     double* const dt;                   // (n,): what cosine and sine are of
 
+    struct Gates {
+        V f, g, i, o;
+    };
+
   public:
     Oscillators(const Resonance& resonance, Index first, Index count, void* memory)
-        : p(resonance), b0(first), n(count), slots((p.D + W - 1) / W * W), plane(p.K * slots), take(memory),
+        : p(resonance), b0(first), n(count), slots(whole_vectors(p.D)), plane(p.K * slots), take(memory),
           carry(take.template take<T>(n * 2 * plane)), cosine(take.template take<T>(n * plane)),
           sine(take.template take<T>(n * plane)), sums(take.template take<T>(p.K * W)),
-          ones(take.template take<T>(p.K)), first_time(take.template take<T>(slots)),
+          gates(take.template take<T>(whole_vectors(p.K))), first_time(take.template take<T>(slots)),
           omega(take.template take<double>(plane)), theta(take.template take<double>(plane)),
           dt(take.template take<double>(n)) {}
 
     static Index bytes(const Resonance& p, Index n) { return Oscillators(p, 0, n, nullptr).take.used(); }
-    static Index plane_of(const Resonance& p) { return Oscillators(p, 0, 0, nullptr).plane; }
+
+    static Index whole_vectors(Index numbers) { return (numbers + W - 1) / W * W; }
+    static Index gradient_rows(const Resonance& p) { return is_layer ? 3 * p.K + 1 : p.K; }  // as in dparameters
 
     void forward() {
         prepare();
@@ -82,13 +97,14 @@ class Oscillators {
             for (Index i = 0; i < n; ++i) advance(t, i);
     }
 
-    // domega (n, K, slots) receives each sequence's share.
-    void backward(T* domega) {
+    // dparameters (n, gradient_rows, slots) receives each sequence's share.
+    void backward(T* dparameters) {
         prepare();
+        const Index share = gradient_rows(p) * slots;
         std::fill_n(carry, n * 2 * plane, T(0));
-        std::fill_n(domega, n * plane, T(0));
+        std::fill_n(dparameters, n * share, T(0));
         for (Index t = p.T - 1; t >= 0; --t)
-            for (Index i = 0; i < n; ++i) go_back(t, i, domega + i * plane);
+            for (Index i = 0; i < n; ++i) go_back(t, i, dparameters + i * share);
         T* const dstate = static_cast<T*>(p.dstate);
         each_part_of_states([&](Index offset, T* slot) { put(dstate + offset, get(slot)); });
     }
@@ -103,11 +119,16 @@ class Oscillators {
     static INLINE V get(const T* from) { return load<T, W>(from); }
     static INLINE void put(T* to, V v) { store<T, W>(to, v); }
 
-    // What belongs to a step of a sequence, `size` numbers
+    // What belongs to a step of a sequence, `size` numbers; null of an array that is not there
     static INLINE const T* row(const void* array, Index index, Index size) {
-        return static_cast<const T*>(array) + index * size;
+        return array ? static_cast<const T*>(array) + index * size : nullptr;
     }
-    static INLINE T* row(void* array, Index index, Index size) { return static_cast<T*>(array) + index * size; }
+    static INLINE T* row(void* array, Index index, Index size) {
+        return array ? static_cast<T*>(array) + index * size : nullptr;
+    }
+
+    // Numbers in a step's row of a
+    INLINE Index width() const { return 4 * p.D + (p.has_frequency_gate ? p.K : 0); }
 
     // work(offset, slots of carry) for each vector of the (B, 2, K, D) states of these sequences
     template <class Work>
@@ -119,7 +140,7 @@ class Oscillators {
     }
 
     void prepare() {
-        std::fill_n(ones, p.K, T(1));
+        std::fill_n(gates, whole_vectors(p.K), T(1));
         each_vector(p.D, [&](Index d, Index slot) {
             for (int lane = 0; lane < W; ++lane) first_time[slot + lane] = d + lane < slot ? T(0) : T(1);
             for (Index k = 0; k < p.K; ++k)
@@ -144,85 +165,167 @@ class Oscillators {
         return i * plane;
     }
 
+    // f_fre of a step: as given, from the pre-activations, or all ones
+    INLINE const T* frequency_gates(Index index) {
+        if (!p.has_frequency_gate) return gates;
+        if constexpr (!is_layer) return row(p.f_fre, index, p.K);
+        std::memcpy(gates, row(p.a, index, width()) + 4 * p.D, p.K * sizeof(T));
+        for (Index k = 0; k < p.K; k += W) put(gates + k, Curve::sigmoid(get(gates + k)));
+        return gates;
+    }
+
+    // `ahead` is how far away those of the next step are.
+    INLINE Gates gates_of_states(const T* a, Index ahead) const {
+        for (Index gate = 0; gate < 4; ++gate) __builtin_prefetch(a + ahead + gate * p.D);
+        return {Curve::sigmoid(get(a)), Curve::sigmoid(get(a + p.D)), Curve::tanh(get(a + 2 * p.D)),
+                Curve::sigmoid(get(a + 3 * p.D))};
+    }
+
+    INLINE V masked(V v, Index i, Index d) const { return p.mask ? v * get(row(p.mask, b0 + i, p.D) + d) : v; }
+
+    // What S adds to c
+    static INLINE V read(V re, V im, const T* alpha, const T* beta) { return re * get(alpha) + im * get(beta); }
+
     INLINE void advance(Index t, Index i) {
-        const Index index = t * p.B + b0 + i, K = p.K, turn = turned(index, i);
-        const T *const f_ste = row(p.f_ste, index, p.D), *const u = row(p.u, index, p.D);
-        const T* const f_fre = p.f_fre ? row(p.f_fre, index, K) : ones;
-        T* const S = row(p.S, index, 2 * K * p.D);
+        const Index index = t * p.B + b0 + i, K = p.K, D = p.D, turn = turned(index, i);
+        const T *const f_fre = frequency_gates(index), *const a = row(p.a, index, width());
+        const T *const f_ste = row(p.f_ste, index, D), *const u = row(p.u, index, D);
+        const T *const alpha = row(p.alpha, 0, D), *const beta = row(p.beta, 0, D);
+        const Index ahead = t + 1 < p.T ? p.B : 0, state = 2 * K * D;
+        T *const S = row(p.S, index, state), *const S_ahead = S + ahead * state;
         T *const re = carry + 2 * i * plane, *const im = re + plane;
-        each_vector(p.D, [&](Index d, Index slot) {
-            const V f = get(f_ste + d), drive = get(u + d);
-            for (Index k = 0, j = slot; k < K; ++k, j += slots) {
-                const V decay = f * f_fre[k], c = get(cosine + turn + j), s = get(sine + turn + j);
-                const V x = get(re + j), y = get(im + j);
-                const V real = decay * (c * x + s * y) + drive, imaginary = decay * (c * y - s * x);
-                put(re + j, real), put(S + k * p.D + d, real);
-                put(im + j, imaginary), put(S + (K + k) * p.D + d, imaginary);
+        each_vector(D, [&](Index d, Index slot) {
+            Gates gate;
+            V f, drive, c;
+            if constexpr (is_layer) {
+                gate = gates_of_states(a + d, ahead * width()), f = gate.f, drive = gate.g * gate.i;
+                c = get(row(p.b_c, 0, D) + d);
+            } else {
+                f = get(f_ste + d), drive = get(u + d);
             }
+            for (Index k = 0, j = slot; k < K; ++k, j += slots) {
+                const V decay = f * f_fre[k], cos = get(cosine + turn + j), sin = get(sine + turn + j);
+                const V x = get(re + j), y = get(im + j);
+                const V real = decay * (cos * x + sin * y) + drive, imaginary = decay * (cos * y - sin * x);
+                put(re + j, real), put(S + k * D + d, real);
+                put(im + j, imaginary), put(S + (K + k) * D + d, imaginary);
+                __builtin_prefetch(S_ahead + k * D + d, 1), __builtin_prefetch(S_ahead + (K + k) * D + d, 1);
+                if constexpr (is_layer) c += read(real, imaginary, alpha + k * D + d, beta + k * D + d);
+            }
+            if constexpr (is_layer) put(row(p.h, index, D) + d, masked(gate.o * Curve::tanh(c), i, d));
         });
     }
 
-    INLINE void go_back(Index t, Index i, T* domega) {
-        const Index index = t * p.B + b0 + i, K = p.K, turn = turned(index, i), state = 2 * K * p.D;
-        const T* const f_ste = row(p.f_ste, index, p.D);
-        const T* const f_fre = p.f_fre ? row(p.f_fre, index, K) : ones;
-        const T* const before = t ? row(static_cast<const void*>(p.S), index - p.B, state) : row(p.state, b0 + i, state);
-        const T* const dS = row(p.dS, index, state);
+    // From the output to c: returns the gradient of c, writes that of a_o, and adds to those of alpha, beta and b_c.
+    INLINE V go_back_to_c(Index index, Index ahead, Index i, Index d, Index slot, V o, T* dparameters) const {
+        const Index K = p.K, D = p.D;
+        const T* const S = row(p.S, index, 2 * K * D) + d;
+        const T *const alpha = row(p.alpha, 0, D) + d, *const beta = row(p.beta, 0, D) + d;
+        __builtin_prefetch(row(p.dh, index - ahead, D) + d);
+        V c = get(row(p.b_c, 0, D) + d);
+        for (Index k = 0; k < K; ++k) c += read(get(S + k * D), get(S + (K + k) * D), alpha + k * D, beta + k * D);
+        const V y = Curve::tanh(c), dh = masked(get(row(p.dh, index, D) + d), i, d), dc = dh * o * (1 - y * y);
+        put(row(p.da, index, width()) + 3 * D + d, dh * y * o * (1 - o));
+        T *const dalpha = dparameters + plane + slot, *const dbeta = dalpha + plane, *const db_c = dbeta + plane;
+        for (Index k = 0; k < K; ++k) {
+            put(dalpha + k * slots, get(dalpha + k * slots) + dc * get(S + k * D));
+            put(dbeta + k * slots, get(dbeta + k * slots) + dc * get(S + (K + k) * D));
+        }
+        put(db_c, get(db_c) + dc);
+        return dc;
+    }
+
+    INLINE void go_back(Index t, Index i, T* dparameters) {
+        const Index index = t * p.B + b0 + i, K = p.K, D = p.D, turn = turned(index, i), state = 2 * K * D;
+        const T *const f_fre = frequency_gates(index), *const a = row(p.a, index, width());
+        const T* const before = t ? row(p.S, index - p.B, state) : row(p.state, b0 + i, state);
+        const T* const dS = p.dS ? row(p.dS, index, state) : nullptr;
+        const T *const alpha = row(p.alpha, 0, D), *const beta = row(p.beta, 0, D);
+        const Index ahead = t > 1 ? p.B : 0;  // step t - 1 reads the S of step t - 2
+        const T* const before_ahead = before - ahead * state;
         const T step = p.dt ? T(p.dt[index]) : T(1);
-        T *const df_ste = row(p.df_ste, index, p.D), *const du = row(p.du, index, p.D);
+        T *const da = row(p.da, index, width()), *const df_ste = row(p.df_ste, index, D);
+        T *const du = row(p.du, index, D), *const domega = dparameters;
         T *const re = carry + 2 * i * plane, *const im = re + plane;
         std::fill_n(sums, K * W, T(0));
-        each_vector(p.D, [&](Index d, Index slot) {
-            const V f = get(f_ste + d), f_once = f * get(first_time + slot);
+        each_vector(D, [&](Index d, Index slot) {
+            Gates gate;
+            V f, dc{};
+            if constexpr (is_layer) {
+                gate = gates_of_states(a + d, -ahead * width()), f = gate.f;
+                if (p.dh) dc = go_back_to_c(index, ahead, i, d, slot, gate.o, dparameters);
+                else put(da + 3 * D + d, dc);
+            } else {
+                f = get(row(p.f_ste, index, D) + d);
+            }
+            const V f_once = f * get(first_time + slot);
             V df{}, drive{};
             for (Index k = 0, j = slot; k < K; ++k, j += slots) {
-                const V c = get(cosine + turn + j), s = get(sine + turn + j);
-                const V x = get(before + k * p.D + d), y = get(before + (K + k) * p.D + d);
-                const V dx = get(dS + k * p.D + d) + get(re + j), dy = get(dS + (K + k) * p.D + d) + get(im + j);
-                const V real = c * x + s * y, imaginary = c * y - s * x;  // of what the forward multiplies by the decay
+                const V cos = get(cosine + turn + j), sin = get(sine + turn + j);
+                const V x = get(before + k * D + d), y = get(before + (K + k) * D + d);
+                __builtin_prefetch(before_ahead + k * D + d), __builtin_prefetch(before_ahead + (K + k) * D + d);
+                V dx = get(re + j), dy = get(im + j);
+                if constexpr (is_layer) dx += dc * get(alpha + k * D + d), dy += dc * get(beta + k * D + d);
+                if (!is_layer || dS) dx += get(dS + k * D + d), dy += get(dS + (K + k) * D + d);
+                const V real = cos * x + sin * y, imaginary = cos * y - sin * x;  // what the forward multiplied by f
                 const V ddecay = dx * real + dy * imaginary, decay = f * f_fre[k];
                 df += ddecay * f_fre[k];
                 drive += dx;
                 put(sums + k * W, get(sums + k * W) + ddecay * f_once);
                 put(domega + j, get(domega + j) + step * (decay * (dx * imaginary - dy * real)));
-                put(re + j, decay * (c * dx - s * dy));
-                put(im + j, decay * (c * dy + s * dx));
+                put(re + j, decay * (cos * dx - sin * dy));
+                put(im + j, decay * (cos * dy + sin * dx));
             }
-            put(df_ste + d, df);
-            put(du + d, drive);
+            if constexpr (is_layer) {
+                put(da + d, df * gate.f * (1 - gate.f));
+                put(da + D + d, drive * gate.i * gate.g * (1 - gate.g));
+                put(da + 2 * D + d, drive * gate.g * (1 - gate.i * gate.i));
+            } else {
+                put(df_ste + d, df), put(du + d, drive);
+            }
         });
-        if (!p.df_fre) return;
-        for (Index k = 0; k < K; ++k) row(p.df_fre, index, K)[k] = sum_of_lanes<T, W>(get(sums + k * W));
+        if (!p.has_frequency_gate) return;
+        T* const df_fre = is_layer ? da + 4 * D : row(p.df_fre, index, K);
+        for (Index k = 0; k < K; ++k) {
+            const T df = sum_of_lanes<T, W>(get(sums + k * W));
+            df_fre[k] = is_layer ? df * f_fre[k] * (1 - f_fre[k]) : df;
+        }
     }
 };
 
-// So many sequences are taken together that what goes on from step to step stays in the first cache.
+// Each sequence's share (B, rows, slots) summed in the order of the batch, whatever threads there were.
 template <class C>
+void sum_over_batch(const std::vector<typename C::T>& shares, Index B, Index rows, Index slots, Index D, double* sum) {
+    const Index size = rows * slots;
+    std::vector<double> total(size, 0.0);
+    for (Index b = 0; b < B; ++b)
+        for (Index j = 0; j < size; ++j) total[j] += shares[b * size + j];
+    for (Index row = 0; row < rows; ++row)
+        for (Index slot = 0; slot < D; slot += C::W)
+            std::memcpy(sum + row * D + std::min<Index>(slot, D - C::W), &total[row * slots + slot],
+                        C::W * sizeof(double));
+}
+
+// So many sequences are taken together that what goes on from step to step stays in the first cache.
+template <class C, bool is_layer>
 void resonate_in(const Resonance& p) {
     using T = typename C::T;
+    using Sequences = Oscillators<C, is_layer>;
     constexpr Index cached_bytes = 1 << 14;
-    const Index threads = std::max<Index>(p.threads, 1), plane = Oscillators<C>::plane_of(p);
-    const Index most = std::max<Index>(cached_bytes / (4 * plane * Index(sizeof(T))), 1);
-    const Index n = std::min(most, (p.B + threads - 1) / threads), bytes = Oscillators<C>::bytes(p, n);
+    const Index slots = Sequences::whole_vectors(p.D), share = Sequences::gradient_rows(p) * slots;
+    const Index threads = std::max<Index>(p.threads, 1);
+    const Index most = std::max<Index>(cached_bytes / (4 * p.K * slots * Index(sizeof(T))), 1);
+    const Index n = std::min(most, (p.B + threads - 1) / threads), bytes = Sequences::bytes(p, n);
     const Index items = (p.B + n - 1) / n;
     std::vector<char> memory(items * bytes + cache_line);
     char* const aligned = memory.data() + cache_line - reinterpret_cast<uintptr_t>(memory.data()) % cache_line;
-    std::vector<T> domega(p.is_backward ? p.B * plane : 0);
+    std::vector<T> dparameters(p.is_backward ? p.B * share : 0);
     in_parallel(items, threads, [&](Index item, Index) {
         const Index b0 = item * n;
-        Oscillators<C> oscillators(p, b0, std::min(n, p.B - b0), aligned + item * bytes);
-        p.is_backward ? oscillators.backward(domega.data() + b0 * plane) : oscillators.forward();
+        Sequences sequences(p, b0, std::min(n, p.B - b0), aligned + item * bytes);
+        p.is_backward ? sequences.backward(dparameters.data() + b0 * share) : sequences.forward();
     });
-    if (!p.is_backward) return;
-    const Index slots = plane / p.K;  // summed in the order of the batch, whatever threads there were
-    for (Index k = 0; k < p.K; ++k)
-        Oscillators<C>::each_vector(p.D, [&](Index d, Index slot) {
-            for (int lane = 0; lane < C::W; ++lane) {
-                double sum = 0;
-                for (Index b = 0; b < p.B; ++b) sum += domega[b * plane + k * slots + slot + lane];
-                p.domega[k * p.D + d + lane] = sum;
-            }
-        });
+    if (p.is_backward) sum_over_batch<C>(dparameters, p.B, share / slots, slots, p.D, p.dparameters);
 }
 
 // The widest vectors that fit a row of D numbers.
@@ -230,7 +333,7 @@ template <class T, int W = SFM_VECTOR_BYTES / sizeof(T)>
 void resonate_as(const Resonance& p) {
     if constexpr (W > 1)
         if (p.D < W) return resonate_as<T, W / 2>(p);
-    resonate_in<Lanes<T, W>>(p);
+    p.is_layer ? resonate_in<Lanes<T, W>, true>(p) : resonate_in<Lanes<T, W>, false>(p);
 }
 
 void resonate(const Resonance& p) { p.is_double ? resonate_as<double>(p) : resonate_as<float>(p); }
