@@ -508,15 +508,22 @@ def draw(records: list[Record], folder: Path) -> None:
 
     rows = [row for row in ranking(found, collection) if not row[2].endswith(Z_AS_LOGITS)]  # far off
     figure, ax = plt.subplots(figsize=(8, 1.0 + 0.3 * len(rows)), layout="constrained")
+    means = [mean for mean, _, _ in rows]
+    limit = 2.0 * statistics.median(means) - min(means) + 0.3  # some recipes are ruinous
     for place, (mean, _, name) in enumerate(rows):
         nats = [-value for value in found.scores(of_networks(collection, matched_sizes()[name]), "test")]
         colour = COLOURS["sfm" if matched_sizes()[name]["network"] == "sfm" else "other"]
         ax.plot(nats, [place] * len(nats), "o", color=colour, alpha=0.6, markersize=5, markeredgewidth=0)
         ax.plot([mean], [place], "|", color=colour, markersize=13, markeredgewidth=2.5)
+        if mean > limit:
+            ax.plot([limit], [place], ">", color=colour, clip_on=False)
+            ax.annotate(f"{mean:.1f}", (limit, place), (-9, 0), textcoords="offset points", ha="right", va="center")
     for label, dashes in (("LSTM (Bai et al., 2018)", "--"), ("TCN (Bai et al., 2018)", ":")):
         if collection in PUBLISHED_BERNOULLI[label]:
             value = PUBLISHED_BERNOULLI[label][collection]
             ax.axvline(value, color="0.4", linestyle=dashes, linewidth=1.2, label=f"{label}: {value:.2f}")
+            means.append(value)
+    ax.set_xlim(min(means) - 0.05 * (limit - min(means)), limit)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper center", ncols=2)
     ax.set_yticks(range(len(rows)), [name for _, _, name in rows])
