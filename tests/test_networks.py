@@ -500,6 +500,10 @@ COUNTS = {
         ({}, lambda H, N, F=4: H * (N + 1) + 2 * H * (F * H) + F * H + 5 * H),
         ({"n_layers": 3, "n_feedforward": 7}, lambda H, N: H * (N + 1) + 3 * (2 * H * 7 + 7 + 5 * H)),
     ],
+    "resonator": [
+        ({"depth": 1, "n_lags": 0}, lambda D, N, K=4: 4 * D * (N + 1) + 3 * K * D + D + D * N + D),
+        ({}, lambda D, N, K=4: 4 * D * (N + D + 6) + 6 * K * D + 3 * D + D * N),
+    ],
     "rotation_gru": [
         ({}, lambda H, N: 3 * H * (H + N + 1) + (H - 1) // 2),
         ({"literal": True}, lambda H, N: 3 * H * (H + N + 1) + (H - 1) // 2 - H * (N + 1)),
