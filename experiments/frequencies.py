@@ -506,7 +506,7 @@ def ablation(records: list[Record], name: str) -> str:
         f"and for {len(surely)} if all are taken together: {', '.join(surely) or 'none'}."
     )
     header = ["change", "parameters", task.score, "better by", "p", f"stars, {len(found)} comparisons"]
-    return "\n\n".join([f"#### {name}", table(header, lines), *notes, told])
+    return "\n\n".join([f"### {name}", table(header, lines), *notes, told])
 
 
 def summary(records: list[Record]) -> str:
@@ -605,7 +605,7 @@ def report(records: list[Record]) -> str:
     parts += [ablation(records, name) for name in ABLATIONS if by_row(records, name)]
     if any(by_row(records, name) for name in ABLATIONS):
         parts += [
-            "#### All changes",
+            "### All changes",
             "Better by, in the unit of each task: accuracy, nats per frame, squared error.",
             summary(records),
             f"The paper's frequencies against none (omega: zero): {sentence(taken_away(records))}.",
@@ -613,7 +613,7 @@ def report(records: list[Record]) -> str:
         ]
     if any(by_row(records, name) for name in PERIODS):
         parts += [
-            "#### Periods under noise",
+            "### Periods under noise",
             f"Accuracy on the test series; how many of the seeds are above {SOLVED}, as most come out near chance or "
             "near the rule; and the learning rate, of the two the one that is better on the validation series.",
             discrimination(records),

@@ -282,7 +282,7 @@ def section(records: list[Record], task: str) -> str:
     header = ["network", "parameters", f"test, {TASKS[name].score}", "valid", "seconds", "beside its rivals", "recipe"]
     seeds = f"{TUNING_SEEDS[task]} seeds" if TUNING_SEEDS[task] > 1 else "one seed"
     tuning = f"{TRIALS[task]} recipes tried for each network, each with {seeds}."
-    return "\n\n".join([f"#### {task}", tuning, table(header, lines)])
+    return "\n\n".join([f"### {task}", tuning, table(header, lines)])
 
 
 def verdict(records: list[Record]) -> str:
