@@ -65,6 +65,19 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return result
 
 
+def run_and_print(
+    experiment: str,
+    description: str | None,
+    plan: Callable[[bool], Sequence[Run]],
+    fit: Fit,
+    report: Callable[[list[Record]], str],
+) -> None:
+    """The command of an experiment that has no options of its own: do what is missing, print the section."""
+    arguments = parser(description).parse_args()
+    records = carry_out(experiment, plan(arguments.quick), fit, arguments)
+    print(report(records) if records else "No run has been made yet.")
+
+
 def carry_out(experiment: str, runs: Iterable[Run], fit: Fit, arguments: argparse.Namespace) -> list[Record]:
     """Do what is missing of a plan, and return the records of all of it that are there, in the order of the plan.
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table
+from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table
 
 from sfmts import SFMClassifier, SFMLabeler
 from sfmts.datasets import make_waves
@@ -342,12 +342,5 @@ def figure_5(plt: Any, pair: dict[str, dict[str, Any]]) -> Any:
     return figure
 
 
-def main() -> None:
-    """Carry out what is missing, and print the section of the report."""
-    arguments = parser(__doc__).parse_args()
-    records = carry_out(EXPERIMENT, plan(arguments.quick), fit, arguments)
-    print(report(records) if records else "No run has been made yet.")
-
-
 if __name__ == "__main__":
-    main()
+    run_and_print(EXPERIMENT, __doc__, plan, fit, report)

@@ -58,6 +58,7 @@ from frequencies import (
     is_tiny,
     matched,
     measure,
+    scores_of,
 )
 
 from sfmts import SFMClassifier, SFMDensity
@@ -227,11 +228,6 @@ def of_task(records: list[Record], task: str) -> dict[str, list[Record]]:
         if record["settings"]["task"] == task and record["settings"]["trial"] == "best":
             found.setdefault(record["settings"]["network"], []).append(record)
     return {name: found[name] for name in NETWORKS if name in found}
-
-
-def scores_of(records: list[Record], part: str = "test") -> list[float]:
-    """One score a seed."""
-    return [record["scores"][part] for record in records]
 
 
 def duels(records: list[Record], task: str) -> dict[tuple[str, str], Effect]:

@@ -43,7 +43,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table
+from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -348,12 +348,5 @@ def verdict(records: list[Record]) -> str:
     return "; ".join(said) or "-"
 
 
-def main() -> None:
-    """Carry out what is missing, and print the section of the report."""
-    arguments = parser(__doc__).parse_args()
-    records = carry_out(EXPERIMENT, plan(arguments.quick), fit, arguments)
-    print(report(records) if records else "No run has been made yet.")
-
-
 if __name__ == "__main__":
-    main()
+    run_and_print(EXPERIMENT, __doc__, plan, fit, report)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table
+from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table
 from scipy.stats import binomtest
 from sklearn.model_selection import train_test_split
 
@@ -261,12 +261,5 @@ def draw(records: list[Record], folder: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """Carry out what is missing, and print the section of the report."""
-    arguments = parser(__doc__).parse_args()
-    records = carry_out(EXPERIMENT, plan(arguments.quick), fit, arguments)
-    print(report(records) if records else "No run has been made yet.")
-
-
 if __name__ == "__main__":
-    main()
+    run_and_print(EXPERIMENT, __doc__, plan, fit, report)

@@ -1,8 +1,9 @@
 """The contract that every network keeps, and the registry that estimators look them up in."""
 
 import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -132,6 +133,39 @@ def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:
     shape = (*index.shape, *[1] * (x.ndim - 2))
     backwards = x.gather(1, index.clamp_min(0).view(shape).expand_as(x))
     return torch.where((index >= 0).view(shape), backwards, 0)
+
+
+def step_times(x: Tensor, time: str, stamps: Tensor | None, last: Tensor | None) -> Tensor:
+    """Time of each step of x (B, T, C), (B, T) in float64.
+
+    ``time`` is "timestamps", which ``stamps`` are, or "index", which counts on from ``last`` (B,), the time of the step
+    before the first one, or from 0.
+    """
+    if time == "timestamps":
+        if stamps is None:
+            raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
+        return stamps.double()
+    steps = torch.arange(1, x.shape[1] + 1, dtype=torch.float64, device=x.device).expand(x.shape[:2])
+    return steps if last is None else steps + last[:, None]
+
+
+def check_period_range(period_range: Sequence[float]) -> tuple[float, float]:
+    """Shortest and longest period, or a ValueError."""
+    periods = tuple(period_range)
+    if len(periods) != 2 or not 0.0 < periods[0] <= periods[1] < math.inf:
+        raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
+    return periods
+
+
+def initialise_input(matrix: Tensor, init: str, generator: torch.Generator | None) -> None:
+    """Fill a matrix that acts on the input: U(-0.1, 0.1) for "paper", rows of unit norm for "authors", else Glorot."""
+    if init == "paper":
+        matrix.uniform_(-0.1, 0.1, generator=generator)
+    elif init == "authors":
+        matrix.normal_(generator=generator)
+        matrix.div_(matrix.norm(dim=1, keepdim=True))
+    else:
+        nn.init.xavier_uniform_(matrix, generator=generator)
 
 
 def dropout_mask(like: Tensor, p: float, generator: torch.Generator | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.networks.base import chrono_bias, register_network
+from sfmts.networks.base import check_period_range, chrono_bias, register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
 
 
@@ -334,8 +334,8 @@ class PhasedLSTM(RecurrentNetwork):
             raise ValueError(f"ratio_on is a share of the period, above 0 and at most 1, not {ratio_on}.")
         if not 0.0 <= leak <= 1.0:
             raise ValueError(f"leak is a share of the state, from 0 to 1, not {leak}.")
-        if period_range is not None and not 0.0 < period_range[0] <= period_range[1] < math.inf:
-            raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
+        if period_range is not None:
+            check_period_range(period_range)
         super().__init__(
             n_channels,
             lambda width: _PhasedLSTMLayer(width, n_states, ratio_on, leak, peepholes, period_range),

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import State, Step, eager, scan_padded
-from sfmts.networks.base import INITIALISATIONS, NetworkOutput, SequenceNetwork, dropout_mask, reverse_sequences
+from sfmts.networks.base import (
+    INITIALISATIONS,
+    NetworkOutput,
+    SequenceNetwork,
+    dropout_mask,
+    initialise_input,
+    reverse_sequences,
+    step_times,
+)
 
 RECURRENT_TIMES = ("index", "timestamps")
 
@@ -173,7 +181,7 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         """Read a batch; see :meth:`SequenceNetwork.forward`."""
         if state is not None and self.bidirectional:
             raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
-        t = self._clock(x, time, state)
+        t = step_times(x, self.time, time, None if state is None else state.t)
         further: list[State] = []
         states: list[State] = []
         directions = 2 if self.bidirectional else 1
@@ -195,15 +203,6 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         last = t[:, -1] if lengths is None else t.gather(1, lengths.to(t.device)[:, None] - 1)[:, 0]
         after_all = None if self.bidirectional else RecurrentState(states, last)
         return NetworkOutput(x, final, after_all, self.extra_loss(further))
-
-    def _clock(self, x: Tensor, time: Tensor | None, state: RecurrentState | None) -> Tensor:
-        """Time of each step, (B, T) in float64."""
-        if self.time == "timestamps":
-            if time is None:
-                raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
-            return time.double()
-        steps = torch.arange(1, x.shape[1] + 1, dtype=torch.float64, device=x.device).expand(x.shape[:2])
-        return steps if state is None else steps + state.t[:, None]
 
 
 def _run(
@@ -235,13 +234,8 @@ def initialise_blocks(
     """
     b.zero_()
     for part_V, part_W in zip(V.chunk(blocks), W.chunk(blocks), strict=True):
-        if init == "paper":
-            part_V.uniform_(-0.1, 0.1, generator=generator)
-            part_W.uniform_(-0.1, 0.1, generator=generator)
-        elif init == "authors":
-            for part in (part_V, part_W):
-                part.normal_(generator=generator)
-                part.div_(part.norm(dim=1, keepdim=True))
+        initialise_input(part_V, init, generator)
+        if init in ("paper", "authors"):
+            initialise_input(part_W, init, generator)
         else:
-            nn.init.xavier_uniform_(part_V, generator=generator)
             nn.init.orthogonal_(part_W, generator=generator)

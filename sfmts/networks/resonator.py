@@ -12,9 +12,12 @@ from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_period_range,
     chrono_bias,
     dropout_mask,
+    initialise_input,
     register_network,
+    step_times,
 )
 
 READOUTS = ("phase", "amplitude")
@@ -84,13 +87,7 @@ class _ResonatorLayer(nn.Module):
         matrices = [*self.V.split([size for size in self.gate_sizes if size])]
         matrices += [] if self.W_skip is None else [self.W_skip]
         for matrix in matrices:
-            if init == "paper":
-                matrix.uniform_(-0.1, 0.1, generator=generator)
-            elif init == "authors":
-                matrix.normal_(generator=generator)
-                matrix.div_(matrix.norm(dim=1, keepdim=True))
-            else:
-                nn.init.xavier_uniform_(matrix, generator=generator)
+            initialise_input(matrix, init, generator)
         self.b.zero_()
         self.b_c.zero_()
         self.w.zero_()
@@ -167,7 +164,7 @@ class Resonator(SequenceNetwork):
     n_frequencies : int
         K.
     depth : int
-        Layers.  With one, gates know nothing of the past; two learn most tasks far better.
+        Layers.  With one, gates know nothing of what came before the last ``n_lags`` steps.
     spacing : {"log", "zero"}
         Where frequencies start: omega_0 = 0 and periods 2 pi / omega drawn log-uniformly from ``period_range``; or all
         are 0 and stay there, a network without waves.
@@ -257,8 +254,7 @@ class Resonator(SequenceNetwork):
             raise ValueError(f"depth={depth} must be at least 1.")
         if n_lags < 0:
             raise ValueError(f"n_lags={n_lags} must not be negative.")
-        if len(period_range) != 2 or not 0.0 < period_range[0] <= period_range[1] < math.inf:
-            raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
+        period_range = check_period_range(period_range)
         self.n_channels, self.output_size, self.causal = n_channels, n_states, True
         self.n_states, self.n_frequencies, self.n_lags = n_states, n_frequencies, n_lags
         self.time, self.recurrent_dropout, self._backend = time, recurrent_dropout, backend
@@ -274,7 +270,7 @@ class Resonator(SequenceNetwork):
                 frequency_gate=frequency_gate,
                 n_lags=n_lags,
             )
-            layer.initialise(init, max_length, (period_range[0], period_range[1]), generator)
+            layer.initialise(init, max_length, period_range, generator)
             self.layers.append(layer)
         self.norm = nn.RMSNorm(n_states)
 
@@ -339,7 +335,7 @@ class Resonator(SequenceNetwork):
         dropout: bool = True,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None, Tensor]:
         """The last layer's y, each layer's S and V x, what is padding, (T, B, 1), and the times; all time first."""
-        t = self._clock(x, time, state)
+        t = step_times(x, self.time, time, None if state is None else state.t).T
         dt = None
         if self.time == "timestamps":
             dt = torch.diff(t, dim=0, prepend=t[:1] if state is None else state.t[None])
@@ -360,13 +356,3 @@ class Resonator(SequenceNetwork):
             histories.append(history)
             inputs.append(projected)
         return y, histories, inputs, outside, t
-
-    def _clock(self, x: Tensor, time: Tensor | None, state: ResonatorState | None) -> Tensor:
-        """Time of each step, (T, B) in float64."""
-        if self.time == "timestamps":
-            if time is None:
-                raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
-            return time.double().T
-        steps = torch.arange(1, x.shape[1] + 1, dtype=torch.float64, device=x.device)
-        steps = steps[:, None].expand(x.shape[1], len(x))
-        return steps if state is None else steps + state.t

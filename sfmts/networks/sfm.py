@@ -12,10 +12,12 @@ from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_period_range,
     chrono_bias,
     dropout_mask,
     register_network,
     reverse_sequences,
+    step_times,
 )
 
 FREQUENCIES = ("fixed", "learned", "adaptive")
@@ -66,9 +68,7 @@ def _check_spacing(
         return None
     if spacing == "zero":
         raise ValueError(f"spacing='zero' has no periods, so that period_range must be None, not {period_range}.")
-    periods = tuple(period_range)
-    if len(periods) != 2 or not 0.0 < periods[0] <= periods[1] < math.inf:
-        raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
+    periods = check_period_range(period_range)
     if frequencies == "adaptive" and periods[0] <= 1.0:
         raise ValueError(
             "frequencies='adaptive' lie between 0 and 2 pi (Eq. 16), so that the shortest of period_range must be "
@@ -417,15 +417,10 @@ class SFM(SequenceNetwork):
 
     def _clock(self, x: Tensor, lengths: Tensor | None, time: Tensor | None, start: Tensor | None) -> Tensor:
         """The t of each step, (B, T) in float64; ``start`` is the time of the step before the first."""
-        batch, length = x.shape[:2]
-        if self.time == "timestamps":
-            if time is None:
-                raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
-            return time.double()
-        steps = torch.arange(1, length + 1, dtype=torch.float64, device=x.device).expand(batch, length)
-        if self.time == "index":
-            return steps if start is None else steps + start[:, None]
-        last = x.new_full((batch,), length) if lengths is None else lengths.to(x.device)
+        if self.time in ("index", "timestamps"):
+            return step_times(x, self.time, time, start)
+        steps = step_times(x, "index", None, None)
+        last = x.new_full((len(x),), x.shape[1]) if lengths is None else lengths.to(x.device)
         if self.time == "normalized":
             return steps / last[:, None].double()
         return (steps == last[:, None]).double()
