@@ -61,7 +61,7 @@ sanitize: install
 	cd $(SANITIZED) && SFMTS_COMPILE_ARGS="$(SANITIZER_FLAGS)" LDFLAGS="-fsanitize=address,undefined" $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest \
-		tests/test_kernels.py tests/test_native.py tests/test_resonator_kernel.py \
+		tests/test_kernels.py tests/test_native.py tests/test_projection.py tests/test_resonator_kernel.py \
 		-m "not slow" -k "native and not memory and not installation" \
 		--numprocesses 2 -p no:cacheprovider
 

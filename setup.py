@@ -15,6 +15,7 @@ HEADERS = (
     "forward",
     "backward",
     "recurrence",
+    "projection",
     "resonator",
 )
 

@@ -835,14 +835,14 @@ def test_the_compiled_kernel_is_for_the_processor():
         resolve_resonator("native", elsewhere)
 
 
-@pytest.mark.parametrize("age", ["missing", "older"])
+@pytest.mark.parametrize("age", ["missing", "resonate", "project"])
 def test_without_the_compiled_kernel_the_fused_one_serves(age, monkeypatch, caplog):
-    """Told once; an extension of an earlier version has no such function."""
+    """Told once; an extension of an earlier version lacks one function or both."""
     dispatch._tell.cache_clear()
     if age == "missing":
         monkeypatch.setattr(native, "_import_error", "no module")
     else:
-        monkeypatch.delattr(native._native, "resonate")
+        monkeypatch.delattr(native._native, age)
     case = make_case()
     with caplog.at_level("WARNING", logger="sfmts"):
         results = [case.run("auto") for _ in range(2)]

@@ -159,3 +159,9 @@ def _check(
             raise TypeError(f"{name} is {value.dtype}, but must be {wanted[0]} beside weights of {dtype}.")
     if t.requires_grad:
         raise ValueError("There is no gradient for time stamps; give them detached.")
+
+
+def refuse_second_derivatives(backend: str) -> None:
+    """Raise if gradients shall be differentiated again, which a hand-written backward pass cannot serve."""
+    if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
+        raise RuntimeError(f"backend={backend!r} has first derivatives only; take backend='reference' for higher ones.")

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     _import_error = str(error)
 
-_DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64)
 
 
 def instruction_set() -> str:
@@ -59,7 +59,7 @@ def unavailable(x: Tensor, weights: SFMWeights) -> str | None:
         return reason
     if x.device.type != "cpu":
         return f"the compiled kernel runs on the CPU, and the tensors are on {x.device}"
-    if x.dtype not in _DTYPES or weights.V.dtype != x.dtype:
+    if x.dtype not in DTYPES or weights.V.dtype != x.dtype:
         return f"the compiled kernel takes float32 or float64, not {x.dtype}"
     return None
 

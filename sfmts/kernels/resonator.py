@@ -18,18 +18,16 @@ Shapes: T steps, B sequences, K frequencies, D states.
 """
 
 import ctypes
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import choose_kernel
+from sfmts.kernels.dispatch import choose_kernel, refuse_second_derivatives
 from sfmts.kernels.eager import eager
-from sfmts.kernels.workspace import Workspace
+from sfmts.kernels.workspace import reused_empty
 
 if native.missing() is None:
     from sfmts.kernels import _native
@@ -138,7 +136,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivatives("fused")
+        refuse_second_derivatives("fused")
         f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
         decay, rotation = _decay(f_ste, f_fre), _rotation(omega, dt, S.dtype)
         factors = decay * rotation
@@ -155,11 +153,6 @@ class _Fused(torch.autograd.Function):
             None,
             _as_pairs((factors[0] * total[0]).conj()),
         )
-
-
-def _refuse_second_derivatives(backend: str) -> None:
-    if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-        raise RuntimeError(f"backend={backend!r} has first derivatives only; take backend='reference' for higher ones.")
 
 
 # -- native
@@ -194,31 +187,18 @@ def _run_native(S: Tensor, has_frequency_gate: bool, **others: Tensor | None) ->
     _native.resonate(native.instruction_set(), ctypes.addressof(resonance))
 
 
-class _Loan:
-    """Memory of the store that :class:`Workspace` keeps, on loan to whoever views it."""
-
-    def __init__(self, like: Tensor, shape: tuple[int, ...]) -> None:
-        self._workspace = Workspace(like, math.prod(shape))
-        self.__array_interface__ = self._workspace.empty(*shape).numpy().__array_interface__
-
-
-def _reused_empty(like: Tensor, *shape: int) -> Tensor:
-    """`like.new_empty` in memory that goes back to the store with its last view: fresh pages cost more than a pass."""
-    return torch.from_numpy(np.asarray(_Loan(like, shape)))
-
-
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         inputs = _Inputs._make(None if v is None else v.contiguous() for v in arguments)
-        S = _reused_empty(inputs.u, len(inputs.u), *inputs.state.shape)
+        S = reused_empty(inputs.u, len(inputs.u), *inputs.state.shape)
         _run_native(S, inputs.f_fre is not None, **inputs._asdict())
         ctx.save_for_backward(*inputs._replace(u=S))
         return S
 
     @staticmethod
     def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivatives("native")
+        refuse_second_derivatives("native")
         f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
         given = {"f_ste": f_ste, "f_fre": f_fre, "omega": omega, "dt": dt, "state": state, "dS": dS.contiguous()}
         df_fre = None if f_fre is None else torch.empty_like(f_fre)
@@ -231,7 +211,7 @@ class _Native(torch.autograd.Function):
 def _native_missing() -> str | None:
     if (reason := native.missing()) is not None:
         return reason
-    if not hasattr(_native, "resonate"):
+    if not (hasattr(_native, "resonate") and hasattr(_native, "project")):
         return "the compiled kernel is of an older version of sfmts: reinstall sfmts"
     return None
 
@@ -264,7 +244,7 @@ class _ReadOut(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dc: Tensor) -> tuple[Tensor, Tensor]:
-        _refuse_second_derivatives("fused")
+        refuse_second_derivatives("fused")
         S, weights = ctx.saved_tensors
         product = torch.empty_like(dc)
         rows = [torch.mul(part, dc, out=product).sum(dim=(0, 1)) for part in S.flatten(2, 3).unbind(2)]
@@ -301,7 +281,7 @@ class _NativeLayer(torch.autograd.Function):
         inputs = _LayerInputs._make(None if v is None else v.contiguous() for v in arguments)
         T, B, width = inputs.a.shape
         K, D = inputs.omega.shape
-        h, S = inputs.a.new_empty(T, B, D), _reused_empty(inputs.a, T, B, 2, K, D)
+        h, S = inputs.a.new_empty(T, B, D), reused_empty(inputs.a, T, B, 2, K, D)
         _run_native(S, width > 4 * D, **inputs._asdict(), h=h)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, S)
@@ -309,11 +289,11 @@ class _NativeLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor | None, dS: Tensor | None) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivatives("native")
+        refuse_second_derivatives("native")
         *values, S = ctx.saved_tensors
         inputs = _LayerInputs._make(values)
         K, D = inputs.omega.shape
-        da, dstate = _reused_empty(inputs.a, *inputs.a.shape), torch.empty_like(inputs.state)
+        da, dstate = reused_empty(inputs.a, *inputs.a.shape), torch.empty_like(inputs.state)
         dparameters = torch.empty(3 * K + 1, D, dtype=torch.float64)
         above = {"dh": None if dh is None else dh.contiguous(), "dS": None if dS is None else dS.contiguous()}
         gradients = {"da": da, "dstate": dstate, "dparameters": dparameters}

@@ -4,6 +4,7 @@ import math
 import threading
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,3 +52,21 @@ class Workspace:
             self._store.append(self._block)
             while sum(block.nbytes for block in self._store) > self.limit:
                 del self._store[0]
+
+
+_FEW_BYTES = 1 << 16  # which the allocator has at hand
+
+
+class _Loan:
+    """Memory of the store that :class:`Workspace` keeps, on loan to whoever views it."""
+
+    def __init__(self, like: Tensor, shape: tuple[int, ...]) -> None:
+        self._workspace = Workspace(like, math.prod(shape))
+        self.__array_interface__ = self._workspace.empty(*shape).numpy().__array_interface__
+
+
+def reused_empty(like: Tensor, *shape: int) -> Tensor:
+    """`like.new_empty` in memory that goes back to the store with its last view: fresh pages cost more than a pass."""
+    if math.prod(shape) * like.element_size() < _FEW_BYTES:
+        return like.new_empty(shape)
+    return torch.from_numpy(np.asarray(_Loan(like, shape)))

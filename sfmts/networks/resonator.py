@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import resolve_resonator, resonator_layer
+from sfmts.kernels import linear, projection, resolve_resonator, resonator_layer
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -121,17 +121,13 @@ class _ResonatorLayer(nn.Module):
         mask: Tensor | None,
         backend: str,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs (T, B, D); S at each step, (T, B, 2, K, D); V x of these steps and n_lags before them."""
-        T, n_lags = len(x), len(self.w)
-        projected = x @ self.V.T
+        """The outputs (T, B, D); S at each step, (T, B, 2, K, D); V x of these steps and, first, n_lags before them."""
         if recent is None:
-            recent = projected.new_zeros(n_lags, *projected.shape[1:])
-        extended = torch.cat([recent, projected])
-        a = projected + self.b
-        for lag, weight in enumerate(self.w, start=1):
-            a = torch.addcmul(a, extended[n_lags - lag : n_lags - lag + T], weight)
-        h, history = resonator_layer(a, self.omega, self.alpha, self.beta, self.b_c, dt, S, mask, backend=backend)
-        return h + (x if self.W_skip is None else x @ self.W_skip.T), history, extended
+            recent = self.V.new_zeros(len(self.w), x.shape[1], len(self.V))
+        kernel = resolve_resonator(backend, x)
+        a, extended = projection(x, self.V, self.b, self.w, recent, kernel)
+        h, history = resonator_layer(a, self.omega, self.alpha, self.beta, self.b_c, dt, S, mask, backend=kernel)
+        return h + (x if self.W_skip is None else linear(x, self.W_skip, kernel)), history, extended
 
 
 @register_network("resonator")

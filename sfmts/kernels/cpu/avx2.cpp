@@ -6,9 +6,10 @@ SFM_TARGET_BEGIN("avx2,fma")
 #define SFM_AVX2
 #define SFM_VECTOR_BYTES 32
 #define SFM_REGISTERS 16
+#include "projection.h"
 #include "recurrence.h"
 #include "resonator.h"
 extern const Kernel avx2_kernel;
-const Kernel avx2_kernel = {"avx2", run_kernel, resonate};
+const Kernel avx2_kernel = {"avx2", run_kernel, resonate, project};
 SFM_TARGET_END
 #endif

@@ -6,9 +6,10 @@ SFM_TARGET_BEGIN("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #define SFM_AVX512
 #define SFM_VECTOR_BYTES 64
 #define SFM_REGISTERS 32
+#include "projection.h"
 #include "recurrence.h"
 #include "resonator.h"
 extern const Kernel avx512_kernel;
-const Kernel avx512_kernel = {"avx512", run_kernel, resonate};
+const Kernel avx512_kernel = {"avx512", run_kernel, resonate, project};
 SFM_TARGET_END
 #endif

@@ -172,17 +172,20 @@ static PyObject* run(PyObject*, PyObject* arguments) {
     return with_kernel(name, [&](const Kernel& kernel) { kernel.run(*reinterpret_cast<Problem*>(address), *pass); });
 }
 
-static PyObject* resonate(PyObject*, PyObject* arguments) {
+// A function of the kernels that takes one struct, by its address.
+template <class Struct, void (*Kernel::*function)(const Struct&)>
+static PyObject* call(PyObject*, PyObject* arguments) {
     const char* name;
     unsigned long long address;
     if (!PyArg_ParseTuple(arguments, "sK", &name, &address)) return nullptr;
-    return with_kernel(name, [&](const Kernel& kernel) { kernel.resonate(*reinterpret_cast<Resonance*>(address)); });
+    return with_kernel(name, [&](const Kernel& kernel) { (kernel.*function)(*reinterpret_cast<Struct*>(address)); });
 }
 
 static PyMethodDef methods[] = {
     {"instruction_sets", instruction_sets, METH_NOARGS, "Names of the instruction sets at hand, the fastest first."},
     {"run", run, METH_VARARGS, "run(instruction_set, pass, address of a Problem)"},
-    {"resonate", resonate, METH_VARARGS, "resonate(instruction_set, address of a Resonance)"},
+    {"resonate", call<Resonance, &Kernel::resonate>, METH_VARARGS, "resonate(instruction_set, address of a Resonance)"},
+    {"project", call<Projection, &Kernel::project>, METH_VARARGS, "project(instruction_set, address of a Projection)"},
     {nullptr, nullptr, 0, nullptr}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, 0, methods, nullptr, nullptr, nullptr,

@@ -46,13 +46,15 @@ enum class Pass {
     backward,
 };
 
-struct Resonance;  // see resonator.h
+struct Resonance;   // see resonator.h
+struct Projection;  // see projection.h
 
 // The kernels compiled for one instruction set.
 struct Kernel {
     const char* name;
     void (*run)(Problem&, Pass);
     void (*resonate)(const Resonance&);
+    void (*project)(const Projection&);
 };
 
 // Calls work(context, item, thread) for every item, in any order, on up to `threads` threads, the caller's among them.

@@ -1,0 +1,207 @@
+// A layer's pre-activations, p_t = V x_t and a_t = p_t + b + sum_j w_j p_{t-j}, and their gradients: a matrix product and
+// a filter across the steps, which is why the rows of some steps are filtered while they are still in the caches.
+#pragma once
+
+#include "tiles.h"
+
+// What one call works on.  `_Projection` in projection.py mirrors this struct field by field.  Arrays are contiguous; T is
+// float or double (`is_double`).  Without lags p, w and their gradients are null.
+struct Projection {
+    int64_t is_double, is_backward, threads;
+    int64_t T, B, N, R, n_lags;
+
+    const void *x, *V, *b, *w;  // (T, B, N), (R, N), (R,) or null: zeros, (n_lags, R)
+    void* p;                    // (n_lags + T, B, R): the first n_lags are given, the forward writes the rest
+    void* a;                    // (T, B, R)
+
+    const void *da, *dp;       // (T, B, R), and what else depends on p: (n_lags + T, B, R) or null
+    void* dx;                  // null: not wanted
+    double *dV, *db, *dw;      // (R, N), (R,), (n_lags, R)
+};
+
+namespace {
+
+// Numbers from one row to the next: whole vectors, and no power of two, at which all rows would share a few cache lines.
+template <class T>
+Index row_stride(Index numbers) {
+    constexpr Index W = Whole<T>::W, page_part = 1024 / Index(sizeof(T));
+    const Index whole = (numbers + W - 1) / W * W;
+    return whole % page_part ? whole : whole + W;
+}
+
+// rows x columns numbers into rows of `stride`
+template <class T>
+void pad_rows(const T* from, Index rows, Index columns, Index stride, T* to) {
+    for (Index r = 0; r < rows; ++r) {
+        std::copy_n(from + r * columns, columns, to + r * stride);
+        std::fill(to + r * stride + columns, to + (r + 1) * stride, T(0));
+    }
+}
+
+// total += left * right, where left has one row of `inner` numbers, `left_stride` apart, for each row of total
+template <class T>
+void add_product(const T* left, Index left_stride, Index rows, Index inner, const T* right, Index right_stride,
+                 Index columns, T* total, Index total_stride) {
+    add_outer<Whole<T>>(Left<T>{left, 1, 0, left_stride, inner}, rows, right, columns, right_stride, total,
+                        total_stride);
+}
+
+// total += left^T * right, where left has `columns` numbers a row and right `right_columns`
+template <class T>
+void add_transposed_product(const T* left, Index left_stride, Index columns, Index rows, const T* right,
+                            Index right_stride, Index right_columns, T* total, Index total_stride) {
+    add_outer<Whole<T>>(Left<T>{left, rows, left_stride, 1, 1}, columns, right, right_columns, right_stride, total,
+                        total_stride);
+}
+
+// y += factors * x
+template <class T>
+void add_scaled(const T* __restrict factors, const T* __restrict x, T* __restrict y, Index count) {
+    for (Index c = 0; c < count; ++c) y[c] += factors[c] * x[c];
+}
+
+template <class T>
+void add(const T* __restrict x, T* __restrict y, Index count) {
+    for (Index c = 0; c < count; ++c) y[c] += x[c];
+}
+
+// Some sequences through all steps, as many steps at a time as make a block of rows.
+template <class T>
+class Projector {
+    const Projection& p;
+    const Index b0, n, steps;            // the first sequence, how many, and steps of a block
+    const Index x_stride, stride;        // of rows of N and of R numbers
+    Allocator take;
+    T *const inputs, *const outputs;     // rows of a block: x (N), and p or its gradient (R)
+    T* const input_gradients;            // (rows, x_stride)
+    T *const sums;                       // (1 + n_lags, R): a block's share of db and dw
+
+  public:
+    // `count` sequences, of which there is memory for `most`
+    Projector(const Projection& projection, Index first, Index count, Index most, void* memory)
+        : p(projection), b0(first), n(count), steps(std::min<Index>(p.T, std::max<Index>(block_rows / most, 1))),
+          x_stride(row_stride<T>(p.N)), stride(row_stride<T>(p.R)), take(memory),
+          inputs(take.template take<T>(steps * n * x_stride)), outputs(take.template take<T>(steps * n * stride)),
+          input_gradients(take.template take<T>(p.dx ? steps * n * x_stride : 0)),
+          sums(take.template take<T>(p.is_backward ? (1 + p.n_lags) * p.R : 0)) {}
+
+    static constexpr Index block_rows = 128;
+    static Index bytes(const Projection& p, Index n) { return Projector(p, 0, n, n, nullptr).take.used(); }
+
+    // `matrix` is V transposed, in rows of stride.
+    void forward(const T* matrix) {
+        for (Index t = 0; t < p.T; t += steps) {
+            const Index count = std::min(steps, p.T - t);
+            read_inputs(t, count);
+            std::fill_n(outputs, count * n * stride, T(0));
+            add_product(inputs, x_stride, count * n, p.N, matrix, stride, p.R, outputs, stride);
+            for (Index s = 0; s < count; ++s)
+                for (Index i = 0; i < n; ++i) filter(t + s, i, outputs + (s * n + i) * stride);
+        }
+    }
+
+    // `matrix` is V, in rows of x_stride.  Adds these sequences' share to dV (R, x_stride), and of db and dw to totals
+    // (1 + n_lags, R).
+    void backward(const T* matrix, T* dV, double* totals) {
+        for (Index t = 0; t < p.T; t += steps) {
+            const Index count = std::min(steps, p.T - t);
+            read_inputs(t, count);
+            std::fill_n(sums, (1 + p.n_lags) * p.R, T(0));
+            for (Index s = 0; s < count; ++s)
+                for (Index i = 0; i < n; ++i) filter_back(t + s, i, outputs + (s * n + i) * stride);
+            for (Index j = 0; j < (1 + p.n_lags) * p.R; ++j) totals[j] += sums[j];
+            add_transposed_product(outputs, stride, p.R, count * n, inputs, x_stride, p.N, dV, x_stride);
+            if (!p.dx) continue;
+            std::fill_n(input_gradients, count * n * x_stride, T(0));
+            add_product(outputs, stride, count * n, p.R, matrix, x_stride, p.N, input_gradients, x_stride);
+            for (Index s = 0; s < count; ++s)
+                for (Index i = 0; i < n; ++i)
+                    std::copy_n(input_gradients + (s * n + i) * x_stride, p.N, row<T>(p.dx, t + s, i, p.N));
+        }
+    }
+
+  private:
+    template <class Number, class Pointer>
+    Number* row(Pointer array, Index t, Index i, Index size) const {
+        return static_cast<Number*>(array) + (t * p.B + b0 + i) * size;
+    }
+
+    void read_inputs(Index t, Index count) {
+        for (Index s = 0; s < count; ++s)
+            pad_rows(row<const T>(p.x, t + s, 0, p.N), n, p.N, x_stride, inputs + s * n * x_stride);
+    }
+
+    // a of a step of a sequence, from its p and those before
+    void filter(Index t, Index i, const T* projected) {
+        T* const a = row<T>(p.a, t, i, p.R);
+        std::copy_n(projected, p.R, a);
+        if (p.b) add(static_cast<const T*>(p.b), a, p.R);
+        if (!p.n_lags) return;
+        std::copy_n(projected, p.R, row<T>(p.p, p.n_lags + t, i, p.R));
+        for (Index lag = 1; lag <= p.n_lags; ++lag)
+            add_scaled(weights(lag), row<const T>(p.p, p.n_lags + t - lag, i, p.R), a, p.R);
+    }
+
+    // The gradient of a step's p, from those of its a and the ones behind; adds to db and dw.
+    void filter_back(Index t, Index i, T* dprojected) {
+        const T* const da = row<const T>(p.da, t, i, p.R);
+        std::copy_n(da, p.R, dprojected);
+        std::fill(dprojected + p.R, dprojected + stride, T(0));
+        add(da, sums, p.R);
+        if (!p.n_lags) return;
+        if (p.dp) add(row<const T>(p.dp, p.n_lags + t, i, p.R), dprojected, p.R);
+        for (Index lag = 1; lag <= p.n_lags; ++lag) {
+            if (t + lag < p.T) add_scaled(weights(lag), row<const T>(p.da, t + lag, i, p.R), dprojected, p.R);
+            add_scaled(da, row<const T>(p.p, p.n_lags + t - lag, i, p.R), sums + lag * p.R, p.R);
+        }
+    }
+
+    const T* weights(Index lag) const { return static_cast<const T*>(p.w) + (lag - 1) * p.R; }
+};
+
+// V as the products read it: the forward by columns, the backward by rows.
+template <class T>
+std::vector<T> padded_matrix(const Projection& p) {
+    const T* const V = static_cast<const T*>(p.V);
+    const Index stride = row_stride<T>(p.is_backward ? p.N : p.R);
+    std::vector<T> matrix((p.is_backward ? p.R : p.N) * stride);
+    if (p.is_backward) {
+        pad_rows(V, p.R, p.N, stride, matrix.data());
+    } else {
+        for (Index r = 0; r < p.R; ++r)
+            for (Index c = 0; c < p.N; ++c) matrix[c * stride + r] = V[r * p.N + c];
+    }
+    return matrix;
+}
+
+// The batch is cut in the same way whatever threads there are, so that sums do not depend on them.
+template <class T>
+void project_as(const Projection& p) {
+    constexpr Index fewest = 8, most_items = 16;
+    const Index n = std::min(p.B, std::max(fewest, (p.B + most_items - 1) / most_items));
+    const Index items = (p.B + n - 1) / n, bytes = Projector<T>::bytes(p, n);
+    const Index threads = std::min(std::max<Index>(p.threads, 1), items);
+    const Index dV_stride = row_stride<T>(p.N), dV_size = p.R * dV_stride, sums = (1 + p.n_lags) * p.R;
+    const Index shares = p.is_backward ? items : 0;
+    const std::vector<T> matrix = padded_matrix<T>(p);
+    const std::unique_ptr<char[]> memory(new char[threads * bytes + cache_line]);  // not filled with zeros
+    char* const aligned = memory.get() + cache_line - reinterpret_cast<uintptr_t>(memory.get()) % cache_line;
+    std::vector<T> dV(shares * dV_size);
+    std::vector<double> totals(shares * sums);
+    in_parallel(items, threads, [&](Index item, Index thread) {
+        Projector<T> part(p, item * n, std::min(n, p.B - item * n), n, aligned + thread * bytes);
+        if (p.is_backward) part.backward(matrix.data(), dV.data() + item * dV_size, totals.data() + item * sums);
+        else part.forward(matrix.data());
+    });
+    for (Index item = 0; item < shares; ++item) {
+        for (Index r = 0; r < p.R; ++r)
+            for (Index c = 0; c < p.N; ++c) p.dV[r * p.N + c] += dV[item * dV_size + r * dV_stride + c];
+        const double* const total = totals.data() + item * sums;
+        for (Index r = 0; r < p.R; ++r) p.db[r] += total[r];
+        for (Index j = 0; j < p.n_lags * p.R; ++j) p.dw[j] += total[p.R + j];
+    }
+}
+
+void project(const Projection& p) { p.is_double ? project_as<double>(p) : project_as<float>(p); }
+
+}  // namespace

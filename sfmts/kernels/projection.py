@@ -1,0 +1,138 @@
+r"""What gates read: the input by a matrix, at this step and, weighted, at some steps before.
+
+A network whose gates read nothing of its state has the pre-activations of all steps at once, ::
+
+    p_t = V x_t
+    a_t = p_t + b + w_1 p_{t-1} + ... + w_L p_{t-L}
+
+a matrix product and a filter across the steps.  :func:`projection` is that, in operations of PyTorch or compiled for
+the processor (cpu/projection.h), where the rows of a few steps are filtered while they are still in the caches.
+
+Shapes: T steps, B sequences, N inputs, R rows of V, L lags.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfmts.kernels import native
+from sfmts.kernels.dispatch import refuse_second_derivatives
+from sfmts.kernels.eager import eager
+from sfmts.kernels.workspace import reused_empty
+
+if native.missing() is None:
+    from sfmts.kernels import _native
+
+
+def projection(
+    x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Pre-activations of all steps.
+
+    Parameters
+    ----------
+    x : Tensor of shape (T, B, N)
+    V : Tensor of shape (R, N)
+    b : Tensor of shape (R,), optional
+    w : Tensor of shape (L, R)
+        Weights of the lags, the shortest first.
+    recent : Tensor of shape (L, B, R)
+        V x of the L steps before the first one, the latest last.
+    backend : {"reference", "fused", "native"}
+        "native" serves if all is float32, or all float64, and nothing is being exported; else it is PyTorch.
+
+    Returns
+    -------
+    a : Tensor of shape (T, B, R)
+    p : Tensor of shape (L + T, B, R)
+        ``recent`` and V x; without lags, empty.
+    """
+    given = [value for value in (x, V, b, w, recent) if value is not None]
+    types = {value.dtype for value in given}
+    if backend != "native" or len(types) != 1 or x.dtype not in native.DTYPES or torch.compiler.is_exporting():
+        return _composed(x, V, b, w, recent)
+    return _compiled(x, V, b, w, recent)
+
+
+def linear(x: Tensor, W: Tensor, backend: str) -> Tensor:
+    """W x of all steps, (T, B, R) from (T, B, N) and (R, N), as :func:`projection` has it."""
+    none = W.new_empty(0, len(W)), W.new_empty(0, x.shape[1], len(W))
+    return projection(x, W, None, *none, backend)[0]
+
+
+def _composed(x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
+    T, L = len(x), len(w)
+    projected = x @ V.T
+    a = projected if b is None else projected + b
+    if L == 0:
+        return a, recent
+    p = torch.cat([recent.to(projected.dtype), projected])
+    for lag, weight in enumerate(w, start=1):
+        a = torch.addcmul(a, p[L - lag : L - lag + T], weight)
+    return a, p
+
+
+@eager
+def _compiled(x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
+    a, p = _Native.apply(x, V, b, w, recent)
+    return a, p
+
+
+class _Projection(ctypes.Structure):
+    """Mirrors the struct of cpu/projection.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("is_double", "is_backward", "threads", "T", "B", "N", "R", "n_lags")),
+        *((name, ctypes.c_void_p) for name in ("x", "V", "b", "w", "p", "a", "da", "dp", "dx", "dV", "db", "dw")),
+    ]
+
+
+def _run(x: Tensor, V: Tensor, w: Tensor, **others: Tensor | None) -> None:
+    """One pass: the forward, which writes a and p, or with dV the backward, which writes the gradients."""
+    tensors = {"x": x, "V": V, "w": w, **others}
+    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
+    T, B, N = x.shape
+    call = _Projection(
+        is_double=x.dtype == torch.float64,
+        is_backward="dV" in tensors,
+        threads=torch.get_num_threads(),
+        n_lags=len(w),
+        **dict(zip("TBNR", (T, B, N, len(V)), strict=True)),
+        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+    )
+    _native.project(native.instruction_set(), ctypes.addressof(call))
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        contiguous: list[Any] = [None if v is None else v.contiguous() for v in arguments]
+        x, V, b, w, recent = contiguous
+        (T, B, _), L, R = x.shape, len(w), len(V)
+        p = reused_empty(x, L + T if L else 0, B, R)
+        p[:L] = recent
+        a = reused_empty(x, T, B, R)
+        _run(x, V, w, b=b, p=p, a=a)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, V, b, w, p)
+        return a, p
+
+    @staticmethod
+    def backward(ctx: Any, da: Tensor | None, dp: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives("native")
+        x, V, b, w, p = ctx.saved_tensors
+        L = len(w)
+        da = x.new_zeros(*x.shape[:2], len(V)) if da is None else da.contiguous()
+        dp = None if dp is None else dp.contiguous()
+        dx = reused_empty(x, *x.shape) if ctx.needs_input_grad[0] else None
+        dV, db, dw = (torch.zeros(shape, dtype=torch.float64) for shape in (V.shape, len(V), w.shape))
+        _run(x, V, w, b=b, p=p, da=da, dp=dp, dx=dx, dV=dV, db=db, dw=dw)
+        drecent = None
+        if ctx.needs_input_grad[4]:
+            drecent = torch.zeros_like(p[:L]) if dp is None else dp[:L].clone()
+            for lag in range(1, L + 1):
+                there = min(lag, len(da))
+                drecent[L - lag : L - lag + there] += w[lag - 1] * da[:there]
+        return dx, dV.to(x.dtype), None if b is None else db.to(x.dtype), dw.to(x.dtype), drecent

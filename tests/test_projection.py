@@ -1,0 +1,151 @@
+"""Pre-activations of all steps: the equations as a loop, and the compiled kernel against PyTorch."""
+
+import pytest
+import torch
+
+from sfmts.kernels import linear, native, projection
+
+INSTRUCTION_SETS = native._native.instruction_sets()
+BACKENDS = ["fused", "native"]
+SIZES = {  # T, B, N, R, L
+    "ordinary": (9, 5, 7, 20, 2),
+    "one of all": (1, 1, 1, 1, 1),
+    "fewer steps than lags": (2, 3, 4, 12, 4),
+    "no lags": (11, 4, 6, 33, 0),
+    "one sequence": (150, 1, 12, 61, 3),
+    "groups of unequal size": (30, 201, 2, 16, 2),
+    "rows of a power of two": (5, 9, 64, 256, 1),
+}
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_size = pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
+
+
+def make_case(size, dtype=torch.float64, seed=0):
+    T, B, N, R, L = size
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"x": (T, B, N), "V": (R, N), "b": (R,), "w": (L, R), "recent": (L, B, R)}
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for name, shape in shapes.items()
+    }
+
+
+def results(case, backend):
+    """Outputs, and gradients through both of them."""
+    outputs = projection(**case, backend=backend)
+    generator = torch.Generator().manual_seed(99)
+    above = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for v in outputs]
+    loss = sum((output * gradient).sum() for output, gradient in zip(outputs, above, strict=True))
+    gradients = torch.autograd.grad(loss, list(case.values()), allow_unused=True)
+    return dict(zip("ap", outputs, strict=True)) | {f"d{name}": v for name, v in zip(case, gradients, strict=True)}
+
+
+def assert_alike(case, tolerance):
+    expected, got = results(case, "fused"), results(case, "native")
+    for name, value in expected.items():
+        if value is None or value.numel() == 0:
+            assert got[name] is None or not got[name].any()
+            continue
+        error = (got[name] - value).abs().max() / value.abs().max()
+        assert float(error) < tolerance, name
+
+
+@every_backend
+@every_size
+def test_equations(backend, size):
+    case = make_case(size)
+    T, L = size[0], size[-1]
+    a, p = projection(**case, backend=backend)
+    earlier = list(case["recent"])
+    for t in range(T):
+        earlier.append(torch.einsum("rn,bn->br", case["V"], case["x"][t]))
+        lagged = sum(case["w"][lag - 1] * earlier[-1 - lag] for lag in range(1, L + 1))
+        torch.testing.assert_close(a[t], earlier[-1] + case["b"] + lagged)
+    torch.testing.assert_close(p, torch.stack(earlier) if L else case["recent"])
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)], ids=["f64", "f32"])
+@every_size
+def test_native_parity(size, dtype, tolerance, instruction_set, monkeypatch):
+    monkeypatch.setenv("SFMTS_INSTRUCTION_SET", instruction_set)
+    assert_alike(make_case(size, dtype), tolerance)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_are_those_of_finite_differences(backend):
+    case = make_case((4, 2, 3, 5, 2))
+    assert torch.autograd.gradcheck(lambda *values: projection(*values, backend), list(case.values()))
+
+
+@every_backend
+def test_linear_is_a_projection_without_bias_and_lags(backend):
+    case = make_case((6, 3, 4, 10, 0))
+    torch.testing.assert_close(linear(case["x"], case["V"], backend), case["x"] @ case["V"].T)
+
+
+@every_backend
+@pytest.mark.parametrize("cut", [1, 4, 8])
+def test_chunks_that_hand_on_the_latest_steps_are_the_whole(backend, cut):
+    case = make_case(SIZES["ordinary"])
+    L = len(case["w"])
+    whole, _ = projection(**case, backend=backend)
+    first, p = projection(**case | {"x": case["x"][:cut]}, backend=backend)
+    rest, _ = projection(**case | {"x": case["x"][cut:], "recent": p[len(p) - L :]}, backend=backend)
+    torch.testing.assert_close(torch.cat([first, rest]), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+def test_native_rows_do_not_depend_on_batch_mates(dtype):
+    case = make_case(SIZES["groups of unequal size"], dtype)
+    whole, _ = projection(**case, backend="native")
+    for b in (0, 13, 200):
+        alone = {"x": case["x"][:, b : b + 1], "recent": case["recent"][:, b : b + 1]}
+        assert torch.equal(projection(**case | alone, backend="native")[0][:, 0], whole[:, b])
+
+
+@every_size
+def test_native_threads_do_not_matter(size):
+    case, before = make_case(size, torch.float32), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(results(case, "native"))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(value is None or torch.equal(value, other[name]) for name, value in found[0].items())
+
+
+def test_native_strides_of_all_that_is_given():
+    case = make_case(SIZES["ordinary"])
+    strided = {name: torch.stack([v, v], dim=-1)[..., 0].detach().requires_grad_() for name, v in case.items()}
+    assert not any(value.is_contiguous() for value in strided.values())
+    expected, got = results(case, "native"), results(strided, "native")
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("wanted", ["x", "V", "b", "w", "recent"])
+def test_native_gradient_of_one_input_only(wanted):
+    case = make_case(SIZES["ordinary"])
+    alone = {name: value.detach().requires_grad_(name == wanted) for name, value in case.items()}
+    projection(**alone, backend="native")[0].sum().backward()
+    projection(**case, backend="fused")[0].sum().backward()
+    torch.testing.assert_close(alone[wanted].grad, case[wanted].grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_pytorchs(dtype):
+    case = make_case(SIZES["ordinary"], dtype)
+    a, _ = projection(**case, backend="native")
+    assert a.dtype == dtype
+    assert torch.equal(a, projection(**case, backend="fused")[0])
+
+
+def test_native_second_derivatives_are_refused_not_wrong():
+    case = make_case(SIZES["ordinary"])
+    a, _ = projection(**case, backend="native")
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(a.square().sum(), case["x"], create_graph=True)
