@@ -25,7 +25,8 @@ periods     sines whose period is 8 or 10 steps, noise of twice their root mean 
 irregular   sines whose period is 8 or 12, noise as strong as they are, at irregular times, 2 000 series, 2 000
             parameters.  SFM and resonator may let the time stamps drive the phase; all networks read times and gaps.
 jsb         JSB Chorales, 139 000 parameters, 50 epochs.
-nottingham  Nottingham tunes, 139 000 parameters, 15 epochs.
+nottingham  Nottingham tunes, 139 000 parameters, 40 epochs, after which losses still fall; less dropout than elsewhere,
+            as a first look at the validation data with LSTM and resonator asked for.
 etth1       oil temperature 24 hours ahead from windows of 96 hours, 8 000 parameters.
 
 Better means: p < .05 in Welch's t-test over seeds, divided by the number of comparisons of the task.
@@ -74,11 +75,12 @@ OF = {  # the names of frequencies.py, and what else a task has here
     "irregular": ("irregular, 8 or 12, noise 1", {}),
     "etth1": ("etth1", {}),
     "jsb": ("jsb", {"max_iter": 50}),
-    "nottingham": ("nottingham", {"max_iter": 15}),
+    "nottingham": ("nottingham", {"max_iter": 40, "dropout": 0.1, "recurrent_dropout": 0.2}),
 }
-TRIALS = {"waves": 16, "periods": 16, "irregular": 16, "etth1": 16, "jsb": 12, "nottingham": 6}
+TRIALS = {"waves": 16, "periods": 16, "irregular": 16, "etth1": 16, "jsb": 12, "nottingham": 4}
 SEEDS = {"waves": 10, "periods": 10, "irregular": 10, "etth1": 5, "jsb": 5, "nottingham": 3}
 TUNING_SEEDS = {"waves": 3, "periods": 3, "irregular": 3, "etth1": 3, "jsb": 1, "nottingham": 1}
+DROPOUTS = {"jsb": (0.1, 0.5, 0.3, 0.7), "nottingham": (0.0, 0.3, 0.05, 0.35)}  # least, most; the same, recurrent
 FIRST_SEED = 100  # of the comparison, so that no fit of the tuning is one of its
 
 
@@ -94,7 +96,7 @@ def recipes(task: str, network: str) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     for _ in range(TRIALS[task] - 1):
         draw = rng.uniform(size=8).tolist()  # always all, so that networks share what they share
-        recipe = {**base, **stamps, **training(estimator, base, draw)}
+        recipe = {**base, **stamps, **training(task, estimator, base, draw)}
         if network == "resonator":
             recipe["network_params"] = {"depth": 2 + int(4 * draw[4])}
         else:
@@ -110,13 +112,14 @@ def recipes(task: str, network: str) -> list[dict[str, Any]]:
     return found
 
 
-def training(estimator: type, base: dict[str, Any], draw: list[float]) -> dict[str, Any]:
+def training(task: str, estimator: type, base: dict[str, Any], draw: list[float]) -> dict[str, Any]:
     """What a draw means for the training of an estimator."""
     if estimator is SFMDensity:
+        least, most, least_recurrent, most_recurrent = DROPOUTS[task]
         return {
             "learning_rate_init": rounded(0.008 * 5.0 ** draw[0]),
-            "dropout": round(0.1 + 0.4 * draw[1], 2),
-            "recurrent_dropout": round(0.3 + 0.4 * draw[2], 2),
+            "dropout": round(least + (most - least) * draw[1], 2),
+            "recurrent_dropout": round(least_recurrent + (most_recurrent - least_recurrent) * draw[2], 2),
         }
     middle = base.get("learning_rate_init", 0.01)
     return {
