@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sfmts.kernels import linear, native, projection
+from sfmts.kernels import native
+from sfmts.kernels.projection import linear, projection
 
 INSTRUCTION_SETS = native._native.instruction_sets()
 BACKENDS = ["fused", "native"]
@@ -149,3 +150,22 @@ def test_native_second_derivatives_are_refused_not_wrong():
     a, _ = projection(**case, backend="native")
     with pytest.raises(RuntimeError, match="first derivatives only"):
         torch.autograd.grad(a.square().sum(), case["x"], create_graph=True)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.zeros(9, 5, 6)}, r"x has shape \(9, 5, 6\) and V \(20, 7\)"),
+        ({"x": torch.zeros(9, 7)}, r"x has shape \(9, 7\)"),
+        ({"x": torch.zeros(0, 5, 7)}, "none 0"),
+        ({"b": torch.zeros(19)}, r"b has shape \(19,\), but \(20,\) is needed"),
+        ({"w": torch.zeros(3, 20)}, r"recent has shape \(2, 5, 20\), but \(3, 5, 20\)"),
+        ({"recent": torch.zeros(2, 4, 20)}, r"recent has shape \(2, 4, 20\)"),
+        ({"V": torch.zeros(20, 7, device="meta")}, "V is on meta, but must be on cpu"),
+    ],
+)
+def test_what_does_not_fit_is_refused(backend, change, message):
+    case = make_case(SIZES["ordinary"], torch.float32)
+    with pytest.raises(ValueError, match=message):
+        projection(**case | change, backend=backend)

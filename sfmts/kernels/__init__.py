@@ -5,7 +5,6 @@ from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
 from sfmts.kernels.packing import pack, unpack
-from sfmts.kernels.projection import linear, projection
 from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
 from sfmts.kernels.resonator import resolve_resonator, resonate, resonator_layer
 
@@ -18,9 +17,7 @@ __all__ = [
     "State",
     "Step",
     "eager",
-    "linear",
     "pack",
-    "projection",
     "resolve_backend",
     "resolve_resonator",
     "resonate",

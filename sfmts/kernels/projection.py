@@ -48,12 +48,37 @@ def projection(
     a : Tensor of shape (T, B, R)
     p : Tensor of shape (L + T, B, R)
         ``recent`` and V x; without lags, empty.
+
+    Raises
+    ------
+    ValueError
+        If shapes or devices do not fit together.
     """
+    _check(x, V, b, w, recent)
     given = [value for value in (x, V, b, w, recent) if value is not None]
     types = {value.dtype for value in given}
     if backend != "native" or len(types) != 1 or x.dtype not in native.DTYPES or torch.compiler.is_exporting():
         return _composed(x, V, b, w, recent)
     return _compiled(x, V, b, w, recent)
+
+
+def _check(x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor) -> None:
+    """Refuse what does not fit together: a compiled kernel would read memory that is not its own."""
+    if x.ndim != 3 or V.ndim != 2 or x.shape[2] != V.shape[1] or 0 in (*x.shape, len(V)):
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and V {tuple(V.shape)}, but (T, B, N) and (R, N) are needed, none 0."
+        )
+    shapes = {"b": (len(V),), "w": (len(w), len(V)), "recent": (len(w), x.shape[1], len(V))}
+    for name, value in {"V": V, "b": b, "w": w, "recent": recent}.items():
+        if value is None:
+            continue
+        if value.shape != shapes.get(name, value.shape):
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, but {shapes[name]} is needed beside x of shape "
+                f"{tuple(x.shape)} and V of shape {tuple(V.shape)}."
+            )
+        if value.device != x.device:
+            raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as x is.")
 
 
 def linear(x: Tensor, W: Tensor, backend: str) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import linear, projection, resolve_resonator, resonator_layer
+from sfmts.kernels import resolve_resonator, resonator_layer
+from sfmts.kernels.projection import linear, projection
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
