@@ -6,7 +6,7 @@ import torch
 
 from sfmts import SFMClassifier
 from sfmts.datasets import make_periods
-from sfmts.networks import Resonator, check_network, make_network
+from sfmts.networks import Resonator, check_network, make_network, resonator
 from tests.helpers import make_panel
 
 F64 = torch.float64
@@ -78,6 +78,29 @@ def test_equations(options, time):
 @pytest.mark.parametrize("options", OPTIONS[1:3], ids=str)
 def test_keeps_the_contract(options):
     check_network("resonator", **options)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("time", ["index", "timestamps"])
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_reading_piece_by_piece_is_reading_at_once(steps, goes_on, ragged, time, options, monkeypatch):
+    """What comes out without gradients, and where the network stands then."""
+    network = build(time=time, **options)
+    x = torch.randn(3, 11, 3, dtype=F64, generator=torch.Generator().manual_seed(2))
+    t = torch.arange(11.0, dtype=F64).expand(3, 11) ** 1.5 if time == "timestamps" else None
+    state = network(x, time=None if t is None else t - 40.0).state if goes_on else None
+    lengths = torch.tensor([11, 1, 6]) if ragged else None
+    whole = network(x, lengths, time=t, state=state)
+
+    pieces, run = [], Resonator._run
+    monkeypatch.setattr(resonator, "_NUMBERS_AT_ONCE", steps * 3 * 2 * 3 * 5)
+    monkeypatch.setattr(Resonator, "_run", lambda self, x, *rest: pieces.append(x.shape[1]) or run(self, x, *rest))
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, lengths, time=t, state=state), whole)
+    assert max(pieces) == steps
+    assert sum(pieces) == 11
 
 
 @pytest.mark.parametrize("readout", ["phase", "amplitude"])

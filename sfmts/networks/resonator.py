@@ -24,6 +24,7 @@ from sfmts.networks.base import (
 READOUTS = ("phase", "amplitude")
 SPACINGS = ("log", "zero")
 TIMES = ("index", "timestamps")
+_NUMBERS_AT_ONCE = 1 << 22  # of S in one layer, where no gradients are wanted
 _SHORT_MEMORY = 5  # steps over which forget gates are spread unless told otherwise
 
 
@@ -43,6 +44,15 @@ class ResonatorState(NamedTuple):
     layers: list[Tensor]
     recent: list[Tensor]
     t: Tensor
+
+
+def _choose(first: Tensor, a: ResonatorState, b: ResonatorState) -> ResonatorState:
+    """The sequences' states in ``a`` where ``first`` (B,) says so, else in ``b``."""
+    return ResonatorState(
+        [torch.where(first[:, None, None, None], *pair) for pair in zip(a.layers, b.layers, strict=True)],
+        [torch.where(first[:, None], *pair) for pair in zip(a.recent, b.recent, strict=True)],
+        torch.where(first, a.t, b.t),
+    )
 
 
 class _ResonatorLayer(nn.Module):
@@ -286,6 +296,22 @@ class Resonator(SequenceNetwork):
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
         """Read a batch; see :meth:`SequenceNetwork.forward`."""
+        dropout = self.training and self.recurrent_dropout > 0.0  # a mask holds for the whole of a sequence
+        if torch.is_grad_enabled() or dropout or torch.compiler.is_exporting():
+            return self._read(x, lengths, time, state, generator)
+        steps = max(_NUMBERS_AT_ONCE // (2 * len(x) * self.n_frequencies * self.n_states), 1)
+        if steps >= x.shape[1]:
+            return self._read(x, lengths, time, state, generator)
+        return self._read_in_pieces(x, lengths, time, state, steps)
+
+    def _read(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        time: Tensor | None,
+        state: ResonatorState | None,
+        generator: torch.Generator | None,
+    ) -> NetworkOutput:
         y, histories, inputs, outside, t = self._run(x, lengths, time, state, generator)
         y = self.norm(y)
         if outside is not None:
@@ -296,6 +322,25 @@ class Resonator(SequenceNetwork):
         lags = torch.arange(self.n_lags, device=x.device)[:, None]
         after = ResonatorState([S[last] for S in histories], [a[ends + lags, sequences] for a in inputs], t[last])
         return NetworkOutput(y.transpose(0, 1), y[last], after)
+
+    def _read_in_pieces(
+        self, x: Tensor, lengths: Tensor | None, time: Tensor | None, state: ResonatorState | None, steps: int
+    ) -> NetworkOutput:
+        """So many steps at a time, as S at all steps would be much larger than what comes out."""
+        ends = x.new_full((len(x),), x.shape[1], dtype=torch.long) if lengths is None else lengths.to(x.device)
+        pieces: list[Tensor] = []
+        final: Tensor | None = None
+        for first in range(0, x.shape[1], steps):
+            piece = slice(first, first + steps)
+            part = x[:, piece]
+            rest = (ends - first).clamp(max=part.shape[1])
+            output = self._read(part, rest.clamp(min=0), None if time is None else time[:, piece], state, None)
+            pieces.append(output.states)
+            goes_on = rest > 0
+            final = output.final if final is None else torch.where(goes_on[:, None], output.final, final)
+            state = output.state if state is None else _choose(goes_on, output.state, state)
+        assert final is not None
+        return NetworkOutput(torch.cat(pieces, dim=1), final, state)
 
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
