@@ -209,6 +209,9 @@ class Resonator(SequenceNetwork):
     The first differences between time stamps drive the phase; the first step of a sequence has none and begins at
     phase 0.  Moving all time stamps by a constant changes nothing.
 
+    Training keeps S at all steps, 2 D K numbers each in every layer.  Without gradients, long series are read piece by
+    piece, so that hardly more is needed than what comes out.
+
     A recurrence that is linear given the gates has many relatives, such as the Linear Recurrent Unit (Orvieto et al.,
     ICML 2023), whose decay is fixed, and selective state spaces (Gu and Dao, 2023), whose decay is real.
 

@@ -5,7 +5,7 @@
 #include "tiles.h"
 
 // What one call works on.  `_Projection` in projection.py mirrors this struct field by field.  Arrays are contiguous; T is
-// float or double (`is_double`).  Without lags p, w and their gradients are null.
+// float or double (`is_double`).  Without lags p, w and their gradients are not used.
 struct Projection {
     int64_t is_double, is_backward, threads;
     int64_t T, B, N, R, n_lags;
@@ -14,19 +14,20 @@ struct Projection {
     void* p;                    // (n_lags + T, B, R): the first n_lags are given, the forward writes the rest
     void* a;                    // (T, B, R)
 
-    const void *da, *dp;       // (T, B, R), and what else depends on p: (n_lags + T, B, R) or null
-    void* dx;                  // null: not wanted
-    double *dV, *db, *dw;      // (R, N), (R,), (n_lags, R)
+    const void *da, *dp;   // (T, B, R), and what else depends on p: (n_lags + T, B, R) or null
+    void* dx;              // null: not wanted
+    double *dV, *db, *dw;  // (R, N), (R,), (n_lags, R); sums are added to what is there
 };
 
 namespace {
 
-// Numbers from one row to the next: whole vectors, and no power of two, at which all rows would share a few cache lines.
+// Numbers from one row to the next: whole vectors, and no multiple of 1024 bytes, at which all rows would share a few
+// places in the cache.
 template <class T>
 Index row_stride(Index numbers) {
-    constexpr Index W = Whole<T>::W, page_part = 1024 / Index(sizeof(T));
+    constexpr Index W = Whole<T>::W, refused = 1024 / Index(sizeof(T));
     const Index whole = (numbers + W - 1) / W * W;
-    return whole % page_part ? whole : whole + W;
+    return whole % refused ? whole : whole + W;
 }
 
 // rows x columns numbers into rows of `stride`
@@ -69,12 +70,12 @@ void add(const T* __restrict x, T* __restrict y, Index count) {
 template <class T>
 class Projector {
     const Projection& p;
-    const Index b0, n, steps;            // the first sequence, how many, and steps of a block
-    const Index x_stride, stride;        // of rows of N and of R numbers
+    const Index b0, n, steps;         // the first sequence, how many, and steps of a block
+    const Index x_stride, stride;     // of rows of N and of R numbers
     Allocator take;
-    T *const inputs, *const outputs;     // rows of a block: x (N), and p or its gradient (R)
-    T* const input_gradients;            // (rows, x_stride)
-    T *const sums;                       // (1 + n_lags, R): a block's share of db and dw
+    T *const inputs, *const outputs;  // rows of a block: x (N), and p or its gradient (R)
+    T* const input_gradients;         // rows of a block (N)
+    T* const sums;                    // (1 + n_lags, R): a block's share of db and dw
 
   public:
     // `count` sequences, of which there is memory for `most`
