@@ -39,8 +39,8 @@ docs-check: docs
 
 EXPERIMENTS := waves music timit settings mechanism frequencies rivals
 experiments: install
-	for name in $(EXPERIMENTS); do $(THREADS) $(BIN)/python experiments/$$name.py || exit 1; done
-	$(BIN)/python experiments/report.py
+	failed=; for name in $(EXPERIMENTS); do $(THREADS) $(BIN)/python experiments/$$name.py || failed="$$failed $$name"; done; \
+		$(BIN)/python experiments/report.py; test -z "$$failed" || { echo "runs failed in:$$failed"; exit 1; }
 
 experiments-quick: install
 	$(THREADS) $(BIN)/python -m pytest tests/test_experiments.py -m slow

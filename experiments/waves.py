@@ -118,20 +118,17 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
         X.astype(np.float32), y, test_size=0.2, stratify=y, random_state=0
     )
     model = SFMClassifier(**settings["parameters"], max_iter=settings["epochs"], random_state=seed)
+    scores: dict[str, Any] = {"rule": np.mean(count_distinct_values(X_test) == y_test), "n_test": len(y_test)}
     start = time.process_time()
-    model.fit(X_train, y_train)
-    seconds = time.process_time() - start
-    return {
-        "scores": {
-            "accuracy": model.score(X_test, y_test),
-            "training_accuracy": model.score(X_train, y_train),
-            "rule": np.mean(count_distinct_values(X_test) == y_test),
-            "n_test": len(y_test),
-        },
-        "n_parameters": model.n_parameters_,
-        "epochs": model.n_iter_,
-        "seconds": seconds,
-    }
+    try:
+        model.fit(X_train, y_train)
+        seconds = time.process_time() - start
+        scores |= {"accuracy": model.score(X_test, y_test), "training_accuracy": model.score(X_train, y_train)}
+    except FloatingPointError:  # gradients without end
+        seconds = time.process_time() - start
+        scores |= {"accuracy": np.bincount(y_test).max() / len(y_test), "diverged": 1}
+        model.partial_fit(X_train[:2], y_train[:2], classes=np.unique(y))  # for the count of parameters
+    return {"scores": scores, "n_parameters": model.n_parameters_, "epochs": model.n_iter_, "seconds": seconds}
 
 
 class Result(NamedTuple):
@@ -211,7 +208,20 @@ def variant_table(variant: str, found: list[Result]) -> str:
     lines.append(["*counting distinct values*", "", "", 0, f"{first['scores']['rule']:.4f}", "", ""])
     header = ["Network", "Size", "States", "Parameters", f"Accuracy on {n} waves", "95 % interval", "Seconds"]
     title = f'### Waves, variant "{variant}", {first["settings"]["epochs"]} epochs'
-    return f"{title}\n\n{table(header, lines)}"
+    return "\n\n".join([title, table(header, lines), *told_of_divergence(found)])
+
+
+def told_of_divergence(found: list[Result]) -> list[str]:
+    """A sentence on the networks some of whose trainings came to nothing, if there are any."""
+    lost = [(result, sum("diverged" in record["scores"] for record in result.records)) for result in found]
+    named = [
+        f"{result.row.name} with {result.row.parameters['n_states']} states ({count} of {len(result.records)})"
+        for result, count in lost
+        if count
+    ]
+    if not named:
+        return []
+    return [f"Training diverged, and the accuracy is that of the most frequent class: {', '.join(named)}."]
 
 
 def verdict(records: list[Record]) -> str:

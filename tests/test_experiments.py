@@ -351,6 +351,24 @@ def test_waves_plan():
     assert sizes == {"lstm": 15, "associative_lstm": 14}
 
 
+def test_waves_training_that_diverges_is_told(monkeypatch):
+    """It counts as a guess."""
+    waves = script("waves")
+
+    def diverge(self, X, y):
+        raise FloatingPointError
+
+    monkeypatch.setattr(waves.SFMClassifier, "fit", diverge)
+    run = waves.plan(quick=True)[0]
+    found = waves.fit(run.settings, run.seed)
+    assert found["scores"]["accuracy"] == 0.5
+    assert found["n_parameters"] > 0
+    page = waves.report([{**run._asdict(), **found}])
+    assert (
+        "Training diverged, and the accuracy is that of the most frequent class: sfm with 50 states (1 of 1)." in page
+    )
+
+
 def test_waves_report():
     waves = script("waves")
     plan = [run for run in waves.plan() if run.settings["variant"] != "released"]
