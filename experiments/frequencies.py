@@ -438,7 +438,10 @@ def effect(scores: Sequence[float], others: Sequence[float], better: int) -> Eff
     error = math.sqrt(sum(statistics.variance(group) / len(group) for group in (scores, others)))
     if error == 0.0:
         return Effect(difference, 0.0, 1.0 if difference == 0.0 else 0.0)
-    return Effect(difference, error, float(stats.ttest_ind(scores, others, equal_var=False).pvalue))
+    both = [
+        part for group in (scores, others) for part in (statistics.mean(group), statistics.stdev(group), len(group))
+    ]
+    return Effect(difference, error, float(stats.ttest_ind_from_stats(*both, equal_var=False).pvalue))
 
 
 def by_row(records: list[Record], name: str) -> dict[str, list[Record]]:

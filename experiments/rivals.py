@@ -345,7 +345,7 @@ def draw(records: list[Record], folder: Path) -> None:
         ax.set_yticks(range(len(NETWORKS)), NETWORKS)
         ax.grid(axis="x", alpha=0.3)
         ax.set_axisbelow(True)
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=3)
         if TASKS[OF[task][0]].better < 0:
             ax.invert_xaxis()
     for ax in [*axes][len(tasks) :]:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NO_PAGES = ("_build", "_templates", "auto_examples", "generated", "backreferences")
 PAGES = [page for page in sorted(DOCS.rglob("*.rst")) if not set(page.parts) & set(NO_PAGES)]
+PAGES_OF_FIGURES = ("README.md", "benchmarks/README.md", "experiments/README.md")
 SET_BY_FIT = {"max_length", "generator"}  # options of networks that are no parameters of estimators
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a checkout: the documentation is not packaged")
@@ -88,9 +89,9 @@ def test_scripts_of_commands_are_there():
     assert [script for script in sorted(named) if not (ROOT / script).is_file()] == []
 
 
-def test_figures_stand_in_the_benchmarks():
-    """Figures that are repeated in words or in smaller tables are those that the benchmarks' page has now."""
-    source = "".join((ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "benchmarks/README.md"))
+def test_figures_stand_in_the_results():
+    """Figures that are repeated in words or in smaller tables are those that the pages of results have now."""
+    source = "".join((ROOT / path).read_text(encoding="utf-8") for path in PAGES_OF_FIGURES)
     figures = re.findall(r"\b\d+\.\d{3,}\b", (DOCS / "choosing.rst").read_text(encoding="utf-8"))
     assert len(figures) > 40
     assert [figure for figure in figures if figure not in source] == []
