@@ -420,7 +420,7 @@ class SFM(SequenceNetwork):
         if self.time in ("index", "timestamps"):
             return step_times(x, self.time, time, start)
         steps = step_times(x, "index", None, None)
-        last = x.new_full((len(x),), x.shape[1]) if lengths is None else lengths.to(x.device)
+        last = x.new_full((x.shape[0],), x.shape[1]) if lengths is None else lengths.to(x.device)
         if self.time == "normalized":
             return steps / last[:, None].double()
         return (steps == last[:, None]).double()
