@@ -103,6 +103,28 @@ def test_reading_piece_by_piece_is_reading_at_once(steps, goes_on, ragged, time,
     assert sum(pieces) == 11
 
 
+class States(torch.nn.Module):
+    """What torch.export takes: a module with tensors for results."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x).states
+
+
+def test_exported_network_takes_other_sizes():
+    network = build().eval()
+    dims = torch.export.Dim("sequences", min=2, max=64), torch.export.Dim("steps", min=2, max=4096)
+    with torch.no_grad():
+        program = torch.export.export(
+            States(network), (torch.randn(4, 9, 3, dtype=F64),), dynamic_shapes={"x": dict(enumerate(dims))}
+        )
+        x = torch.randn(7, 30, 3, dtype=F64)
+        torch.testing.assert_close(program.module()(x), network(x).states)
+
+
 @pytest.mark.parametrize("readout", ["phase", "amplitude"])
 def test_moving_all_time_stamps_changes_nothing(readout):
     network = build(time="timestamps", readout=readout)

@@ -88,7 +88,7 @@ def linear(x: Tensor, W: Tensor, backend: str) -> Tensor:
 
 
 def _composed(x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
-    T, L = len(x), len(w)
+    T, L = x.shape[0], len(w)
     projected = x @ V.T
     a = projected if b is None else projected + b
     if L == 0:

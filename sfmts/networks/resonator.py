@@ -302,7 +302,7 @@ class Resonator(SequenceNetwork):
         dropout = self.training and self.recurrent_dropout > 0.0  # a mask holds for the whole of a sequence
         if torch.is_grad_enabled() or dropout or torch.compiler.is_exporting():
             return self._read(x, lengths, time, state, generator)
-        steps = max(_NUMBERS_AT_ONCE // (2 * len(x) * self.n_frequencies * self.n_states), 1)
+        steps = max(_NUMBERS_AT_ONCE // (2 * x.shape[0] * self.n_frequencies * self.n_states), 1)
         if steps >= x.shape[1]:
             return self._read(x, lengths, time, state, generator)
         return self._read_in_pieces(x, lengths, time, state, steps)
@@ -319,8 +319,8 @@ class Resonator(SequenceNetwork):
         y = self.norm(y)
         if outside is not None:
             y = y.masked_fill(outside, 0.0)
-        ends = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
-        ends, sequences = ends.to(x.device), torch.arange(len(x), device=x.device)
+        ends = torch.full((x.shape[0],), x.shape[1]) if lengths is None else lengths
+        ends, sequences = ends.to(x.device), torch.arange(x.shape[0], device=x.device)
         last = ends - 1, sequences
         lags = torch.arange(self.n_lags, device=x.device)[:, None]
         after = ResonatorState([S[last] for S in histories], [a[ends + lags, sequences] for a in inputs], t[last])
@@ -330,7 +330,7 @@ class Resonator(SequenceNetwork):
         self, x: Tensor, lengths: Tensor | None, time: Tensor | None, state: ResonatorState | None, steps: int
     ) -> NetworkOutput:
         """So many steps at a time, as S at all steps would be much larger than what comes out."""
-        ends = x.new_full((len(x),), x.shape[1], dtype=torch.long) if lengths is None else lengths.to(x.device)
+        ends = x.new_full((x.shape[0],), x.shape[1], dtype=torch.long) if lengths is None else lengths.to(x.device)
         pieces: list[Tensor] = []
         final: Tensor | None = None
         for first in range(0, x.shape[1], steps):
