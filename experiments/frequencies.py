@@ -52,7 +52,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table
+from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table, told_of_divergence
 from scipy import stats
 
 from sfmts import SFMClassifier, SFMDensity, SFMRegressor
@@ -438,10 +438,8 @@ def effect(scores: Sequence[float], others: Sequence[float], better: int) -> Eff
     error = math.sqrt(sum(statistics.variance(group) / len(group) for group in (scores, others)))
     if error == 0.0:
         return Effect(difference, 0.0, 1.0 if difference == 0.0 else 0.0)
-    both = [
-        part for group in (scores, others) for part in (statistics.mean(group), statistics.stdev(group), len(group))
-    ]
-    return Effect(difference, error, float(stats.ttest_ind_from_stats(*both, equal_var=False).pvalue))
+    first, second = ((statistics.mean(group), statistics.stdev(group), len(group)) for group in (scores, others))
+    return Effect(difference, error, float(stats.ttest_ind_from_stats(*first, *second, equal_var=False).pvalue))
 
 
 def by_row(records: list[Record], name: str) -> dict[str, list[Record]]:
@@ -499,10 +497,7 @@ def ablation(records: list[Record], name: str) -> str:
             cells += ["-", "-", "-"]
         lines.append(cells)
     notes = [f"Last value as forecast: {rows[RULE][0]['scores']['test']:.{digits}f}."] if RULE in rows else []
-    lost = {row: sum("diverged" in record["scores"] for record in rows[row]) for row in rows}
-    diverged = [f"{row} ({count} of {len(rows[row])})" for row, count in lost.items() if count]
-    if diverged:
-        notes.append(f"Training diverged, and the score is that of the most frequent class: {', '.join(diverged)}.")
+    notes += told_of_divergence(rows, "score")
     surely, alone = ([row for row in found if found[row].mark(n) == "**"] for n in (max(1, len(found)), 1))
     told = (
         f"Of {len(found)} changes, p < {LEVEL} for {len(alone)} (some {LEVEL * len(found):.1f} if none did anything) "

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table
+from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table, told_of_divergence
 from scipy.stats import binomtest
 from sklearn.model_selection import train_test_split
 
@@ -208,20 +208,8 @@ def variant_table(variant: str, found: list[Result]) -> str:
     lines.append(["*counting distinct values*", "", "", 0, f"{first['scores']['rule']:.4f}", "", ""])
     header = ["Network", "Size", "States", "Parameters", f"Accuracy on {n} waves", "95 % interval", "Seconds"]
     title = f'### Waves, variant "{variant}", {first["settings"]["epochs"]} epochs'
-    return "\n\n".join([title, table(header, lines), *told_of_divergence(found)])
-
-
-def told_of_divergence(found: list[Result]) -> list[str]:
-    """A sentence on the networks some of whose trainings came to nothing, if there are any."""
-    lost = [(result, sum("diverged" in record["scores"] for record in result.records)) for result in found]
-    named = [
-        f"{result.row.name} with {result.row.parameters['n_states']} states ({count} of {len(result.records)})"
-        for result, count in lost
-        if count
-    ]
-    if not named:
-        return []
-    return [f"Training diverged, and the accuracy is that of the most frequent class: {', '.join(named)}."]
+    rows = {f"{result.row.name} with {result.row.parameters['n_states']} states": result.records for result in found}
+    return "\n\n".join([title, table(header, lines), *told_of_divergence(rows, "accuracy")])
 
 
 def verdict(records: list[Record]) -> str:

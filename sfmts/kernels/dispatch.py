@@ -161,6 +161,16 @@ def _check(
         raise ValueError("There is no gradient for time stamps; give them detached.")
 
 
+def check_fits(name: str, value: Tensor, shape: tuple[int, ...], **beside: Tensor) -> None:
+    """Raise a ValueError unless a tensor has a shape, and is where the first of those beside it is."""
+    if value.shape != shape:
+        others = " and ".join(f"{other} of shape {tuple(given.shape)}" for other, given in beside.items())
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside {others}.")
+    main, x = next(iter(beside.items()))
+    if value.device != x.device:
+        raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as {main} is.")
+
+
 def refuse_second_derivatives(backend: str) -> None:
     """Raise if gradients shall be differentiated again, which a hand-written backward pass cannot serve."""
     if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient

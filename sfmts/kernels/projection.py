@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import refuse_second_derivatives
+from sfmts.kernels.dispatch import check_fits, refuse_second_derivatives
 from sfmts.kernels.eager import eager
 from sfmts.kernels.workspace import reused_empty
 
@@ -68,17 +68,12 @@ def _check(x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor) ->
         raise ValueError(
             f"x has shape {tuple(x.shape)} and V {tuple(V.shape)}, but (T, B, N) and (R, N) are needed, none 0."
         )
-    shapes = {"b": (len(V),), "w": (len(w), len(V)), "recent": (len(w), x.shape[1], len(V))}
-    for name, value in {"V": V, "b": b, "w": w, "recent": recent}.items():
-        if value is None:
-            continue
-        if value.shape != shapes.get(name, value.shape):
-            raise ValueError(
-                f"{name} has shape {tuple(value.shape)}, but {shapes[name]} is needed beside x of shape "
-                f"{tuple(x.shape)} and V of shape {tuple(V.shape)}."
-            )
-        if value.device != x.device:
-            raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as x is.")
+    (R, N), L = V.shape, len(w)
+    check_fits("V", V, (R, N), x=x, V=V)
+    if b is not None:
+        check_fits("b", b, (R,), x=x, V=V)
+    check_fits("w", w, (L, R), x=x, V=V)
+    check_fits("recent", recent, (L, x.shape[1], R), x=x, V=V)
 
 
 def linear(x: Tensor, W: Tensor, backend: str) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import choose_kernel, refuse_second_derivatives
+from sfmts.kernels.dispatch import check_fits, choose_kernel, refuse_second_derivatives
 from sfmts.kernels.eager import eager
 from sfmts.kernels.workspace import reused_empty
 
@@ -632,15 +632,9 @@ def _check_parts(main: str, x: Tensor, omega: Tensor, parts: Iterable[_Part]) ->
     for name, value, shape, dtypes in parts:
         if value is None:
             continue
-        if value.shape != shape:
-            raise ValueError(
-                f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside {main} of shape "
-                f"{tuple(x.shape)} and omega of shape {tuple(omega.shape)}."
-            )
+        check_fits(name, value, shape, **{main: x, "omega": omega})
         if value.dtype not in dtypes:
             raise TypeError(f"{name} is {value.dtype}, but must be {dtypes[0]} beside {main} of {x.dtype}.")
-        if value.device != x.device:
-            raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as {main} is.")
 
 
 @torch.library.custom_op("sfmts::resonate", mutates_args=())

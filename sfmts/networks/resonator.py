@@ -332,18 +332,15 @@ class Resonator(SequenceNetwork):
         """So many steps at a time, as S at all steps would be much larger than what comes out."""
         ends = x.new_full((x.shape[0],), x.shape[1], dtype=torch.long) if lengths is None else lengths.to(x.device)
         pieces: list[Tensor] = []
-        final: Tensor | None = None
         for first in range(0, x.shape[1], steps):
             piece = slice(first, first + steps)
             part = x[:, piece]
-            rest = (ends - first).clamp(max=part.shape[1])
-            output = self._read(part, rest.clamp(min=0), None if time is None else time[:, piece], state, None)
+            rest = (ends - first).clamp(0, part.shape[1])
+            output = self._read(part, rest, None if time is None else time[:, piece], state, None)
             pieces.append(output.states)
-            goes_on = rest > 0
-            final = output.final if final is None else torch.where(goes_on[:, None], output.final, final)
-            state = output.state if state is None else _choose(goes_on, output.state, state)
-        assert final is not None
-        return NetworkOutput(torch.cat(pieces, dim=1), final, state)
+            state = output.state if state is None else _choose(rest > 0, output.state, state)
+        states = torch.cat(pieces, dim=1)
+        return NetworkOutput(states, states[torch.arange(len(x), device=x.device), ends - 1], state)
 
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
