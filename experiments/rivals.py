@@ -16,6 +16,9 @@ mini-batches.
    taken, in the mean over three seeds where a training takes seconds: with one, a network that fails with every other
    seed would be given a recipe by luck.  The test data are not touched.
 2. Comparison.  With that recipe, each network is trained on all training data with new seeds and scored on the test.
+3. Equal time.  A network of ours that learns faster than both rivals is also trained for two or four times as many
+   epochs, as many as are best on validation data, with the best of the recipes that then still take less time than the
+   faster rival's best one.
 
 Validation data: the collections' own (music), the series made for it (periods), the last quarter of the training series
 (waves), months 13 to 16 (ETTh1).  Tasks and data are those of frequencies.py.
@@ -24,7 +27,9 @@ waves       noisy squares and sawtooths, 40 irregular times, 400 series, 1 000 p
 periods     sines whose period is 8 or 10 steps, noise of twice their root mean square, 2 000 series, 2 000 parameters.
 irregular   sines whose period is 8 or 12, noise as strong as they are, at irregular times, 2 000 series, 2 000
             parameters.  SFM and resonator may let the time stamps drive the phase; all networks read times and gaps.
-jsb         JSB Chorales, 139 000 parameters, 50 epochs.
+jsb         JSB Chorales, 139 000 parameters, 50 epochs.  A look at its validation data with some forty other recipes
+            showed that the SFM gains from more outputs and fewer states, so that a share of the parameters is drawn,
+            which the outputs have.
 nottingham  Nottingham tunes, 139 000 parameters, 40 epochs, after which losses still fall; less dropout than elsewhere,
             as a first look at the validation data with LSTM and resonator asked for.
 etth1       oil temperature 24 hours ahead from windows of 96 hours, 8 000 parameters.
@@ -53,6 +58,7 @@ from frequencies import (
     TASKS,
     Data,
     Effect,
+    Task,
     data_of,
     effect,
     ett_windows,
@@ -69,6 +75,8 @@ EXPERIMENT = "rivals"
 CLAIM = "Tuned with the same care, the SFM or its descendant is better than an LSTM"
 NETWORKS = [name for name in ("lstm", "gru", "sfm", "resonator") if name in network_names()]
 RIVALS = ("lstm", "gru")
+AS_LONG = ", longer"  # as long as the faster rival
+CONTENDERS = [*NETWORKS, *(name + AS_LONG for name in NETWORKS)]
 OF = {  # the names of frequencies.py, and what else a task has here
     "waves": ("waves", {}),
     "periods": ("8 or 10, noise 2", {}),
@@ -77,9 +85,17 @@ OF = {  # the names of frequencies.py, and what else a task has here
     "jsb": ("jsb", {"max_iter": 50}),
     "nottingham": ("nottingham", {"max_iter": 40, "dropout": 0.1, "recurrent_dropout": 0.2}),
 }
-TRIALS = {"waves": 16, "periods": 16, "irregular": 16, "etth1": 16, "jsb": 12, "nottingham": 4}
-SEEDS = {"waves": 10, "periods": 10, "irregular": 10, "etth1": 5, "jsb": 5, "nottingham": 3}
+TRIALS = {"waves": 16, "periods": 16, "irregular": 16, "etth1": 16, "jsb": 16, "nottingham": 4}
+SEEDS = {"waves": 10, "periods": 10, "irregular": 10, "etth1": 5, "jsb": 5, "nottingham": 5}
 TUNING_SEEDS = {"waves": 3, "periods": 3, "irregular": 3, "etth1": 3, "jsb": 1, "nottingham": 1}
+LONGER = {  # times the epochs, where that takes less time than both rivals do
+    "waves": {"sfm": (2, 4), "resonator": (2,)},
+    "periods": {"sfm": (2,)},
+    "jsb": {"sfm": (2,)},
+    "nottingham": {"sfm": (2, 4), "resonator": (2,)},
+    "etth1": {"sfm": (2, 4)},
+}
+OUTPUTS = (AS_STATES, 0.5, 0.7, 0.9)  # of an SFM for music: as many as states, or the share of parameters they have
 DROPOUTS = {"jsb": (0.1, 0.5, 0.3, 0.7), "nottingham": (0.0, 0.3, 0.05, 0.35)}  # least, most; the same, recurrent
 FIRST_SEED = 100  # of the comparison, so that no fit of the tuning is one of its
 
@@ -103,13 +119,27 @@ def recipes(task: str, network: str) -> list[dict[str, Any]]:
             recipe["n_layers"] = 1 + int(2 * draw[4])
         if network in ("sfm", "resonator"):
             recipe["n_frequencies"] = (1, 2, 4, 8)[int(4 * draw[5])]
-        if network == "sfm" and "n_outputs" in base and (draw[7] < 0.5 or recipe["n_frequencies"] == 8):
-            recipe["n_outputs"] = AS_STATES  # 88 outputs at 8 frequencies would leave room for two states
+        if network == "sfm" and "n_outputs" in base:
+            share = OUTPUTS[int(len(OUTPUTS) * draw[7])]
+            recipe["n_outputs"] = share if share == AS_STATES else outputs_with(share, TASKS[OF[task][0]], recipe)
         if network == "sfm":
             waves = {"spacing": ("uniform", "log")[int(2 * draw[6])]}
             recipe["network_params"] = {**waves, **({"period_range": [3.0, 64.0]} if stamps else {})}
         found.append(recipe)
     return found
+
+
+def outputs_with(share: float, task: Task, recipe: dict[str, Any]) -> int:
+    """How many outputs an SFM has if they, their gates and the last layer have this share of the parameters."""
+    K = recipe["n_frequencies"]
+
+    def count(n_outputs: int) -> int:
+        """Parameters but for those of states."""
+        channels = [task.n_channels, *[n_outputs] * (recipe["n_layers"] - 1)]
+        gates = sum(K * (N + n_outputs + 1) + K * n_outputs * (N + n_outputs + 2) for N in channels)
+        return gates + (n_outputs + 1) * task.n_logits
+
+    return max(n_outputs for n_outputs in range(1, 1000) if n_outputs == 1 or count(n_outputs) <= share * task.budget)
 
 
 def training(task: str, estimator: type, base: dict[str, Any], draw: list[float]) -> dict[str, Any]:
@@ -139,7 +169,7 @@ def rounded(rate: float) -> float:
 
 
 def plan(quick: bool) -> list[Run]:
-    """Task by task, all trials, then the comparison."""
+    """Task by task, all trials, then the comparison, then what takes less time."""
     runs = []
     for task in ("waves", "jsb", "etth1") if quick else OF:
         common: dict[str, Any] = {"task": task, **({"tiny": True} if quick else {})}
@@ -150,16 +180,37 @@ def plan(quick: bool) -> list[Run]:
                     runs.append(Run({**common, "network": name, "trial": trial, "recipe": tried[name][trial]}, seed))
         seeds = range(FIRST_SEED, FIRST_SEED + (2 if quick else SEEDS[task]))
         runs += [Run({**common, "network": name, "trial": "best"}, seed) for seed in seeds for name in NETWORKS]
+        for name, factors in LONGER.get(task, {}).items():
+            longer = {**common, "network": name, "trial": "longer"}
+            runs += [Run({**longer, "times": t}, seed) for seed in range(TUNING_SEEDS[task]) for t in factors]
+            runs += [Run({**longer, "times": "best"}, seed) for seed in seeds]
     return runs
+
+
+def stage(run: Run) -> int:
+    """What must be there before: nothing; the trials; those of the rivals, too; trials with more epochs."""
+    if run.settings["trial"] == "longer":
+        return 3 if is_final(run.settings) else 2
+    return 1 if is_final(run.settings) else 0
+
+
+def is_final(settings: dict[str, Any]) -> bool:
+    """Whether a run is scored on the test."""
+    return settings.get("times", settings["trial"]) == "best"
 
 
 def fit(settings: dict[str, Any], seed: int, results: Path = RESULTS) -> dict[str, Any]:
     """Train one network with a recipe, or with the best of its recipes, and score it."""
     task, tiny, trial = settings["task"], settings.get("tiny", False), settings["trial"]
-    name = OF[task][0]
-    final = trial == "best"
-    number = best_trial(load(EXPERIMENT, results), settings) if final else trial
+    name, final = OF[task][0], is_final(settings)
+    records = load(EXPERIMENT, results)
+    number, times = trial, 1
+    if trial == "best":
+        number = best_trial(records, task, settings["network"], tiny)
+    elif trial == "longer":
+        number, times = best_longer(records, settings)
     recipe = {**recipes(task, settings["network"])[number], **({"max_iter": 1} if tiny else {})}
+    recipe["max_iter"] = times * recipe["max_iter"]
     train, valid, scale = with_validation(task, tiny, final)
     model = TASKS[name].estimator(
         **matched(recipe, 1_000 if tiny else TASKS[name].budget, TASKS[name]), random_state=seed
@@ -173,9 +224,11 @@ def fit(settings: dict[str, Any], seed: int, results: Path = RESULTS) -> dict[st
         return {"scores": {"valid": 0.0, "diverged": 1}, "n_parameters": 0, "epochs": 0, "seconds": 0.0}
     seconds = time.process_time() - start
     scores: dict[str, Any] = {"valid": measure(model, *valid, scale)}
+    if not isinstance(trial, int):
+        scores |= {"recipe": number, "times": times}
     if final:
         data = data_of(name, tiny)
-        scores |= {"test": measure(model, *data.test, data.scale), "recipe": number}
+        scores["test"] = measure(model, *data.test, data.scale)
     return {"scores": scores, "n_parameters": model.n_parameters_, "epochs": model.n_iter_, "seconds": seconds}
 
 
@@ -194,43 +247,74 @@ def with_validation(task: str, tiny: bool, final: bool) -> tuple[tuple[Any, Any]
     return (data.train if final else (X[:first], y[:first])), (X[first:], y[first:]), 1.0
 
 
-def best_trial(records: list[Record], settings: dict[str, Any]) -> int:
-    """The number of the recipe that is best on validation data.
+def tried(records: list[Record], task: str, network: str, tiny: bool) -> dict[int, tuple[float, float]]:
+    """Validation score, greater is better, and seconds of each recipe with which no training diverged.
 
     Raises
     ------
     ValueError
         If not all of them have been tried.
     """
-    task, tiny = settings["task"], settings.get("tiny", False)
-    wanted = recipes(task, settings["network"])[: 2 if tiny else None]
-    tried: dict[int, list[float]] = {}
-    diverged = set()
+    wanted = recipes(task, network)[: 2 if tiny else None]
+    found: dict[int, list[Record]] = {}
     for record in records:
         of = record["settings"]
-        same = of["task"] == task and of["network"] == settings["network"] and of.get("tiny", False) == tiny
+        same = of["task"] == task and of["network"] == network and of.get("tiny", False) == tiny
         if same and of.get("recipe") in wanted:
-            trial = wanted.index(of["recipe"])
-            tried.setdefault(trial, []).append(record["scores"]["valid"])
-            if "diverged" in record["scores"]:
-                diverged.add(trial)
-    done, needed = sum(len(scores) for scores in tried.values()), len(wanted) * TUNING_SEEDS[task]
+            found.setdefault(wanted.index(of["recipe"]), []).append(record)
+    done, needed = sum(len(group) for group in found.values()), len(wanted) * TUNING_SEEDS[task]
     if done < needed:
-        raise ValueError(f"Tuning of {settings['network']} on {task} has {done} of {needed} runs: do those first.")
+        raise ValueError(f"Tuning of {network} on {task} has {done} of {needed} runs: do those first.")
     better = TASKS[OF[task][0]].better
-    return max(sorted({*tried} - diverged), key=lambda trial: better * statistics.mean(tried[trial]))
+    return {
+        trial: (better * statistics.mean(scores_of(group, "valid")), statistics.mean(r["seconds"] for r in group))
+        for trial, group in sorted(found.items())
+        if not any("diverged" in record["scores"] for record in group)
+    }
+
+
+def best_trial(records: list[Record], task: str, network: str, tiny: bool) -> int:
+    """The number of the recipe that is best on validation data."""
+    results = tried(records, task, network, tiny)
+    return max(results, key=lambda trial: results[trial][0])
+
+
+def best_longer(records: list[Record], settings: dict[str, Any]) -> tuple[int, int]:
+    """Recipe and times the epochs, or the best of both if none are given, within the time of the faster rival."""
+    task, network, tiny, times = (settings.get(key) for key in ("task", "network", "tiny", "times"))
+    fastest = min(max(tried(records, task, rival, bool(tiny)).values())[1] for rival in RIVALS)
+    results = tried(records, task, network, bool(tiny))
+    chosen = {1: max(results.items(), key=lambda item: item[1][0])}
+    for factor in LONGER[task][network]:
+        in_time = {trial: result for trial, result in results.items() if tiny or factor * result[1] <= fastest}
+        if not in_time:
+            raise ValueError(f"{network} on {task} has no recipe with {factor} times the epochs in {fastest:.1f} s.")
+        chosen[factor] = max(in_time.items(), key=lambda item: item[1][0])
+    if times != "best":
+        return chosen[times][0], times
+    scores = {1: chosen[1][1][0]}
+    for factor in LONGER[task][network]:
+        group = [record for record in records if record["settings"] == {**settings, "times": factor}]
+        if len(group) < TUNING_SEEDS[task] and not tiny:
+            raise ValueError(f"{network} on {task} with {factor} times the epochs is not tried yet: do that first.")
+        if not any("diverged" in record["scores"] for record in group):
+            scores[factor] = TASKS[OF[task][0]].better * statistics.mean(scores_of(group, "valid"))
+    factor = max(scores, key=scores.__getitem__)
+    return chosen[factor][0], factor
 
 
 # -- report
 
 
 def of_task(records: list[Record], task: str) -> dict[str, list[Record]]:
-    """The comparison's records by network."""
+    """The comparison's records by network, those of longer training, where that was better, behind."""
     found: dict[str, list[Record]] = {}
     for record in records:
-        if record["settings"]["task"] == task and record["settings"]["trial"] == "best":
-            found.setdefault(record["settings"]["network"], []).append(record)
-    return {name: found[name] for name in NETWORKS if name in found}
+        repeated = record["settings"]["trial"] == "longer" and record["scores"].get("times") == 1
+        if record["settings"]["task"] == task and is_final(record["settings"]) and not repeated:
+            longer = AS_LONG if record["settings"]["trial"] == "longer" else ""
+            found.setdefault(record["settings"]["network"] + longer, []).append(record)
+    return {name: found[name] for name in CONTENDERS if name in found}
 
 
 def duels(records: list[Record], task: str) -> dict[tuple[str, str], Effect]:
@@ -266,7 +350,8 @@ def section(records: list[Record], task: str) -> str:
     for network, group in found.items():
         against = [f"{outcome(one, len(fought))} {rival}" for (who, rival), one in fought.items() if who == network]
         seconds = statistics.mean(record["seconds"] for record in group)
-        recipe = recipes(task, network)[group[0]["scores"]["recipe"]]
+        times = group[0]["scores"].get("times", 1)
+        recipe = recipes(task, group[0]["settings"]["network"])[group[0]["scores"]["recipe"]]
         lines.append(
             [
                 network,
@@ -275,7 +360,7 @@ def section(records: list[Record], task: str) -> str:
                 mean_and_deviation(scores_of(group, "valid"), digits) if name in ("jsb", "nottingham") else "-",
                 f"{seconds:.1f}",
                 "; ".join(against) or "-",
-                told(recipe),
+                f"{times} times the epochs; {told(recipe)}" if times > 1 else told(recipe),
             ]
         )
     header = ["network", "parameters", f"test, {TASKS[name].score}", "valid", "seconds", "beside its rivals", "recipe"]
@@ -287,9 +372,7 @@ def section(records: list[Record], task: str) -> str:
 def verdict(records: list[Record]) -> str:
     """For the table of all claims."""
     parts = []
-    for network in NETWORKS:
-        if network in RIVALS:
-            continue
+    for network in CONTENDERS:
         count: dict[str, list[str]] = {}
         for task in OF:
             fought = duels(records, task)
@@ -298,7 +381,7 @@ def verdict(records: list[Record]) -> str:
                     count.setdefault(f"{outcome(one, len(fought))} {rival}", []).append(task)
         if count:
             said = "; ".join(f"{words} on {', '.join(tasks)}" for words, tasks in sorted(count.items()))
-            parts.append(f"{network}: {said}")
+            parts.append(f"{network.replace(AS_LONG, ' in equal time')}: {said}")
     return ". ".join(parts) or "no comparison has been finished"
 
 
@@ -308,10 +391,11 @@ def report(records: list[Record]) -> str:
         "## Tuned rivals: SFM and resonator against LSTM and GRU",
         f"{progress(records, plan(is_tiny(records)))} of [rivals.py](rivals.py), whose head says what the tasks are. "
         "Each network has the recipe that is best for it on validation data, of as many recipes as the others; seconds "
-        "are processor seconds of one training.",
+        'are processor seconds of one training.  "Longer": with more epochs, where that '
+        "was better on validation data and takes less time than the faster rival.",
     ]
     if any(of_task(records, task) for task in OF):
-        parts.append("![Scores of every fit, better ones further right](figures/rivals.png)")
+        parts.append("![Scores of every fit, better ones further right; hollow: longer](figures/rivals.png)")
     parts += [section(records, task) for task in OF if of_task(records, task)]
     waiting = [task for task in OF if not of_task(records, task)]
     if waiting:
@@ -325,7 +409,7 @@ COLOURS = {"lstm": "#999999", "gru": "#666666", "sfm": "#56B4E9", "resonator": "
 
 
 def draw(records: list[Record], folder: Path) -> None:
-    """A panel for each task, a dot for each fit, a bar for their mean, the better side always on the right."""
+    """A panel for each task, a dot for each fit, hollow for longer training, a bar for means; better is right."""
     tasks = [task for task in OF if of_task(records, task)]
     if not tasks:
         return
@@ -338,9 +422,11 @@ def draw(records: list[Record], folder: Path) -> None:
     axes = figure.subplots(n_rows, 3, squeeze=False).flat
     for ax, task in zip(axes, tasks, strict=False):
         for network, group in of_task(records, task).items():
-            place, scores = NETWORKS.index(network), scores_of(group)
-            ax.plot(scores, [place] * len(scores), "o", color=COLOURS[network], alpha=0.6, markeredgewidth=0)
-            ax.plot([statistics.mean(scores)], [place], "|", color=COLOURS[network], markersize=20, markeredgewidth=2.5)
+            name, longer = network.removesuffix(AS_LONG), network.endswith(AS_LONG)
+            place, scores, colour = NETWORKS.index(name) + 0.3 * longer, scores_of(group), COLOURS[name]
+            fill = {"markerfacecolor": "none"} if longer else {"markeredgewidth": 0}
+            ax.plot(scores, [place] * len(scores), "o", color=colour, alpha=0.6, **fill)
+            ax.plot([statistics.mean(scores)], [place], "|", color=colour, markersize=20, markeredgewidth=2.5)
         ax.set(title=task, xlabel=TASKS[OF[task][0]].score, ylim=(len(NETWORKS) - 0.5, -0.5))
         ax.set_yticks(range(len(NETWORKS)), NETWORKS)
         ax.grid(axis="x", alpha=0.3)
@@ -366,16 +452,14 @@ def main() -> None:
         print("etth1 is left out: it needs --ett FILE, the path of ETTh1.csv")
         runs = [run for run in runs if run.settings["task"] != "etth1"]
     for task in dict.fromkeys(run.settings["task"] for run in runs):
-        part = [run for run in runs if run.settings["task"] == task]
-        trials = [run for run in part if run.settings["trial"] != "best"]
-        done = Counter(record["settings"]["network"] for record in within(end, trials, arguments))
-        wanted = Counter(run.settings["network"] for run in trials)
-        tuned = [
-            run
-            for run in part
-            if run not in trials and done[run.settings["network"]] == wanted[run.settings["network"]]
-        ]
-        within(end, tuned, arguments)
+        ready = set(NETWORKS)
+        for number in range(4):
+            now = [run for run in runs if run.settings["task"] == task and stage(run) == number]
+            now = [run for run in now if ready.issuperset({run.settings["network"], *(RIVALS if number > 1 else ())})]
+            wanted = Counter(run.settings["network"] for run in now)
+            missing = wanted - Counter(record["settings"]["network"] for record in within(end, now, arguments))
+            if number != 1:  # what is done with the best recipes is nobody's condition
+                ready -= missing.keys()
 
 
 def within(end: float | None, runs: list[Run], arguments: argparse.Namespace) -> list[Record]:
