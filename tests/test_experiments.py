@@ -16,7 +16,7 @@ import torch
 
 import sfmts
 from sfmts import SFMClassifier, SFMDensity
-from sfmts.networks import base, network_names
+from sfmts.networks import base, make_network, network_names
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("[!_]*.py") if path.stem != "report")
@@ -389,6 +389,78 @@ def test_waves_report():
     others = len({row.parameters["network"] + row.size for row in waves.rows() if "sfm" not in row.name})
     said = "hard: SFM 0.9200 ± 0.0158 (5), best other lstm with 0.9900 ± 0.0158 (5), "
     assert f"{said}1 of {others} others better, rule 0.5000" in page
+
+
+def rival_records(task, scores):
+    """Tuning of all networks: for each, validation score and seconds of the first recipes; the rest are worse."""
+    rivals = script("rivals")
+    runs = [run for run in rivals.plan(False) if run.settings["task"] == task and rivals.stage(run) == 0]
+    found = []
+    for run in runs:
+        known, trial = scores[run.settings["network"]], run.settings["trial"]
+        valid, seconds = known[trial] if trial < len(known) else (9.0, 1.0)
+        found.append({**run._asdict(), "scores": {"valid": valid}, "seconds": seconds})
+    return found
+
+
+RIVAL_SCORES = {
+    "lstm": [(3.3, 300.0), (3.4, 90.0)],
+    "gru": [(3.5, 100.0), (3.3, 250.0)],
+    "sfm": [(3.2, 50.0), (3.4, 20.0)],
+    "resonator": [(3.1, 160.0), (3.2, 100.0)],
+}
+
+
+def test_best_recipes():
+    rivals = script("rivals")
+    records = rival_records("nottingham", RIVAL_SCORES)
+    best = {name: rivals.best_trial(records, "nottingham", name, False) for name in RIVAL_SCORES}
+    assert best == {"lstm": 0, "gru": 1, "sfm": 0, "resonator": 0}
+    next(record for record in records if record["settings"]["network"] == "sfm")["scores"]["diverged"] = 1
+    assert rivals.best_trial(records, "nottingham", "sfm", False) == 1
+    with pytest.raises(ValueError, match="sfm on nottingham has 3 of 4 runs"):
+        rivals.best_trial([r for r in records if r["settings"].get("trial") != 2], "nottingham", "sfm", False)
+
+
+def test_longer_training_takes_no_longer_than_rivals():
+    """The faster rival's best recipe takes 250 seconds: too short for twice the 160 of the resonator's best one."""
+    rivals = script("rivals")
+    records = rival_records("nottingham", RIVAL_SCORES)
+    longer = {"task": "nottingham", "trial": "longer"}
+    sfm, resonator = ({**longer, "network": name} for name in ("sfm", "resonator"))
+    assert rivals.best_longer(records, {**sfm, "times": 4}) == (0, 4)
+    assert rivals.best_longer(records, {**resonator, "times": 2}) == (1, 2)
+    with pytest.raises(ValueError, match="2 times the epochs is not tried yet"):
+        rivals.best_longer(records, {**resonator, "times": "best"})
+    for settings, valid in (
+        ({**sfm, "times": 2}, 3.15),
+        ({**sfm, "times": 4}, 3.18),
+        ({**resonator, "times": 2}, 3.12),
+    ):
+        records.append({"settings": settings, "seed": 0, "scores": {"valid": valid}, "seconds": 200.0})
+    assert rivals.best_longer(records, {**sfm, "times": "best"}) == (0, 2)
+    assert rivals.best_longer(records, {**resonator, "times": "best"}) == (0, 1)  # the score of 3.1 stays the best
+    slow = rival_records("nottingham", {**RIVAL_SCORES, "resonator": [(3.1, 160.0)] + 3 * [(3.2, 130.0)]})
+    with pytest.raises(ValueError, match=r"no recipe with 2 times the epochs in 250\.0 s"):
+        rivals.best_longer(slow, {**resonator, "times": 2})
+
+
+def test_shares_of_outputs():
+    """What outputs are given leaves the other share of the parameters to the states."""
+    rivals = script("rivals")
+    task = rivals.TASKS["jsb"]
+    for share in (0.5, 0.7, 0.9):
+        for K, n_layers in ((1, 1), (4, 1), (8, 2)):
+            recipe = {"network": "sfm", "n_frequencies": K, "n_layers": n_layers, "max_iter": 1}
+            n_outputs = rivals.outputs_with(share, task, recipe)
+            sizes = rivals.matched({**recipe, "n_outputs": n_outputs}, task.budget, task)
+            counts = [
+                make_network("sfm", 88, **{**sizes, "n_states": n_states}).n_parameters + 88 * (n_outputs + 1)
+                for n_states in (1, 2, sizes["n_states"])
+            ]
+            without_states = 2 * counts[0] - counts[1]
+            assert without_states <= share * task.budget < 1.05 * without_states
+            assert abs(counts[2] - task.budget) < 0.02 * task.budget
 
 
 def test_settings_report():
