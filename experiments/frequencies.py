@@ -284,6 +284,8 @@ def changes(name: str) -> dict[str, Change]:
     rows["gates read 8 outputs"] = Change({"n_outputs": 8})
     if task.base.get("n_outputs"):
         rows["gates read as many outputs as states"] = Change({"n_outputs": AS_STATES})
+        rows["gates read 132 outputs"] = Change({"n_outputs": 132})
+        rows["gates read 192 outputs, K = 2"] = Change({"n_outputs": 192, "n_frequencies": 2}, "K = 2")
     rows["head: none"] = Change({"head": "none"})
     rows["gates read the state: sfm_kdd"] = Change({"network": "sfm_kdd"})
     start = "modern" if task.estimator is SFMDensity else "chrono"  # the estimators' own
