@@ -635,3 +635,8 @@ def test_what_a_network_cannot_do_is_refused(register, option):
     able = [other for other in NETWORKS if name in network_options(other)]
     assert [word for word in NETWORKS if repr(word) in str(caught.value)] == able
     make_network("projecting", 3, bidirectional=False, n_layers=1, time="timestamps", recurrent_dropout=0.3)
+
+
+def test_layers_of_the_resonator_have_another_name():
+    with pytest.raises(ValueError, match=r"takes no n_layers=3.*layers are depth=3.*network_params=\{'depth': 3\}"):
+        make_network("resonator", 2, n_layers=3)

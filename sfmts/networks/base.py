@@ -330,7 +330,10 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:
             able = ", ".join(repr(other) for other in network_names() if option in network_options(other))
-            raise ValueError(f"network={name!r} takes no {option}={options[option]!r}; these do: {able}.")
+            value, hint = options[option], ""
+            if option == "n_layers" and "depth" in accepted:
+                hint = f" Its layers are depth={value}, of an estimator network_params={{'depth': {value}}}."
+            raise ValueError(f"network={name!r} takes no {option}={value!r}; these do: {able}.{hint}")
     network = network_class(name)(n_channels, **{key: value for key, value in options.items() if key in accepted})
     for attribute in CONTRACT_ATTRIBUTES:
         if not hasattr(network, attribute):
