@@ -424,10 +424,10 @@ def draw(records: list[Record], folder: Path) -> None:
     for ax, task in zip(axes, tasks, strict=False):
         for network, group in of_task(records, task).items():
             name, longer = network.removesuffix(AS_LONG), network.endswith(AS_LONG)
-            place, scores, colour = NETWORKS.index(name) + 0.3 * longer, scores_of(group), COLOURS[name]
+            place, scores, colour = NETWORKS.index(name) + 0.35 * longer, scores_of(group), COLOURS[name]
             fill = {"markerfacecolor": "none"} if longer else {"markeredgewidth": 0}
             ax.plot(scores, [place] * len(scores), "o", color=colour, alpha=0.6, **fill)
-            ax.plot([statistics.mean(scores)], [place], "|", color=colour, markersize=20, markeredgewidth=2.5)
+            ax.plot([statistics.mean(scores)], [place], "|", color=colour, markersize=14, markeredgewidth=2.5)
         ax.set(title=task, xlabel=TASKS[OF[task][0]].score, ylim=(len(NETWORKS) - 0.5, -0.5))
         ax.set_yticks(range(len(NETWORKS)), NETWORKS)
         ax.grid(axis="x", alpha=0.3)
