@@ -223,7 +223,7 @@ ABLATIONS = {
         rule=last_value,
     ),
     "nottingham": Task(
-        rolls("nottingham"), 88, 88, 139_000, 3, {"max_iter": 30, "n_outputs": 88}, SFMDensity, "nats per frame", -1
+        rolls("nottingham"), 88, 88, 139_000, 5, {"max_iter": 30, "n_outputs": 88}, SFMDensity, "nats per frame", -1
     ),
 }
 PERIODS = dict(
