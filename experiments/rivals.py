@@ -204,12 +204,11 @@ def fit(settings: dict[str, Any], seed: int, results: Path = RESULTS) -> dict[st
     """Train one network with a recipe, or with the best of its recipes, and score it."""
     task, tiny, trial = settings["task"], settings.get("tiny", False), settings["trial"]
     name, final = OF[task][0], is_final(settings)
-    records = load(EXPERIMENT, results)
     number, times = trial, 1
     if trial == "best":
-        number = best_trial(records, task, settings["network"], tiny)
+        number = best_trial(load(EXPERIMENT, results), task, settings["network"], tiny)
     elif trial == "longer":
-        number, times = best_longer(records, settings)
+        number, times = best_longer(load(EXPERIMENT, results), settings)
     recipe = {**recipes(task, settings["network"])[number], **({"max_iter": 1} if tiny else {})}
     recipe["max_iter"] = times * recipe["max_iter"]
     train, valid, scale = with_validation(task, tiny, final)
@@ -282,18 +281,18 @@ def best_trial(records: list[Record], task: str, network: str, tiny: bool) -> in
 
 def best_longer(records: list[Record], settings: dict[str, Any]) -> tuple[int, int]:
     """Recipe and times the epochs, or the best of both if none are given, within the time of the faster rival."""
-    task, network, tiny, times = (settings.get(key) for key in ("task", "network", "tiny", "times"))
-    fastest = min(max(tried(records, task, rival, bool(tiny)).values())[1] for rival in RIVALS)
-    results = tried(records, task, network, bool(tiny))
-    chosen = {1: max(results.items(), key=lambda item: item[1][0])}
+    task, network, times, tiny = settings["task"], settings["network"], settings["times"], settings.get("tiny", False)
+    fastest = min(max(tried(records, task, rival, tiny).values())[1] for rival in RIVALS)
+    results = tried(records, task, network, tiny)
+    chosen = {1: best_trial(records, task, network, tiny)}
     for factor in LONGER[task][network]:
-        in_time = {trial: result for trial, result in results.items() if tiny or factor * result[1] <= fastest}
+        in_time = [trial for trial, (_, seconds) in results.items() if tiny or factor * seconds <= fastest]
         if not in_time:
             raise ValueError(f"{network} on {task} has no recipe with {factor} times the epochs in {fastest:.1f} s.")
-        chosen[factor] = max(in_time.items(), key=lambda item: item[1][0])
+        chosen[factor] = max(in_time, key=lambda trial: results[trial][0])
     if times != "best":
-        return chosen[times][0], times
-    scores = {1: chosen[1][1][0]}
+        return chosen[times], times
+    scores = {1: results[chosen[1]][0]}
     for factor in LONGER[task][network]:
         group = [record for record in records if record["settings"] == {**settings, "times": factor}]
         if len(group) < TUNING_SEEDS[task] and not tiny:
@@ -301,7 +300,7 @@ def best_longer(records: list[Record], settings: dict[str, Any]) -> tuple[int, i
         if not any("diverged" in record["scores"] for record in group):
             scores[factor] = TASKS[OF[task][0]].better * statistics.mean(scores_of(group, "valid"))
     factor = max(scores, key=scores.__getitem__)
-    return chosen[factor][0], factor
+    return chosen[factor], factor
 
 
 # -- report
