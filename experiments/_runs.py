@@ -192,13 +192,13 @@ def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f} ({len(values)})" if len(values) > 1 else f"{mean} (1)"
 
 
-def told_of_divergence(groups: Mapping[str, Sequence[Record]], score: str) -> list[str]:
+def told_of_divergence(
+    groups: Mapping[str, Sequence[Record]], score: str, instead: str = "the most frequent class"
+) -> list[str]:
     """A sentence on the groups some of whose trainings came to nothing, if there are any."""
     lost = {name: sum("diverged" in record["scores"] for record in group) for name, group in groups.items()}
     named = [f"{name} ({count} of {len(groups[name])})" for name, count in lost.items() if count]
-    return (
-        [f"Training diverged, and the {score} is that of the most frequent class: {', '.join(named)}."] if named else []
-    )
+    return [f"Training diverged, and the {score} is that of {instead}: {', '.join(named)}."] if named else []
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

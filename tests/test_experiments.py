@@ -16,6 +16,7 @@ import torch
 
 import sfmts
 from sfmts import SFMClassifier, SFMDensity
+from sfmts.metrics import bernoulli_log_likelihood
 from sfmts.networks import base, make_network, network_names
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -389,6 +390,38 @@ def test_waves_report():
     others = len({row.parameters["network"] + row.size for row in waves.rows() if "sfm" not in row.name})
     said = "hard: SFM 0.9200 ± 0.0158 (5), best other lstm with 0.9900 ± 0.0158 (5), "
     assert f"{said}1 of {others} others better, rule 0.5000" in page
+
+
+CONSTANT = {  # answers that are always the same, none of them better where they were learned
+    "waves": lambda y: [np.mean(y == label) for label in (0, 1)],
+    "etth1": lambda y: [np.mean((level - y) ** 2) for level in (-1.0, 0.0, y.mean(), 1.0)],
+    "jsb": lambda rolls: [
+        -bernoulli_log_likelihood([roll[1:] for roll in rolls], [np.full(roll[1:].shape, p) for roll in rolls])
+        for p in (0.01, np.mean(rolls), 0.5)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_ablation_training_that_diverges_is_told(name, monkeypatch):
+    frequencies = script("frequencies")
+    task = frequencies.TASKS[name]
+
+    def diverge(self, X, y=None):
+        raise FloatingPointError
+
+    data = task.load(True)
+    learned = frequencies.guess(task, data, data.train)
+    targets = data.train[0] if data.train[1] is None else data.train[1]
+    assert all(task.better * learned >= task.better * other for other in CONSTANT[name](targets))
+    monkeypatch.setattr(task.estimator, "fit", diverge)
+    runs = [run for run in frequencies.plan(quick=True) if run.settings["task"] == name][:3]
+    records = [{**run._asdict(), **frequencies.fit(run.settings, run.seed)} for run in runs]
+    row = records[-1]
+    assert row["scores"]["diverged"] == 1
+    assert row["scores"]["test"] == frequencies.guess(task, data, data.test, data.scale)
+    page = frequencies.ablation(records, name)
+    assert f"Training diverged, and the score is that of {frequencies.GUESSES[task.estimator]}: base (1 of 1)" in page
 
 
 def rival_records(task, scores):
