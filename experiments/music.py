@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table
+from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table, told_of_divergence
 from sklearn.linear_model import LogisticRegression
 
 from sfmts import SFMDensity
@@ -209,15 +209,22 @@ def fit(settings: dict[str, Any], seed: int, folder: str | None = None) -> dict[
     rolls = load_rolls(settings["collection"], folder)
     if "rule" in settings:
         return fit_rule(settings["rule"], rolls)
-    start = time.process_time()
-    model = SFMDensity(**settings["estimator"], random_state=seed).fit(rolls["train"])
-    seconds = time.process_time() - start
     head = settings["estimator"].get("head", "linear")
     parts = ("test",) if head == "rbm" else ("test", "valid")  # the estimate takes longer than training
-    scores = {part: model.score(rolls[part]) for part in parts}
-    if head not in JOINT:
-        model.set_params(metric="softmax_pressed")
-        scores |= {f"{part}_softmax_pressed": model.score(rolls[part]) for part in parts}
+    model = SFMDensity(**settings["estimator"], random_state=seed)
+    start = time.process_time()
+    try:
+        model.fit(rolls["train"])
+        seconds = time.process_time() - start
+        scores = {part: model.score(rolls[part]) for part in parts}
+        if head not in JOINT:
+            model.set_params(metric="softmax_pressed")
+            scores |= {f"{part}_softmax_pressed": model.score(rolls[part]) for part in parts}
+    except FloatingPointError:  # gradients without end
+        seconds = time.process_time() - start
+        guess = fit_rule("marginal", rolls)["scores"]
+        scores = {**({part: guess[part] for part in parts} if head in JOINT else guess), "diverged": 1}
+        model.set_params(max_iter=1).fit(rolls["train"][:1])  # for the count of parameters
     return {"scores": scores, "n_parameters": model.n_parameters_, "epochs": model.n_iter_, "seconds": seconds}
 
 
@@ -322,6 +329,18 @@ class Found:
     def scores(self, settings: dict[str, Any], score: str) -> list[float]:
         """One of the scores, of all seeds."""
         return [record["scores"][score] for record in self.records(settings) if score in record["scores"]]
+
+    def diverged(self) -> list[str]:
+        """What is to be said of networks whose training came to nothing."""
+        sizes = {**matched_sizes(), **{f"{row} as large as the paper's": size for row, size in paper_sizes().items()}}
+        sizes |= {f"{row} with {head}": size for head in JOINT for row, size in joint_sizes(head).items()}
+        once = {json.dumps(size, sort_keys=True): label for label, size in reversed(sizes.items())}
+        groups = {
+            f"{label} on {self.collections[name]}": self.records(of_networks(name, json.loads(size)))
+            for size, label in once.items()
+            for name in self.collections
+        }
+        return told_of_divergence(groups, "score", "how often each key is pressed")
 
     def row(self, label: str, settings: Callable[[str], dict[str, Any]], score: str, sign: int = 1) -> list[str]:
         """A row of a table: what ran, its size, and a cell for each collection."""
@@ -444,6 +463,7 @@ def bernoulli_section(found: Found) -> str:
     said = [sentence for name in found.collections if (sentence := standing(found, name))]
     if said:
         parts.append("Among the matched networks:\n\n" + "\n".join(f"- {sentence}." for sentence in said))
+    parts += found.diverged()
     if shown(found):
         parts.append(
             "![Matched networks, a dot for each seed](figures/music.png)\n\n"

@@ -392,6 +392,30 @@ def test_waves_report():
     assert f"{said}1 of {others} others better, rule 0.5000" in page
 
 
+@pytest.mark.parametrize("head", ["linear", "nade", "rbm"])
+def test_music_training_that_diverges_is_told(head, monkeypatch):
+    music = script("music")
+    plan = music.plan(quick=True)
+    trained = [run for run in plan if "estimator" in run.settings]
+    run = next(run for run in trained if run.settings["estimator"].get("head", "linear") == head)
+    rule = next(run for run in plan if run.settings.get("rule") == "marginal")
+    fit = SFMDensity.fit
+
+    def diverge(self, X, y=None):
+        monkeypatch.setattr(SFMDensity, "fit", fit)
+        raise FloatingPointError
+
+    expected = music.fit(rule.settings, 0)["scores"]
+    regular = music.fit(run.settings, run.seed)
+    monkeypatch.setattr(SFMDensity, "fit", diverge)
+    found = music.fit(run.settings, run.seed)
+    assert found["scores"] == {**{name: expected[name] for name in regular["scores"]}, "diverged": 1}
+    assert found["n_parameters"] == regular["n_parameters"]
+    page = music.report([{**run._asdict(), **found}, {**rule._asdict(), **music.fit(rule.settings, 0)}])
+    named = "sfm" if head == "linear" else f"sfm with {head}"
+    assert f"the score is that of how often each key is pressed: {named} on made-up chords (1 of 1)." in page
+
+
 CONSTANT = {  # answers that are always the same, none of them better where they were learned
     "waves": lambda y: [np.mean(y == label) for label in (0, 1)],
     "etth1": lambda y: [np.mean((level - y) ** 2) for level in (-1.0, 0.0, y.mean(), 1.0)],
