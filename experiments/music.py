@@ -332,12 +332,13 @@ class Found:
 
     def diverged(self) -> list[str]:
         """What is to be said of networks whose training came to nothing."""
-        sizes = {**matched_sizes(), **{f"{row} as large as the paper's": size for row, size in paper_sizes().items()}}
+        sizes = dict(matched_sizes())
         sizes |= {f"{row} with {head}": size for head in JOINT for row, size in joint_sizes(head).items()}
-        once = {json.dumps(size, sort_keys=True): label for label, size in reversed(sizes.items())}
+        papers = {row: size for row, size in paper_sizes().items() if size not in matched_sizes().values()}
+        sizes |= {f"{row} as large as the paper's": size for row, size in papers.items()}
         groups = {
-            f"{label} on {self.collections[name]}": self.records(of_networks(name, json.loads(size)))
-            for size, label in once.items()
+            f"{label} on {self.collections[name]}": self.records(of_networks(name, size))
+            for label, size in sizes.items()
             for name in self.collections
         }
         return told_of_divergence(groups, "score", "how often each key is pressed")
