@@ -592,6 +592,12 @@ def sentence(found: list[tuple[str, Effect]]) -> str:
     )
 
 
+def one_of_each(found: list[tuple[str, Effect]]) -> str:
+    """The same where tables with stars stand beside it, which count other comparisons."""
+    level = f"p < {LEVEL}" + (f" / {len(found)}" if len(found) > 1 else "")
+    return f"one comparison for each task, {level} where the stars count all rows of a table: {sentence(found)}"
+
+
 def taken_away(records: list[Record]) -> list[tuple[str, Effect]]:
     """What the paper's frequencies add to none, by ablation."""
     found = [(name, effects(records, name).get("omega: zero")) for name in ABLATIONS]
@@ -601,8 +607,8 @@ def taken_away(records: list[Record]) -> list[tuple[str, Effect]]:
 def verdict(records: list[Record]) -> str:
     """For the table of all claims."""
     return (
-        f"uniform against zero frequencies: {sentence(taken_away(records))}; log-spaced against zero where classes "
-        f"differ in period alone: {sentence(zero_against_log(records))}"
+        f"the paper's frequencies against none: {sentence(taken_away(records))}; log-spaced ones against none where "
+        f"classes differ in period alone: {sentence(zero_against_log(records))}"
     )
 
 
@@ -615,7 +621,8 @@ def report(records: list[Record]) -> str:
         'or, behind an arrow, from the network that is named there, at equal parameters.  "Better by" is the '
         "difference of the means, positive if the change is an improvement, with its standard error over seeds; p is "
         f"that of Welch's t-test.  One star: p < {LEVEL}.  Two stars: p < {LEVEL} divided by the number of comparisons "
-        "in the table (Bonferroni), which heads the last column.",
+        "in the table (Bonferroni), which heads the last column.  All seeds share their data, so that nothing here "
+        "says how another draw of them would move a result.",
     ]
     parts += [ablation(records, name) for name in ABLATIONS if by_row(records, name)]
     if any(by_row(records, name) for name in ABLATIONS):
@@ -623,7 +630,7 @@ def report(records: list[Record]) -> str:
             "### All changes",
             "Better by, in the unit of each task: accuracy, nats per frame, squared error.",
             summary(records),
-            f"The paper's frequencies against none (omega: zero): {sentence(taken_away(records))}.",
+            f"The paper's frequencies against none (omega: zero), {one_of_each(taken_away(records))}.",
             "![Effects of all changes](figures/frequencies.png)",
         ]
     if any(by_row(records, name) for name in PERIODS):
@@ -632,7 +639,7 @@ def report(records: list[Record]) -> str:
             f"Accuracy on the test series; how many of the seeds are above {SOLVED}, as most come out near chance or "
             "near the rule; and the learning rate, of the two the one that is better on the validation series.",
             discrimination(records),
-            f"Log-spaced frequencies against none (omega zero): {sentence(zero_against_log(records))}.",
+            f"Log-spaced frequencies against none (omega zero), {one_of_each(zero_against_log(records))}.",
             "![Accuracy of every fit](figures/periods.png)",
         ]
     return "\n\n".join(parts)

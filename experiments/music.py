@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table, told_of_divergence
@@ -224,7 +224,8 @@ def fit(settings: dict[str, Any], seed: int, folder: str | None = None) -> dict[
         seconds = time.process_time() - start
         guess = fit_rule("marginal", rolls)["scores"]
         scores = {**({part: guess[part] for part in parts} if head in JOINT else guess), "diverged": 1}
-        model.set_params(max_iter=1).fit(rolls["train"][:1])  # for the count of parameters
+        once = {"max_iter": 1, "recurrent_dropout": 0.0, "learning_rate_init": 1e-9}
+        model.set_params(**once).fit(rolls["train"][:1])  # for the count of parameters
     return {"scores": scores, "n_parameters": model.n_parameters_, "epochs": model.n_iter_, "seconds": seconds}
 
 
@@ -379,13 +380,23 @@ class Found:
         return table(["", "parameters", *self.collections.values()], rows)
 
 
-def ranking(found: Found, collection: str) -> list[tuple[float, float, str]]:
-    """Mean nats, spread over seeds and name of the matched networks of which there are runs, the best first."""
+class Ranked(NamedTuple):
+    """A network's nats per frame: mean, and spread over seeds, which is 0 of a single one."""
+
+    mean: float
+    spread: float
+    name: str
+    n_seeds: int
+
+
+def ranking(found: Found, collection: str) -> list[Ranked]:
+    """The matched networks of which there are runs, the best first."""
     rows = []
     for name, size in matched_sizes().items():
         nats = [-value for value in found.scores(of_networks(collection, size), "test")]
         if nats:
-            rows.append((statistics.mean(nats), statistics.stdev(nats) if len(nats) > 1 else 0.0, name))
+            spread = statistics.stdev(nats) if len(nats) > 1 else 0.0
+            rows.append(Ranked(statistics.mean(nats), spread, name, len(nats)))
     return sorted(rows)
 
 
@@ -394,14 +405,19 @@ def standing(found: Found, collection: str) -> str:
     rows = ranking(found, collection)
     if len(rows) < 2:
         return ""
-    best, spread_of_best, name_of_best = rows[0]
-    said = [f"{found.collections[collection]}: {name_of_best} is first of {len(rows)} at {best:.3f}"]
-    for place, (nats, spread, name) in enumerate(rows[1:], start=2):
-        if name in ("sfm", "a_sfm"):
-            behind, noise = nats - best, max(spread, spread_of_best)
-            said.append(f"{name} is number {place}, {behind:.3f} behind")
+    best = rows[0]
+    said = [f"{found.collections[collection]}: {best.name} is first of {len(rows)} at {best.mean:.3f}"]
+    for place, row in enumerate(rows[1:], start=2):
+        if row.name in ("sfm", "a_sfm"):
+            behind, noise = row.mean - best.mean, max(row.spread, best.spread)
+            said.append(f"{row.name} is number {place}, {behind:.3f} behind")
             if noise:
                 said[-1] += f", {'less' if behind < noise else 'more'} than the seeds' spread of {noise:.3f}"
+    single = sum(row.n_seeds == 1 for row in rows)
+    if single == len(rows):
+        said[-1] += " (one seed each: small differences say nothing)"
+    elif single:
+        said[-1] += f" ({single} of the {len(rows)} with one seed)"
     return "; ".join(said)
 
 
@@ -527,11 +543,11 @@ def draw(records: list[Record], folder: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [row for row in ranking(found, collection) if not row[2].endswith(Z_AS_LOGITS)]  # far off
+    rows = [row for row in ranking(found, collection) if not row.name.endswith(Z_AS_LOGITS)]  # far off
     figure, ax = plt.subplots(figsize=(8, 1.0 + 0.3 * len(rows)), layout="constrained")
-    means = [mean for mean, _, _ in rows]
+    means = [row.mean for row in rows]
     limit = 2.0 * statistics.median(means) - min(means) + 0.3  # some recipes are ruinous
-    for place, (mean, _, name) in enumerate(rows):
+    for place, (mean, _, name, _) in enumerate(rows):
         nats = [-value for value in found.scores(of_networks(collection, matched_sizes()[name]), "test")]
         colour = COLOURS["sfm" if matched_sizes()[name]["network"] == "sfm" else "other"]
         ax.plot(nats, [place] * len(nats), "o", color=colour, alpha=0.6, markersize=5, markeredgewidth=0)
@@ -547,7 +563,7 @@ def draw(records: list[Record], folder: Path) -> None:
     ax.set_xlim(min(means) - 0.05 * (limit - min(means)), limit)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper center", ncols=2)
-    ax.set_yticks(range(len(rows)), [name for _, _, name in rows])
+    ax.set_yticks(range(len(rows)), [row.name for row in rows])
     ax.invert_yaxis()
     ax.set_xlabel(f"{found.collections[collection]}, test pieces: nats per frame, lower is better")
     ax.grid(axis="x", alpha=0.3)

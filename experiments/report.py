@@ -4,8 +4,9 @@
     python experiments/report.py --results FOLDER --output FOLDER --quick
 
 Each script has a section: what its `report` makes of its records.  It may have `CLAIM`, a short sentence in Markdown,
-and `verdict(records)`, one that is computed from the records, for the table on top, and `draw(records, folder)`, which
-writes pictures.
+for the table on top, `verdict(records)`, one that is computed from the records, for the list below it, and
+`draw(records, folder)`, which writes pictures.  `REPORTS_NOTHING` says that `report` is to be asked even if
+there are no records.
 """
 
 import argparse
@@ -30,7 +31,10 @@ here.
 - `results/NAME.jsonl` holds a line of JSON for each run: its settings, seed, scores, trainable parameters, epochs,
   seconds of training and the versions of the software.
 - `python experiments/report.py` makes this page and `figures/` from those files and from nothing else.  Numbers after ±
-  are standard deviations over seeds, numbers in parentheses say how many seeds."""
+  are standard deviations over seeds, numbers in parentheses say how many seeds.
+- Data: piano-rolls are downloaded, or found where `SFMTS_PIANO_ROLLS` says.  ETTh1 needs `--ett ETTh1.csv` or
+  `SFMTS_ETT`; it is `ETT-small/ETTh1.csv` of [ETDataset](https://github.com/zhouhaoyi/ETDataset).  TIMIT needs
+  `--timit FOLDER` or `SFMTS_TIMIT`; it is LDC93S1, under licence.  What has no data is left out."""
 
 
 def experiments() -> list[ModuleType]:
@@ -59,14 +63,16 @@ def section(experiment: ModuleType, records: list[Record]) -> str:
 
 
 def verdicts(found: dict[ModuleType, list[Record]], quick: bool) -> str:
-    """The table of all claims."""
-    rows = []
+    """The table of all claims, and what has come out."""
+    rows, said = [], []
     for experiment, records in found.items():
-        claim = getattr(experiment, "CLAIM", title(experiment))
-        verdict = experiment.verdict(records) if records and hasattr(experiment, "verdict") else "-"
         name = experiment.__name__
-        rows.append([claim, f"[{name}.py]({name}.py)", progress(records, experiment.plan(quick)), verdict])
-    return table(["Claim", "Script", "Done", "Verdict"], rows).replace("---:", "---")
+        claim = getattr(experiment, "CLAIM", title(experiment))
+        rows.append([claim, f"[{name}.py]({name}.py)", progress(records, experiment.plan(quick))])
+        if records and hasattr(experiment, "verdict"):
+            said.append(f"- **{title(experiment)}**: {experiment.verdict(records)}.")
+    parts = [table(["Claim", "Script", "Done"], rows).replace("---:", "---")]
+    return "\n\n".join([*parts, "What came out:", "\n".join(said)] if said else parts)
 
 
 def text(found: dict[ModuleType, list[Record]], quick: bool = False) -> str:

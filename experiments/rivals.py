@@ -35,7 +35,9 @@ nottingham  Nottingham tunes, 139 000 parameters, 40 epochs, after which losses 
             as a first look at the validation data with LSTM and resonator asked for.
 etth1       oil temperature 24 hours ahead from windows of 96 hours, 8 000 parameters.
 
-Better means: p < .05 in Welch's t-test over seeds, divided by the number of comparisons of the task.
+Better means: p < .05 in Welch's t-test over seeds, divided by the number of comparisons of the task.  "Not told apart"
+means that these seeds do not show a difference, not that there is none.  All seeds share their data: nothing here says
+how another draw of them would move a result.
 
     python experiments/rivals.py --ett ETTh1.csv
 """
@@ -332,7 +334,7 @@ def duels(records: list[Record], task: str) -> dict[tuple[str, str], Effect]:
 def outcome(one: Effect, comparisons: int) -> str:
     """A difference in a word."""
     if one.mark(comparisons) != "**":
-        return "no different from"
+        return "not told apart from"
     return "better than" if one.difference > 0 else "worse than"
 
 
@@ -369,20 +371,49 @@ def section(records: list[Record], task: str) -> str:
     return "\n\n".join([f"### {task}", tuning, table(header, lines)])
 
 
+def standings(records: list[Record]) -> dict[str, dict[tuple[str, str], str]]:
+    """Of each contender that has met a rival: the outcomes, by task and rival."""
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for task in OF:
+        fought = duels(records, task)
+        for (who, rival), one in fought.items():
+            found.setdefault(who, {})[task, rival] = outcome(one, len(fought))
+    return {who: found[who] for who in CONTENDERS if who in found}
+
+
+def spelled(network: str) -> str:
+    """A contender's name in a sentence."""
+    return network.replace(AS_LONG, " in equal time")
+
+
 def verdict(records: list[Record]) -> str:
-    """For the table of all claims."""
+    """For the list of all claims: where a contender is ahead of all its rivals, and where it is behind one."""
     parts = []
-    for network in CONTENDERS:
-        count: dict[str, list[str]] = {}
-        for task in OF:
-            fought = duels(records, task)
-            for (who, rival), one in fought.items():
-                if who == network:
-                    count.setdefault(f"{outcome(one, len(fought))} {rival}", []).append(task)
-        if count:
-            said = "; ".join(f"{words} on {', '.join(tasks)}" for words, tasks in sorted(count.items()))
-            parts.append(f"{network.replace(AS_LONG, ' in equal time')}: {said}")
-    return ". ".join(parts) or "no comparison has been finished"
+    for who, outcomes in standings(records).items():
+        said: dict[str, set[str]] = {}
+        for (task, _), words in outcomes.items():
+            said.setdefault(task, set()).add(words)
+        ahead = [task for task, words in said.items() if words == {"better than"}]
+        behind = [task for task, words in said.items() if "worse than" in words]
+        parts.append(
+            f"{spelled(who)} (tasks: {len(said)}): better than each rival on {', '.join(ahead) or 'none'}, worse than "
+            f"one on {', '.join(behind) or 'none'}"
+        )
+    return "; ".join(parts) or "no comparison has been finished"
+
+
+def in_short(records: list[Record]) -> str:
+    """Which tasks each contender is better at than each rival, and which it is worse at."""
+    words = ("better than", "not told apart from", "worse than")
+    lines = []
+    for who, outcomes in standings(records).items():
+        for rival in RIVALS:
+            tasks = [
+                ", ".join(task for (task, other), found in outcomes.items() if (other, found) == (rival, word)) or "-"
+                for word in words
+            ]
+            lines.append([spelled(who), rival, *tasks])
+    return table(["network", "rival", "better on", "not told apart on", "worse on"], lines).replace("---:", "---")
 
 
 def report(records: list[Record]) -> str:
@@ -392,7 +423,9 @@ def report(records: list[Record]) -> str:
         f"{progress(records, plan(is_tiny(records)))} of [rivals.py](rivals.py), whose head says what the tasks are. "
         "Each network has the recipe that is best for it on validation data, of as many recipes as the others; seconds "
         'are processor seconds of one training.  "Longer": with more epochs, where that '
-        "was better on validation data and takes less time than the faster rival.",
+        "was better on validation data and takes less time than the faster rival.  Better or worse: p < .05 in Welch's "
+        "t-test over seeds, divided by the number of comparisons of the task; what is not told apart may still differ. "
+        " All seeds share their data, so that nothing here says how another draw of them would move a result.",
     ]
     if any(of_task(records, task) for task in OF):
         parts.append("![Scores of every fit, better ones further right; hollow: longer](figures/rivals.png)")
@@ -400,7 +433,9 @@ def report(records: list[Record]) -> str:
     waiting = [task for task in OF if not of_task(records, task)]
     if waiting:
         parts.append(f"Not compared yet: {', '.join(waiting)}.")
-    return "\n\n".join([*parts, f"In short: {verdict(records)}."])
+    if standings(records):
+        parts += ["### In short", in_short(records)]
+    return "\n\n".join(parts)
 
 
 # -- picture

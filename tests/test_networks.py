@@ -130,6 +130,17 @@ def test_gated_dropout_loop_is_the_kernel(name, variant):
     torch.testing.assert_close(loop(x, lengths).final, kernel(x, lengths).final, atol=1e-9, rtol=0)
 
 
+@every_network
+def test_recurrent_dropout_lets_nothing_grow(name):
+    """However long a series: a matrix that keeps norms must not be undone by a mask that raises them."""
+    network = build(name, n_states=40, recurrent_dropout=0.5)
+    pulse = torch.zeros(4, 1000, 3, dtype=torch.float64)
+    pulse[:, 0] = 3.0
+    with torch.no_grad():
+        norms = network(pulse, generator=torch.Generator().manual_seed(1)).states.norm(dim=2)
+    assert (norms[:, -1] < 10.0 * (1.0 + norms[:, 0])).all()
+
+
 # -- SFM
 
 

@@ -174,6 +174,17 @@ class Cayley(ComplexActivation):
         return torch.stack([x + 2.0 * torch.atan2(above, x), y - side * (x.square() + above.square()).log()])
 
 
+def _dropped(h: Tensor, mask: Tensor) -> Tensor:
+    """The units of h (B, 2, n) where the mask (B, n) is not 0, with the norm of all units.
+
+    Divided by the probability to be kept, as is usual, or by its square root, they would grow from step to step, as a
+    unitary matrix does not shrink them again, nor an activation without a bound.
+    """
+    kept = h * mask.sign()[:, None]
+    before, after = (v.square().sum((1, 2), keepdim=True) + SMALLEST_MODULUS**2 for v in (h, kept))
+    return kept * (before / after).sqrt()
+
+
 def _modulus(v: Tensor) -> Tensor:
     """r, but at least SMALLEST_MODULUS."""
     return v.square().sum(0).clamp_min(SMALLEST_MODULUS**2).sqrt()
@@ -459,7 +470,7 @@ class _ComplexGatedLayer(RecurrentLayer):
         def step(inputs: State, state: State, mask: Tensor | None) -> tuple[State, State]:
             (a_gates, a), (h,) = inputs, state
             h = h.view(-1, 2, n)
-            fed = h if mask is None else h * mask[:, None]
+            fed = h if mask is None else _dropped(h, mask)
             q = W(fed.reshape(-1, 2 * n), a_gates).view(-1, 2, 2, n)  # sequence, part, gate, unit
             r, z = gate.of_parts(q.transpose(0, 1)).split(1, dim=1)
             q = U((r * fed).view(-1, 2 * n), a).view(-1, 2, n)
@@ -523,7 +534,7 @@ class ComplexGatedRNN(RecurrentNetwork):
         As in `torch.nn.GRU`.
     recurrent_dropout : float
         Probability with which, in training, a unit of the h that W and U read is dropped, one mask for a whole
-        sequence.
+        sequence.  What is left is scaled to the norm of the whole h, so that nothing grows without end.
     init : {"modern", "chrono", "paper", "authors"}
         Glorot and orthogonal matrices, and biases of 4 that open both gates if U is unitary, as in [1]_; the same with
         the biases of z spread over ``max_length`` steps; U(-0.1, 0.1); rows of unit norm.  A unitary U always starts
@@ -641,7 +652,7 @@ class _UnitaryLayer(RecurrentLayer):
 
         def step(inputs: State, state: State, mask: Tensor | None) -> tuple[State, State]:
             (a,), (h,) = inputs, state
-            fed = h if mask is None else h * mask.repeat(1, 2)
+            fed = h if mask is None else _dropped(h.view(-1, 2, n), mask).view(-1, 2 * n)
             q = add_product(fed, a).view(-1, 2, n)
             h = activation.of_parts(q.transpose(0, 1)).transpose(0, 1).reshape(-1, 2 * n)
             return (h,), (h,)
@@ -695,6 +706,7 @@ class UnitaryRNN(RecurrentNetwork):
         As in `torch.nn.RNN`.
     recurrent_dropout : float
         Probability with which, in training, a unit of the h that W reads is dropped, one mask for a whole sequence.
+        What is left is scaled to the norm of the whole h, so that nothing grows without end.
     init : {"modern", "chrono", "paper", "authors"}
         V: Glorot, for the first two alike, as there is no gate to open; U(-0.1, 0.1); rows of unit norm.  The rest
         starts as in [1]_: phases in U(-pi, pi), reflections in random directions, biases in U(-0.01, 0.01) and a first
