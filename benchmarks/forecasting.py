@@ -440,7 +440,7 @@ class Contender:
 
     make: Callable[[Task], Forecaster]
     package: str = "sktime"
-    install: str = 'pip install "sfmts[forecasting]"'
+    install: str = 'pip install ".[forecasting]"'
     once: bool = True
     scales: bool = False
     chance: bool = True

@@ -26,7 +26,7 @@ Fits of a worker that dies are repeated by the others.  For this all workers are
 and keep them (``client.amm.stop()``).  By default joblib hands a large array to one worker and dask's memory manager
 drops copies of it: if that worker dies, the data and the search are lost.
 
-Needs dask: ``pip install "sfmts[dask]"``.  Takes about half a minute.
+Needs dask: ``pip install ".[dask]"``.  Takes about half a minute.
 """
 
 import argparse

@@ -21,7 +21,7 @@ Run it::
     python examples/compare_networks.py
     python examples/compare_networks.py --quick      less of everything, to see that it runs
 
-Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.  Takes two and
+Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install ".[all]"``.  Takes two and
 a half minutes on two cores, and ``--quick`` some 25 seconds.
 """
 

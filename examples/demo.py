@@ -6,7 +6,7 @@ Run it::
 
     python examples/demo.py
 
-Needs sktime (for the Japanese vowels) and matplotlib: ``pip install "sfmts[all]"``.
+Needs sktime (for the Japanese vowels) and matplotlib: ``pip install ".[all]"``.
 """
 
 import argparse

@@ -17,7 +17,7 @@ Run it::
 
     python examples/plot_chorales.py
 
-Needs matplotlib and mido: ``pip install "sfmts[plot,data]"``.  The file of 0.1 MB is downloaded if it is not at hand; a
+Needs matplotlib and mido: ``pip install ".[plot,data]"``.  The file of 0.1 MB is downloaded if it is not at hand; a
 folder that holds JSB_Chorales.mat may be named by ``--data`` or by the environment variable SFMTS_PIANO_ROLLS.  Takes
 about half a minute.
 """

@@ -19,7 +19,7 @@ Run it::
 
     python examples/plot_forecast.py
 
-Needs sktime and matplotlib: ``pip install "sfmts[forecasting,plot]"``.  Takes about half a minute.
+Needs sktime and matplotlib: ``pip install ".[forecasting,plot]"``.  Takes about half a minute.
 """
 
 # sphinx_gallery_thumbnail_number = 2

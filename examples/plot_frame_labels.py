@@ -20,7 +20,7 @@ Run it::
 
     python examples/plot_frame_labels.py
 
-Needs matplotlib and soundfile: ``pip install "sfmts[plot,data]"``.  Takes about half a minute.
+Needs matplotlib and soundfile: ``pip install ".[plot,data]"``.  Takes about half a minute.
 """
 
 # sphinx_gallery_thumbnail_number = 2

@@ -16,7 +16,7 @@ Run it::
 
     python examples/plot_grid_search.py
 
-Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.  Takes about half a
+Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip install ".[all]"``.  Takes about half a
 minute.
 """
 

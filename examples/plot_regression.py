@@ -17,7 +17,7 @@ Run it::
 
     python examples/plot_regression.py
 
-Needs sktime (for the spectra, which it brings along) and matplotlib: ``pip install "sfmts[all]"``.  Takes about half a
+Needs sktime (for the spectra, which it brings along) and matplotlib: ``pip install ".[all]"``.  Takes about half a
 minute.
 """
 

@@ -15,7 +15,7 @@ Run it::
 
     python examples/plot_waves.py
 
-Needs matplotlib: ``pip install "sfmts[plot]"``.  Takes about half a minute.
+Needs matplotlib: ``pip install ".[plot]"``.  Takes about half a minute.
 """
 
 # sphinx_gallery_thumbnail_number = 5

@@ -15,7 +15,7 @@ corpus's layout instead, whose figures say nothing about speech and never reach 
     python experiments/timit.py --timit FOLDER
     SFMTS_TIMIT=FOLDER python experiments/timit.py
 
-Needs soundfile: ``pip install "sfmts[data]"``.
+Needs soundfile: ``pip install ".[data]"``.
 """
 
 import os

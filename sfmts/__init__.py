@@ -29,7 +29,8 @@ def __getattr__(name: str) -> typing.Any:
         missing = str(error.name).partition(".")[0]
         if missing not in ("pandas", "sktime"):
             raise
-        raise ImportError(f'SFMForecaster needs {missing}: pip install "sfmts[forecasting]".') from error
+        how = 'pip install ".[forecasting]" in a checkout of sfmts'
+        raise ImportError(f"SFMForecaster needs {missing}: {how}.") from error
     globals()[name] = SFMForecaster
     return SFMForecaster
 

@@ -1,7 +1,7 @@
 """Displays: pictures of what a network saw, remembers and predicts, in scikit-learn's convention.
 
 A Display holds computed arrays, which are its attributes; ``plot`` draws them and sets attributes that end in an
-underscore.  The class methods compute and draw in one call.  All need matplotlib: ``pip install 'sfmts[plot]'``.
+underscore.  The class methods compute and draw in one call.  All need matplotlib: ``pip install '.[plot]'``.
 
 Colours are those of Okabe and Ito or perceptually uniform maps, and lines differ by marker and dashes, too, so that
 pictures can be read without colour.  A figure made here lays itself out; the layout of one's own is left alone.
@@ -1469,7 +1469,8 @@ def _check_matplotlib(caller: str) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"{caller} needs matplotlib, which is missing: pip install 'sfmts[plot]'") from error
+        how = "pip install '.[plot]' in a checkout of sfmts"
+        raise ImportError(f"{caller} needs matplotlib, which is missing: {how}") from error
 
 
 def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:

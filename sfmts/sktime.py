@@ -2,7 +2,7 @@
 
 The classes here do what :class:`sfmts.SFMClassifier` and :class:`sfmts.SFMRegressor` do, on data in sktime's order: a
 three-dimensional array is (instances, channels, time).  They work in scikit-learn's searches and pipelines as well, for
-which a two-dimensional array is (instances, time).  All need sktime: ``pip install "sfmts[forecasting]"``.
+which a two-dimensional array is (instances, time).  All need sktime: ``pip install ".[forecasting]"``.
 """
 
 import copy
@@ -28,7 +28,8 @@ try:
     from sktime.exceptions import NotFittedError as SktimeNotFittedError
     from sktime.regression.base import BaseRegressor
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError('sfmts.sktime needs sktime: pip install "sfmts[forecasting]"', name=error.name) from error
+    how = 'pip install ".[forecasting]" in a checkout of sfmts'
+    raise ModuleNotFoundError(f"sfmts.sktime needs sktime: {how}", name=error.name) from error
 
 __all__ = ["SFMClassifier", "SFMRegressor"]
 

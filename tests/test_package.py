@@ -69,7 +69,7 @@ sys.modules["sktime"] = None
 try:
     {code}
 except ImportError as error:
-    print("sfmts[forecasting]" in str(error))
+    print(".[forecasting]" in str(error))
 """
     assert python(code) == ["True"]
 

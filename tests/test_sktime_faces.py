@@ -586,5 +586,5 @@ def test_search_of_sktime():
 def test_without_sktime(monkeypatch):
     monkeypatch.setitem(sys.modules, "sktime.classification.base", None)  # importing it fails
     monkeypatch.delitem(sys.modules, "sfmts.sktime")
-    with pytest.raises(ModuleNotFoundError, match=re.escape('needs sktime: pip install "sfmts[forecasting]"')):
+    with pytest.raises(ModuleNotFoundError, match=re.escape('needs sktime: pip install ".[forecasting]"')):
         importlib.import_module("sfmts.sktime")

@@ -3,7 +3,7 @@
     python docs/pictures/make_pictures.py
 
 The files are committed, so that the documentation builds without this; run it again after a change here.  Text stays
-text, and nothing in a file depends on the time or the machine.  Needs matplotlib: ``pip install "sfmts[plot]"``.
+text, and nothing in a file depends on the time or the machine.  Needs matplotlib: ``pip install ".[plot]"``.
 """
 
 import argparse

@@ -29,7 +29,8 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"This needs the library {module!r}, which is missing: pip install 'sfmts[data]'") from error
+        how = "pip install '.[data]' in a checkout of sfmts"
+        raise ImportError(f"This needs the library {module!r}, which is missing: {how}") from error
 
 
 def data_folder(data_home: str | os.PathLike[str] | None) -> Path:
