@@ -431,6 +431,33 @@ def test_second_derivatives_are_refused_not_wrong():
         torch.autograd.grad(z.sum(), case.x, create_graph=True)
 
 
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("name", ["x", "t", "W_z", "re"])
+def test_what_lies_on_another_device_is_refused(backend, name):
+    """A compiled kernel would follow a pointer that is not its own."""
+    case = make_case()
+    weights, state = case.weights, case.state
+    given = {"x": case.x, "t": case.t}
+    if name in given:
+        given[name] = given[name].to("meta")
+    elif name in weights._fields:
+        weights = weights._replace(**{name: getattr(weights, name).to("meta")})
+    else:
+        state = state._replace(**{name: getattr(state, name).to("meta")})
+    with pytest.raises(ValueError, match=rf"{name} is on meta, but must be on cpu as the weights are"):
+        sfm(given["x"], case.batch_sizes, given["t"], weights, state, backend=backend)
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_start_phase_has_a_gradient_only_where_phases_are_summed(backend):
+    for accumulated in (False, True):
+        case = make_case(frequencies="adaptive", accumulated=accumulated)
+        theta = case.state.theta.detach().requires_grad_()
+        z, _ = replace(case, state=case.state._replace(theta=theta)).run(backend)
+        (gradient,) = torch.autograd.grad(z.square().sum(), theta, allow_unused=True)
+        assert (gradient is not None and bool(gradient.any())) == accumulated
+
+
 def test_unknown_backend():
     with pytest.raises(ValueError, match="Unknown backend 'fast'; choose one of 'auto', 'reference', 'fused'"):
         resolve_backend("fast")
@@ -448,6 +475,11 @@ def test_phases_keep_their_precision_on_long_float32_series():
 def test_amplitude_epsilon_is_far_below_rounding():
     assert reference.amplitude_epsilon(torch.float64) <= torch.finfo(torch.float64).eps ** 1.5
     assert reference.amplitude_epsilon(torch.float32) <= torch.finfo(torch.float32).eps ** 1.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_amplitude_epsilon_is_there_in_every_type(dtype):
+    assert torch.tensor(reference.amplitude_epsilon(dtype), dtype=dtype) > 0
 
 
 def test_memory_is_poisoned():

@@ -131,6 +131,61 @@ def test_gated_dropout_loop_is_the_kernel(name, variant):
 
 
 @every_network
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_second_derivatives_are_right_or_refused(name, dropout):
+    network = build(name, n_states=6, recurrent_dropout=dropout, backend="reference")
+    names, parameters = zip(*((n, p) for n, p in network.named_parameters() if p.requires_grad), strict=True)
+    x, lengths, _ = batch()
+
+    def states(x, *values):
+        options = {"generator": torch.Generator().manual_seed(5)}
+        return torch.func.functional_call(
+            network, dict(zip(names, values, strict=True)), (x, lengths.clamp_max(5)), options
+        ).states
+
+    inputs = (x[:, :5].requires_grad_(), *parameters)
+    if name in ("associative_lstm", "sfm_kdd"):
+        with pytest.raises(RuntimeError, match="first derivatives only|not implemented"):
+            torch.autograd.gradgradcheck(states, inputs, fast_mode=True)
+    else:
+        assert torch.autograd.gradgradcheck(states, inputs, fast_mode=True, atol=1e-4)
+
+
+@every_network
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_autocast_trains_every_network(name, dropout):
+    network = build(name, n_states=6, recurrent_dropout=dropout).float()
+    x, lengths, _ = batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = network(x.float(), lengths, generator=torch.Generator().manual_seed(1)).final
+    cast.float().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+    plain = network(x.float(), lengths, generator=torch.Generator().manual_seed(1)).final
+    torch.testing.assert_close(cast.float(), plain, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["lstm", "sfm", "phased_lstm"])
+def test_a_length_for_each_sequence_is_needed(name):
+    x, lengths, _ = batch()
+    with pytest.raises(ValueError, match=r"lengths has shape \(2,\), but \(4,\) is needed, one for each sequence"):
+        build(name)(x, lengths[:2])
+
+
+@pytest.mark.parametrize("name", ["sfm", "sfm_kdd", "resonator", "phased_lstm"])
+def test_a_time_stamp_for_each_step_is_needed(name):
+    x, _, time = batch()
+    with pytest.raises(ValueError, match=r"`time` has shape \(9, 4\), but \(4, 9\) is needed"):
+        build(name, time="timestamps")(x, time=time.T)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "recurrent_dropout" in network_options(name)])
+@pytest.mark.parametrize("p", [-0.1, 1.0, math.nan])
+def test_recurrent_dropout_is_a_probability_below_one(name, p):
+    with pytest.raises(ValueError, match=rf"recurrent_dropout={p} must be at least 0 and less than 1"):
+        build(name, n_states=6, recurrent_dropout=p)
+
+
+@every_network
 def test_recurrent_dropout_lets_nothing_grow(name):
     """However long a series: a matrix that keeps norms must not be undone by a mask that raises them."""
     network = build(name, n_states=40, recurrent_dropout=0.5)
@@ -215,9 +270,49 @@ def test_sfm_time_stamps_that_count_steps_are_the_index():
     x, lengths, _ = batch()
     index, stamps = build("sfm"), build("sfm", time="timestamps")
     time = torch.arange(1, 10, dtype=torch.float64).expand(4, 9)
-    assert torch.equal(index(x, lengths).states, stamps(x, lengths, time=time).states)
+    torch.testing.assert_close(stamps(x, lengths, time=time).states, index(x, lengths).states, atol=1e-12, rtol=0)
     irregular = stamps(x, lengths, time=time.sqrt()).states
     assert not torch.allclose(index(x, lengths).states, irregular, atol=1e-3)
+
+
+@pytest.mark.parametrize("frequencies", ["learned", "adaptive"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("backend", KERNELS)
+def test_sfm_gradients_do_not_depend_on_the_origin_of_time(frequencies, bidirectional, backend):
+    """Nor on rounding far from it: time stamps may be seconds since 1970, and weights in single precision."""
+    x, lengths, time = batch()
+    options = {"frequencies": frequencies, "bidirectional": bidirectional, "time": "timestamps", "backend": backend}
+    network = build("sfm", spacing="log", period_range=(3.0, 64.0), **options).float()
+    time = (1024 * time).round() / 1024  # sums with the origin are exact
+    gradients = []
+    for origin in (0.0, 1.7e9):
+        output = network(x.float(), lengths, time=time + origin)
+        gradients.append(torch.autograd.grad(output.states.square().sum(), list(network.parameters())))
+    for here, there in zip(*gradients, strict=True):
+        assert torch.equal(here, there)
+
+
+def test_sfm_chunks_far_from_the_origin_of_time():
+    x, _, time = batch()
+    network = build("sfm", frequencies="learned", time="timestamps")
+    whole = network(x, time=time + 1e9)
+    first = network(x[:, :4], time=time[:, :4] + 1e9)
+    rest = network(x[:, 4:], time=time[:, 4:] + 1e9, state=first.state)
+    torch.testing.assert_close(rest.final, whole.final, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("time", ["normalized", "zero_until_last"])
+def test_sfm_clock_of_half_precision_is_exact(time):
+    """Behind step 256 a length in bfloat16 would be another one."""
+    network, x = build("sfm", time=time), torch.zeros(1, 301, 3)
+    expected = network._clock(x, torch.tensor([301]), None, None)
+    assert torch.equal(network._clock(x.bfloat16(), None, None, None), expected)
+
+
+def test_sfm_amplitudes_know_no_dropout():
+    x, lengths, _ = batch()
+    network = build("sfm", recurrent_dropout=0.5)
+    assert torch.equal(network.state_amplitudes(x, lengths), network.eval().state_amplitudes(x, lengths))
 
 
 def test_sfm_time_stamps_are_needed():

@@ -133,6 +133,7 @@ def _check(
         "W": (weights.W, (R, M)),
         "b": (weights.b, (R,)),
         "U_o": (weights.U_o, (K, M, D)),
+        "W_z": (weights.W_z, (K, M, D)),
         "b_z": (weights.b_z, (K, M)),
         "omega": (weights.omega, (K,)),
         "state.re": (state.re, (B, D, K)),
@@ -147,6 +148,8 @@ def _check(
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside the other arguments."
             )
+        if value is not None and value.device != weights.V.device:
+            raise ValueError(f"{name} is on {value.device}, but must be on {weights.V.device} as the weights are.")
     dtype = weights.V.dtype
     real = torch.promote_types(dtype, torch.float32)  # of the state beside weights of half precision
     for name, value, wanted in (

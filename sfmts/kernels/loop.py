@@ -16,16 +16,13 @@ class SharedMatrix:
     """A matrix W that every step of a recurrence multiplies by: ``shared(v, a)`` is a + v W^T.
 
     Autograd would make a gradient of W's size in each step and add it to the others.  Here a step only notes v and
-    the gradient of its product, and one product over all steps makes W's gradient at the end.
+    the gradient of its product, and one product over all steps makes W's gradient at the end.  Where gradients are to
+    be differentiated again (``create_graph=True``), each step's gradient is autograd's.
 
     Parameters
     ----------
     W : Tensor of shape (rows, columns)
         The parameter itself or anything made from it; each forward pass needs a SharedMatrix of its own.
-
-    Notes
-    -----
-    Only first derivatives.
     """
 
     def __init__(self, W: Tensor) -> None:
@@ -69,7 +66,10 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None]:
-        return ctx.noted.take(), None
+        noted = ctx.noted.take()
+        if noted is None or gradient is None:
+            return (gradient if noted is None else noted), None
+        return noted + gradient, None
 
 
 class _Product(torch.autograd.Function):
@@ -84,9 +84,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         v, W = ctx.saved_tensors
-        ctx.noted.add(v, gradient)
         needs_v, needs_a, *_ = ctx.needs_input_grad
-        return gradient @ W if needs_v else None, gradient if needs_a else None, None, None
+        of_W = None
+        if torch.is_grad_enabled():  # create_graph=True: what is only noted could not be differentiated
+            of_W = gradient.T @ v
+        else:
+            ctx.noted.add(v, gradient)
+        return gradient @ W if needs_v else None, gradient if needs_a else None, of_W, None
 
 
 def scan(

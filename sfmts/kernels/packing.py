@@ -9,6 +9,8 @@ def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
     """Pack a padded batch (B, T, ...)."""
     if lengths is None:
         lengths = torch.full((len(x),), x.shape[1])
+    if lengths.shape != x.shape[:1]:
+        raise ValueError(f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence.")
     return pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
 
 

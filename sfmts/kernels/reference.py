@@ -74,7 +74,7 @@ class SFMState(NamedTuple):
 
 def amplitude_epsilon(dtype: torch.dtype) -> float:
     """The epsilon in A = sqrt(Re^2 + Im^2 + epsilon), which keeps the gradient finite where S = 0."""
-    return 1e-24 if dtype == torch.float64 else 1e-12
+    return {torch.float64: 1e-24, torch.float16: 1e-7}.get(dtype, 1e-12)  # 1e-12 is 0 in float16
 
 
 def wrap_phase(theta: Tensor) -> Tensor:

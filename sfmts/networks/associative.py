@@ -39,6 +39,8 @@ class _Memory(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_h: Tensor, g_after: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradients for q and c."""
+        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
+            raise RuntimeError("network='associative_lstm' has first derivatives only.")
         c, gates, v, scale, keys, w, after, y, y_scale, back = ctx.saved_tensors
         f, i, o = gates.unbind(1)
         copies, units = c.shape[2:]

@@ -4,7 +4,8 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from functools import wraps
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +145,9 @@ def step_times(x: Tensor, time: str, stamps: Tensor | None, last: Tensor | None)
     if time == "timestamps":
         if stamps is None:
             raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
+        if stamps.shape != x.shape[:2]:
+            shape = tuple(x.shape[:2])
+            raise ValueError(f"`time` has shape {tuple(stamps.shape)}, but {shape} is needed, a stamp for each step.")
         return stamps.double()
     steps = torch.arange(1, x.shape[1] + 1, dtype=torch.float64, device=x.device).expand(x.shape[:2])
     return steps if last is None else steps + last[:, None]
@@ -172,6 +176,33 @@ def dropout_mask(like: Tensor, p: float, generator: torch.Generator | None) -> T
     """A mask of ``like``'s shape: 0 with probability p, else 1 / (1 - p)."""
     kept = torch.empty_like(like).bernoulli_(1.0 - p, generator=generator)
     return kept.div_(1.0 - p)
+
+
+def check_recurrent_dropout(p: float) -> float:
+    """A probability below 1, or a ValueError."""
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"recurrent_dropout={p} must be at least 0 and less than 1.")
+    return p
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def in_own_precision(forward: Method) -> Method:
+    """Let a method that reads x compute in the type of the parameters under autocast, too.
+
+    A recurrence of many small steps gains nothing from half precision and loses its memory to it; and its state, its
+    inputs and its gates would have different types.
+    """
+
+    @wraps(forward)
+    def wrapper(self: nn.Module, x: Tensor, *arguments: Any, **options: Any) -> Any:
+        if not torch.is_autocast_enabled(x.device.type):
+            return forward(self, x, *arguments, **options)
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(self, x.to(next(self.parameters(), x).dtype), *arguments, **options)
+
+    return cast(Method, wrapper)
 
 
 def chrono_bias(size: int, max_length: int, generator: torch.Generator | None) -> Tensor:

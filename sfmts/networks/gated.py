@@ -12,8 +12,10 @@ from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
+    in_own_precision,
     register_network,
     reverse_sequences,
 )
@@ -46,7 +48,7 @@ class _Gated(SequenceNetwork):
         self.n_channels, self.n_states = n_channels, n_states
         self.output_size = n_states * (2 if bidirectional else 1)
         self.causal = not bidirectional
-        self.bidirectional, self.recurrent_dropout = bidirectional, recurrent_dropout
+        self.bidirectional, self.recurrent_dropout = bidirectional, check_recurrent_dropout(recurrent_dropout)
         # Born on "meta", so that PyTorch's own start draws nothing from the global generator.
         self.cell = self._module(
             n_channels, n_states, n_layers, batch_first=True, bidirectional=bidirectional, device="meta"
@@ -113,6 +115,7 @@ class _Gated(SequenceNetwork):
         final = torch.cat([h[-2], h[-1]], dim=1) if self.bidirectional else h[-1]
         return NetworkOutput(states, final, None if self.bidirectional else state)
 
+    @in_own_precision
     def _forward_with_dropout(
         self, x: Tensor, lengths: Tensor | None, state: Any, generator: torch.Generator | None
     ) -> NetworkOutput:

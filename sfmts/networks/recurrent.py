@@ -13,7 +13,9 @@ from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_recurrent_dropout,
     dropout_mask,
+    in_own_precision,
     initialise_input,
     reverse_sequences,
     step_times,
@@ -143,7 +145,7 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         check_choice("init", init, INITIALISATIONS)
         check_choice("time", time, RECURRENT_TIMES)
         self.n_channels, self.n_layers, self.bidirectional = n_channels, n_layers, bidirectional
-        self.recurrent_dropout, self.time = recurrent_dropout, time
+        self.recurrent_dropout, self.time = check_recurrent_dropout(recurrent_dropout), time
         self.causal = not bidirectional
         directions = 2 if bidirectional else 1
         self.layers = nn.ModuleList()
@@ -169,6 +171,7 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         return None
 
     @eager
+    @in_own_precision
     def forward(
         self,
         x: Tensor,

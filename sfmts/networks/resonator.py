@@ -14,6 +14,7 @@ from sfmts.networks.base import (
     NetworkOutput,
     SequenceNetwork,
     check_period_range,
+    check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     initialise_input,
@@ -267,7 +268,8 @@ class Resonator(SequenceNetwork):
         period_range = check_period_range(period_range)
         self.n_channels, self.output_size, self.causal = n_channels, n_states, True
         self.n_states, self.n_frequencies, self.n_lags = n_states, n_frequencies, n_lags
-        self.time, self.recurrent_dropout, self._backend = time, recurrent_dropout, backend
+        self.time, self._backend = time, backend
+        self.recurrent_dropout = check_recurrent_dropout(recurrent_dropout)
         self.layers = nn.ModuleList()
         for level in range(depth):
             layer = _ResonatorLayer(

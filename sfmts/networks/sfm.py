@@ -1,7 +1,7 @@
 """The State-Frequency Memory network and its adaptive form (Hu & Qi, ICML 2017)."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from sfmts.networks.base import (
     NetworkOutput,
     SequenceNetwork,
     check_period_range,
+    check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     register_network,
@@ -75,6 +76,27 @@ def _check_spacing(
             f"above 1, not {periods[0]}; give time stamps in a smaller unit."
         )
     return periods
+
+
+class LayerState(NamedTuple):
+    """Where one layer stands after a chunk: :class:`sfmts.kernels.SFMState`, and from when its times are counted.
+
+    Parameters
+    ----------
+    re, im, z, theta : Tensor
+        As in :class:`sfmts.kernels.SFMState`.
+    t : Tensor of shape (B,), float64
+        Time of the last step since ``origin``.
+    origin : Tensor of shape (B,), float64
+        The first time stamp where the origin of time does not matter, else 0.
+    """
+
+    re: Tensor
+    im: Tensor
+    z: Tensor
+    t: Tensor
+    theta: Tensor
+    origin: Tensor
 
 
 class SFMLayer(nn.Module):
@@ -297,7 +319,8 @@ class SFM(SequenceNetwork):
         directions = 2 if bidirectional else 1
         self.n_channels, self.output_size = n_channels, n_outputs * directions
         self.n_states, self.n_frequencies, self.n_outputs = n_states, n_frequencies, n_outputs
-        self.time, self.bidirectional, self.recurrent_dropout = time, bidirectional, recurrent_dropout
+        self.time, self.bidirectional = time, bidirectional
+        self.recurrent_dropout = check_recurrent_dropout(recurrent_dropout)
         self.n_layers = n_layers
         self.causal = not bidirectional and time in ("index", "timestamps")
         self._backend, self.memory = backend, memory
@@ -332,7 +355,7 @@ class SFM(SequenceNetwork):
         lengths: Tensor | None = None,
         *,
         time: Tensor | None = None,
-        state: list[SFMState] | None = None,
+        state: list[LayerState] | None = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
         """Read a batch; see :meth:`SequenceNetwork.forward`."""
@@ -358,7 +381,7 @@ class SFM(SequenceNetwork):
         """
         amplitudes: list[Tensor] = []
         with torch.no_grad():
-            self._run(x, lengths, time, None, None, amplitudes, range(self.n_layers)[layer])
+            self._run(x, lengths, time, None, None, amplitudes, range(self.n_layers)[layer], dropout=False)
         return torch.cat(amplitudes, dim=2)
 
     def _run(
@@ -366,10 +389,11 @@ class SFM(SequenceNetwork):
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: list[SFMState] | None,
+        state: list[LayerState] | None,
         generator: torch.Generator | None,
         amplitudes: list[Tensor] | None = None,
         watched: int = -1,
+        dropout: bool = True,
     ) -> NetworkOutput:
         if state is not None and (self.bidirectional or self.time not in ("index", "timestamps")):
             raise ValueError(
@@ -377,13 +401,16 @@ class SFM(SequenceNetwork):
                 "state; use time='index' or time='timestamps' in one direction."
             )
         directions = 2 if self.bidirectional else 1
-        states: list[SFMState] = []
+        mask = None
+        states: list[LayerState] = []
         for level in range(self.n_layers):
             outputs: list[Tensor] = []
             for layer in self.layers[level * directions : (level + 1) * directions]:
                 given = None if state is None else state[len(states)]
                 watch = amplitudes if level == watched else None
-                z, after = self._run_layer(layer, x, lengths, time, given, generator, len(outputs) == 1, watch)
+                if dropout and self.training and self.recurrent_dropout > 0.0:
+                    mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
+                z, after = self._run_layer(layer, x, lengths, time, given, mask, len(outputs) == 1, watch)
                 outputs.append(z)
                 states.append(after)
             x = outputs[0] if directions == 1 else torch.cat(outputs, dim=2)
@@ -396,31 +423,42 @@ class SFM(SequenceNetwork):
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: SFMState | None,
-        generator: torch.Generator | None,
+        state: LayerState | None,
+        mask: Tensor | None,
         backward: bool,
         amplitudes: list[Tensor] | None,
-    ) -> tuple[Tensor, SFMState]:
+    ) -> tuple[Tensor, LayerState]:
         """One layer in one direction, padded to padded."""
         t = self._clock(x, lengths, time, None if state is None else state.t)
         if backward:
             x = reverse_sequences(x, lengths)
             t = -reverse_sequences(t, lengths) if self.time == "timestamps" else t
-        mask = None
-        if self.training and self.recurrent_dropout > 0.0:
-            mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
+        origin = self._origin(layer, t) if state is None else state.origin
+        before = None if state is None else SFMState._make(state[:5])
         watched: list[Tensor] | None = None if amplitudes is None else []
-        z, after = layer(x, lengths, t, state, self._backend, self.memory, mask, watched)
+        z, after = layer(x, lengths, t - origin[:, None], before, self._backend, self.memory, mask, watched)
         if amplitudes is not None and watched is not None:
             amplitudes.extend(reverse_sequences(A, lengths) if backward else A for A in watched)
-        return (reverse_sequences(z, lengths) if backward else z), after
+        return (reverse_sequences(z, lengths) if backward else z), LayerState(
+            after.re, after.im, after.z, after.t, after.theta, origin
+        )
+
+    def _origin(self, layer: nn.Module, t: Tensor) -> Tensor:
+        """From when a layer counts time, (B,): time stamps from the first one, where that changes nothing else.
+
+        The gradient of a frequency is a sum of t times numbers that add up to 0, of which rounding, in single
+        precision, leaves a remainder: with the seconds since 1970 for t it would be all there is.
+        """
+        if self.time == "timestamps" and not (layer.frequencies == "adaptive" and layer.phase == "product"):
+            return t[:, 0]
+        return torch.zeros_like(t[:, 0])
 
     def _clock(self, x: Tensor, lengths: Tensor | None, time: Tensor | None, start: Tensor | None) -> Tensor:
         """The t of each step, (B, T) in float64; ``start`` is the time of the step before the first."""
         if self.time in ("index", "timestamps"):
             return step_times(x, self.time, time, start)
         steps = step_times(x, "index", None, None)
-        last = x.new_full((x.shape[0],), x.shape[1]) if lengths is None else lengths.to(x.device)
+        last = steps[:, -1] if lengths is None else lengths.to(x.device)
         if self.time == "normalized":
             return steps / last[:, None].double()
         return (steps == last[:, None]).double()
