@@ -349,7 +349,12 @@ def check_steps(index: Any, frequency: Any) -> None:
             )
         return
     distances = np.diff(index.astype(np.int64))
-    odd = np.flatnonzero(distances != max([1, *distances[:1]]))
+    if len(distances) and distances[0] > 1 and (distances == distances[0]).all():
+        raise ValueError(
+            f"The steps of y are {distances[0]} apart, but a forecasting horizon counts by 1 where the index holds "
+            "whole numbers: number the steps anew, as y.reset_index(drop=True) does, or give them dates."
+        )
+    odd = np.flatnonzero(distances != 1)
     if len(odd):
         raise ValueError(
             f"The steps of y are not equally far apart: {index[odd[0]]} is followed by {index[odd[0] + 1]}. Give each "

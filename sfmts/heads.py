@@ -1,7 +1,8 @@
 """From a network's states to logits, loss and decoded predictions: predict can never disagree with fit."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class Head(nn.Module, ABC):
     """
 
     per_step: bool = False
+    batches_alike: ClassVar[bool] = False
+    """Whether each mini-batch counts the same in training, whatever its items weigh; else each item by its weight."""
 
     def __init__(self, in_features: int, n_logits: int, kind: str, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -148,13 +151,17 @@ class RegressionHead(Head):
         scale: Tensor | None = None,
     ) -> None:
         super().__init__(in_features, n_targets, kind, generator)
-        self.register_buffer("mean", torch.zeros(n_targets) if mean is None else mean)
-        self.register_buffer("scale", torch.ones(n_targets) if scale is None else scale)
+        self.register_buffer("mean", torch.zeros(n_targets).double() if mean is None else mean.double())
+        self.register_buffer("scale", torch.ones(n_targets).double() if scale is None else scale.double())
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Weighted sum of the squared errors, averaged over the targets."""
-        errors = output - (target.to(output.dtype) - self.mean.to(output)) / self.scale.to(output)
+        errors = output - self._standardised(target).to(output)
         return _weighted_sum(errors.square().mean(dim=1), weight)
+
+    def _standardised(self, target: Tensor) -> Tensor:
+        """In double precision: units may have a distant origin."""
+        return (target.double() - self.mean.to(target.device)) / self.scale.to(target.device)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """1 minus the loss, which is R^2 where the targets vary as they did in training."""
@@ -162,8 +169,16 @@ class RegressionHead(Head):
         return _weighted_sum(items, weight) - self.loss(output, target, weight)
 
     def predictions(self, output: Tensor) -> Tensor:
-        """Targets as they were given, (items, n_targets)."""
-        return output * self.scale.to(output) + self.mean.to(output)
+        """Targets as they were given, (items, n_targets), in double precision."""
+        return output.double() * self.scale.to(output.device) + self.mean.to(output.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move everything, but keep the targets' mean and scale in double precision whatever the weights have."""
+        exact = {name: getattr(self, name) for name in ("mean", "scale")}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():
+            setattr(self, name, value.double().to(getattr(self, name).device))
+        return self
 
 
 class QuantileHead(Head):
@@ -178,6 +193,7 @@ class QuantileHead(Head):
         Increasing, an odd number, the middle one 0.5.
     """
 
+    batches_alike: ClassVar[bool] = True
     stretch: Tensor
 
     def __init__(self, levels: tuple[float, ...] = QUANTILE_LEVELS) -> None:
@@ -260,6 +276,7 @@ class DensityHead(Head):
     """The next binary frame of each step, given the past."""
 
     per_step = True
+    batches_alike = True
 
     @abstractmethod
     def logits(self, output: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Cross-validation for estimators whose predictions are lists, one array for each series."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,12 @@ def cross_val_predict(
     Returns
     -------
     predictions : list of n arrays
+        Probabilities have a column for each class that is in any training part, in sorted order.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a training part lacks one of them: by it, its probability is 0.
 
     Raises
     ------
@@ -71,13 +78,37 @@ def cross_val_predict(
     parts = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_predict)(clone(estimator), X, y, train, test, method) for train, test in splits
     )
+    classes = None
+    if method != "predict" and all(known is not None for _, known in parts):
+        classes = np.unique(np.concatenate([known for _, known in parts]))
     predictions: list[Any] = [None] * len(X)
-    for (_, test), part in zip(splits, parts, strict=True):
+    for (_, test), (part, known) in zip(splits, parts, strict=True):
+        if classes is not None and len(known) < len(classes):
+            part = _for_all_classes(part, known, classes, -np.inf if method == "predict_log_proba" else 0.0)
         for number, prediction in zip(test, part, strict=True):
             predictions[number] = prediction
     return predictions
 
 
-def _fit_and_predict(estimator: Any, X: Any, y: Any, train: Any, test: Any, method: str) -> Any:
+def _fit_and_predict(estimator: Any, X: Any, y: Any, train: Any, test: Any, method: str) -> tuple[Any, Any]:
+    """Predictions, and the classes whose order they have, if there are any."""
     estimator.fit(_safe_indexing(X, train), None if y is None else _safe_indexing(y, train))
-    return getattr(estimator, method)(_safe_indexing(X, test))
+    return getattr(estimator, method)(_safe_indexing(X, test)), getattr(estimator, "classes_", None)
+
+
+def _for_all_classes(part: Any, known: Any, classes: Any, absent: float) -> list[Any]:
+    """A column for each class in predictions that have some of them."""
+    missing = np.setdiff1d(classes, known).tolist()
+    warnings.warn(
+        f"A training part has no {', '.join(map(repr, missing))}: predictions by it say that they never come. Use "
+        "stratified folds, or fewer.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    columns = np.searchsorted(classes, known)
+    result = []
+    for prediction in part:
+        whole = np.full((*prediction.shape[:-1], len(classes)), absent, dtype=prediction.dtype)
+        whole[..., columns] = prediction
+        result.append(whole)
+    return result

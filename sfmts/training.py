@@ -132,7 +132,7 @@ class Trainer:
     With a ``process_group`` every rank makes the same calls with the same data; model and generator start as those of
     rank 0.  Each mini-batch of ``batch_size`` series is shared out among the ranks, and
     :class:`torch.nn.parallel.DistributedDataParallel` adds up their gradients, so that all take the same update.
-    Losses are divided by the weight of the whole mini-batch: history and weights are those of one process but for
+    Losses are divided by one number for the whole mini-batch: history and weights are those of one process but for
     rounding, however few series the last mini-batch has.  The validation data are shared out, too.
 
     What is drawn within the model is each rank's own: dropout masks, and the Gibbs chains of ``head="rbm"``.  Their
@@ -242,19 +242,23 @@ class Trainer:
         rate = self.settings.learning_rate_init
         for index in bucketed_batches(train.lengths, self.settings.batch_size, self.generator):
             rate = next(schedule)
-            total += self._train_step(train.take(index), rate)
+            batch = train.take(index)
+            weighs = len(index) * (train.total_weight / len(train))
+            if self.model.head.batches_alike:
+                weighs = batch.total_weight
+            total += self._train_step(batch, weighs, rate)
             progress.update()
         self.history.loss.append(total / train.total_weight)
         self.history.learning_rate.append(rate)
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
-    def _train_step(self, batch: SequenceBatch, rate: float) -> float:
-        """One update; returns the summed loss."""
+    def _train_step(self, batch: SequenceBatch, weighs: float, rate: float) -> float:
+        """One update, by the loss of a mini-batch over what it ``weighs``; returns the summed loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share, part = self._ranks.share(batch)
         loss, extra_loss = self._loss(share, self.dropout_generator)
-        mean_loss = loss / (batch.total_weight / self._ranks.size)  # gradients are averaged over the ranks
+        mean_loss = loss / (weighs / self._ranks.size)  # gradients are averaged over the ranks
         if extra_loss is not None:
             mean_loss = mean_loss + extra_loss * (part * self._ranks.size)
         (value,) = self._ranks.sums(float(loss.detach()))

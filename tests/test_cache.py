@@ -223,7 +223,7 @@ class TestFetch:
 
 def test_missing_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r"'pooch'.*pip install 'sfmts\[data\]'"):
+    with pytest.raises(ImportError, match=r"'pooch'.*pip install '\.\[data\]'"):
         fetch("http://127.0.0.1:9/", tmp_path)
     (tmp_path / "data.bin").write_bytes(CONTENT)
     assert fetch("http://127.0.0.1:9/", tmp_path).read_bytes() == CONTENT  # a copy of one's own needs none

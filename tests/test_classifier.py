@@ -322,6 +322,32 @@ class TestWeights:
         np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), rtol=1e-7)
         np.testing.assert_allclose(model.loss_curve_, expected.loss_curve_, rtol=1e-7)
 
+    def test_warm_start_with_an_array_among_the_parameters_of_the_network(self):
+        X, y = panel("3-D")
+        own = {"periods": np.array([1, 2])}
+        model = tiny(network="clockwork_rnn", n_states=4, network_params=own, warm_start=True).fit(X, y)
+        model.fit(X, y)
+        model.set_params(network_params={"periods": np.array([1, 3])})
+        with pytest.raises(ValueError, match="network_params=.* is now"):
+            model.fit(X, y)
+
+    def test_a_fitted_model_goes_by_the_time_it_was_fitted_with(self):
+        X, y = panel("3-D")
+        X = np.abs(X).cumsum(axis=1)
+        model = tiny(time="timestamps", time_channel=0).fit(X, y)
+        expected = model.predict_proba(X)
+        model.set_params(time_channel=1)
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+        model.set_params(time="index", time_channel=None)
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 20])
+    def test_weights_say_the_same_in_every_size_of_mini_batch(self, batch_size):
+        """Nine to one, even where a mini-batch holds a single series, whose relative weight says nothing."""
+        X, y = np.zeros((20, 3, 1)), np.arange(20) % 2
+        model = tiny(batch_size=batch_size, max_iter=60, learning_rate="cosine").fit(X, y, sample_weight=1.0 + 8.0 * y)
+        assert model.predict_proba(X)[0, 1] == pytest.approx(0.9, abs=0.03)
+
     def test_one_class_without_weight(self):
         X, y = panel("3-D")
         model = able().fit(X, y, sample_weight=(y == 1).astype(float))

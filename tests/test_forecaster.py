@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import re
 
 import joblib
 import numpy as np
@@ -29,7 +30,9 @@ from sktime.utils.estimator_checks import check_estimator, parametrize_with_chec
 
 import sfmts.estimators._horizon_fit as horizon_fit
 from sfmts import SFMForecaster
+from sfmts.estimators import forecaster
 from sfmts.networks import make_network
+from sfmts.training import Trainer
 from tests.helpers import ALL_NETWORKS
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")
@@ -392,6 +395,90 @@ class TestUpdate:
         np.testing.assert_array_equal(results(model), before)
         with pytest.raises(ValueError, match=r"y has 20 steps.*does not end within it.*from 1 to 14"):
             model.historical_forecasts(y[:20])
+
+
+class TestFailures:
+    """Whatever goes wrong, or is stopped, leaves a forecaster that can be used."""
+
+    @pytest.mark.parametrize("updates", [60, 200])
+    def test_ctrl_c_ends_the_fit(self, updates, monkeypatch):
+        values = [0.3]
+        for _ in range(1499):
+            values.append(3.9 * values[-1] * (1.0 - values[-1]))
+        step, done = Trainer._train_step, []
+
+        def train_step(self, *arguments):
+            done.append(None)
+            if len(done) == updates + 1:
+                raise KeyboardInterrupt
+            return step(self, *arguments)
+
+        monkeypatch.setattr(Trainer, "_train_step", train_step)
+        model = tiny(context_length=8, horizon=2, learning_rate_init=0.02, batch_size=16, max_iter=20)
+        with pytest.warns(UserWarning, match="Training was interrupted; the model keeps what it has learned so far"):
+            model.fit(pd.Series(values), fh=[1, 2])
+        assert len(done) == updates + 1
+        assert np.isfinite(model.predict()).all()
+
+    def test_an_earlier_fit_is_as_it_was(self):
+        y = seasonal()
+        model = tiny().fit(y[:72], fh=YEAR)
+        before, cutoff = results(model), model.cutoff
+        with pytest.raises(ValueError, match="fill it"):
+            model.fit(at(y, MONTHS[3], np.inf))
+        with pytest.raises(ValueError, match="fill it"):
+            model.update(at(y[72:80], MONTHS[75], np.inf), update_params=False)
+        with pytest.raises(ValueError, match=r"steps of y are not equally far apart|not contained"):
+            model.update(y[75:80], update_params=False)
+        np.testing.assert_array_equal(results(model), before)
+        assert model.cutoff == cutoff
+
+    @pytest.mark.parametrize("calendar_features", [False, True])
+    def test_what_starts_a_model_is_computed_before_it_is_moved(self, calendar_features, monkeypatch):
+        """A device that holds no numbers: whatever reads from it fails."""
+        seen = []
+
+        class Moved(Exception):  # noqa: N818
+            pass
+
+        def fit(self, train, *arguments, **options):
+            seen.extend([self.parameters[0].device.type, train.values.device.type])
+            raise Moved
+
+        monkeypatch.setattr(forecaster, "resolve_device", lambda device: torch.device("meta"))
+        monkeypatch.setattr(
+            Trainer, "__init__", lambda self, model, *_: vars(self).update(parameters=[*model.parameters()])
+        )
+        monkeypatch.setattr(Trainer, "fit", fit)
+        y, X = driven()
+        with pytest.raises(Moved):
+            tiny(calendar_features=calendar_features, early_stopping=False).fit(y, X=X, fh=YEAR)
+        assert seen == ["meta", "meta"]
+
+    def test_whole_numbers_that_do_not_count_by_one(self):
+        y = pd.Series(np.sin(np.arange(60.0)), index=np.arange(0, 120, 2))
+        with pytest.raises(ValueError, match=r"The steps of y are 2 apart, but a forecasting horizon counts by 1"):
+            tiny().fit(y, fh=[1])
+
+    @pytest.mark.parametrize(
+        ("change", "kind", "message"),
+        [
+            ({"alpha": [0.0, 0.5]}, ValueError, "must lie strictly between 0 and 1"),
+            ({"alpha": [1.5]}, ValueError, "must lie strictly between 0 and 1"),
+            ({"stride": 0}, ValueError, "stride=0 must be a whole number of steps, at least 1"),
+            ({"stride": 1.5}, ValueError, "stride=1.5 must be a whole number of steps"),
+            ({"start": 20.0}, ValueError, "begins at step start=20.0"),
+            ({"y": np.zeros(60)}, TypeError, "y must be a pandas Series or DataFrame, not ndarray"),
+            ({"y": panel({"a": seasonal(), "b": seasonal()})}, ValueError, "y holds 2 series; give one at a time"),
+            ({"y": seasonal().drop(MONTHS[5])}, ValueError, "not equally far apart"),
+            ({"y": at(seasonal(), MONTHS[5], np.inf)}, ValueError, "fill it"),
+        ],
+        ids=str,
+    )
+    def test_historical_forecasts_check_what_they_get(self, change, kind, message):
+        model = tiny(context_length=12).fit(seasonal(), fh=[1, 2])
+        with pytest.raises(kind, match=re.escape(message)):
+            model.historical_forecasts(**{"y": seasonal(), **change})
 
 
 class TestSeveralVariables:

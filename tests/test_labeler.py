@@ -239,6 +239,21 @@ class TestEnds:
         assert model.score(X, y) > 0.9
         assert model.score(X + long_X, y + long_y) < 0.4
 
+    @pytest.mark.parametrize(("power", "share"), [(0, 1 / 2), (-1, 1 / 20)])
+    @pytest.mark.parametrize(("batch_size", "max_iter"), [(8, 30), (40, 300)])
+    def test_steps_count_alike_in_every_size_of_mini_batch(self, power, share, batch_size, max_iter):
+        """As many short series of one label as long ones of the other, so that at a step of both each counts its steps.
+
+        With a weight of 1 / length it counts a series, whose steps then are worth 1/5 and 1/95.
+        """
+        lengths = np.repeat([5, 95], 40)
+        X = [np.zeros((length, 1)) for length in lengths]
+        y = [np.full(length, int(length > 5)) for length in lengths]
+        weights = lengths.astype(float) ** power
+        options = {"batch_size": batch_size, "max_iter": max_iter, "learning_rate_init": 0.02}
+        model = tiny(**options).fit(X, y, sample_weight=weights)
+        assert model.predict_proba(X[:1])[0][0, 1] == pytest.approx(share, abs=0.1)
+
     @pytest.mark.parametrize("fill", [0, -1, 7])
     def test_padded_labels_are_refused(self, fill):
         X, y = signs()
@@ -460,6 +475,19 @@ class TestCrossValPredict:
         for train, test in cv.split(np.zeros(len(X))):
             model = tiny().fit(take(X, train), take(y, train))
             assert_all_equal([found[i] for i in test], getattr(model, method)(take(X, test)))
+
+    @pytest.mark.parametrize(("method", "never"), [("predict_proba", 0.0), ("predict_log_proba", -np.inf)])
+    def test_columns_are_those_of_all_classes(self, method, never):
+        X, _ = signs(n=6)
+        y = [np.array(["b", "c"])[np.arange(len(series)) % 2] for series in X]
+        y[0][:] = "a"  # which no training part without the first series has
+        with pytest.warns(
+            RuntimeWarning, match="A training part has no 'a': predictions by it say that they never come"
+        ):
+            found = cross_val_predict(tiny(), X, y, cv=3, method=method)
+        assert [part.shape for part in found] == [(len(series), 3) for series in X]
+        assert all((part[:, 0] == never).all() for part in found[:2])
+        assert all((part[:, 0] > never).all() for part in found[2:])
 
     def test_predicts_what_was_held_out(self):
         X, y = signs(n=40)

@@ -374,5 +374,5 @@ class TestRollToMidi:
 def test_missing_mido(tmp_path, monkeypatch, function):
     path = write(tmp_path / "a.mid", [(0, on(C)), (480, off(C))])
     monkeypatch.setitem(sys.modules, "mido", None)
-    with pytest.raises(ImportError, match=r"'mido'.*pip install 'sfmts\[data\]'"):
+    with pytest.raises(ImportError, match=r"'mido'.*pip install '\.\[data\]'"):
         function(path)

@@ -846,7 +846,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_without_matplotlib(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=rf"{name} needs matplotlib, which is missing: pip install 'sfmts\[plot\]'"):
+    with pytest.raises(ImportError, match=rf"{name} needs matplotlib, which is missing: pip install '\.\[plot\]'"):
         CALLS[name]()
 
 

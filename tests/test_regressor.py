@@ -188,8 +188,11 @@ class TestFormsOfX:
     def test_results_have_the_type_of_x(self, case, form, dtype):
         X, y = case.data(form, dtype=dtype)
         model = case.tiny(device="cpu").fit(X, y)
-        assert {value.dtype for value in weights_of(model).values()} == {getattr(torch, np.dtype(dtype).name)}
-        assert {result.dtype for result in case.results(model, X)} == {np.dtype(dtype)}
+        of_targets = ("head.mean", "head.scale")  # whose units are kept in double precision
+        weights = [value for name, value in weights_of(model).items() if name not in of_targets]
+        assert {value.dtype for value in weights} == {getattr(torch, np.dtype(dtype).name)}
+        expected = np.dtype(np.float64 if case.cls is SFMRegressor else dtype)
+        assert {result.dtype for result in case.results(model, X)} == {expected}
         assert type(model.score(X, y)) is float
 
 
@@ -614,6 +617,17 @@ class TestWeights:
         for model, train in zip(result["estimator"], result["indices"]["train"], strict=True):
             expected = case.tiny().fit(take(X, train), take(y, train), sample_weight=weights[train])
             assert_same_model(case, model, expected, X)
+
+
+class TestUnits:
+    @pytest.mark.parametrize(("origin", "unit"), [(1e5, 0.01), (1.7e9, 10.0)])
+    def test_of_targets_do_not_matter_in_single_precision(self, origin, unit):
+        X = np.random.default_rng(0).normal(size=(60, 10)).astype(np.float32)
+        y = X.mean(axis=1).astype(np.float64)
+        model = SFMRegressor(n_states=4, max_iter=5, random_state=0, device="cpu")
+        expected = clone(model).fit(X, y).predict(X)
+        found = clone(model).fit(X, origin + unit * y).predict(X)
+        np.testing.assert_allclose((found - origin) / unit, expected, rtol=1e-3, atol=1e-5)
 
 
 @every

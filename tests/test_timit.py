@@ -410,7 +410,7 @@ class TestCache:
         monkeypatch.setitem(sys.modules, "soundfile", None)
         assert_same(load(corpus[0], cache_home=tmp_path), first)
         assert load(corpus[0], cache_home=tmp_path, n_phones=39).train.data  # other labels of the same features
-        with pytest.raises(ImportError, match=r"'soundfile'.*pip install 'sfmts\[data\]'"):
+        with pytest.raises(ImportError, match=r"'soundfile'.*pip install '\.\[data\]'"):
             load(corpus[0], cache_home=tmp_path, n_derivatives=2)  # but not other features
 
     @pytest.mark.parametrize("pattern", ["TRAIN/DR1/FCJF0/SX37.WAV", "TRAIN/DR1/FCJF0/SX37.PHN"])

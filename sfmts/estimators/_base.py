@@ -203,8 +203,11 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     # -- input
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
-        channel = self.time_channel if self.time == "timestamps" else None
-        if self.time == "timestamps" and channel is None:
+        fitted = None if reset else getattr(self, "_module_options", None)  # a fitted model goes by the time it has
+        time, channel = (self.time, self.time_channel) if fitted is None else (fitted["time"], fitted["time_channel"])
+        if time != "timestamps":
+            channel = None
+        elif channel is None:
             raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
         return as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel)
 
@@ -326,7 +329,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _refuse_other_network(self) -> None:
         """Training cannot go on with a network of other parameters."""
         old, new = self._module_options, self._current_options()
-        changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if old[name] != new[name]]
+        changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if not _same(old[name], new[name])]
         if changed:
             raise ValueError(
                 f"Training goes on with the network that is there, but {', '.join(changed)}. Set it back, or fit anew: "
@@ -456,14 +459,22 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         module = state.get("module_")
         if module is not None and next(module.parameters()).device.type != "cpu":
             state["module_"] = copy.deepcopy(module).cpu()
-            name, optimizer = state["_optimizer_state"]
-            state["_optimizer_state"] = (name, _to_cpu(optimizer))
+            if state["_optimizer_state"] is not None:  # a file has none
+                name, optimizer = state["_optimizer_state"]
+                state["_optimizer_state"] = (name, _to_cpu(optimizer))
         return state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two parameters are equal, which may be dictionaries with arrays in them."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_same(old[key], new[key]) for key in old)
+    return bool(np.array_equal(old, new)) if isinstance(old, np.ndarray) or isinstance(new, np.ndarray) else old == new
 
 
 def _to_cpu(value: Any) -> Any:

@@ -29,7 +29,9 @@ class HorizonFit:
     values, covariates : sequences of n arrays of shape (T_i, V) and (T_i, F)
     shape : HorizonShape
     make_model : callable
-        From a generator to a new model, where it is to be trained; the same from generators in the same state.
+        From a generator to a new model, on the CPU; the same from generators in the same state.
+    device : torch.device
+        Where models are trained.
     start : HorizonModel, optional
         Train a copy of this one instead.
     settings : TrainingSettings
@@ -53,12 +55,15 @@ class HorizonFit:
         For which the network of the result was trained.
     losses : Tensor
         Of the result on each window held out.
+    interrupted : bool
+        Whether the user ended a training, and with it the fit.
     """
 
     values: Sequence[NDArray[np.float64]]
     covariates: Sequence[NDArray[np.float64]]
     shape: HorizonShape
     make_model: Callable[[torch.Generator], HorizonModel]
+    device: torch.device
     start: HorizonModel | None
     settings: TrainingSettings
     batch_size: int | None
@@ -76,6 +81,7 @@ class HorizonFit:
     loss: list[float] = field(default_factory=list)
     epochs: int = 0
     losses: Tensor = field(default_factory=lambda: torch.empty(0))
+    interrupted: bool = False
 
     def run(self) -> HorizonModel:
         """The fitted model."""
@@ -89,7 +95,7 @@ class HorizonFit:
         if not held_out:
             return self._train(self._windows(lengths), self.settings.max_iter)
         model = self._validated(train, valid)
-        if self.refit:
+        if self.refit and not self.interrupted:
             stretch = model.head.stretch
             model = self._train(self._windows(lengths), self.epochs)
             model.head.stretch.copy_(stretch)
@@ -98,11 +104,12 @@ class HorizonFit:
     def _validated(self, train: WindowSet, valid: WindowSet) -> HorizonModel:
         """The model that starts from the anchor itself or, if that proves better, from a regression."""
         model = self._train(train, self.settings.max_iter, valid)
-        if math.isinf(self.penalty):
+        if math.isinf(self.penalty) or self.interrupted:
             return model
         bare = replace(self, linear=False)
         other = bare._train(train, self.settings.max_iter, valid)
         if is_better(self.losses, bare.losses, len(valid) / valid.horizon):
+            self.interrupted = bare.interrupted
             return model
         vars(self).update(vars(bare))
         return other
@@ -126,9 +133,10 @@ class HorizonFit:
         """Train a model on windows; with others, keep the best of its states and calibrate it on them."""
         generator = torch.Generator().manual_seed(self.seed)
         model = self.make_model(generator) if self.start is None else copy.deepcopy(self.start)
-        device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+        device, dtype = self.device, next(model.parameters()).dtype
         if self.start is None and len(train):
             self._start(model, train, valid, generator)
+        model.to(device)
         train = train.to(device, dtype)
         size = self.batch_size or min(256, max(16, 2 ** round(math.log2(max(1, len(train) / 64)))))
         settings = TrainingSettings(**{**vars(self.settings), "batch_size": size})
@@ -137,6 +145,7 @@ class HorizonFit:
             if self.epochs:
                 history = Trainer(model, settings, generator).fit(train, epochs=epochs)
                 self.loss, self.epochs = self.loss or history.loss, len(history.loss)
+                self.interrupted = history.stopped == "interrupted"
             return model
         valid = valid.to(device, dtype)
         target, weight = valid.target.cpu(), valid.weight.cpu()
@@ -145,10 +154,11 @@ class HorizonFit:
         self.linear_score = -float(self.losses @ weight / weight.sum())
         history = Trainer(model, settings, generator).fit(train, valid, epochs=epochs)
         self.validation_scores, self.loss = history.validation_score, history.loss
+        self.interrupted = history.stopped == "interrupted"
         trained = outputs(model, valid, size)
         losses = model.head.losses(trained, target)
         if is_better(losses, self.losses, len(valid) / valid.horizon):
-            self.epochs = 1 + int(np.argmax(history.validation_score))
+            self.epochs = 1 + int(np.argmax(history.validation_score or [0.0]))  # a part of one, if it was interrupted
             self.losses, output = losses, trained
         else:
             self.epochs = 0

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,13 @@ from sfmts.batch import (
     moments,
     rows_at,
 )
-from sfmts.estimators._base import SequenceEstimator, new_random_state, own_network_options, resolve_device
+from sfmts.estimators._base import (
+    SequenceEstimator,
+    new_random_state,
+    own_network_options,
+    resolve_device,
+    unchanged_on_error,
+)
 from sfmts.estimators._horizon_fit import HorizonFit
 from sfmts.heads import QuantileHead
 from sfmts.horizon import HorizonModel, HorizonShape
@@ -152,6 +158,14 @@ def check_panel(panel: Panel) -> None:
 def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """The first n rows, with zeros where there are fewer."""
     return np.pad(rows, ((0, max(0, n - len(rows))), (0, 0)))[:n]
+
+
+def _levels(alpha: Sequence[float]) -> Tensor:
+    """Levels of quantiles, or a ValueError."""
+    levels = torch.as_tensor(alpha, dtype=torch.float64)
+    if not bool(((levels > 0) & (levels < 1)).all()):
+        raise ValueError(f"alpha={list(alpha)} must lie strictly between 0 and 1.")
+    return levels
 
 
 class SFMForecaster(BaseForecaster):
@@ -390,6 +404,21 @@ class SFMForecaster(BaseForecaster):
         self.memory = memory
         super().__init__()
 
+    def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self:
+        """Train; see :meth:`sktime.forecasting.base.BaseForecaster.fit`.  If it fails, an earlier fit is as it was."""
+        with unchanged_on_error(self):
+            return cast(Self, super().fit(y, X=X, fh=fh))
+
+    def update(self, y: Any, X: Any = None, update_params: bool = True) -> Self:
+        """Take in further steps; see :meth:`sktime.forecasting.base.BaseForecaster.update`."""
+        with unchanged_on_error(self):
+            return cast(Self, super().update(y, X=X, update_params=update_params))
+
+    def pretrain(self, y: Any, X: Any = None, fh: Any = None) -> Self:
+        """Train on a panel beforehand; see :meth:`sktime.forecasting.base.BaseForecaster.pretrain`."""
+        with unchanged_on_error(self):
+            return cast(Self, super().pretrain(y, X=X, fh=fh))
+
     # -- sktime's inner methods
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon | None) -> Self:
@@ -445,9 +474,7 @@ class SFMForecaster(BaseForecaster):
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
     ) -> pd.DataFrame:
-        levels = torch.as_tensor(alpha, dtype=torch.float64)
-        if not bool(((levels > 0) & (levels < 1)).all()):
-            raise ValueError(f"alpha={list(alpha)} must lie strictly between 0 and 1.")
+        levels = _levels(alpha)
         columns = self._get_columns(method="predict_quantiles", alpha=alpha)
         head = self.module_.head
         return self._in_frame(fh, X, lambda values: head.interpolated(values, levels).flatten(1), columns)
@@ -522,15 +549,26 @@ class SFMForecaster(BaseForecaster):
         Raises
         ------
         ValueError
-            If y is too short for a single forecast, or has other columns than in ``fit``.
+            If y is too short for a single forecast, lacks a step, is a panel, or has other columns than in ``fit``; or
+            if ``stride`` or ``alpha`` is out of range.
+        TypeError
+            If y is no Series or DataFrame.
         """
         self.check_is_fitted()
+        if not isinstance(y, pd.Series | pd.DataFrame):
+            raise TypeError(f"y must be a pandas Series or DataFrame, not {type(y).__name__}.")
+        if not isinstance(stride, Integral) or stride < 1:
+            raise ValueError(f"stride={stride!r} must be a whole number of steps, at least 1.")
+        levels = None if alpha is None else _levels(alpha)
         y = y.to_frame() if isinstance(y, pd.Series) else y
         panel = panel_of(y, X)
+        if () not in panel:
+            raise ValueError(f"y holds {len(panel)} series; give one at a time, such as y.loc[{next(iter(panel))!r}].")
         self._check_like_training(panel)
+        check_panel(panel)
         series = panel[()]
         start, last = self.context_length_ if start is None else start, len(y) - self.horizon_
-        if not 1 <= start <= last:
+        if not isinstance(start, Integral) or not 1 <= start <= last:
             raise ValueError(
                 f"y has {len(y)} steps: a forecast of {self.horizon_} steps that begins at step start={start} does not "
                 f"end within it; give a longer y, or a start from 1 to {last}."
@@ -547,10 +585,7 @@ class SFMForecaster(BaseForecaster):
             scales=values[:start].std(axis=0)[None],
         ).every(stride)
         quantiles, head = self._run(windows), self.module_.head
-        if alpha is None:
-            forecasts = quantiles[..., head.middle]
-        else:
-            forecasts = head.interpolated(quantiles, torch.as_tensor(alpha, dtype=torch.float64))
+        forecasts = quantiles[..., head.middle] if levels is None else head.interpolated(quantiles, levels)
         return np.arange(start, last + 1, stride), forecasts.numpy()
 
     # -- training
@@ -588,12 +623,13 @@ class SFMForecaster(BaseForecaster):
         else:
             mean, scale = self.covariate_mean_, self.covariate_scale_
             shape = start.shape
-            start = copy.deepcopy(start).to(resolve_device(self.device))
+            start = copy.deepcopy(start)
         fit = HorizonFit(
             values,
             [(part - mean) / scale for part in covariates],
             shape,
             lambda generator: self._make_model(shape, generator),
+            resolve_device(self.device),
             start,
             TrainingSettings(**{name: getattr(self, name) for name in _SETTINGS}),
             None if self.batch_size == "auto" else int(self.batch_size),
@@ -648,7 +684,7 @@ class SFMForecaster(BaseForecaster):
                 "causal."
             )
         model = HorizonModel(network, QuantileHead(), shape, self.dropout, generator)
-        return model.float().to(resolve_device(self.device))
+        return model.float()
 
     def _standardised(self, covariates: NDArray[np.float64]) -> NDArray[np.float64]:
         return (covariates - self.covariate_mean_) / self.covariate_scale_

@@ -234,7 +234,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
 
         Returns
         -------
-        y : ndarray of shape (n,) or (n, n_targets), as y was in fit
+        y : ndarray of shape (n,) or (n, n_targets), as y was in fit, in float64
         """
         check_is_fitted(self)
         head = self.module_.head
