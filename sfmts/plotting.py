@@ -19,6 +19,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sfmts._choices import check_choice
 from sfmts.batch import as_batch, as_labels, frames_of
+from sfmts.datasets.piano_rolls import one_roll
 from sfmts.heads import ClassificationHead, DensityHead, RegressionHead
 from sfmts.networks.sfm import SFM
 
@@ -183,7 +184,7 @@ class AmplitudeDisplay:
         ((4, 6, 4), array([ 8, 15, 23, 30]))
         """
         _check_matplotlib(f"{cls.__name__}.from_estimator")
-        check_is_fitted(estimator)
+        _check_fitted(estimator)
         n = _num_samples(X)
         if not -n <= series < n:
             raise ValueError(f"series={series} is not in X, which holds {n} series, numbered from 0 to {n - 1}.")
@@ -260,7 +261,7 @@ class AmplitudeDisplay:
             self.images_.append(panel.imshow(amplitudes, norm=scale.norm, **options))
             panel.set(title=self._title(step), xlabel=label, ylabel="state")
             for axis in (panel.xaxis, panel.yaxis):
-                axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+                axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
             panel.xaxis.set_major_formatter(self._column_name)
         self.figure_ = self.axes_[0].figure
         if ax is None or self.bounding_ax_ is not None:
@@ -950,7 +951,7 @@ class TrainingCurveDisplay:
         ['sfm', 'lstm']
         """
         _check_matplotlib(f"{cls.__name__}.from_estimator")
-        check_is_fitted(estimator)
+        _check_fitted(estimator)
         fitted, _ = _last_step(estimator)
         if not hasattr(fitted, "loss_curve_"):
             raise ValueError(
@@ -1332,8 +1333,9 @@ class ForecastDisplay:
         predicted = _as_frame("y_pred", y_pred, observed)
         panels = [(member, variable) for member in frames_of(observed) for variable in observed.columns][:n_panels]
         past, future = _columns("y", observed, panels), _columns("y_pred", predicted, panels)
-        future_times = [_times(series.index) for series in future]
-        shown = [_shown(_times(series.index), times, n_past) for series, times in zip(past, future_times, strict=True)]
+        past_times = [_times(series.index, series.index) for series in past]
+        future_times = [_times(series.index, known.index) for series, known in zip(future, past, strict=True)]
+        shown = [_shown(*times, n_past) for times in zip(past_times, future_times, strict=True)]
         intervals: list[NDArray[Any]] | None = None
         coverage: tuple[float, ...] = ()
         if y_interval is not None:
@@ -1341,7 +1343,7 @@ class ForecastDisplay:
             coverage = _check_intervals(ends, predicted)
             intervals = [_ends(frame, coverage) for frame in _columns("y_interval", ends, panels)]
         display = cls(
-            [_times(series.index)[rows] for series, rows in zip(past, shown, strict=True)],
+            [times[rows] for times, rows in zip(past_times, shown, strict=True)],
             [series.to_numpy()[rows] for series, rows in zip(past, shown, strict=True)],
             future_times,
             [series.to_numpy() for series in future],
@@ -1473,10 +1475,21 @@ def _check_matplotlib(caller: str) -> None:
         raise ImportError(f"{caller} needs matplotlib, which is missing: {how}") from error
 
 
+def _check_fitted(estimator: Any) -> None:
+    """Raise a NotFittedError of the library whose estimator it is."""
+    own = getattr(estimator, "check_is_fitted", None)  # sktime's are not scikit-learn's
+    if own is None:
+        check_is_fitted(estimator)
+    else:
+        own()
+
+
 def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
-    """The estimator inside pipelines and searches, and X as it reaches that estimator."""
+    """The estimator inside pipelines, searches and sktime's formats, and X as it reaches that estimator."""
     while True:
-        if hasattr(estimator, "best_estimator_"):
+        if type(estimator).__module__ == "sfmts.sktime" and X is None:
+            estimator = estimator.estimator_
+        elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
             if X is not None and len(estimator) > 1:
@@ -1586,7 +1599,7 @@ def _frequencies(estimator: Any) -> tuple[NDArray[np.float64] | None, str]:
 
 def _check_roll(roll: ArrayLike) -> NDArray[Any]:
     """A roll as it is, if it is binary."""
-    array = np.asarray(roll)
+    array = one_roll(roll)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"A roll has the shape (frames, keys), such as (T, 88), not {array.shape}.")
     strange = array[(array != 0) & (array != 1)]
@@ -1655,18 +1668,28 @@ def _columns(what: str, frame: Any, panels: list[tuple[tuple[Any, ...], Any]]) -
     return [members[member][variable] for member, variable in panels]
 
 
-def _times(index: Any) -> NDArray[Any]:
-    """Where the entries of an index stand on the axis of an Axes: dates (of periods, the first), or numbers."""
+def _times(index: Any, observed: Any) -> NDArray[Any]:
+    """Where the entries of an index stand on the axis of an Axes: dates (of periods, the first), or numbers.
+
+    Dates with a time zone stand at the hours of the observed series' zone, without the jumps of its clocks.
+    """
     if hasattr(index, "to_timestamp"):
         index = index.to_timestamp()
     if getattr(index, "tz", None) is not None:
-        index = index.tz_localize(None)
+        zone = getattr(observed, "tz", None)
+        offset = observed[0].utcoffset() if zone is not None and len(observed) else None
+        index = index.tz_convert("UTC").tz_localize(None)
+        index = index if offset is None else index + offset
     times: NDArray[Any] = index.to_numpy()
     return times
 
 
 def _shown(times: NDArray[Any], forecast_times: NDArray[Any], n_past: int | None) -> slice:
     """Rows from ``n_past`` steps before the first forecast to the last one."""
+    if not len(forecast_times):
+        raise ValueError("y_pred holds no steps; it needs at least one.")
+    if (np.diff(times) < np.zeros(1, np.diff(times).dtype)).any():
+        raise ValueError("The steps of y do not follow one another in time: sort them, as y.sort_index() does.")
     if times.dtype.kind != forecast_times.dtype.kind:
         raise ValueError(f"y is indexed by {times.dtype}, but y_pred by {forecast_times.dtype}: they must be alike.")
     begin, end = np.searchsorted(times, forecast_times[0]), np.searchsorted(times, forecast_times[-1], side="right")

@@ -207,12 +207,17 @@ class TestFetch:
         code = (
             "import sys; from pathlib import Path\n"
             "from sfmts.datasets._cache import RemoteFile, fetch_file\n"
+            "print('ready', flush=True); sys.stdin.readline()\n"
             "path = fetch_file(RemoteFile('data.bin', *sys.argv[1:3]), sys.argv[3], folder='box', n_retries=0)\n"
             "print(len(path.read_bytes()))"
         )
         with serving(answer_when_both_ask) as server:
             command = [sys.executable, "-c", code, server.url, SHA256, str(tmp_path)]
-            other = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            other = subprocess.Popen(command, text=True, **pipes)
+            assert other.stdout.readline() == "ready\n"  # imports take longer than a download may wait
+            other.stdin.write("go\n")
+            other.stdin.flush()
             assert fetch(server.url, tmp_path).read_bytes() == CONTENT
             out, err = other.communicate(timeout=120)
             assert other.returncode == 0, err

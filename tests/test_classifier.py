@@ -328,7 +328,7 @@ class TestWeights:
         model = tiny(network="clockwork_rnn", n_states=4, network_params=own, warm_start=True).fit(X, y)
         model.fit(X, y)
         model.set_params(network_params={"periods": np.array([1, 3])})
-        with pytest.raises(ValueError, match="network_params=.* is now"):
+        with pytest.raises(ValueError, match=r"network_params=.* is now"):
             model.fit(X, y)
 
     def test_a_fitted_model_goes_by_the_time_it_was_fitted_with(self):

@@ -362,6 +362,7 @@ class TestRollToMidi:
             (np.zeros(88), r"shape \(frames, 88\), not \(88,\)"),
             (np.full((3, 88), 0.5), r"nothing but 0 and 1; this one holds 0\.5, too"),
             (np.full((3, 88), np.nan), "this one holds nan, too"),
+            ([np.zeros((3, 88)), np.zeros((4, 88))], r"not a list of rolls: give one of them, such as rolls\[0\]"),
         ],
     )
     def test_wrong_rolls(self, tmp_path, roll, message):

@@ -14,10 +14,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from sktime.exceptions import NotFittedError as SktimeNotFittedError
 from sktime.forecasting.compose import make_reduction
 from sktime.forecasting.naive import NaiveForecaster
 from sktime.forecasting.trend import TrendForecaster
 
+import sfmts.sktime
 from sfmts import PanelScaler, SFMClassifier, SFMForecaster, plotting
 from sfmts.datasets import make_waves
 from sfmts.estimators import SFMDensity, SFMLabeler, SFMRegressor
@@ -605,6 +607,18 @@ def naive(y, fh=None):
     return NaiveForecaster(sp=12).fit(y, fh=fh)
 
 
+def test_training_curves_of_sktime_estimators(monthly):
+    forecaster = SFMForecaster(n_states=4, max_iter=2, random_state=0, device="cpu")
+    with pytest.raises(SktimeNotFittedError):
+        TrainingCurveDisplay.from_estimator(forecaster)
+    display = TrainingCurveDisplay.from_estimator(forecaster.fit(monthly, fh=[1, 2]))
+    np.testing.assert_array_equal(display.loss, forecaster.loss_curve_)
+    X, y = make_waves(8, n_steps=10, random_state=0)
+    face = sfmts.sktime.SFMClassifier(n_states=4, max_iter=2, random_state=0).fit(X.transpose(0, 2, 1), y)
+    display = TrainingCurveDisplay.from_estimator(face)
+    np.testing.assert_array_equal(display.loss, face.estimator_.loss_curve_)
+
+
 class TestForecasts:
     def test_sfm_forecaster(self, monthly):
         options = {"sp": 12, "n_states": 4, "max_iter": 1, "random_state": 0, "device": "cpu"}
@@ -793,6 +807,16 @@ class TestForecasts:
         display = display.plot(name="other")
         assert "other" in texts(display.axes_[0].get_legend().get_texts())
 
+    def test_time_zones(self):
+        """The same moments in another zone stand at the same place, and clocks that are set back set nothing back."""
+        index = pd.date_range("2024-10-26", periods=72, freq="h", tz="Europe/Berlin")
+        y = pd.Series(np.arange(72.0), index)
+        for forecast in (y[48:], y[48:].tz_convert("UTC")):
+            display = ForecastDisplay.from_predictions(y, forecast)
+            assert display.lines_[0].get_xdata()[0] == np.datetime64("2024-10-28T00:00")
+            assert display.past_lines_[0].get_ydata()[-1] == 47.0
+            assert (np.diff(display.times[0]) == np.timedelta64(1, "h")).all()
+
     def test_wrong_forecasters(self, monthly):
         with pytest.raises(ValueError, match="sktime's interface; LinearRegression has no predict_interval"):
             ForecastDisplay.from_estimator(LinearRegression(), monthly)
@@ -820,6 +844,10 @@ class TestForecasts:
             draw(monthly, last, two[-2:])
         with pytest.raises(ValueError, match="y_interval and y_pred must have the same index"):
             draw(monthly, last, naive(monthly).predict_interval([1, 2], coverage=0.5))
+        with pytest.raises(ValueError, match=r"steps of y do not follow one another in time: sort them"):
+            draw(monthly[::-1], last)
+        with pytest.raises(ValueError, match="y_pred holds no steps; it needs at least one"):
+            draw(monthly, last[:0])
         with pytest.raises(ValueError, match="n_past must be at least 0, not -1"):
             draw(monthly, last, n_past=-1)
         with pytest.raises(ValueError, match="n_panels must be at least 1, not 0"):

@@ -341,8 +341,19 @@ def _check_step(step: float, unit: str) -> None:
         raise ValueError(f"step must be a time of at least 0.0001 {unit}, not {step}.")
 
 
+def one_roll(roll: ArrayLike) -> NDArray[Any]:
+    """A piano-roll as an array; several of unequal length are none."""
+    try:
+        return np.asarray(roll)
+    except ValueError as error:
+        raise ValueError(
+            "One roll of shape (frames, keys), such as (T, 88), is wanted, not a list of rolls: give one of them, "
+            "such as rolls[0]."
+        ) from error
+
+
 def _check_roll(roll: ArrayLike) -> NDArray[np.int8]:
-    roll = np.asarray(roll)
+    roll = one_roll(roll)
     if roll.ndim != 2 or roll.shape[1] != N_KEYS:
         raise ValueError(f"A roll has the shape (frames, {N_KEYS}), not {roll.shape}.")
     strange = np.setdiff1d(roll, [0, 1])
