@@ -223,10 +223,9 @@ def verdict(records: list[Record]) -> str:
         better = sum(other.mean > sfm[0].mean for other in others)
         best = others[0]
         said.append(
-            f"{variant}: SFM {mean_and_deviation(sfm[0].accuracies, 4)}, best other {best.row.name} with "
+            f'"{variant}": SFM {mean_and_deviation(sfm[0].accuracies, 4)}, best other {best.row.name} with '
             f"{mean_and_deviation(best.accuracies, 4)}, {better} of {len(others)} rows of other networks have a "
-            f"higher mean, rule "
-            f"{best.records[0]['scores']['rule']:.4f}"
+            f"higher mean, rule {best.records[0]['scores']['rule']:.4f}"
         )
     return "; ".join(said) or "-"
 

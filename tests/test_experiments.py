@@ -389,7 +389,7 @@ def test_waves_report():
     assert "*counting distinct values* |  |  | 0 | 0.5000 |" in page
     assert 'variant "released"' not in page
     others = len({row.parameters["network"] + row.size for row in waves.rows() if "sfm" not in row.name})
-    said = "hard: SFM 0.9200 ± 0.0158 (5), best other lstm with 0.9900 ± 0.0158 (5), "
+    said = '"hard": SFM 0.9200 ± 0.0158 (5), best other lstm with 0.9900 ± 0.0158 (5), '
     assert f"{said}1 of {others} rows of other networks have a higher mean, rule 0.5000" in page
 
 
