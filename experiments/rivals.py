@@ -31,7 +31,7 @@ irregular   sines whose period is 8 or 12, noise as strong as they are, at irreg
 jsb         JSB Chorales, 139 000 parameters, 50 epochs.  A look at its validation data with some sixty other recipes
             showed that the SFM gains from more outputs and fewer states, so that a share of the parameters is drawn,
             which the outputs have; that is one thing more to draw, for which all networks have twice as many recipes.
-            The SFM of KDD 2017 (``network="sfm_kdd"``), whose gates read a state as wide as D, is tuned here, too: with
+            The SFM of KDD 2017 (``network="sfm_kdd"``), whose gates read a number for each state, is tuned here, too: with
             one recipe for all it was ahead of the SFM on all four collections (music.py), test scores in view.
 nottingham  Nottingham tunes, 139 000 parameters, 40 epochs, after which losses still fall; less dropout than elsewhere,
             as a first look at the validation data with LSTM and resonator asked for.
