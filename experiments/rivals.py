@@ -31,8 +31,8 @@ irregular   sines whose period is 8 or 12, noise as strong as they are, at irreg
 jsb         JSB Chorales, 139 000 parameters, 50 epochs.  A look at its validation data with some sixty other recipes
             showed that the SFM gains from more outputs and fewer states, so that a share of the parameters is drawn,
             which the outputs have; that is one thing more to draw, for which all networks have twice as many recipes.
-            The SFM of KDD 2017 (``network="sfm_kdd"``), whose gates read a number for each state, is tuned here, too: with
-            one recipe for all it was ahead of the SFM on all four collections (music.py), test scores in view.
+            The SFM of KDD 2017 (``network="sfm_kdd"``), whose gates read a number for each state, is tuned here, too:
+            with one recipe for all it was ahead of the SFM on all four collections (music.py), test scores in view.
 nottingham  Nottingham tunes, 139 000 parameters, 40 epochs, after which losses still fall; less dropout than elsewhere,
             as a first look at the validation data with LSTM and resonator asked for.
 etth1       oil temperature 24 hours ahead from windows of 96 hours, 8 000 parameters.
