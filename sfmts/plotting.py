@@ -1688,7 +1688,7 @@ def _shown(times: NDArray[Any], forecast_times: NDArray[Any], n_past: int | None
     """Rows from ``n_past`` steps before the first forecast to the last one."""
     if not len(forecast_times):
         raise ValueError("y_pred holds no steps; it needs at least one.")
-    if (np.diff(times) < np.zeros(1, np.diff(times).dtype)).any():
+    if (times[1:] < times[:-1]).any():
         raise ValueError("The steps of y do not follow one another in time: sort them, as y.sort_index() does.")
     if times.dtype.kind != forecast_times.dtype.kind:
         raise ValueError(f"y is indexed by {times.dtype}, but y_pred by {forecast_times.dtype}: they must be alike.")

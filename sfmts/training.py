@@ -238,17 +238,15 @@ class Trainer:
 
     def _epoch(self, train: TrainingData, schedule: Iterator[float], progress: tqdm) -> None:
         self.model.train()
-        total = 0.0
+        total, whole = 0.0, train.total_weight  # which sums over all items
         rate = self.settings.learning_rate_init
         for index in bucketed_batches(train.lengths, self.settings.batch_size, self.generator):
             rate = next(schedule)
             batch = train.take(index)
-            weighs = len(index) * (train.total_weight / len(train))
-            if self.model.head.batches_alike:
-                weighs = batch.total_weight
+            weighs = batch.total_weight if self.model.head.batches_alike else len(index) * (whole / len(train))
             total += self._train_step(batch, weighs, rate)
             progress.update()
-        self.history.loss.append(total / train.total_weight)
+        self.history.loss.append(total / whole)
         self.history.learning_rate.append(rate)
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
