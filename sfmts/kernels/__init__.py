@@ -5,7 +5,7 @@ from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
 from sfmts.kernels.packing import pack, unpack
-from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
+from sfmts.kernels.reference import SFMState, SFMWeights, refuse_second_derivatives, sfm_state
 from sfmts.kernels.resonator import resolve_resonator, resonate, resonator_layer
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Step",
     "eager",
     "pack",
+    "refuse_second_derivatives",
     "resolve_backend",
     "resolve_resonator",
     "resonate",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sfmts.kernels.gpu import program
 from sfmts.kernels.gpu.layout import Device, Direction, Layout, Sizes, choose_layout, choose_tile
-from sfmts.kernels.reference import SFMState, SFMWeights, amplitude_epsilon, wrap_phase
+from sfmts.kernels.reference import SFMState, SFMWeights, amplitude_epsilon, refuse_second_derivatives, wrap_phase
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _CAPABILITY = (8, 0)  # copies behind the program's back
@@ -275,8 +275,7 @@ class _CudaSFM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-            raise RuntimeError("backend='cuda' has first derivatives only; take backend='reference' for higher ones.")
+        refuse_second_derivatives("backend='cuda'")
         with torch.autocast(grads[0].device.type, enabled=False):
             return _backward(ctx, *grads)
 

@@ -172,9 +172,3 @@ def check_fits(name: str, value: Tensor, shape: tuple[int, ...], **beside: Tenso
     main, x = next(iter(beside.items()))
     if value.device != x.device:
         raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as {main} is.")
-
-
-def refuse_second_derivatives(backend: str) -> None:
-    """Raise if gradients shall be differentiated again, which a hand-written backward pass cannot serve."""
-    if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-        raise RuntimeError(f"backend={backend!r} has first derivatives only; take backend='reference' for higher ones.")

@@ -20,7 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels.reference import TWO_PI, SFMState, SFMWeights, amplitude_epsilon, last_rows, wrap_phase
+from sfmts.kernels.reference import (
+    TWO_PI,
+    SFMState,
+    SFMWeights,
+    amplitude_epsilon,
+    last_rows,
+    refuse_second_derivatives,
+    wrap_phase,
+)
 from sfmts.kernels.workspace import Workspace
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
@@ -216,8 +224,7 @@ class _FusedSFM(torch.autograd.Function):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-            raise RuntimeError("backend='fused' has first derivatives only; take backend='reference' for higher ones.")
+        refuse_second_derivatives("backend='fused'")
         x, *saved, initial, z_start, out = ctx.saved_tensors
         weights = SFMWeights(*saved)
         grad_z, grad_re, grad_im, grad_theta_last = grads

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, wrap_phase
+from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, refuse_second_derivatives, wrap_phase
 from sfmts.kernels.workspace import Workspace
 
 _import_error: str | None = None
@@ -202,8 +202,7 @@ class _NativeSFM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-            raise RuntimeError("backend='native' has first derivatives only; take backend='reference' for higher ones.")
+        refuse_second_derivatives("backend='native'")
         *inputs, z = ctx.saved_tensors
         call: _Call = ctx.call
         problem = call.problem(inputs)

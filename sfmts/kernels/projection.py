@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import check_fits, refuse_second_derivatives
+from sfmts.kernels.dispatch import check_fits
 from sfmts.kernels.eager import eager
+from sfmts.kernels.reference import refuse_second_derivatives
 from sfmts.kernels.workspace import reused_empty
 
 if native.missing() is None:
@@ -141,7 +142,7 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, da: Tensor | None, dp: Tensor | None) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives("native")
+        refuse_second_derivatives("backend='native'")
         x, V, b, w, p = ctx.saved_tensors
         L = len(w)
         da = x.new_zeros(*x.shape[:2], len(V)) if da is None else da.contiguous()

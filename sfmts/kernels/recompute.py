@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels.reference import SFMState, SFMWeights, last_rows
+from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, refuse_second_derivatives
 
 Kernel = Callable[..., tuple[Tensor, SFMState]]
 
@@ -108,8 +108,7 @@ class _Recomputed(torch.autograd.Function):
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # that is, create_graph=True
-            raise RuntimeError("memory='recompute' has first derivatives only; take memory='fast' for higher ones.")
+        refuse_second_derivatives("memory='recompute'", "memory='fast'")
         x, *saved = ctx.saved_tensors
         plan: _Plan = ctx.plan
         grad_z, *grad_last = grads  # of z, and of the last re, im and theta

@@ -214,3 +214,9 @@ def _phase(
     if accumulated:
         return wrap_phase(theta + omega_t * (t - t_previous)[:, None])
     return wrap_phase(omega_t * t[:, None])
+
+
+def refuse_second_derivatives(setting: str, instead: str = "backend='reference'") -> None:
+    """Raise if gradients shall be differentiated again, which a hand-written backward pass cannot serve."""
+    if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
+        raise RuntimeError(f"{setting} has first derivatives only; take {instead} for higher ones.")

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import check_fits, choose_kernel, refuse_second_derivatives
+from sfmts.kernels.dispatch import check_fits, choose_kernel
 from sfmts.kernels.eager import eager
+from sfmts.kernels.reference import refuse_second_derivatives
 from sfmts.kernels.workspace import reused_empty
 
 if native.missing() is None:
@@ -136,7 +137,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives("fused")
+        refuse_second_derivatives("backend='fused'")
         f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
         decay, rotation = _decay(f_ste, f_fre), _rotation(omega, dt, S.dtype)
         factors = decay * rotation
@@ -198,7 +199,7 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives("native")
+        refuse_second_derivatives("backend='native'")
         f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
         given = {"f_ste": f_ste, "f_fre": f_fre, "omega": omega, "dt": dt, "state": state, "dS": dS.contiguous()}
         df_fre = None if f_fre is None else torch.empty_like(f_fre)
@@ -244,7 +245,7 @@ class _ReadOut(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dc: Tensor) -> tuple[Tensor, Tensor]:
-        refuse_second_derivatives("fused")
+        refuse_second_derivatives("backend='fused'")
         S, weights = ctx.saved_tensors
         product = torch.empty_like(dc)
         rows = [torch.mul(part, dc, out=product).sum(dim=(0, 1)) for part in S.flatten(2, 3).unbind(2)]
@@ -289,7 +290,7 @@ class _NativeLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor | None, dS: Tensor | None) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives("native")
+        refuse_second_derivatives("backend='native'")
         *values, S = ctx.saved_tensors
         inputs = _LayerInputs._make(values)
         K, D = inputs.omega.shape

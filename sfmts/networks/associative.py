@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfmts.kernels import SharedMatrix, State, Step
+from sfmts.kernels import SharedMatrix, State, Step, refuse_second_derivatives
 from sfmts.networks.base import chrono_bias, register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
 
@@ -39,8 +39,7 @@ class _Memory(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_h: Tensor, g_after: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradients for q and c."""
-        if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-            raise RuntimeError("network='associative_lstm' has first derivatives only.")
+        refuse_second_derivatives("network='associative_lstm'", "another network")
         c, gates, v, scale, keys, w, after, y, y_scale, back = ctx.saved_tensors
         f, i, o = gates.unbind(1)
         copies, units = c.shape[2:]

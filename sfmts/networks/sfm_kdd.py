@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from sfmts._choices import check_choice
-from sfmts.kernels import SharedMatrix, State, Step, pack, unpack
+from sfmts.kernels import SharedMatrix, State, Step, pack, refuse_second_derivatives, unpack
 from sfmts.networks.base import chrono_bias, register_network, reverse_sequences
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
 
@@ -52,8 +51,8 @@ class _Memory(torch.autograd.Function):
         return S, S.square().mul_(U_a).sum(dim=1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dS: Tensor, dA: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives("network='sfm_kdd'", "another network")
         f_ste, f_fre, S_before, waves, U_a, S = ctx.saved_tensors
         product = S * dA[:, None]
         dU_a = (product * S).sum(dim=(0, 2))[:, None]
