@@ -190,7 +190,7 @@ def longest_of_each_class(X: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def draw_waves(examples: np.ndarray) -> Figure:
-    """One square and one sawtooth, as in the paper's Figure 1."""
+    """One square and one sawtooth."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
     for ax, series, name in zip(axes, examples, CLASS_NAMES, strict=True):
         value, t = series.T

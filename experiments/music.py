@@ -29,6 +29,7 @@ chosen with test figures in view as well; every other network and collection mee
     SFMTS_PIANO_ROLLS=FOLDER python experiments/music.py        with the four .mat files at hand
 """
 
+import inspect
 import json
 import os
 import statistics
@@ -46,6 +47,7 @@ from sfmts import SFMDensity
 from sfmts.datasets import fetch_piano_rolls
 from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, softmax_pressed_log_likelihood
 from sfmts.networks import make_network, match_budget, network_names, paper_preset
+from sfmts.networks.base import network_class
 
 EXPERIMENT = "music"
 CLAIM = "SFM and A-SFM predict polyphonic music better than networks of their size (Table 2)"
@@ -112,7 +114,15 @@ def causal_networks() -> tuple[str, ...]:
 @cache
 def paper_sizes() -> dict[str, dict[str, Any]]:
     """Parameters of SFMDensity for the rows of Table 1."""
-    return {row: paper_preset("music", row) for row in TABLE_1}
+    return {row: without_defaults(paper_preset("music", row)) for row in TABLE_1}
+
+
+def without_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Without the network's own options if all are as by default, so that equal networks are one run."""
+    options = inspect.signature(network_class(parameters["network"])).parameters
+    if any(options[key].default != value for key, value in parameters.get("network_params", {}).items()):
+        return parameters
+    return {key: value for key, value in parameters.items() if key != "network_params"}
 
 
 @cache

@@ -41,7 +41,8 @@ def cross_val_predict(
         Folds; 5 by default.  Each series must be in exactly one test part.
     n_jobs : int, optional
         Fits at a time.
-    method : {"predict", "predict_proba", "predict_log_proba"}
+    method : {"predict", "predict_proba", "predict_log_proba"}, default="predict"
+        What is asked of the estimator; :class:`sfmts.SFMDensity` has "predict_proba" alone.
 
     Returns
     -------

@@ -293,7 +293,7 @@ class AmplitudeDisplay:
 
 
 class WaveDisplay:
-    """A few series of each class (the paper's Figure 1, for its square and sawtooth waves).
+    """A few series of each class.
 
     One row a class, one panel a series.  Time spans differ between panels, the scale of values does not.  It is
     recommended to use :meth:`from_arrays`.  All parameters are stored as attributes.
@@ -328,10 +328,6 @@ class WaveDisplay:
     --------
     WaveDisplay.from_arrays : The first series of each class in a data set.
     sfmts.datasets.make_waves : Square and sawtooth waves.
-
-    References
-    ----------
-    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017, Figure 1.
 
     Examples
     --------
@@ -507,7 +503,7 @@ class WaveDisplay:
 
 
 class PianoRollDisplay:
-    """A piano-roll and, under it, what a model expected at each step (the paper's Figure 3).
+    """A piano-roll and, under it, what a model expected at each step.
 
     Keys from bottom to top, time from left to right; both panels have the same time axis, so that a frame stands above
     its prediction, and the same colour scale from 0 to 1.  It is recommended to use :meth:`from_estimator` or
@@ -544,10 +540,6 @@ class PianoRollDisplay:
     PianoRollDisplay.from_estimator : Draw with the probabilities of a fitted estimator.
     PianoRollDisplay.from_predictions : Draw with probabilities that are known.
     sfmts.datasets.fetch_piano_rolls : Piano-rolls.
-
-    References
-    ----------
-    H. Hu and G.-J. Qi, "State-Frequency Memory Recurrent Neural Networks", ICML 2017, Figure 3.
 
     Examples
     --------

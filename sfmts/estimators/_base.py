@@ -404,7 +404,8 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         Returns
         -------
         amplitudes : array of shape (n, T, n_states, n_frequencies), or list of arrays of shape (T_i, ...)
-            Of the last layer.
+            Of the last layer.  With ``bidirectional=True`` there are twice as many states, those that read forwards
+            first.
         """
         check_is_fitted(self)
         batch = self._batch(X, reset=False)

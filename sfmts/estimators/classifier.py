@@ -26,8 +26,9 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     ----------
     network : str, default="sfm"
         Name of a network, see :func:`sfmts.networks.network_names`.  What it does not know, such as frequencies, is
-        left aside, so that a grid search over networks compares them under one protocol; but several layers, two
-        directions or real time of a network that has none are an error.
+        left aside, so that a grid search over networks compares them under one protocol.  Several layers or two
+        directions of a network that has none are an error, though, and so is ``time="normalized"`` of one that knows
+        time stamps alone.  Where time drives nothing in a network, time stamps are a channel like others.
     n_states : int, default=32
         D of the SFM, the hidden width of other networks.
     n_frequencies : int, default=4
@@ -36,7 +37,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         M, the width of z: what the SFM's gates read of the past and what the head reads.  None stands for as many as
         states or, with ``head="none"``, as logits.
     frequencies : {"fixed", "learned", "adaptive"}, default="fixed"
-        2 pi k / K; a learned start from there; or set by the input at each step (A-SFM, Eq. 16 of the paper).  Other
+        2 pi k / K; learned, starting there; or set by the input at each step (A-SFM, Eq. 16 of the paper).  Other
         sets than 2 pi k / K by ``network_params={"spacing": "log"}``, see :class:`sfmts.networks.SFM`.
     time : {"index", "normalized", "timestamps"}, default="index"
         What t is in the phase omega t: 1, 2, 3, ...; the step over the length of its series; or real time stamps.
@@ -55,7 +56,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         Share of the fed-back output that is dropped in training, one mask for a whole series.
     init : {"modern", "chrono", "paper", "authors"}, default="chrono"
         Start of the weights, see :class:`sfmts.networks.SFM`.  "chrono" spreads memories over the longest series of
-        the training set; without it long series stay at chance.
+        the training set; without it some seeds, or all, stay near chance on long series.
     network_params : dict or None, default=None
         Further options, those that only this network has, such as ``{"full": True}`` for
         ``network="clockwork_rnn"``.  A key that the network does not take is an error.
@@ -101,11 +102,13 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     device : str, default="auto"
         "auto" (a CUDA device if there is one), "cpu", "cuda" or "cuda:1".
     backend : {"auto", "reference", "fused", "native", "cuda"}, default="auto"
-        Kernel of the SFM.  "auto" takes the compiled one on the CPU ("native") and elsewhere "fused", in PyTorch alone.
-        "cuda", for NVIDIA GPUs, has been tested as a C++ program only, not yet on a GPU.
+        Kernel of the SFM and, but for "cuda", of the resonator; other networks leave it aside.  "auto" takes the
+        compiled one on the CPU ("native") and elsewhere "fused", in PyTorch alone.  "cuda", for NVIDIA GPUs, has been
+        tested as a C++ program only, not yet on a GPU.
     memory : {"fast", "recompute"}, default="fast"
         What the SFM keeps of a training step.  "recompute" is for long series: it keeps the states of about sqrt(T)
-        of the T steps and computes the rest a second time, at about a third more time.
+        of the T steps and computes the rest a second time, at up to a quarter more time.  Other networks leave it
+        aside.
     layout : {"ntc", "nct"}, default="ntc"
         Order of the axes of three-dimensional X: (series, time, channels) or, as in sktime, (series, channels, time).
 

@@ -34,7 +34,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
     n_outputs : int or None, default=None
         M, the width of z; None stands for as many as channels, as in the paper.
     n_frequencies, frequencies, time, phase, n_layers
-        The network, as in :class:`SFMClassifier`; time is the index.
+        The network, with the defaults of :class:`SFMClassifier`; time is the index.
     dropout : float, default=0.2
         Share of the network's output that is dropped before the head in training.
     recurrent_dropout : float, default=0.4
@@ -53,13 +53,20 @@ class SFMDensity(DensityMixin, SequenceEstimator):
     metric : {"bernoulli", "softmax_pressed"}, default="bernoulli"
         What :meth:`score` tells: the mean log-likelihood of a frame, or what the SFM authors' program scores, see
         :func:`sfmts.metrics.softmax_pressed_log_likelihood`, which is no likelihood.
-    optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
-        Training, as in :class:`SFMClassifier`.  The defaults are a recipe for small collections of music: a high rate
-        that falls to 0 within 30 epochs.
+    learning_rate_init : float, default=0.025
+        Learning rate of the first update; with the next two a recipe for small collections of music, a high rate that
+        falls to 0 within few epochs.
+    max_iter : int, default=30
+        Greatest number of epochs.
+    batch_size : int, default=16
+        Series in a mini-batch.
+    optimizer, learning_rate, weight_decay, clip_norm
+        Training, with the defaults of :class:`SFMClassifier`.
     early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`SFMClassifier`.
+        Its end, its start and its seed, with the defaults of :class:`SFMClassifier`.
     device, backend, memory, layout
-        Where and how, as in :class:`SFMClassifier`.  For series of thousands of frames take ``memory="recompute"``.
+        Where and how, with the defaults of :class:`SFMClassifier`.  For series of thousands of frames take
+        ``memory="recompute"``.
 
     Attributes
     ----------
@@ -290,7 +297,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         Returns
         -------
         score : float
-            Nats per frame, over the flat list of all frames; greater is better.
+            Nats per frame, over the flat list of all frames; with ``metric="softmax_pressed"``, as in the authors'
+            program, the mean over the frames of each series, then over series.  Greater is better.
         """
         check_is_fitted(self)
         data, _ = self._next_frames(self._binary_batch(X, reset=False))

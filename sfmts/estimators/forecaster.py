@@ -182,8 +182,10 @@ class SFMForecaster(BaseForecaster):
     ----------
     network : str, default="sfm"
         Name of a network, see :func:`sfmts.networks.network_names`; one that sees the future of a step is refused.
-    n_states, n_frequencies, n_outputs, network_params, frequencies, phase, n_layers, init
-        The network, as in :class:`SFMClassifier`.
+    n_states, n_frequencies, n_outputs, network_params, frequencies, phase, n_layers
+        The network, with the defaults of :class:`SFMClassifier`.
+    init : {"modern", "chrono", "paper", "authors"}, default="modern"
+        Start of the weights, see :class:`sfmts.networks.SFM`.
     dropout : float, default=0.1
         Probability with which, in training, an entry of the network's summary and of a decoded horizon is dropped.
     recurrent_dropout : float, default=0.0
@@ -191,8 +193,8 @@ class SFMForecaster(BaseForecaster):
     sp : int, default=1
         Seasonal periodicity: steps in a season; 1 if there is none.
     context_length : int, optional
-        Steps of the past that are read.  By default an eighth of the (median) series, but at least two seasons, and at
-        most 14 seasons, twice the horizon, or 96 steps, whichever is longest.
+        Steps of the past that are read.  By default an eighth of the (median) series, but at least two seasons and 12
+        steps, and at most 14 seasons, twice the horizon, or 96 steps, whichever is longest.
     horizon : int, optional
         Steps that are forecast in parallel.  By default the last step of the ``fh`` given to ``fit``, or else two
         seasons and at least 12 steps.  Where ``predict`` is asked for more, the model goes on from its own medians.
@@ -208,26 +210,30 @@ class SFMForecaster(BaseForecaster):
     calendar_features : bool, default=False
         Whether the time of day, of the week and of the year are read beside X.  y must be indexed by dates.
     optimizer, learning_rate, weight_decay, clip_norm
-        Training, as in :class:`SFMClassifier`.
+        Training, with the defaults of :class:`SFMClassifier`.
     learning_rate_init : float, default=0.003
+        Learning rate of the first update.
     max_iter : int, default=30
         Most epochs.
     batch_size : int or "auto", default="auto"
         Windows in a mini-batch; "auto" takes a 64th of all, at least 16 and at most 256.
     early_stopping : bool, default=True
         Whether the last part of each series is set aside as described above.  Without it, or where there are fewer than
-        8 such windows, the network trains for ``max_iter`` epochs and quantiles are those of the training residuals.
+        8 such windows, the network trains for ``max_iter`` epochs, quantiles are those of the training residuals, and
+        the simple forecast is the season before (without a season the last value); ``linear`` has no effect then.
     validation_fraction : float, default=0.2
         That part.
     refit : bool, default=True
         Whether to train once more, with that part.
-    n_iter_no_change, tol
-        When training ends, as in :class:`SFMClassifier`.
+    n_iter_no_change : int, default=5
+        Epochs without improvement after which training ends.
+    tol : float, default=1e-4
+        What counts as an improvement, of the score of the part set aside or, without one, of the loss.
     fine_tune : bool, default=False
         Whether ``fit`` trains a model that was pretrained on with the series it is given.  Otherwise it only takes
         them as context.
     random_state, verbose, device, backend, memory
-        As in :class:`SFMClassifier`.
+        As in :class:`SFMClassifier`, with its defaults.
 
     Attributes
     ----------

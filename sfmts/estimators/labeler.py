@@ -28,7 +28,8 @@ class SFMLabeler(SequenceEstimator):
     network : str, default="sfm"
         Name of a network, see :func:`sfmts.networks.network_names`.
     n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network, as in :class:`SFMClassifier`.
+        The network; what these parameters mean, and their defaults, are those of :class:`SFMClassifier`, here and
+        where it is named below.
     init, network_params
         Its start and its further options, as in :class:`SFMClassifier`.
     dropout, recurrent_dropout : float, default=0.0

@@ -105,7 +105,7 @@ class SequenceNetwork(nn.Module, ABC):
         Returns
         -------
         amplitudes : Tensor of shape (B, T, n_states, n_frequencies)
-            Zero behind the end of a sequence.
+            Of both directions twice as many states, those that read forwards first.  Zero behind the end of a sequence.
 
         Raises
         ------
