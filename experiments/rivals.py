@@ -431,8 +431,8 @@ def report(records: list[Record]) -> str:
         f"{progress(records, plan(is_tiny(records)))} of [rivals.py](rivals.py), whose head says what the tasks are. "
         "Each network has the recipe that is best for it on validation data, of as many recipes as the others; on "
         "waves the last training is on these, too, and has no score on them.  How hard waves, sines and ETTh1 are was "
-        "set with test scores of the SFM, with its frequencies and without, and of the LSTM in view, and some sixty other "
-        "recipes of the SFM had been looked at on the validation data of JSB.  Seconds "
+        "set with test scores of the SFM, with its frequencies and without, and of the LSTM in view, and some sixty "
+        "other recipes of the SFM had been looked at on the validation data of JSB.  Seconds "
         'are processor seconds of one training.  "Longer": with more epochs, where that '
         "was better on validation data and takes less time than the faster rival.  Better or worse: p < .05 in Welch's "
         "t-test over seeds, divided by the number of comparisons of the task; what is not told apart may still differ. "

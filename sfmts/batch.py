@@ -191,7 +191,7 @@ def _as_array_or_list(X: Any) -> Any:
         return X.detach().cpu().numpy()
     if getattr(X, "ndim", None) == 1 and not isinstance(X, np.ndarray):
         return np.asarray(X)  # a pandas Series whose entries may be series
-    return X if hasattr(X, "ndim") else np.asarray(X)
+    return X if hasattr(X, "ndim") or hasattr(X, "columns") else np.asarray(X)  # a frame of polars has no ndim
 
 
 def _as_ragged(X: Any) -> list[Any] | None:
@@ -363,9 +363,9 @@ def check_steps(index: Any, frequency: Any) -> None:
 
 
 def check_names(what: str, names: Any, expected: Sequence[Any], by_name: bool = True) -> None:
-    """Refuse a frame whose columns are not those of training."""
+    """Refuse a frame whose columns are not those of training; if not ``by_name``, they may be others, but as many."""
     names, expected = list(names), list(expected)
-    if names != expected if by_name else len(names) != len(expected):
+    if names != expected and (by_name or len(names) != len(expected) or set(names) == set(expected)):
         there = f"has the columns {names}" if names else "is missing"
         raise ValueError(f"{what} {there}; in training it had {expected or 'none'}: give the same, in that order.")
 
@@ -434,9 +434,12 @@ def class_weights(
 ) -> NDArray[np.float64]:
     """Weight of each series by its class, as :func:`sklearn.utils.class_weight.compute_class_weight` has it."""
     present, inverse = np.unique(codes, return_inverse=True)
-    per_class = compute_class_weight(
-        class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
-    )
+    if isinstance(class_weight, dict):  # which may leave classes out, and name some that are not among these series
+        per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes])[present]
+    else:
+        per_class = compute_class_weight(
+            class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
+        )
     if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
         raise ValueError(f"class_weight must be non-negative numbers, not all zero; it gives {per_class.tolist()}.")
     return np.asarray(per_class, dtype=np.float64)[inverse]

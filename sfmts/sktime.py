@@ -20,7 +20,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sfmts import estimators
 from sfmts.batch import as_batch, as_labels, as_numbers, unbatch
-from sfmts.estimators._base import SequenceEstimator, unchanged_on_error
+from sfmts.estimators._base import SequenceEstimator, fitting
 
 try:
     import pandas as pd
@@ -93,7 +93,7 @@ class _Face(CallbackSupportMixin, ABC):
         ValueError, TypeError
             If X, y or a parameter will not do.  An earlier fit stays usable.
         """
-        with unchanged_on_error(self):
+        with fitting(self):
             if y is None:
                 raise ValueError("This estimator requires y to be passed, but the target y is None.")
             if not _is_sktime_table(y):

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import torch
 from sklearn.base import clone
@@ -166,6 +167,16 @@ class TestFormsOfX:
         with pytest.warns(UserWarning, match="does not have valid feature names"):
             model.predict(X)
         assert not hasattr(model.fit(X, y), "feature_names_in_")
+
+    def test_column_names_of_other_frames(self):
+        X, y = panel("2-D")
+        names = [f"t{step}" for step in range(X.shape[1])]
+        table = pyarrow.table(dict(zip(names, X.T, strict=True)))
+        model = tiny().fit(table, y)
+        assert list(model.feature_names_in_) == names
+        np.testing.assert_array_equal(model.predict_proba(table), tiny().fit(X, y).predict_proba(X))
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(table.select(names[::-1]))
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -373,6 +384,24 @@ class TestWeights:
         np.testing.assert_allclose(model.predict_proba(X), explicit.predict_proba(X), rtol=1e-7)
         assert np.abs(model.predict_proba(X) - tiny().fit(X, y).predict_proba(X)).max() > 1e-4
 
+    def test_class_weight_of_some_classes(self):
+        X, y = panel("3-D")
+        y = np.arange(len(X)) % 3
+        rest, weights = y != 0, (y != 0).astype(float)
+        some = {0: 1.0, 1: 2.0}
+        np.testing.assert_array_equal(
+            tiny(class_weight=some).fit(X, y).predict_proba(X),
+            tiny(class_weight={**some, 2: 1.0}).fit(X, y).predict_proba(X),
+        )
+        model = tiny(class_weight=some).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X[rest], y[rest])
+        assert list(model.classes_) == [0, 1, 2]
+        np.testing.assert_array_equal(
+            tiny(class_weight=some).fit(X, y, sample_weight=weights).predict_proba(X),
+            tiny().fit(X, y, sample_weight=weights * np.where(y == 1, 2.0, 1.0)).predict_proba(X),
+        )
+        with pytest.raises(ValueError, match=r"classes, \[1, 2\], are not in class_weight"):
+            tiny(class_weight={0: 1.0, 5: 2.0}).fit(X, y)
+
     def test_class_weight_times_sample_weight(self):
         X, y = panel("3-D")
         weights = np.random.RandomState(0).uniform(0.5, 2, size=len(X))
@@ -531,6 +560,12 @@ class TestTraining:
             model.fit(X, np.arange(len(X)) % 3)
         with pytest.raises(ValueError, match="X has 1 channels, but SFMClassifier was fitted with 2"):
             model.fit(X[:, :, :1], y)
+
+    def test_warm_start_refuses_another_scaling(self):
+        X, y = panel("3-D")
+        model = tiny(warm_start=True).fit(X, y).set_params(standardize=False)
+        with pytest.raises(ValueError, match="standardize=True is now False"):
+            model.fit(X, y)
 
     def test_without_warm_start_fit_forgets(self):
         X, y = panel("3-D")
@@ -822,6 +857,14 @@ class TestRandomness:
         assert_same_model(first, second, X)
         assert first.history_ == second.history_
         assert_same_model(first, tiny(**{**options, "random_state": np.random.RandomState(0)}).fit(X, y), X)
+
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_trains_whatever_the_mode(self, mode):
+        X, y = panel("ragged")
+        with mode():
+            model = tiny().fit(X, y)
+        assert_same_model(model, tiny().fit(X, y), X)
+        model.partial_fit(X, y)
 
     def test_other_seed_other_model(self):
         X, y = panel("3-D")

@@ -534,6 +534,10 @@ class TestSample:
         np.testing.assert_array_equal(a, b)
         assert (a != c).any()
         np.testing.assert_array_equal(model.sample(30, random_state=np.random.RandomState(0)), a)
+        np.random.seed(0)
+        one = model.sample(30)
+        np.random.seed(0)
+        assert (model.sample(30) != one).any()  # numpy's own generator has no part in it
         assert (model.sample(30) != model.sample(30)).any()
         generator = np.random.RandomState(0)
         assert (model.sample(30, random_state=generator) != model.sample(30, random_state=generator)).any()

@@ -332,12 +332,28 @@ class TestPretraining:
         for copied in (pretrained.clone(), expected.clone()):
             np.testing.assert_array_equal(results(copied.fit(past, fh=range(1, 7))), results(expected))
 
+    def test_stays_through_many_fits(self, pretrained):
+        model, first, second = copy.deepcopy(pretrained), seasonal(seed=1), 100.0 * seasonal(50, seed=2)
+        for y in (first, second, first):
+            expected = copy.deepcopy(pretrained).fit(y, fh=YEAR)
+            np.testing.assert_array_equal(results(model.fit(y, fh=YEAR)), results(expected))
+        assert model.pretrain(waves(3, seed=4)).fit(second, fh=YEAR).predict().notna().all()
+
+    def test_after_a_fit(self):
+        y = seasonal()
+        expected = tiny().pretrain(waves(3, seed=0), fh=YEAR).fit(y, fh=YEAR)
+        model = tiny().fit(y[:40], fh=[1]).pretrain(waves(3, seed=0), fh=YEAR).fit(y, fh=YEAR)
+        np.testing.assert_array_equal(results(model), results(expected))
+
     def test_unseen_with_other_columns(self, pretrained):
         y, X = driven()
         with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\]; in training it had none"):
             copy.deepcopy(pretrained).fit(y, X=X, fh=[1])
         with pytest.raises(ValueError, match=r"y has the columns \['u', 'v'\]; in training it had \['y'\]"):
             copy.deepcopy(pretrained).fit(pd.DataFrame({"u": y, "v": y + 1}), fh=[1])
+        model = tiny().pretrain(waves(2, seed=0).assign(z=1.0), fh=[1])
+        with pytest.raises(ValueError, match=r"y has the columns \['z', 'y'\]; in training it had \['y', 'z'\]"):
+            model.fit(pd.DataFrame({"z": y, "y": y}), fh=[1])
 
 
 class TestUpdate:
@@ -369,6 +385,35 @@ class TestUpdate:
         np.testing.assert_array_equal(results(model), results(expected))
         for before, after in zip(weights.values(), model.module_.state_dict().values(), strict=True):
             torch.testing.assert_close(before, after, rtol=0, atol=0)
+
+    @pytest.mark.parametrize("update_params", [False, True])
+    @pytest.mark.parametrize("name", ["other", None])
+    def test_with_another_name(self, name, update_params):
+        y = seasonal()
+        expected, model = tiny().fit(y[:70], fh=YEAR), tiny().fit(y[:70], fh=YEAR)
+        expected.update(y[70:], update_params=update_params)
+        model.update(y[70:].rename(name), update_params=update_params)
+        np.testing.assert_array_equal(results(model), results(expected))
+        assert model.predict().name == name
+
+    def test_with_columns_in_another_order(self):
+        y = seasonal()
+        y = pd.DataFrame({"a": y, "b": 100.0 * y})
+        model = tiny().fit(y[:70], fh=YEAR)
+        before = results(model)
+        with pytest.raises(ValueError, match=r"y has the columns \['b', 'a'\]; in training it had \['a', 'b'\]"):
+            model.update(y.loc[y.index[70:], ["b", "a"]], update_params=False)
+        with pytest.raises(ValueError, match=r"y has the columns \['b', 'a'\]"):
+            model.historical_forecasts(y[["b", "a"]])
+        np.testing.assert_array_equal(results(model), before)
+
+    def test_of_the_callers_frame_is_none(self):
+        y = seasonal().to_frame()
+        model = tiny().fit(y, fh=YEAR)
+        before = model.predict()
+        y.iloc[-20:] = 1e6
+        y.loc[y.index[-1] + 1] = 0.0
+        pd.testing.assert_frame_equal(model.predict(), before)
 
     def test_with_a_new_series(self):
         model = tiny().fit(panel({"a": seasonal()}), fh=YEAR)
@@ -512,6 +557,21 @@ class TestPanels:
         assert list(forecast.index) == expected
         for key, one in series.items():
             assert (forecast.loc[key, "y"] - one.mean()).abs().max() < 4.0
+
+    @pytest.mark.parametrize(
+        ("frequency", "n"), [("D", 1), ("D", 2), ("B", 5), ("MS", 2), ("h", 2)], ids=lambda value: str(value)
+    )
+    def test_of_dates_some_of_them_few(self, frequency, n):
+        long = seasonal(60).set_axis(pd.date_range("2024-01-01", periods=60, freq=frequency))
+        short = seasonal(n, seed=1).set_axis(pd.date_range("2024-01-01", periods=n, freq=frequency))
+        y = panel({"long": long, "short": short})
+        model = tiny().fit(y, fh=[1, 3])
+        for forecast in (model.predict(), model.update(y, update_params=False).predict()):
+            for key, one in (("long", long), ("short", short)):
+                ahead = pd.date_range(one.index[-1], periods=4, freq=frequency)
+                assert list(forecast.loc[key].index) == [ahead[1], ahead[3]]
+        with pytest.raises(ValueError, match="have no frequency"):
+            tiny().fit(panel({"long": long, "short": seasonal(3).set_axis(long.index[[0, 1, 3]])}), fh=[1])
 
     def test_hierarchical(self):
         y = pd.concat(
@@ -771,6 +831,10 @@ class TestBadInput:
         both, one = pd.concat({"a": y.to_frame(), "b": y.to_frame()}, names=key), pd.concat({"a": X}, names=key)
         with pytest.raises(ValueError, match=r"X has no rows for the series \('b',\) of y"):
             tiny().fit(both, X=one, fh=[1])
+        X = pd.concat(dict.fromkeys("ab", X[:110]), names=["series", "month"])
+        model = tiny().fit(both, X=X.loc[both.index], fh=[1])
+        with pytest.raises(ValueError, match=r"X in predict has no rows for the series \('b',\) of y"):
+            model.predict(X=pd.concat({"a": X.loc["a"].iloc[-10:]}, names=["series", "month"]))
 
     @pytest.mark.parametrize(
         ("change", "message"),

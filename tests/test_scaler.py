@@ -147,6 +147,27 @@ def test_other_forms_of_x():
         scaler.transform(frame[frame.columns[::-1]])
 
 
+def test_series_without_an_axis_of_channels():
+    X = [np.arange(4.0), np.arange(6.0)]
+    scaler = PanelScaler().fit(X)
+    Z = scaler.transform(X)
+    assert [series.shape for series in Z] == [(4,), (6,)]
+    assert [series.shape for series in scaler.inverse_transform(Z)] == [(4,), (6,)]
+    np.testing.assert_allclose(np.concatenate(Z), (np.concatenate(X) - scaler.mean_) / scaler.scale_)
+
+
+def test_tables_in_tables_out():
+    X, y = make_panel()
+    frame = pd.DataFrame(X[:, :, 0], columns=[f"t{step}" for step in range(X.shape[1])], index=y.astype(str))
+    pipeline = make_pipeline(PanelScaler(), LogisticRegression()).set_output(transform="pandas").fit(frame, y)
+    Z = pipeline[:-1].transform(frame)
+    pd.testing.assert_frame_equal(Z, pd.DataFrame(PanelScaler().fit_transform(frame), frame.index, frame.columns))
+    assert list(pipeline[:-1].get_feature_names_out()) == list(frame.columns)
+    scaler = PanelScaler().set_output(transform="pandas").fit(X)
+    assert isinstance(scaler.transform(X), np.ndarray)
+    assert not hasattr(scaler, "get_feature_names_out")
+
+
 def test_result_of_equal_series_in_a_list_goes_into_a_classifier():
     X, y = make_panel()
     Z = PanelScaler().fit_transform(list(X))

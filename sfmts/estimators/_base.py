@@ -32,7 +32,7 @@ from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
 
 _PREDICTION_BATCH = 256
-_MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel")
+_MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel", "standardize")
 _NETWORK_OPTIONS = (
     "network",
     "n_states",
@@ -104,11 +104,12 @@ def _has_amplitudes(estimator: Any) -> bool:
 
 
 @contextmanager
-def unchanged_on_error(estimator: Any) -> Iterator[None]:
-    """Whatever goes wrong inside, the estimator is left as it was."""
+def fitting(estimator: Any) -> Iterator[None]:
+    """With gradients, whatever the caller's mode; and whatever goes wrong inside, the estimator is left as it was."""
     before = estimator.__dict__.copy()
     try:
-        yield
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
     except BaseException:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_labels, as_weights, class_weights
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
 
 
@@ -258,7 +258,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
-        with unchanged_on_error(self):
+        with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
             batch = self._batch(X, reset=not continued)
             classes, codes = as_labels(y, len(batch))
@@ -293,7 +293,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
-        with unchanged_on_error(self):
+        with fitting(self):
             continued = hasattr(self, "module_")
             if not continued and classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")

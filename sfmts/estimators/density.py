@@ -9,13 +9,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import DensityMixin
 from sklearn.callback import with_callbacks
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts.batch import SequenceBatch, check_binary, moments, unbatch
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting, new_random_state
 from sfmts.heads import DENSITY_HEADS, DensityHead, SequenceModel, density_head
 from sfmts.metrics import softmax_pressed_log_likelihood
 
@@ -202,7 +201,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, None, None, self.max_iter)
-        with unchanged_on_error(self):
+        with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
             data, _ = self._next_frames(self._binary_batch(X, reset=not continued))
             self._fit_batch(data, None, watcher, continued=continued)
@@ -377,7 +376,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             silence = np.zeros((1, self.n_channels_in_))
             prompt = silence.T if self.layout == "nct" else silence
         batch = self._binary_batch([np.asarray(prompt)], reset=False)
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        seed = int(new_random_state(random_state).randint(2**31 - 1))
         model = self._placed_module().eval()
         parameter = next(model.parameters())
         generator = torch.Generator(parameter.device).manual_seed(seed)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
@@ -28,10 +29,10 @@ from sfmts.batch import (
 )
 from sfmts.estimators._base import (
     SequenceEstimator,
+    fitting,
     new_random_state,
     own_network_options,
     resolve_device,
-    unchanged_on_error,
 )
 from sfmts.estimators._horizon_fit import HorizonFit
 from sfmts.heads import QuantileHead
@@ -64,6 +65,29 @@ _AS_ALL = (  # parameters that mean what they mean in all estimators
     "validation_fraction",
     "random_state",
     "device",
+)
+
+
+# What sktime shall keep of a pretrained forecaster when it is fitted again: all that `_learn` and `_pretrain` set.
+_PRETRAINED = (
+    "pretrained_module_",
+    "module_",
+    "horizon_",
+    "context_length_",
+    "segment_length_",
+    "y_names_",
+    "X_names_",
+    "covariate_mean_",
+    "covariate_scale_",
+    "anchor_",
+    "penalty_",
+    "linear_score_",
+    "validation_scores_",
+    "loss_curve_",
+    "n_iter_",
+    "device_",
+    "backend_",
+    "n_parameters_",
 )
 
 
@@ -119,10 +143,11 @@ class Series(NamedTuple):
         return np.concatenate(parts, axis=1)
 
     def after(self, before: "Series | None") -> "Series":
-        """Itself behind an earlier part; where both have a step, the later part is right."""
+        """Itself behind an earlier part, whose names stay; where both have a step, the later part is right."""
         if before is None:
             return self
-        y = pd.concat([before.y[~before.y.index.isin(self.y.index)], self.y]).sort_index()
+        new = self.y.set_axis(before.y.columns, axis=1)
+        y = pd.concat([before.y[~before.y.index.isin(new.index)], new]).sort_index()
         if before.X is None or self.X is None:
             return Series(y, None)
         return Series(y, pd.concat([before.X[~before.X.index.isin(self.X.index)], self.X]).sort_index())
@@ -132,7 +157,7 @@ Panel = dict[tuple[Any, ...], Series]
 
 
 def panel_of(y: pd.DataFrame, X: pd.DataFrame | None) -> Panel:
-    """The series of y with their part of X, by key; a single one has the key ()."""
+    """Copies of the series of y with their part of X, by key; a single one has the key ()."""
     known = None if X is None else frames_of(X)
     panel = {}
     for key, frame in frames_of(y).items():
@@ -143,8 +168,23 @@ def panel_of(y: pd.DataFrame, X: pd.DataFrame | None) -> Panel:
                 raise ValueError(f"X has no rows for the series {key} of y.")
             rows = known[key].reindex(frame.index)
             check_finite_frame("X", rows)
-        panel[key] = Series(frame, rows)
-    return panel
+        panel[key] = Series(frame.copy(), rows)
+    return with_one_frequency(panel)
+
+
+def with_one_frequency(panel: Panel) -> Panel:
+    """Dates of all series with the frequency that the longest one shows: few dates show none, or another."""
+    longest = max(panel.values(), key=lambda series: len(series.y))
+    if len(panel) == 1 or not isinstance(longest.y.index, pd.DatetimeIndex):
+        return panel
+    frequency = getattr(longest.cutoff, "freq", None)
+    found = {}
+    for key, series in panel.items():
+        index = series.y.index
+        with suppress(ValueError):  # dates that do not go with it keep their own, and may be refused for that
+            index = pd.DatetimeIndex(index, freq=frequency)
+        found[key] = series._replace(y=series.y.set_axis(index))
+    return found
 
 
 def check_panel(panel: Panel) -> None:
@@ -313,7 +353,7 @@ class SFMForecaster(BaseForecaster):
         "capability:categorical_in_X": False,
         "capability:random_state": True,
         "property:randomness": "derandomized",
-        "pretrain:fitted_params": ["module_"],
+        "pretrain:fitted_params": list(_PRETRAINED),
         "requires-fh-in-fit": False,
         "X-y-must-have-same-index": True,
     }
@@ -412,17 +452,17 @@ class SFMForecaster(BaseForecaster):
 
     def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self:
         """Train; see :meth:`sktime.forecasting.base.BaseForecaster.fit`.  If it fails, an earlier fit is as it was."""
-        with unchanged_on_error(self):
+        with fitting(self):
             return cast(Self, super().fit(y, X=X, fh=fh))
 
     def update(self, y: Any, X: Any = None, update_params: bool = True) -> Self:
         """Take in further steps; see :meth:`sktime.forecasting.base.BaseForecaster.update`."""
-        with unchanged_on_error(self):
+        with fitting(self):
             return cast(Self, super().update(y, X=X, update_params=update_params))
 
     def pretrain(self, y: Any, X: Any = None, fh: Any = None) -> Self:
         """Train on a panel beforehand; see :meth:`sktime.forecasting.base.BaseForecaster.pretrain`."""
-        with unchanged_on_error(self):
+        with fitting(self):
             return cast(Self, super().pretrain(y, X=X, fh=fh))
 
     # -- sktime's inner methods
@@ -453,6 +493,8 @@ class SFMForecaster(BaseForecaster):
     def _pretrain_update(
         self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None
     ) -> Self:
+        if not self._is_pretrained:  # but fitted
+            return self._pretrain(y, X, fh)
         self._validate()
         panel = panel_of(y, X)
         check_panel(panel)
@@ -465,6 +507,7 @@ class SFMForecaster(BaseForecaster):
         panel = panel_of(y, X)
         self._check_like_training(panel)
         panel = {**self._panel, **{key: series.after(self._panel.get(key)) for key, series in panel.items()}}
+        panel = with_one_frequency(panel)
         check_panel(panel)
         if update_params and not self._is_pretrained:
             self._learn(panel, self.horizon_)
@@ -555,8 +598,8 @@ class SFMForecaster(BaseForecaster):
         Raises
         ------
         ValueError
-            If y is too short for a single forecast, lacks a step, is a panel, or has other columns than in ``fit``; or
-            if ``stride`` or ``alpha`` is out of range.
+            If y is too short for a single forecast, lacks a step, is a panel, or has more or fewer columns than in
+            ``fit``, or these in another order; or if ``stride`` or ``alpha`` is out of range.
         TypeError
             If y is no Series or DataFrame.
         """
@@ -705,6 +748,9 @@ class SFMForecaster(BaseForecaster):
         horizons = {key: series.steps(fh) for key, series in panel.items()}
         last = check_future_steps(horizons.values())
         future = {} if X is None else frames_of(X)
+        unknown = [key for key, series in panel.items() if series.X is not None and key not in future]
+        if future and unknown:
+            raise ValueError(f"X in predict has no rows for the series {unknown[0]} of y.")
         covariates = [
             np.concatenate(
                 [

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_step_labels, as_weights, class_weights, unbatch
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
 from sfmts.metrics import frame_accuracy_score
 
@@ -182,7 +182,7 @@ class SFMLabeler(SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
-        with unchanged_on_error(self):
+        with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
             batch = self._batch(X, reset=not continued)
             classes, codes = as_step_labels(y, batch)

@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_numbers, as_weights, channel_scale, moments
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, unchanged_on_error
+from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import RegressionHead
 
 
@@ -166,7 +166,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
-        with unchanged_on_error(self):
+        with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
             self._fit_targets(X, y, sample_weight, watcher, continued=continued)
         watcher.ended()
@@ -190,7 +190,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
-        with unchanged_on_error(self):
+        with fitting(self):
             self._fit_targets(X, y, sample_weight, watcher, continued=hasattr(self, "module_"), epochs=1)
         watcher.ended()
         return self

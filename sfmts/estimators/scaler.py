@@ -2,19 +2,28 @@
 
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights, channel_scale, channel_statistics, unbatch
-from sfmts.estimators._base import unchanged_on_error
+from sfmts.estimators._base import fitting
 
 
-class PanelScaler(TransformerMixin, BaseEstimator):
+def _has_columns(scaler: "PanelScaler") -> bool:
+    """Whether X is, or may turn out to be, a table."""
+    if hasattr(scaler, "n_channels_in_") and not hasattr(scaler, "n_features_in_"):
+        raise AttributeError("Only two-dimensional X has columns with names.")
+    return True
+
+
+class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Shift and scale each channel of a panel of series to mean 0 and variance 1.
 
     What :class:`sklearn.preprocessing.StandardScaler` is for tables: the statistics are taken over all steps of all
@@ -74,7 +83,7 @@ class PanelScaler(TransformerMixin, BaseEstimator):
         self : PanelScaler
         """
         self._validate_params()
-        with unchanged_on_error(self):
+        with fitting(self):
             batch = as_batch(X, self, reset=True, layout=self.layout)
             weights = as_weights(sample_weight, len(batch))
         if weights is not None:
@@ -114,6 +123,21 @@ class PanelScaler(TransformerMixin, BaseEstimator):
         shift, scale = self._shift_and_scale()
         return self._apply(X, lambda values: values * scale.to(values) + shift.to(values))
 
+    @available_if(_has_columns)
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Names of the columns of a two-dimensional X: those of the input, see :class:`OneToOneFeatureMixin`.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names, if X had none in ``fit``.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        return super().get_feature_names_out(input_features)
+
     def _shift_and_scale(self) -> tuple[Tensor, Tensor]:
         check_is_fitted(self)
         mean, scale = torch.tensor(self.mean_), torch.tensor(self.scale_)  # copies: they may be read-only memory maps
@@ -124,6 +148,8 @@ class PanelScaler(TransformerMixin, BaseEstimator):
         result = unbatch(batch, change(batch.values))
         if batch.form == "nt":
             return result[:, :, 0]
+        if batch.form == "list" and np.ndim(next(iter(X))) == 1:
+            return [series[:, 0] for series in result]
         if self.layout == "ntc":
             return result
         return [series.T for series in result] if batch.form == "list" else result.transpose(0, 2, 1)
