@@ -283,8 +283,12 @@ class DensityHead(Head):
         """Of each channel, whatever the others are, (items, n_channels)."""
 
     @abstractmethod
-    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each frame, (items,), in nats."""
+    def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
+        """Of each frame, (items,), in nats.
+
+        ``step`` is a frame's number in its series, (items,): with it, what can only be estimated does not depend on the
+        other items.
+        """
 
     @abstractmethod
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
@@ -333,7 +337,7 @@ class BernoulliHead(DensityHead):
         """The output itself."""
         return output
 
-    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
+    def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
         """Sum over the channels."""
         return -functional.binary_cross_entropy_with_logits(output, target, reduction="none").sum(dim=1)
 
@@ -392,11 +396,6 @@ class _JointHead(DensityHead, ABC):
         """There are none: a channel's probability depends on the other channels."""
         raise ValueError("A joint head has no logits of single channels; take metric='bernoulli' or head='linear'.")
 
-    def log_likelihood(self, output: Tensor, target: Tensor) -> Tensor:
-        """Joint; exact for NADE, estimated by annealed importance sampling for an RBM."""
-        b_v, b_h = self.biases(output)
-        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
-
     def probabilities(self, output: Tensor) -> Tensor:
         """Means over draws with a fixed seed, the same random numbers for every item."""
         b_v, b_h = self.biases(output)
@@ -417,6 +416,11 @@ class NADEHead(_JointHead):
 
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
         return self.model.conditionals(self.model.sample(b_v, b_h, generator, shared=True), b_v, b_h)
+
+    def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
+        """Joint and exact."""
+        b_v, b_h = self.biases(output)
+        return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
         """Channel after channel."""
@@ -441,6 +445,11 @@ class RBMHead(_JointHead):
         h = torch.addmm(b_h, v, self.model.W.T).sigmoid()
         h = (torch.rand(h.shape[1], generator=generator, device=h.device) < h).to(v)
         return torch.addmm(b_v, h, self.model.W).sigmoid()
+
+    def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
+        """Joint, estimated by annealed importance sampling unless a layer is small."""
+        b_v, b_h = self.biases(output)
+        return self.model.log_prob(target.to(b_v.device), b_v, b_h, position=step).to(output.device)
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """The gradient of contrastive divergence under the value of the reconstruction's cross-entropy."""

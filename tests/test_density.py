@@ -266,6 +266,14 @@ class TestPredictProba:
             np.testing.assert_allclose(a, model.predict_proba([roll])[0], rtol=0, atol=1e-10)
         np.testing.assert_allclose(model.score_samples(mates)[: len(X)][::-1], samples, rtol=1e-9)
 
+    def test_batch_mates_do_not_matter_where_frames_are_estimated(self):
+        rng = np.random.default_rng(0)
+        X = [(rng.random((length, 12)) < 0.3).astype(float) for length in (90, 7, 20)]
+        model = tiny(head="rbm", n_hidden=12, max_iter=10).fit(X)  # 2^12 states are more than annealing visits
+        together = model.score_samples(X)
+        np.testing.assert_allclose([model.score_samples([roll])[0] for roll in X], together, rtol=1e-9)
+        np.testing.assert_allclose(model.score_samples(X[::-1])[::-1], together, rtol=1e-9)
+
 
 class TestHeads:
     """For each head what test_regressor.py asks of the default one."""

@@ -386,6 +386,20 @@ def test_annealing_memory_is_bounded():
     assert peaks[1] < 1.5 * peaks[0]  # of eight times the rows
 
 
+def test_annealing_draws_by_position(monkeypatch):
+    rbm, (b_v, b_h) = build(RBM, 12, 10, 0.5), biases(200, 12, 10)
+    position = torch.arange(200) % 130
+    together = rbm.log_partition(b_v, b_h, 20, position=position)
+    some = torch.randperm(200, generator=torch.Generator().manual_seed(0))[:50]
+    apart = rbm.log_partition(b_v[some], b_h[some], 20, position=position[some])
+    torch.testing.assert_close(apart, together[some], atol=1e-12, rtol=0)
+    monkeypatch.setattr(energy, "_WORKING_NUMBERS", 7 * 10 * 22)  # seven rows at a time
+    torch.testing.assert_close(rbm.log_partition(b_v, b_h, 20, position=position), together, atol=1e-12, rtol=0)
+    assert not torch.equal(rbm.log_partition(b_v, b_h, 20, position=position + 1), together)
+    same = rbm.log_partition(b_v[:1].expand(9, -1), b_h[:1].expand(9, -1), 20)
+    assert len(set(same.tolist())) == 9  # by default each row has numbers of its own
+
+
 def test_annealing_in_parts(monkeypatch):
     rbm, b = build(RBM, 12, 10), biases(7, 12, 10)
     monkeypatch.setattr(energy, "_WORKING_NUMBERS", 2 * 10 * 22)  # two rows at a time

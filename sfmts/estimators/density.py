@@ -312,7 +312,9 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         assert data.target is not None
         output = self._outputs(data)
         with torch.no_grad():
-            result: NDArray[Any] = self._head.log_likelihood(output, data.target.to(output.dtype)).numpy()
+            starts = (data.lengths.cumsum(0) - data.lengths).repeat_interleave(data.lengths)
+            step = torch.arange(len(starts)) - starts
+            result: NDArray[Any] = self._head.log_likelihood(output, data.target.to(output.dtype), step).numpy()
         return result
 
     @property

@@ -22,6 +22,8 @@ _BLOCK = 16
 # The largest layer whose states are counted out one by one.
 _MAX_ENUMERATED = 20
 _ENUMERATED_AT_ONCE = 1024
+# Of that many positions random numbers are drawn together, for whichever rows are there.
+_POSITIONS_AT_ONCE = 64
 
 
 class _ConditionalDensity(nn.Module):
@@ -319,6 +321,7 @@ class RBM(_ConditionalDensity):
         n_temperatures: int = 200,
         n_chains: int = 10,
         generator: torch.Generator | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         """Log-probability of each row in nats, (P,): exact if a layer is small, else an estimate without gradient.
 
@@ -330,7 +333,7 @@ class RBM(_ConditionalDensity):
             return -self.free_energy(v, b_v, b_h) - self.exact_log_partition(b_v, b_h)
         with torch.no_grad():  # half a gradient would be worse than none
             F = self.free_energy(v, b_v, b_h)
-            return -F - self.log_partition(b_v, b_h, n_temperatures, n_chains, generator)
+            return -F - self.log_partition(b_v, b_h, n_temperatures, n_chains, generator, position)
 
     def exact_log_partition(self, b_v: Tensor, b_h: Tensor) -> Tensor:
         """Log Z of each row in nats, (P,), by enumeration of the smaller layer; time grows as P 2^min(C, H).
@@ -370,6 +373,7 @@ class RBM(_ConditionalDensity):
         n_temperatures: int = 200,
         n_chains: int = 10,
         generator: torch.Generator | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         r"""Log Z of each row in nats, (P,), estimated by annealed importance sampling, without gradient.
 
@@ -389,6 +393,9 @@ class RBM(_ConditionalDensity):
             modes of the model many and deep: compare with more temperatures.
         generator : torch.Generator, optional
             By default one of the method's own with a fixed seed: equal arguments give equal values.
+        position : Tensor of shape (P,), int64, optional
+            Which random numbers a row has; rows of one position have the same.  By default each row has its own, from 0
+            to P - 1.  Where it is a frame's number in its series, the estimate is the same whatever else is beside it.
 
         Raises
         ------
@@ -398,14 +405,19 @@ class RBM(_ConditionalDensity):
         self._check_biases(b_v, b_h)
         _check_positive("n_temperatures", n_temperatures)
         _check_positive("n_chains", n_chains)
-        generator = torch.Generator(b_v.device).manual_seed(0) if generator is None else generator
+        if not len(b_v):
+            return b_v.new_empty(0)
+        position = torch.arange(len(b_v)) if position is None else position.cpu()
+        first_seed = 0 if generator is None else _seed(generator)
         n_rows = max(1, _WORKING_NUMBERS // (n_chains * (self.n_visible + self.n_hidden)))
-        parts = []
-        for rows in zip(b_v.split(n_rows), b_h.split(n_rows), strict=True):
-            b_v, b_h = (b.repeat_interleave(n_chains, dim=0) for b in rows)
-            log_weights = _annealed_log_weights(b_v, b_h, self.W, n_temperatures, generator)
-            parts.append(log_weights.view(-1, n_chains).logsumexp(dim=1) - math.log(n_chains))
-        return torch.cat(parts)
+        log_Z = torch.empty_like(b_v[:, 0])
+        for rows in position.argsort(stable=True).split(n_rows):
+            draws = _Draws(position[rows], n_chains, first_seed, b_v.device)
+            rows = rows.to(b_v.device)
+            chain_v, chain_h = (b[rows].repeat_interleave(n_chains, dim=0) for b in (b_v, b_h))
+            log_weights = _annealed_log_weights(chain_v, chain_h, self.W, n_temperatures, draws)
+            log_Z[rows] = log_weights.view(-1, n_chains).logsumexp(dim=1) - math.log(n_chains)
+        return log_Z
 
     @torch.no_grad()
     def sample(
@@ -421,22 +433,43 @@ class RBM(_ConditionalDensity):
         return self.gibbs(_bernoulli(b_v, generator, shared), b_v, b_h, steps, generator, shared)
 
 
+class _Draws:
+    """Random zeros and ones for the chains of rows, by the rows' positions whichever these are.
+
+    A generator of its own draws for each block of positions that is there.
+    """
+
+    def __init__(self, position: Tensor, n_chains: int, seed: int, device: torch.device) -> None:
+        blocks, which = (position // _POSITIONS_AT_ONCE).unique(return_inverse=True)
+        self._generators = [torch.Generator(device).manual_seed(seed + block) for block in blocks.tolist()]
+        self._drawn = (which * _POSITIONS_AT_ONCE + position % _POSITIONS_AT_ONCE).to(device)
+        self._n_chains = n_chains
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Of the logits' shape, (rows times chains, units)."""
+        shape = torch.Size((_POSITIONS_AT_ONCE, self._n_chains, logits.shape[1]))
+        numbers = [_uniform(shape, logits.device, logits.dtype, generator) for generator in self._generators]
+        return (torch.cat(numbers)[self._drawn].flatten(0, 1) < logits.sigmoid()).to(logits.dtype)
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+
+
 def _log_sum_over(states: Tensor, small: Tensor, large: Tensor, W: Tensor) -> Tensor:
     """Log of the sum of exp(-energy) over so many states of one layer and all of the other, (P,)."""
     inputs = large[:, None] + states @ W
     return (small @ states.T + functional.softplus(inputs).sum(dim=2)).logsumexp(dim=1)
 
 
-def _annealed_log_weights(
-    b_v: Tensor, b_h: Tensor, W: Tensor, n_temperatures: int, generator: torch.Generator
-) -> Tensor:
+def _annealed_log_weights(b_v: Tensor, b_h: Tensor, W: Tensor, n_temperatures: int, draws: _Draws) -> Tensor:
     """Log importance weight of one chain for each row of biases, (P,).
 
     At inverse temperature beta the model has the weights beta W and the biases b + (1 - beta) shift.
     """
     shift_v, shift_h = W.sum(dim=0) / 2, W.sum(dim=1) / 2
     log_weight = functional.softplus(b_v + shift_v).sum(dim=1) + functional.softplus(b_h + shift_h).sum(dim=1)
-    v = _bernoulli(b_v + shift_v, generator)
+    v = draws(b_v + shift_v)
     cold = 0.0
     for k in range(1, n_temperatures + 1):
         warm, cold = cold, k / n_temperatures
@@ -447,8 +480,8 @@ def _annealed_log_weights(
         log_weight += (functional.softplus(after) - functional.softplus(before)).sum(dim=1)
         log_weight -= (cold - warm) * (v @ shift_v)
         if k < n_temperatures:
-            h = _bernoulli(after, generator)
-            v = _bernoulli(torch.addmm(b_v + (1.0 - cold) * shift_v, h, W, alpha=cold), generator)
+            h = draws(after)
+            v = draws(torch.addmm(b_v + (1.0 - cold) * shift_v, h, W, alpha=cold))
     return log_weight
 
 
