@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 
 from sfmts.batch import as_weights
 
@@ -30,7 +31,7 @@ def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike |
     Raises
     ------
     ValueError
-        If the series are not as many or not as long.
+        If the series are not as many or not as long, or hold no step at all.
 
     Examples
     --------
@@ -38,7 +39,7 @@ def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike |
     >>> frame_accuracy_score([["a", "b"], ["a"]], [["a", "a"], ["a"]])
     0.6666666666666666
     """
-    pairs = [(np.asarray(true), np.asarray(found)) for true, found in _pairs(y_true, y_pred, "y_true", "y_pred")]
+    pairs = list(_pairs(y_true, y_pred, "y_true", "y_pred", n_axes=1))
     weights = _series_weights(sample_weight, len(pairs))
     right = sum(weight * np.sum(true == found) for weight, (true, found) in zip(weights, pairs, strict=True))
     total = sum(weight * len(true) for weight, (true, _) in zip(weights, pairs, strict=True))
@@ -72,7 +73,7 @@ def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: A
     """
     frames = []
     for number, (roll, p) in enumerate(_pairs(rolls, probabilities, "rolls", "probabilities")):
-        roll, p = _binary(roll, number), np.asarray(p, dtype=np.float64)
+        roll, p = _binary(roll, number), p.astype(np.float64)
         if not ((p >= 0) & (p <= 1)).all():
             raise ValueError(f"probabilities must lie between 0 and 1, which those of series {number} do not.")
         p = np.clip(p, _TINY, 1.0 - _TINY)
@@ -109,10 +110,12 @@ def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
     """
     means = []
     for number, (roll, z) in enumerate(_pairs(rolls, logits, "rolls", "logits")):
-        z = np.asarray(z, dtype=np.float64)
-        z = z - z.max(axis=1, keepdims=True)
-        log_softmax = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-        means.append(np.where(_binary(roll, number), log_softmax, 0.0).sum(axis=1).mean())
+        z = z.astype(np.float64)
+        if not np.isfinite(z).all():
+            raise ValueError(f"logits must be finite, which those of series {number} are not.")
+        if len(z):
+            log_softmax = z - logsumexp(z, axis=1, keepdims=True)
+            means.append(np.where(_binary(roll, number), log_softmax, 0.0).sum(axis=1).mean())
     return float(np.mean(means))
 
 
@@ -128,25 +131,33 @@ def softmax_pressed_ceiling(rolls: Any) -> float:
     ceiling : float
     """
     means = []
-    for roll in rolls:
-        k = (np.asarray(roll) > 0).sum(axis=1).astype(np.float64)
-        means.append(-(k * np.log(np.maximum(k, 1.0))).mean())
+    for number, (roll, _) in enumerate(_pairs(rolls, rolls, "rolls", "rolls")):
+        if len(roll):
+            k = _binary(roll, number).sum(axis=1).astype(np.float64)
+            means.append(-(k * np.log(np.maximum(k, 1.0))).mean())
     return float(np.mean(means))
 
 
-def _pairs(first: Any, second: Any, first_name: str, second_name: str) -> Iterator[tuple[Any, Any]]:
-    """Series by series; refuses what does not fit together."""
+def _pairs(
+    first: Any, second: Any, first_name: str, second_name: str, n_axes: int = 2
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Series by series, as arrays; refuses what does not fit together, has other axes, or holds no step."""
     first, second = (np.asarray(given) if hasattr(given, "iloc") else given for given in (first, second))
     if len(first) == 0:
         raise ValueError(f"{first_name} holds 0 series; there must be at least one.")
     if len(first) != len(second):
         raise ValueError(f"{first_name} holds {len(first)} series, but {second_name} holds {len(second)}.")
-    for number, (a, b) in enumerate(zip(first, second, strict=True)):
-        if np.shape(a) != np.shape(b):
-            raise ValueError(
-                f"Series {number} has shape {np.shape(a)} in {first_name}, but {np.shape(b)} in {second_name}."
-            )
-        yield a, b
+    pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(first, second, strict=True)]
+    for number, (a, b) in enumerate(pairs):
+        if a.shape != b.shape:
+            raise ValueError(f"Series {number} has shape {a.shape} in {first_name}, but {b.shape} in {second_name}.")
+    for number, (a, _) in enumerate(pairs):
+        if a.ndim != n_axes:
+            wanted = "(T_i,)" if n_axes == 1 else "(T_i, C)"
+            raise ValueError(f"Series {number} of {first_name} has shape {a.shape}; each must have shape {wanted}.")
+    if not any(len(a) for a, _ in pairs):
+        raise ValueError(f"All series of {first_name} have length 0; there must be at least one step.")
+    yield from pairs
 
 
 def _binary(roll: Any, number: int) -> NDArray[np.bool_]:

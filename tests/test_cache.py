@@ -131,6 +131,12 @@ class TestFetch:
             assert fetch(server.url, tmp_path).read_bytes() == CONTENT
         assert files_under(tmp_path) == ["box/data.bin"]
 
+    def test_negative_retries(self, tmp_path):
+        with serving(send) as server:
+            with pytest.raises(ValueError, match="n_retries must be at least 0, not -1"):
+                fetch(server.url, tmp_path, n_retries=-1)
+            assert server.requests == 0
+
     @pytest.mark.parametrize("damaged", [False, True])
     def test_download_if_missing(self, tmp_path, damaged):
         if damaged:
@@ -264,6 +270,14 @@ class TestArrays:
         content[content.index(np.arange(5).tobytes()) + 8] ^= 1
         path.write_bytes(content)
         assert load_arrays(path) is None
+
+    def test_any_flipped_bit(self, tmp_path):
+        path = tmp_path / "arrays.npz"
+        save_arrays(path, self.ARRAYS)
+        content = path.read_bytes()
+        for place in range(len(content)):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+            load_arrays(path)  # None, or what a bit of the archive's own does not matter to
 
     def test_never_unpickles(self, tmp_path):
         path = tmp_path / "arrays.npz"

@@ -153,6 +153,25 @@ class TestSoftmaxPressed:
     def test_ceiling_does_not_overflow(self, dtype):
         assert softmax_pressed_ceiling([np.ones((3, 88), dtype=dtype)]) == pytest.approx(-88 * math.log(88))
 
+    @pytest.mark.parametrize(
+        ("rolls", "message"),
+        [
+            ([], "rolls holds 0 series"),
+            (np.ones((3, 2)), r"Series 0 of rolls has shape \(2,\)"),
+            ([np.array([[1.0, np.nan]])], "rolls must be binary"),
+            ([np.full((2, 2), 5)], "rolls must be binary"),
+            ([np.zeros((0, 2))], "All series of rolls have length 0"),
+        ],
+    )
+    def test_ceiling_of_what_is_no_roll(self, rolls, message):
+        with pytest.raises(ValueError, match=message):
+            softmax_pressed_ceiling(rolls)
+
+    @pytest.mark.parametrize("odd", [np.nan, np.inf])
+    def test_logits_that_are_not_finite(self, odd):
+        with pytest.raises(ValueError, match="logits must be finite, which those of series 1 are not"):
+            softmax_pressed_log_likelihood(ROLLS, [np.zeros((2, 2)), np.array([[0.0, odd]])])
+
     def test_ceiling_is_reached_by_what_knows_the_keys(self):
         rng = np.random.RandomState(0)
         rolls = [(rng.uniform(size=(length, 12)) < 0.3).astype(np.uint8) for length in (5, 17, 1)]
@@ -188,6 +207,20 @@ class TestShapes:
     def test_padded(self, score, first, second):
         with pytest.raises(ValueError, match=rf"Series 1 has shape \(1, 2\) in {first}, but \(2, 2\) in {second}"):
             score(ROLLS, np.full((2, 2, 2), 0.5))
+
+    def test_other_axes(self, score, first, second):
+        wrong = [np.zeros(3)] if score is not frame_accuracy_score else [np.zeros((3, 2))]
+        with pytest.raises(ValueError, match=rf"Series 0 of {first} has shape \(3.*each must have shape \(T_i, ?C?\)"):
+            score(wrong, wrong)
+        with pytest.raises(ValueError, match=rf"Series 0 of {first} has shape \(\)"):
+            score([0, 1, 1], [0, 1, 1])
+
+    def test_series_without_steps(self, score, first, second):
+        empty = np.zeros((0, 2)) if score is not frame_accuracy_score else np.zeros(0)
+        full = np.ones((3, 2)) if score is not frame_accuracy_score else np.ones(3)
+        assert score([full, empty], [full, empty]) == score([full], [full])
+        with pytest.raises(ValueError, match=f"All series of {first} have length 0"):
+            score([empty], [empty])
 
     def test_nothing(self, score, first, second):
         with pytest.raises(ValueError, match=f"{first}.*(no|0) series"):

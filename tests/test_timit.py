@@ -261,6 +261,18 @@ class TestLayouts:
             compress(path)
         assert_same(load(copy), load(corpus[0]))
 
+    @pytest.mark.parametrize("subtype", ["PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+    def test_other_numbers(self, corpus, load, copy, subtype):
+        for path in copy.rglob("*.WAV"):
+            samples, _ = soundfile.read(path, dtype="float64")
+            soundfile.write(path, samples, RATE, format="WAV", subtype=subtype)
+        assert_same(load(copy), load(corpus[0]))
+
+    def test_linked(self, corpus, load, tmp_path):
+        (tmp_path / "TIMIT").symlink_to(corpus[0], target_is_directory=True)
+        (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)  # leads nowhere new
+        assert_same(load(tmp_path), load(corpus[0]))
+
     def test_two_corpora(self, copy, load):
         shutil.copytree(copy, copy / "again")
         with pytest.raises(ValueError, match=r"holds two corpora.*again.*name one of them"):
@@ -431,6 +443,22 @@ class TestCache:
         path.write_bytes(path.read_bytes()[:1000])
         assert_same(load(corpus[0], cache_home=tmp_path), first)
         assert path.stat().st_size > 1000
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda arrays: {**arrays, "phones": arrays["phones"][:-1]},
+            lambda arrays: {**arrays, "bounds": arrays["bounds"][:-1]},
+            lambda arrays: {"features": arrays["features"]},
+        ],
+        ids=["phones", "bounds", "missing"],
+    )
+    def test_cache_of_something_else(self, corpus, load, tmp_path, change):
+        first = load(corpus[0], cache_home=tmp_path)
+        (path,) = tmp_path.rglob("*.npz")
+        np.savez(path, **change(dict(np.load(path).items())))
+        for _ in range(2):
+            assert_same(load(corpus[0], cache_home=tmp_path), first)
 
     def test_folder_that_cannot_be_written(self, corpus, load, tmp_path):
         (tmp_path / "timit").write_text("a file where the folder should be")

@@ -353,8 +353,13 @@ def _find_utterances(home: Path) -> list[_Utterance]:
             "LDC93S1."
         )
     found: dict[tuple[str, str], _Utterance] = {}
-    for folder, folders, files in os.walk(home):
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(home, followlinks=True):
         folders.sort()
+        if (real := os.path.realpath(folder)) in seen:  # a link to where the walk has been
+            folders.clear()
+            continue
+        seen.add(real)
         by_lower = {name.lower(): name for name in files}
         place = Path(folder).relative_to(home).as_posix().lower()
         for lower in sorted(by_lower):
@@ -414,7 +419,7 @@ def _features(
     """Features and phones of all frames, and the bounds of the utterances; from the cache where it has them."""
     path = data_folder(cache_home) / "timit" / f"features-{_fingerprint(utterances, n_derivatives)}.npz"
     arrays = load_arrays(path)
-    if arrays is None:
+    if arrays is None or not _fit_together(arrays, len(utterances)):
         read = Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_read_utterance)(utterance, n_derivatives) for utterance in utterances
         )
@@ -430,6 +435,15 @@ def _features(
         except OSError as error:
             warnings.warn(f"The features are computed but cannot be kept in {path.parent}: {error}", stacklevel=3)
     return arrays["features"], arrays["phones"], arrays["bounds"]
+
+
+def _fit_together(arrays: dict[str, NDArray[Any]], n_utterances: int) -> bool:
+    """Whether these may be the features, phones and bounds of so many utterances."""
+    if set(arrays) != {"features", "phones", "bounds"}:
+        return False
+    n_frames = len(arrays["features"])
+    bounds = arrays["bounds"]
+    return bool(bounds.shape == (n_utterances + 1,) and bounds[-1] == n_frames == len(arrays["phones"]))
 
 
 def _fingerprint(utterances: list[_Utterance], n_derivatives: int) -> str:
@@ -462,7 +476,7 @@ def _read_sound(path: Path) -> NDArray[np.int16]:
         )
     soundfile = require("soundfile")
     try:
-        signal, rate = soundfile.read(path, dtype="int16")
+        signal, rate = soundfile.read(path, dtype="float64")  # as whole numbers, floating point would become silence
     except soundfile.SoundFileError as error:
         raise ValueError(
             f"{path} is neither NIST SPHERE nor RIFF sound that can be read; it begins with {head[:12]!r} ({error})."
@@ -472,7 +486,7 @@ def _read_sound(path: Path) -> NDArray[np.int16]:
         raise ValueError(
             f"{path} has {rate} Hz and {channels} channel{'s' * (channels > 1)}; TIMIT has {SAMPLE_RATE} Hz and 1."
         )
-    return signal
+    return np.rint(signal * 2.0**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
 
 
 def _read_phones(path: Path) -> list[tuple[int, int, str]]:

@@ -12,7 +12,8 @@ a square (0) or a sawtooth (1).  Lengths L are U(15, 125) in all variants.
               squares are pulses whose duty cycle is U(.25, .75), sawtooths span -A to A.
 "hard"        No statistic that ignores the order of y can tell the classes apart: pulses with duty cycle U(.25, .75)
               and sawtooths, 2 to 10 periods in each series, noise of .3 of their root mean square, then y replaced by
-              its rank, spread evenly over -sqrt 3 to sqrt 3.  All series hold the same values of y: mean 0, variance 1.
+              its rank, spread evenly over -sqrt 3 to sqrt 3.  All series hold the same values of y, whose mean is 0
+              and whose variance is 1 - 1 / T^2 with T steps.
 ============  ==================================================================================================
 
 "paper" and "released" are solved without any learning by :func:`count_distinct_values`; show its score beside a
@@ -114,7 +115,8 @@ def make_waves(
 def count_distinct_values(X: NDArray[np.float64]) -> NDArray[np.int64]:
     """The trivial rule: a wave whose y takes at most two values is a square, any other a sawtooth.
 
-    It needs no model, no order and no time, and is right about every wave of the variants "paper" and "released".
+    It needs no model, no order and no time, and is right about every wave of the variants "paper" and "released", from
+    three steps on.
 
     Parameters
     ----------
