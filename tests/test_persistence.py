@@ -247,6 +247,11 @@ def test_a_model_of_a_gpu_predicts_without_one(way, tmp_path, monkeypatch):
     copied.partial_fit(X, y)
 
 
+def changed(attribute, value):
+    """What sets a fitted attribute in the document of a file."""
+    return lambda document: {**document, "attributes": {**document["attributes"], attribute: value}}
+
+
 class TestFile:
     @pytest.fixture
     def saved(self, tmp_path):
@@ -302,6 +307,22 @@ class TestFile:
         model.partial_fit(X, y).save(path)
         assert_equal(SFMClassifier.load(path), model, X)
         assert list(path.parent.iterdir()) == [path]
+
+    def test_saving_through_a_link(self, saved):
+        model, path = saved
+        path.chmod(0o640)
+        link = path.with_name("link")
+        link.symlink_to(path.name)
+        X, y = make_panel()
+        model.partial_fit(X, y).save(link)
+        assert link.is_symlink()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert_equal(SFMClassifier.load(path), model, X)
+
+    def test_longest_name(self, saved):
+        model, path = saved
+        model.save(path.with_name("m" * 255))
+        assert_equal(SFMClassifier.load(path.with_name("m" * 255)), model, make_panel()[0])
 
     def test_parameter_that_cannot_be_saved(self, saved):
         model, path = saved
@@ -418,6 +439,17 @@ class TestFile:
                 lambda document: {**document, "module": {**document["module"], "n_states": 9}},
                 r"(?s)model\.sfm is damaged or from an incompatible.*size mismatch",
             ),
+            (
+                lambda document: {**document, "module": {**document["module"], "n_states": 0}},
+                r"model\.sfm is damaged or from an incompatible",
+            ),
+            (
+                changed("classes_", {"array": [0, 300], "dtype": "|u1"}),
+                r"model\.sfm is damaged or from an incompatible",
+            ),
+            (changed("predict", 1), r"model\.sfm.*'predict' is no fitted attribute"),
+            (changed("_module_", 1), r"model\.sfm.*'_module_' is no fitted attribute"),
+            (changed("device_", "abacus"), r"model\.sfm is damaged or from an incompatible"),
         ],
         ids=[
             "newer",
@@ -430,6 +462,11 @@ class TestFile:
             "attribute",
             "network",
             "size",
+            "no states",
+            "overflow",
+            "method",
+            "private",
+            "device",
         ],
     )
     def test_other_document(self, saved, change, message):

@@ -336,6 +336,32 @@ class TestRollToMidi:
         roll_to_midi(roll, tmp_path / "long.mid", 0.3)
         np.testing.assert_array_equal(midi_to_roll(tmp_path / "long.mid", 0.3), roll)
 
+    @pytest.mark.parametrize("unit", ["seconds", "quarters"])
+    def test_round_trip_at_any_step(self, tmp_path, unit):
+        rng = np.random.RandomState(0)
+        roll = random_roll(500, rng, 0.1)
+        roll[-1, 40] = 1
+        for step in (0.16667, 0.0005123, *np.exp(rng.uniform(np.log(1e-4), np.log(2.0), size=20))):
+            roll_to_midi(roll, tmp_path / "roll.mid", step, unit=unit)
+            np.testing.assert_array_equal(midi_to_roll(tmp_path / "roll.mid", step, unit=unit), roll, str(step))
+
+    def test_failed_write_leaves_the_older_file(self, tmp_path, monkeypatch):
+        path = tmp_path / "a.mid"
+        roll_to_midi(np.eye(88), path)
+        before = path.read_bytes()
+
+        def fail(self, file):
+            file.write(b"half")
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(mido.MidiFile, "_save", fail)
+        with pytest.raises(OSError, match="No space left"):
+            roll_to_midi(np.eye(88)[:3], path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+        with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to save into"):
+            roll_to_midi(np.eye(88), tmp_path / "nowhere" / "a.mid")
+
     def test_silence_at_the_end(self, tmp_path):
         roll = np.zeros((6, 88))
         roll[1:3, C] = 1

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import get_data_home
 from tqdm.auto import tqdm
+
+from sfmts._files import replacing
 
 
 class RemoteFile(NamedTuple):
@@ -142,13 +143,8 @@ def _sha256(path: Path) -> str:
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays to a temporary name and move the file into place: readers see a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is not among the names
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is not among the names
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:

@@ -47,6 +47,7 @@ from scipy.io import loadmat
 from sklearn.utils import Bunch
 
 from sfmts._choices import check_choice
+from sfmts._files import replacing
 from sfmts.datasets._cache import RemoteFile, fetch_file, require
 
 SUBSETS = ("train", "valid", "test")
@@ -316,23 +317,33 @@ def roll_to_midi(
     _check_step(step, unit)
     binary = _check_roll(roll)
     mido = require("mido")
-    ticks_per_quarter, ticks = _ticks(step if unit == "quarters" else step * QUARTERS_PER_SECOND)
+    quarters = step if unit == "quarters" else step * QUARTERS_PER_SECOND
+    ticks_per_quarter, ticks = _ticks(quarters, len(binary))
     silence = np.zeros((1, N_KEYS), np.int8)
     changes = np.diff(np.concatenate([silence, binary, silence]), axis=0)
     track = mido.MidiTrack()
     latest = 0
     for frame, key in np.argwhere(changes).tolist():
         kind = "note_on" if changes[frame, key] > 0 else "note_off"
-        track.append(mido.Message(kind, note=LOWEST_KEY + key, time=(frame - latest) * ticks))
-        latest = frame
-    mido.MidiFile(type=0, ticks_per_beat=ticks_per_quarter, tracks=[track]).save(os.fspath(path))
+        instant = math.floor(frame * ticks)
+        track.append(mido.Message(kind, note=LOWEST_KEY + key, time=instant - latest))
+        latest = instant
+    with replacing(Path(path)) as temporary:
+        mido.MidiFile(type=0, ticks_per_beat=ticks_per_quarter, tracks=[track]).save(temporary)
 
 
-def _ticks(quarters: float) -> tuple[int, int]:
-    """Ticks of a quarter note and ticks of a frame, so that a frame is so many quarters, exactly where that can be."""
-    ratio = Fraction(quarters).limit_denominator(2**15 - 1)  # MIDI has 15 bits for the ticks of a quarter
+def _ticks(quarters: float, n_frames: int) -> tuple[int, Fraction]:
+    """Ticks of a quarter note and of a frame, so that a frame is so many quarters.
+
+    Where whole ticks are off by the end of the roll they are as fine as can be.  Notes then begin less than a tick too
+    early, which is not seen; too late they would be missing from a frame.
+    """
+    finest = 2**15 - 1  # MIDI has 15 bits for the ticks of a quarter
+    ratio = Fraction(quarters).limit_denominator(finest)
+    if abs(ratio / Fraction(quarters) - 1) * n_frames > NEAR / 2:
+        return finest, Fraction(quarters) * finest
     finer = max(1, 480 // ratio.denominator)
-    return ratio.denominator * finer, ratio.numerator * finer
+    return ratio.denominator * finer, Fraction(ratio.numerator * finer)
 
 
 def _check_step(step: float, unit: str) -> None:

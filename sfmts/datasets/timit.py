@@ -113,8 +113,9 @@ def load_timit(
     n_valid : int, default=184
         Utterances of the 3696 that become the validation set, drawn with ``random_state``.
     glottal_stop : {"sil", "mask"}, default="sil"
-        Of 48 or 39 phones, which have no q: whether its frames are silence, or have the target -1, not to be scored.
-        Any estimator takes the default.
+        Of 48 or 39 phones, which have no q: whether its frames are silence, or have the target -1, not to be scored:
+        leave these frames out of both lists before a score.  An estimator would learn -1 as a class of its own; train
+        with the default.
     n_derivatives : {0, 1, 2}, default=1
         13, 26 or 39 features.  The default is the paper's.
     standardize : bool, default=True

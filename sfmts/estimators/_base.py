@@ -66,7 +66,7 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"Unknown device {device!r}; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.") from error
-    if resolved.type == "cuda" and (not cuda or (resolved.index or 0) >= torch.cuda.device_count()):
+    if resolved.type == "cuda" and not is_there(resolved):
         raise ValueError(
             f"device={device!r} was asked for, but PyTorch sees {torch.cuda.device_count() if cuda else 0} CUDA "
             "devices; use device='cpu', or device='auto' to take a GPU only where there is one."
@@ -74,6 +74,11 @@ def resolve_device(device: str) -> torch.device:
     if resolved.type not in ("cpu", "cuda"):
         raise ValueError(f"device={device!r} is not supported; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.")
     return resolved
+
+
+def is_there(device: torch.device) -> bool:
+    """Whether a device is a CUDA device that PyTorch sees."""
+    return device.type == "cuda" and torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
 
 
 def own_network_options(estimator: Any, parameters: Collection[str]) -> dict[str, Any]:
@@ -390,7 +395,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _placed_module(self) -> SequenceModel:
         """The module, moved back to its device if it was unpickled and the device is here."""
         device = torch.device(self.device_)
-        if device.type == "cuda" and torch.cuda.is_available():
+        if is_there(device):
             self.module_.to(device)
         return self.module_
 

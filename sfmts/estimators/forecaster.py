@@ -30,6 +30,7 @@ from sfmts.batch import (
 from sfmts.estimators._base import (
     SequenceEstimator,
     fitting,
+    is_there,
     new_random_state,
     own_network_options,
     resolve_device,
@@ -803,7 +804,7 @@ class SFMForecaster(BaseForecaster):
         """Quantiles of each cut, (cuts, H, V, levels), in float64 and in the units of y."""
         device = torch.device(self.device_)
         model = self.module_
-        if device.type == "cuda" and torch.cuda.is_available():
+        if is_there(device):
             model.to(device)
         parameter = next(model.parameters())
         windows = windows.to(parameter.device, parameter.dtype)

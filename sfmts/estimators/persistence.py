@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +9,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
+
+from sfmts._files import replacing
 
 if TYPE_CHECKING:
     from sfmts.estimators._base import SequenceEstimator
@@ -38,17 +38,10 @@ def save(estimator: "SequenceEstimator", path: Path) -> None:
         "attributes": attributes,
     }
     tensors = {key: value.cpu().contiguous() for key, value in estimator.module_.state_dict().items()}
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save into; make it first.")
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        text = json.dumps(document)
-        data = serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
+    text = json.dumps(document)
+    data = serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
+    with replacing(path) as temporary:
         temporary.write_bytes(data)  # save_file() would leave it unreadable to others, whatever the umask
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(path: Path, cls: type[Estimator]) -> Estimator:
@@ -71,7 +64,7 @@ def load(path: Path, cls: type[Estimator]) -> Estimator:
             if metadata.get("sha256") != _digest(text, tensors):
                 raise ValueError("its content does not match its checksum")
             return _restore(document, tensors, cls)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # forged content lets errors of many kinds through
         raise ValueError(f"{path} is damaged or from an incompatible version: {error}.") from error
     if format_ > FORMAT:
         raise ValueError(f"{path} has format {format_}, newer than this sfmts reads ({FORMAT}).")
@@ -81,7 +74,10 @@ def load(path: Path, cls: type[Estimator]) -> Estimator:
 def _restore(document: dict[str, Any], tensors: dict[str, torch.Tensor], cls: type[Estimator]) -> Estimator:
     estimator = cls(**{key: _decode(value) for key, value in document["parameters"].items()})
     for key, value in document["attributes"].items():
+        if not key.endswith("_") or key.startswith("_"):
+            raise ValueError(f"{key!r} is no fitted attribute")
         setattr(estimator, key, _decode(value))
+    torch.device(estimator.device_)
     estimator._module_options = {key: _decode(value) for key, value in document["module"].items()}
     module = estimator._build_module(estimator._module_options).to(getattr(torch, document["dtype"]))
     module.load_state_dict(tensors)
