@@ -160,7 +160,8 @@ def as_batch(
     if reset:
         for name in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(name, None)
-    arrays = _as_ragged(X)
+    with _numbers_expected():
+        arrays = _as_ragged(X)
     if arrays is not None:
         values, lengths = _check_ragged(arrays, layout)
     else:
@@ -186,12 +187,25 @@ def _as_array_or_list(X: Any) -> Any:
     if isinstance(X, list | tuple):
         if len(X) == 0:
             raise ValueError("X holds 0 series; there must be at least one.")
-        return X
+        return [_as_array(item) for item in X]
     if isinstance(X, Tensor):
-        return X.detach().cpu().numpy()
+        return _as_array(X)
+    if getattr(getattr(X, "index", None), "nlevels", 1) > 1:
+        raise TypeError(
+            "X is a data frame whose index has several levels: give its series as a list of arrays, or take the "
+            "estimators of sfmts.sktime, which read such panels."
+        )
     if getattr(X, "ndim", None) == 1 and not isinstance(X, np.ndarray):
         return np.asarray(X)  # a pandas Series whose entries may be series
     return X if hasattr(X, "ndim") or hasattr(X, "columns") else np.asarray(X)  # a frame of polars has no ndim
+
+
+def _as_array(item: Any) -> Any:
+    """A tensor as an array, also one with a gradient, on a GPU, or of a type that numpy lacks; all else as it is."""
+    if not isinstance(item, Tensor):
+        return item
+    item = item.detach().cpu()
+    return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
 
 
 def _as_ragged(X: Any) -> list[Any] | None:
@@ -220,7 +234,14 @@ def _numbers_expected() -> Iterator[None]:
     except ValueError as error:
         if str(error).startswith("could not convert"):
             raise ValueError(f"X must hold numbers: {error}.") from error
+        if str(error).startswith("setting an array element with a sequence"):
+            raise ValueError(
+                "X holds sequences where numbers should be: all steps of a series must have the same channels, as in "
+                "shape (T_i, C). Nested data frames are for the estimators of sfmts.sktime."
+            ) from error
         raise
+    except TypeError as error:
+        raise TypeError(f"X must hold numbers: {error}.") from error
 
 
 def _refuse_other_kinds(array: Any) -> None:
@@ -418,7 +439,10 @@ def calendar(index: Any) -> NDArray[np.float64]:
 
 
 def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
-    """Validate sample weights: n non-negative numbers, not all zero."""
+    """Validate sample weights: n non-negative numbers, not all zero; the greatest is brought to between 1/2 and 1.
+
+    Only their ratios count, and in single precision very small or very large ones would get lost.
+    """
     if sample_weight is None:
         return None
     weights: NDArray[np.float64] = np.array(
@@ -426,7 +450,8 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] |
     )
     if not weights.any():
         raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
-    return weights
+    exact: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
+    return exact
 
 
 def class_weights(
@@ -491,6 +516,8 @@ def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
     """Validate targets of regression, (n,) or (n, targets); return them as (n, targets), and their dimensions."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    if getattr(y, "dtype", np.dtype(float)).kind in "mM":
+        raise ValueError(f"y must hold numbers, not {y.dtype}; convert times to, say, seconds since the first.")
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
@@ -527,7 +554,14 @@ def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     rows = values.new_ones(len(values)) if weight is None else weight.double()
     rows = rows / rows.sum()
     mean = rows @ values
-    return mean, rows @ (values - mean).square()
+    variance = rows @ (values - mean).square()
+    if not bool(variance.isfinite().all()):
+        column = int(variance.isfinite().logical_not().nonzero()[0])
+        raise ValueError(
+            f"Channel {column} holds values up to {float(values[:, column].abs().max()):g}, too large for their "
+            "variance to be a number: divide them by a constant first."
+        )
+    return mean, variance
 
 
 def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:

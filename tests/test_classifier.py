@@ -178,6 +178,13 @@ class TestFormsOfX:
         with pytest.raises(ValueError, match="feature names should match"):
             model.predict(table.select(names[::-1]))
 
+    def test_tensors(self):
+        X, y = panel("3-D")
+        X = torch.from_numpy(X).bfloat16()
+        expected = tiny().fit(X.float().numpy(), y).predict_proba(X.float().numpy())
+        for tensors in (X, X.float().requires_grad_(), list(X), [series.float().requires_grad_() for series in X]):
+            np.testing.assert_array_equal(tiny().fit(tensors, y).predict_proba(tensors), expected)
+
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_dtype_of_x_is_that_of_the_model(self, form, dtype):
@@ -401,6 +408,16 @@ class TestWeights:
         )
         with pytest.raises(ValueError, match=r"classes, \[1, 2\], are not in class_weight"):
             tiny(class_weight={0: 1.0, 5: 2.0}).fit(X, y)
+
+    @pytest.mark.parametrize("factor", [1e-300, 1e-46, 0.25, 1e39, 1e300])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_ratios_of_weights_are_what_counts(self, factor, dtype):
+        X, y = panel("3-D")
+        X, weights = X.astype(dtype), np.random.RandomState(0).uniform(0.5, 2, size=len(X))
+        scaled = tiny().fit(X, y, sample_weight=factor * weights)
+        np.testing.assert_allclose(
+            scaled.predict_proba(X), tiny().fit(X, y, sample_weight=weights).predict_proba(X), rtol=1e-4
+        )
 
     def test_class_weight_times_sample_weight(self):
         X, y = panel("3-D")

@@ -197,8 +197,13 @@ class TestSoftmaxPressed:
     def test_is_no_score_of_a_joint_head(self, head):
         X = [np.tile(np.eye(3), (3, 1))] * 4
         model = SFMDensity(n_states=4, max_iter=1, head=head, n_hidden=3, metric="softmax_pressed", random_state=0)
+        with pytest.raises(
+            ValueError, match=f"logits of single channels, which head='{head}' has not; take metric='bern"
+        ):
+            model.fit(X)
+        model.set_params(metric="bernoulli").fit(X).set_params(metric="softmax_pressed")
         with pytest.raises(ValueError, match="no logits of single channels; take metric='bernoulli' or head='linear'"):
-            model.fit(X).score(X)
+            model.score(X)
 
     @pytest.mark.parametrize("head", BERNOULLI)
     def test_stays_below_its_ceiling(self, head):
@@ -653,6 +658,7 @@ class TestSample:
             ({"temperature": 0.0}, r"temperature must be positive, not 0\.0; near 0 the likeliest frame is drawn"),
             ({"temperature": -1.0}, r"temperature must be positive, not -1\.0"),
             ({"temperature": np.nan}, "temperature must be positive, not nan"),
+            ({"temperature": "1"}, "temperature must be a number, not '1'"),
             ({"prompt": np.zeros((2, 4))}, "X has 4 channels, but SFMDensity was fitted with 3"),
             ({"prompt": np.full((2, 3), 0.5)}, r"must be binary, 0 or 1, but holds 0\.5 in channel 0"),
             ({"prompt": np.full((2, 3), np.nan)}, "contains NaN"),

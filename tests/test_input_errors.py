@@ -1,8 +1,10 @@
 """Bad input gets a sentence that names the mistake, what was seen, and what would be right."""
 
 import re
+from collections import OrderedDict
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -145,6 +147,30 @@ class TestX:
         with pytest.raises((TypeError, ValueError), match=rf"\bX\b.*({type(X).__name__}|scalar)"):
             used_by(method, "3-D")(X)
 
+    @pytest.mark.parametrize(
+        "X",
+        [
+            [[[1.0, 2.0], [3.0]]] * N,
+            pd.DataFrame({"a": [pd.Series([1.0, 2.0])] * N}),
+        ],
+        ids=["unequal steps", "nested data frame"],
+    )
+    def test_sequences_for_numbers(self, method, X):
+        with pytest.raises(ValueError, match=r"X holds sequences where numbers should be.*sfmts\.sktime"):
+            used_by(method, "2-D")(X)
+
+    @pytest.mark.parametrize(
+        "X", [(x for x in range(N)), set(range(N)), OrderedDict(a=1)], ids=lambda X: type(X).__name__
+    )
+    def test_other_collections(self, method, X):
+        with pytest.raises(TypeError, match=rf"X must hold numbers.*{type(X).__name__}"):
+            used_by(method, "2-D")(X)
+
+    def test_panel_of_pandas(self, method):
+        index = pd.MultiIndex.from_product([range(N), range(12)])
+        with pytest.raises(TypeError, match=r"index has several levels.*list of arrays.*sfmts\.sktime"):
+            used_by(method, "2-D")(pd.DataFrame({"a": np.ones(N * 12)}, index=index))
+
     def test_channels_differ_within_a_list(self, method):
         X, _ = panel("ragged")
         with pytest.raises(ValueError, match=r"Series 3 of X has 3 channels, but series 0 has 2\.$"):
@@ -168,6 +194,15 @@ class TestX:
         use = uses.get(method) or getattr(tiny(**options).fit(swapped, y), method)
         with pytest.raises(ValueError, match=r"other axis.*layout='ntc'"):
             use(X)
+
+
+@pytest.mark.parametrize("method", ["fit", "scaler"])
+@pytest.mark.parametrize("form", FORMS)
+def test_too_large_for_a_variance(method, form):
+    X, _ = panel(form)
+    X = [1e200 * series for series in X] if form == "ragged" else 1e200 * X
+    with pytest.raises(ValueError, match=r"Channel 0 holds values up to 1\.\d*e\+200.*divide them by a constant"):
+        used_by(method, form)(X)
 
 
 class TestChannelsAtPredict:

@@ -530,6 +530,13 @@ class TestBadInput:
                 getattr(case.tiny(), name)(*methods[name])
 
 
+def test_dates_as_targets():
+    X, _ = make_panel()
+    y = np.array(["2020-01-01"] * len(X), dtype="datetime64[D]")
+    with pytest.raises(ValueError, match=r"y must hold numbers, not datetime64\[D\]; convert times"):
+        SFMRegressor(n_states=3, max_iter=1).fit(X, y)
+
+
 @supervised
 @pytest.mark.parametrize("form", FORMS)
 class TestBadTargets:

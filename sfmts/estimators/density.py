@@ -1,7 +1,7 @@
 """SFMDensity."""
 
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -200,6 +200,11 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             If X or a parameter will not do.  An earlier fit stays usable.
         """
         self._validate_params()
+        if self.metric == "softmax_pressed" and self.head in ("nade", "rbm"):
+            raise ValueError(
+                f"metric='softmax_pressed' asks for logits of single channels, which head={self.head!r} has not; take "
+                "metric='bernoulli' or head='linear'."
+            )
         watcher = CallbackWatcher(self, X, None, None, self.max_iter)
         with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
@@ -372,6 +377,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             raise TypeError(f"n_frames must be a whole number, not {n_frames!r}.")
         if n_frames < 1:
             raise ValueError(f"n_frames must be at least 1, not {n_frames}.")
+        if not isinstance(temperature, Real):
+            raise TypeError(f"temperature must be a number, not {temperature!r}.")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, not {temperature}; near 0 the likeliest frame is drawn.")
         if prompt is None:
