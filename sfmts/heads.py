@@ -223,10 +223,10 @@ class QuantileHead(Head):
         if calibrated:
             gaps = gaps * self.stretch.to(gaps)
         below, above = gaps[..., : self.middle], gaps[..., self.middle :]
-        return torch.cat(
-            [median - below.flip(-1).cumsum(-1).flip(-1), median, median + above.cumsum(-1)],
-            dim=-1,
-        )
+        # Products with triangles of ones, as cumsum is not deterministic on a GPU.
+        sums_below = below @ below.new_ones(self.middle, self.middle).tril()
+        sums_above = above @ above.new_ones(above.shape[-1], above.shape[-1]).triu()
+        return torch.cat([median - sums_below, median, median + sums_above], dim=-1)
 
     def interpolated(self, values: Tensor, alpha: Tensor) -> Tensor:
         """Quantiles at any levels ``alpha`` (A,) strictly between 0 and 1, (..., A), from those at the levels."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 from sfmts.batch import as_weights
 
@@ -114,7 +113,8 @@ def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
         if not np.isfinite(z).all():
             raise ValueError(f"logits must be finite, which those of series {number} are not.")
         if len(z):
-            log_softmax = z - logsumexp(z, axis=1, keepdims=True)
+            z = z - z.max(axis=1, keepdims=True)
+            log_softmax = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
             means.append(np.where(_binary(roll, number), log_softmax, 0.0).sum(axis=1).mean())
     return float(np.mean(means))
 

@@ -339,12 +339,10 @@ class _Ranks:
         return loss if self.group is None else DistributedDataParallel(loss, process_group=self.group)
 
     def dropout_generator(self, generator: torch.Generator) -> torch.Generator:
-        """Source of the masks of this rank; ``generator`` is left as one process leaves it."""
-        if self.device.type == "cpu":
-            if self.group is None:
-                return generator
-            generator = generator.clone_state()
-        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        """Source of the masks of this rank; ``generator`` is left as one process on the CPU leaves it."""
+        if self.device.type == "cpu" and self.group is None:
+            return generator
+        seed = int(torch.randint(2**31 - 1, (), generator=generator.clone_state()))
         return torch.Generator(self.device).manual_seed(seed + self.rank)
 
     def check_same(self, data: TrainingData) -> None:

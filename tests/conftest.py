@@ -1,6 +1,7 @@
 import os
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: scikit-learn's suite then skips nothing
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may refuse to be deterministic
 
 import pytest
 import torch

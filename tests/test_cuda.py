@@ -12,8 +12,6 @@ import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
-
 import pytest
 import torch
 
@@ -41,7 +39,13 @@ SANITIZER = (
     if "SFMTS_SANITIZE" in os.environ
     else []
 )
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+# The hardware's exp and reciprocal are off by two units in the last place; with such errors, made by chance on a CPU, the
+# worst of these cases is off by 1.4e-4.
+PRECISIONS_ON_GPU = [(torch.float64, 1e-9), (torch.float32, 5e-4)]
+on_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0),
+    reason="there is no CUDA device of compute capability 8.0 or more",
+)
 
 
 # -- the kernel compiled by g++
@@ -464,7 +468,7 @@ def check_on_gpu(case, tolerance):
 @pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "mask"])
 @pytest.mark.parametrize("size", SIZES, ids=size_id)
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["f64", "f32"])
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS_ON_GPU, ids=["f64", "f32"])
 def test_parity_on_the_gpu(frequencies, accumulated, mask, size, dtype, tolerance):
     case = make_case(**size, dtype=dtype, frequencies=frequencies, accumulated=accumulated, mask=mask, timestamps=mask)
     check_on_gpu(case, tolerance)

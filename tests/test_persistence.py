@@ -235,16 +235,25 @@ def test_series_in_a_read_only_memory_map(tmp_path):
 
 
 @every_way
-def test_a_model_of_a_gpu_predicts_without_one(way, tmp_path, monkeypatch):
+@pytest.mark.parametrize("backend", ["auto", "cuda"])
+def test_a_model_of_a_gpu_predicts_without_one(backend, way, tmp_path, monkeypatch):
     X, y = make_panel()
     model = tiny(device="cpu").fit(X, y)
     p = model.predict_proba(X)
     model.device_ = "cuda:0"  # as if it had been trained there
+    model.set_params(backend=backend)
+    model._module_options["backend"] = model.module_.network._backend = backend
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     copied = way(model, tmp_path / "model")
     np.testing.assert_array_equal(copied.predict_proba(X), p)
     assert copied.state_amplitudes(X).shape == (len(X), 12, 3, 2)
-    copied.partial_fit(X, y)
+    x = torch.from_numpy(X)
+    np.testing.assert_array_equal(copied.to_torch()(x).detach(), model.module_(x).detach())
+    if backend == "auto":
+        copied.partial_fit(X, y)
+    else:
+        with pytest.raises(RuntimeError, match="backend='cuda' cannot serve here"):
+            copied.partial_fit(X, y)
 
 
 def changed(attribute, value):

@@ -11,7 +11,7 @@ from sfmts.batch import SequenceBatch, bucketed_batches
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base
-from sfmts.training import Trainer, TrainingSettings, evaluate, outputs
+from sfmts.training import Trainer, TrainingSettings, _Ranks, evaluate, outputs
 from tests.helpers import make_panel
 
 
@@ -165,3 +165,13 @@ def test_gradients_that_always_overflow_end_training_with_advice(monkeypatch):
     overflow(monkeypatch, set(range(100)))
     with pytest.raises(FloatingPointError, match=r"norm has been inf in 10 updates on end.*learning_rate_init"):
         SFMClassifier(n_states=4, max_iter=20, batch_size=8, random_state=0).fit(X, y)
+
+
+def test_masks_of_another_device_leave_the_order_of_batches(monkeypatch):
+    generator, make = torch.Generator().manual_seed(0), torch.Generator
+    before = generator.get_state()
+    assert _Ranks(None, torch.device("cpu")).dropout_generator(generator) is generator
+    monkeypatch.setattr(torch, "Generator", lambda device: make())  # there may be no such device here
+    masks = _Ranks(None, torch.device("cuda")).dropout_generator(generator)
+    assert torch.equal(generator.get_state(), before)
+    assert not torch.equal(torch.rand(5, generator=masks), torch.rand(5, generator=generator.clone_state()))

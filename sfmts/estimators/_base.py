@@ -466,9 +466,9 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         module = state.get("module_")
         if module is not None and next(module.parameters()).device.type != "cpu":
             state["module_"] = copy.deepcopy(module).cpu()
-            if state["_optimizer_state"] is not None:  # a file has none
-                name, optimizer = state["_optimizer_state"]
-                state["_optimizer_state"] = (name, _to_cpu(optimizer))
+        if state.get("_optimizer_state") is not None:  # a file has none
+            name, optimizer = state["_optimizer_state"]
+            state["_optimizer_state"] = (name, _to_cpu(optimizer))
         return state
 
     def __sklearn_tags__(self) -> Tags:

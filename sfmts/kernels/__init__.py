@@ -1,6 +1,6 @@
 """The recurrences: tensors in, tensors out."""
 
-from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
+from sfmts.kernels.dispatch import BACKENDS, MEMORIES, backend_here, resolve_backend, sfm
 from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
@@ -16,6 +16,7 @@ __all__ = [
     "SharedMatrix",
     "State",
     "Step",
+    "backend_here",
     "eager",
     "pack",
     "refuse_second_derivatives",

@@ -84,6 +84,19 @@ def choose_kernel(backend: str, kernels: Iterable[str], device: str, unavailable
     return "fused"
 
 
+def backend_here(backend: str, device: torch.device, training: bool) -> str:
+    """The backend that was asked for; a trained network that has left its GPU takes "auto", which is logged once."""
+    if backend != "cuda" or device.type == "cuda" or training:
+        return backend
+    _tell_of_leaving(device.type)
+    return "auto"
+
+
+@cache
+def _tell_of_leaving(device: str) -> None:
+    logging.getLogger("sfmts").warning("backend='cuda' cannot serve on %s; backend='auto' serves instead", device)
+
+
 def sfm(
     x: Tensor,
     batch_sizes: Sequence[int],

@@ -4,7 +4,6 @@ import math
 import threading
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,4 +68,6 @@ def reused_empty(like: Tensor, *shape: int) -> Tensor:
     """`like.new_empty` in memory that goes back to the store with its last view: fresh pages cost more than a pass."""
     if math.prod(shape) * like.element_size() < _FEW_BYTES:
         return like.new_empty(shape)
+    import numpy as np  # the other kernels, and benchmarks of them, do without
+
     return torch.from_numpy(np.asarray(_Loan(like, shape)))

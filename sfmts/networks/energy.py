@@ -137,9 +137,9 @@ class NADE(_ConditionalDensity):
         v = self._checked(v, b_v, b_h)
         weights = (self.W, self.V)
         # Rows are grouped so that no group needs more than so many numbers (or is a single row).
-        states = v.sum(dim=1) + math.ceil(self.n_visible / _BLOCK)
-        numbers = (states.double() * (self.n_hidden + 2 * _BLOCK)).cumsum(dim=0)
-        groups = (numbers / _KEPT_NUMBERS).long().unique_consecutive(return_counts=True)[1].tolist()
+        states = v.sum(dim=1).long() + math.ceil(self.n_visible / _BLOCK)
+        numbers = (states * (self.n_hidden + 2 * _BLOCK)).cumsum(dim=0)
+        groups = (numbers // _KEPT_NUMBERS).unique_consecutive(return_counts=True)[1].tolist()
         if len(groups) < 2:
             return b_v + _nade_logits(v, b_h, *weights)
         rows = zip(v.split(groups), b_h.split(groups), strict=True)
@@ -201,7 +201,8 @@ def _nade_logits(v: Tensor, b_h: Tensor, W: Tensor, V: Tensor) -> Tensor:
     a, logits = b_h, []
     rows = torch.arange(len(v), device=v.device)
     for v_block, W_block, V_block in zip(v.split(_BLOCK, dim=1), W.split(_BLOCK, dim=1), V.split(_BLOCK), strict=True):
-        ones_before = v_block.cumsum(dim=1) - v_block
+        # Sums of whole numbers are deterministic on a GPU, too.
+        ones_before = v_block.long().cumsum(dim=1).to(v_block) - v_block
         n_states = ones_before[:, -1].long() + 1  # a one at the very end matters to the next block only
         row = rows.repeat_interleave(n_states)  # of each state
         first = (n_states.cumsum(dim=0) - n_states)[row]

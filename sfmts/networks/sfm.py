@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
+from sfmts.kernels import MEMORIES, SFMState, SFMWeights, backend_here, resolve_backend, sfm_layer
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
@@ -254,7 +254,8 @@ class SFM(SequenceNetwork):
     max_length : int
         Number of steps over which memories reach at the start, for ``init="chrono"``.
     backend : {"auto", "reference", "fused", "native", "cuda"}
-        Kernel; see :func:`sfmts.kernels.resolve_backend`.
+        Kernel; see :func:`sfmts.kernels.resolve_backend`.  A network in evaluation mode that has left its GPU runs
+        without "cuda".
     memory : {"fast", "recompute"}
         What training keeps for the backward pass: all it needs of every step, or the states of about sqrt(T) steps,
         between which the network runs once more.
@@ -347,7 +348,10 @@ class SFM(SequenceNetwork):
         """Name of the kernel at work."""
         layer = self.layers[0]
         assert isinstance(layer, SFMLayer)
-        return resolve_backend(self._backend, layer.weights())
+        return resolve_backend(self._backend_here(), layer.weights())
+
+    def _backend_here(self) -> str:
+        return backend_here(self._backend, next(self.parameters()).device, self.training)
 
     def forward(
         self,
@@ -436,7 +440,7 @@ class SFM(SequenceNetwork):
         origin = self._origin(layer, t) if state is None else state.origin
         before = None if state is None else SFMState._make(state[:5])
         watched: list[Tensor] | None = None if amplitudes is None else []
-        z, after = layer(x, lengths, t - origin[:, None], before, self._backend, self.memory, mask, watched)
+        z, after = layer(x, lengths, t - origin[:, None], before, self._backend_here(), self.memory, mask, watched)
         if amplitudes is not None and watched is not None:
             amplitudes.extend(reverse_sequences(A, lengths) if backward else A for A in watched)
         return (reverse_sequences(z, lengths) if backward else z), LayerState(

@@ -75,8 +75,11 @@ def compiler_options(layout: Layout, architecture: str) -> tuple[str, ...]:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels stay."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfmts" / "cuda"
+    """Where compiled kernels stay; where nobody has a home, a place that nothing can be written to."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfmts" / "cuda"
+    except RuntimeError:
+        return Path(os.devnull, "sfmts")
 
 
 def cached_cubin(
