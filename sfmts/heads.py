@@ -181,6 +181,13 @@ class RegressionHead(Head):
         return self
 
 
+def _running_sums(x: Tensor) -> Tensor:
+    """Sums of the first 1, 2, ... entries of the last axis."""
+    if x.device.type == "cpu":
+        return x.cumsum(-1)
+    return x @ x.new_ones(x.shape[-1], x.shape[-1]).triu()  # cumsum is not deterministic on a GPU
+
+
 class QuantileHead(Head):
     """Quantiles, by the pinball loss; they never cross.
 
@@ -223,10 +230,10 @@ class QuantileHead(Head):
         if calibrated:
             gaps = gaps * self.stretch.to(gaps)
         below, above = gaps[..., : self.middle], gaps[..., self.middle :]
-        # Products with triangles of ones, as cumsum is not deterministic on a GPU.
-        sums_below = below @ below.new_ones(self.middle, self.middle).tril()
-        sums_above = above @ above.new_ones(above.shape[-1], above.shape[-1]).triu()
-        return torch.cat([median - sums_below, median, median + sums_above], dim=-1)
+        return torch.cat(
+            [median - _running_sums(below.flip(-1)).flip(-1), median, median + _running_sums(above)],
+            dim=-1,
+        )
 
     def interpolated(self, values: Tensor, alpha: Tensor) -> Tensor:
         """Quantiles at any levels ``alpha`` (A,) strictly between 0 and 1, (..., A), from those at the levels."""

@@ -39,8 +39,8 @@ SANITIZER = (
     if "SFMTS_SANITIZE" in os.environ
     else []
 )
-# The hardware's exp and reciprocal are off by two units in the last place; with such errors, made by chance on a CPU, the
-# worst of these cases is off by 1.4e-4.
+# The hardware's exp and reciprocal are off by two units in the last place; with such errors, made by chance on a CPU,
+# the worst of these cases is off by 1.4e-4.
 PRECISIONS_ON_GPU = [(torch.float64, 1e-9), (torch.float32, 5e-4)]
 on_gpu = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0),

@@ -96,7 +96,8 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     warm_start : bool, default=False
         Let the next ``fit`` go on from where this one ended, with the same network.
     random_state : int, RandomState instance or None, default=None
-        Seed of initial weights, order of batches, dropout and validation split.
+        Seed of initial weights, order of batches, dropout and validation split.  None draws a fresh one, without regard
+        to ``numpy.random.seed``.
     verbose : int, default=0
         Show a progress bar with the time left.
     device : str, default="auto"

@@ -361,6 +361,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         temperature : float, default=1.0
             Logits are divided by it: below 1 the likely becomes likelier.
         random_state : int, RandomState instance or None, default=None
+            Seed; None draws a fresh one.
 
         Returns
         -------
