@@ -358,6 +358,16 @@ def test_compiled_kernels_are_kept(tmp_path):
     assert len(calls) == 3
 
 
+def test_without_a_home_nothing_is_kept(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(program.Path, "home", no_home)
+    for _ in range(2):
+        assert program.cached_cubin(["a"], "1", lambda _: b"code", program.cache_folder()) == b"code"
+
+
 @pytest.mark.parametrize("damage", [lambda kept: kept[:-1], lambda kept: b"", lambda kept: kept[:-1] + b"!"])
 def test_damaged_kernels_are_compiled_again(tmp_path, damage):
     program.cached_cubin(["a"], "1", lambda _: b"code", tmp_path)
