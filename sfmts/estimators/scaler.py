@@ -125,7 +125,7 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     @available_if(_has_columns)
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Names of the columns of a two-dimensional X: those of the input, see :class:`OneToOneFeatureMixin`.
+        """Names of the columns of a two-dimensional X, which are those of the input.
 
         Parameters
         ----------
