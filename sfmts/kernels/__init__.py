@@ -1,11 +1,11 @@
 """The recurrences: tensors in, tensors out."""
 
-from sfmts.kernels.dispatch import BACKENDS, MEMORIES, backend_here, resolve_backend, sfm
+from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
 from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
 from sfmts.kernels.loop import SharedMatrix, State, Step, scan, scan_padded
 from sfmts.kernels.packing import pack, unpack
-from sfmts.kernels.reference import SFMState, SFMWeights, refuse_second_derivatives, sfm_state
+from sfmts.kernels.reference import SFMState, SFMWeights, sfm_state
 from sfmts.kernels.resonator import resolve_resonator, resonate, resonator_layer
 
 __all__ = [
@@ -16,10 +16,8 @@ __all__ = [
     "SharedMatrix",
     "State",
     "Step",
-    "backend_here",
     "eager",
     "pack",
-    "refuse_second_derivatives",
     "resolve_backend",
     "resolve_resonator",
     "resonate",
