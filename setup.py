@@ -16,6 +16,7 @@ HEADERS = (
     "backward",
     "recurrence",
     "projection",
+    "bank",
     "resonator",
 )
 

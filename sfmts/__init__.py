@@ -2,7 +2,16 @@
 
 import typing
 
-from sfmts.estimators import PanelScaler, SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
+from sfmts.estimators import (
+    PanelScaler,
+    SFMClassifier,
+    SFMDensity,
+    SFMFeatures,
+    SFMLabeler,
+    SFMRegressor,
+    SFMRidgeClassifier,
+    SFMRidgeRegressor,
+)
 
 if typing.TYPE_CHECKING:
     from sfmts.estimators.forecaster import SFMForecaster
@@ -12,9 +21,12 @@ __all__ = [
     "PanelScaler",
     "SFMClassifier",
     "SFMDensity",
+    "SFMFeatures",
     "SFMForecaster",
     "SFMLabeler",
     "SFMRegressor",
+    "SFMRidgeClassifier",
+    "SFMRidgeRegressor",
     "__version__",
 ]
 

@@ -134,7 +134,13 @@ class SequenceBatch:
 
 
 def as_batch(
-    X: Any, estimator: Any, *, reset: bool, layout: str = "ntc", time_channel: int | None = None
+    X: Any,
+    estimator: Any,
+    *,
+    reset: bool,
+    layout: str = "ntc",
+    time_channel: int | None = None,
+    allow_missing: bool = False,
 ) -> SequenceBatch:
     """Validate X and bring it into one form.
 
@@ -150,6 +156,9 @@ def as_batch(
         Order of the axes of three-dimensional X and, without the n, of the arrays of a list.
     time_channel : int, optional
         The channel that holds time stamps.
+    allow_missing : bool
+        Take NaN as missing: series are cut to the steps from the first observation to the last, and channels are
+        interpolated in between; see :func:`fill_missing`.
 
     Raises
     ------
@@ -166,16 +175,81 @@ def as_batch(
         values, lengths = _check_ragged(arrays, layout)
     else:
         values, lengths = _check_array(X, estimator, reset, layout)
-    _check_finite(values, lengths)
+    _check_finite(values, lengths, allow_missing)
     channels = values.shape[1]
     if reset:
         estimator.n_channels_in_ = channels
     elif channels != estimator.n_channels_in_:
         raise ValueError(_channel_message(estimator, channels, lengths, X))
-    flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
     form = "list" if arrays is not None else "nt" if np.ndim(X) == 2 else "ntc"
+    time = None if time_channel is None else _time_stamps(values, lengths, time_channel)
+    if allow_missing and np.isnan(values).any():
+        values, lengths, time = fill_missing(values, lengths, time, time_channel)
+    flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
     batch = SequenceBatch(flat, torch.from_numpy(lengths), form=form)
-    return batch if time_channel is None else replace(batch, time=_time_stamps(values, lengths, time_channel))
+    return batch if time is None else replace(batch, time=time)
+
+
+def fill_missing(
+    values: NDArray[Any], lengths: NDArray[np.int64], time: Tensor | None, time_channel: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64], Tensor | None]:
+    """Cut series to their observations and interpolate every channel linearly in time where it is NaN.
+
+    A series begins and ends with the first and the last step at which any channel is observed.  A channel is constant
+    before its first observation and after its last; one that a series never observes stays NaN there.
+
+    Parameters
+    ----------
+    values : ndarray of shape (sum of lengths, channels)
+    lengths : ndarray of shape (n,)
+    time : Tensor of shape (sum of lengths,), optional
+        Time stamps; without them steps are one apart.
+    time_channel : int, optional
+        The channel of the time stamps, which does not count as an observation.
+
+    Returns
+    -------
+    values, lengths, time
+
+    Raises
+    ------
+    ValueError
+        If a series has no observation.
+    """
+    observed = ~np.isnan(values)
+    if time_channel is not None:
+        observed[:, time_channel] = False
+    seen = observed.any(axis=1)
+    number = np.repeat(np.arange(len(lengths)), lengths)
+    counts = np.bincount(number[seen], minlength=len(lengths))
+    if not counts.all():
+        raise ValueError(f"Series {int(np.argmin(counts > 0))} of X holds no observation: all its values are NaN.")
+    row = np.arange(len(values))
+    rows = row[seen]
+    ends = counts.cumsum()
+    inside = (row >= rows[ends - counts][number]) & (row <= rows[ends - 1][number])
+    values, number = values[inside].copy(), number[inside]
+    lengths = np.bincount(number, minlength=len(lengths))
+    time = None if time is None else time[torch.from_numpy(inside)]
+    clock = np.arange(len(values), dtype=np.float64) if time is None else time.numpy()
+    for channel in range(values.shape[1]):
+        _interpolate(values[:, channel], number, clock)
+    return values, lengths, time
+
+
+def _interpolate(column: NDArray[Any], number: NDArray[np.int64], clock: NDArray[np.float64]) -> None:
+    """Fill the NaN of one channel in place, where its series has an observation."""
+    gaps = np.isnan(column)
+    row = np.arange(len(column))
+    before = np.maximum.accumulate(np.where(gaps, -1, row))
+    after = np.minimum.accumulate(np.where(gaps, len(row), row)[::-1])[::-1]
+    has_before = (before >= 0) & (number[before] == number)
+    has_after = (after < len(row)) & (number[np.minimum(after, len(row) - 1)] == number)
+    fill = gaps & (has_before | has_after)
+    left, right = np.where(has_before, before, after)[fill], np.where(has_after, after, before)[fill]
+    span = clock[right] - clock[left]
+    share = np.divide(clock[fill] - clock[left], span, out=np.zeros(len(span)), where=span > 0)
+    column[fill] = column[left] * (1 - share) + column[right] * share
 
 
 def _as_array_or_list(X: Any) -> Any:
@@ -304,16 +378,20 @@ def _check_array(X: Any, estimator: Any, reset: bool, layout: str) -> tuple[NDAr
     return array.reshape(-1, array.shape[2]), np.full(len(array), array.shape[1])
 
 
-def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64]) -> None:
-    if np.isfinite(values).all():
+def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64], allow_missing: bool) -> None:
+    odd = np.isinf(values) if allow_missing else ~np.isfinite(values)
+    if not odd.any():
         return
-    row, channel = np.argwhere(~np.isfinite(values))[0]
+    row, channel = np.argwhere(odd)[0]
     series = int(np.searchsorted(lengths.cumsum(), row, side="right"))
     step = int(row - lengths[:series].sum())
     what = "NaN" if np.isnan(values[row, channel]) else "infinity"
-    raise ValueError(
-        f"Input X contains {what}: series {series}, step {step}, channel {channel}. Fill or drop what is missing first."
+    advice = (
+        "Replace it by a number, or by NaN if it is missing."
+        if allow_missing
+        else "Fill or drop what is missing first."
     )
+    raise ValueError(f"Input X contains {what}: series {series}, step {step}, channel {channel}. {advice}")
 
 
 def _channel_message(estimator: Any, channels: int, lengths: NDArray[np.int64], X: Any) -> str:
@@ -330,6 +408,9 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
     if not -values.shape[1] <= channel < values.shape[1]:
         raise ValueError(f"time_channel={channel} is not a channel of X, which has {values.shape[1]}.")
     time = values[:, channel].astype(np.float64)
+    if np.isnan(time).any():
+        series = int(np.searchsorted(lengths.cumsum(), np.flatnonzero(np.isnan(time))[0], side="right"))
+        raise ValueError(f"Time stamps must not be missing, but channel {channel} of series {series} holds NaN.")
     starts = np.zeros(len(time), dtype=bool)
     starts[np.cumsum(lengths)[:-1]] = True
     backwards = np.flatnonzero((np.diff(time, prepend=time[0]) < 0) & ~starts)
@@ -438,10 +519,12 @@ def calendar(index: Any) -> NDArray[np.float64]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
-    """Validate sample weights: n non-negative numbers, not all zero; the greatest is brought to between 1/2 and 1.
+def as_weights(sample_weight: ArrayLike | None, n: int, *, normalize: bool = True) -> NDArray[np.float64] | None:
+    """Validate sample weights: n non-negative numbers, not all zero.
 
-    Only their ratios count, and in single precision very small or very large ones would get lost.
+    With ``normalize`` the greatest is brought to between 1/2 and 1, for uses where only ratios count: in single precision
+    very small or very large weights would get lost.  Otherwise this is done only to extreme ones, so that a weight of 2 is
+    the same as two series.
     """
     if sample_weight is None:
         return None
@@ -450,7 +533,10 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] |
     )
     if not weights.any():
         raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
-    exact: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
+    exponent = int(np.frexp(weights.max())[1])
+    if not normalize and abs(exponent) <= 20:
+        return weights
+    exact: NDArray[np.float64] = np.ldexp(weights, -exponent)
     return exact
 
 

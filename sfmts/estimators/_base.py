@@ -461,6 +461,17 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """
         return persistence.load(Path(path), cls)
 
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        dtype = str(next(self.module_.parameters()).dtype).removeprefix("torch.")
+        return {"dtype": dtype, "module": self._module_options}, self.module_.state_dict()
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self._module_options = {key: persistence.decode(value) for key, value in document["module"].items()}
+        module = self._build_module(self._module_options).to(getattr(torch, document["dtype"]))
+        module.load_state_dict(tensors)
+        self.module_ = module.eval()
+        self._optimizer_state = self._generator_state = None
+
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__().copy()
         module = state.get("module_")

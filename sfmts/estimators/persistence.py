@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,32 +12,46 @@ from safetensors.torch import save as serialize
 
 from sfmts._files import replacing
 
-if TYPE_CHECKING:
-    from sfmts.estimators._base import SequenceEstimator
-
 FORMAT = 1
-Estimator = TypeVar("Estimator", bound="SequenceEstimator")
 
 
-def save(estimator: "SequenceEstimator", path: Path) -> None:
+class Storable(Protocol):
+    """An estimator that tells what of it a file holds besides its parameters and public fitted attributes."""
+
+    device_: str
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters."""
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return entries of the JSON document, and tensors."""
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Set what :meth:`_to_file` returned; entries of the document are still encoded."""
+
+
+Estimator = TypeVar("Estimator", bound=Storable)
+
+
+def save(estimator: Storable, path: Path) -> None:
     """Write a fitted estimator to ``path``; see :meth:`SequenceEstimator.save`."""
     import sfmts
 
+    own, tensors = estimator._to_file()
     attributes = {
         key: _encode(value, key)
         for key, value in vars(estimator).items()
-        if key.endswith("_") and not key.startswith("_") and key != "module_"
+        if key.endswith("_") and not key.startswith("_") and key not in ("module_", *tensors)
     }
     document = {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
         "versions": {"sfmts": sfmts.__version__, "torch": torch.__version__},
-        "dtype": str(next(estimator.module_.parameters()).dtype).removeprefix("torch."),
         "parameters": {key: _encode(value, key) for key, value in estimator.get_params(deep=False).items()},
-        "module": {key: _encode(value, key) for key, value in estimator._module_options.items()},
         "attributes": attributes,
+        **{key: _encode_entry(value, key) for key, value in own.items()},
     }
-    tensors = {key: value.cpu().contiguous() for key, value in estimator.module_.state_dict().items()}
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     text = json.dumps(document)
     data = serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
     with replacing(path) as temporary:
@@ -72,17 +86,13 @@ def load(path: Path, cls: type[Estimator]) -> Estimator:
 
 
 def _restore(document: dict[str, Any], tensors: dict[str, torch.Tensor], cls: type[Estimator]) -> Estimator:
-    estimator = cls(**{key: _decode(value) for key, value in document["parameters"].items()})
+    estimator = cls(**{key: decode(value) for key, value in document["parameters"].items()})
     for key, value in document["attributes"].items():
         if not key.endswith("_") or key.startswith("_"):
             raise ValueError(f"{key!r} is no fitted attribute")
-        setattr(estimator, key, _decode(value))
+        setattr(estimator, key, decode(value))
     torch.device(estimator.device_)
-    estimator._module_options = {key: _decode(value) for key, value in document["module"].items()}
-    module = estimator._build_module(estimator._module_options).to(getattr(torch, document["dtype"]))
-    module.load_state_dict(tensors)
-    estimator.module_ = module.eval()
-    estimator._optimizer_state = estimator._generator_state = None
+    estimator._from_file(document, tensors)
     return estimator
 
 
@@ -93,6 +103,13 @@ def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _encode_entry(value: Any, name: str) -> Any:
+    """Return the JSON form of an entry of the document; dictionaries with names for keys stay dictionaries."""
+    if isinstance(value, dict):
+        return {key: _encode(item, key) for key, item in value.items()}
+    return _encode(value, name)
 
 
 def _encode(value: Any, name: str) -> Any:
@@ -116,18 +133,19 @@ def _encode(value: Any, name: str) -> Any:
     )
 
 
-def _decode(value: Any) -> Any:
+def decode(value: Any) -> Any:
+    """Return the value that :func:`_encode` encoded."""
     if not isinstance(value, dict):
         return value
     if "array" in value:
         dtype = np.dtype(value["dtype"])
-        return np.array([_decode(item) for item in value["array"]], dtype=dtype)
+        return np.array([decode(item) for item in value["array"]], dtype=dtype)
     if "dict" in value:
-        return {_decode(key): _decode(item) for key, item in value["dict"]}
+        return {decode(key): decode(item) for key, item in value["dict"]}
     if "RandomState" in value:
         kind, keys, *rest = value["RandomState"]
         state = np.random.RandomState()
         state.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
         return state
     ((kind, items),) = value.items()
-    return {"list": list, "tuple": tuple}[kind](_decode(item) for item in items)
+    return {"list": list, "tuple": tuple}[kind](decode(item) for item in items)

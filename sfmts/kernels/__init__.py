@@ -1,5 +1,6 @@
 """The recurrences: tensors in, tensors out."""
 
+from sfmts.kernels.bank import resolve_bank, summarize_bank, trace_bank
 from sfmts.kernels.dispatch import BACKENDS, MEMORIES, resolve_backend, sfm
 from sfmts.kernels.eager import eager
 from sfmts.kernels.layer import sfm_layer
@@ -19,6 +20,7 @@ __all__ = [
     "eager",
     "pack",
     "resolve_backend",
+    "resolve_bank",
     "resolve_resonator",
     "resonate",
     "resonator_layer",
@@ -27,5 +29,7 @@ __all__ = [
     "sfm",
     "sfm_layer",
     "sfm_state",
+    "summarize_bank",
+    "trace_bank",
     "unpack",
 ]

@@ -186,6 +186,8 @@ static PyMethodDef methods[] = {
     {"run", run, METH_VARARGS, "run(instruction_set, pass, address of a Problem)"},
     {"resonate", call<Resonance, &Kernel::resonate>, METH_VARARGS, "resonate(instruction_set, address of a Resonance)"},
     {"project", call<Projection, &Kernel::project>, METH_VARARGS, "project(instruction_set, address of a Projection)"},
+    {"summarize_bank", call<BankProblem, &Kernel::summarize_bank>, METH_VARARGS,
+     "summarize_bank(instruction_set, address of a BankProblem)"},
     {nullptr, nullptr, 0, nullptr}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, 0, methods, nullptr, nullptr, nullptr,

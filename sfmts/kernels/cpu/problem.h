@@ -48,6 +48,7 @@ enum class Pass {
 
 struct Resonance;   // see resonator.h
 struct Projection;  // see projection.h
+struct BankProblem; // see bank.h
 
 // The kernels compiled for one instruction set.
 struct Kernel {
@@ -55,6 +56,7 @@ struct Kernel {
     void (*run)(Problem&, Pass);
     void (*resonate)(const Resonance&);
     void (*project)(const Projection&);
+    void (*summarize_bank)(const BankProblem&);
 };
 
 // Calls work(context, item, thread) for every item, in any order, on up to `threads` threads, the caller's among them.

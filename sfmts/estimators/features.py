@@ -1,0 +1,455 @@
+"""SFMFeatures."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights
+from sfmts.estimators import persistence
+from sfmts.estimators._base import fitting, new_random_state, resolve_device
+from sfmts.features.bank import KINDS, BankInfo, BankOptions, draw_bank, fit_bank
+from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale, time_unit
+from sfmts.features.stream import FeatureStream
+from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
+
+_SHORTEST = 2.5  # default of the shortest period, in steps
+_STEPS_AT_ONCE = 1 << 18  # values of X that are converted at once
+BANK_BACKENDS = ("auto", "reference", "fused", "native")
+
+
+@dataclass(frozen=True)
+class FittedBank:
+    """All that turns series into features."""
+
+    bank: Bank
+    info: BankInfo
+    scale: SignalScale
+
+
+class BankEstimator(BaseEstimator):
+    """Base of the estimators that read a bank of oscillators: parameters, input and the bank itself."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_features": [Interval(Integral, 1, None, closed="left")],
+        "periods": [tuple, list, None],
+        "decays": [tuple, list],
+        "directions": [StrOptions({"both", "forward"})],
+        "scale": [StrOptions(set(SCALES))],
+        "time": [StrOptions({"index", "timestamps"})],
+        "time_channel": [Integral, None],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "device": [str],
+        "backend": [StrOptions(set(BANK_BACKENDS))],
+        "layout": [StrOptions(set(LAYOUTS))],
+    }
+
+    _zero_share = 0.05  # of the oscillators have frequency zero: they follow the level and the trend
+    _fitted: FittedBank
+
+    def _batch(self, X: Any, reset: bool) -> SequenceBatch:
+        channel = self.time_channel if self.time == "timestamps" else None
+        if self.time == "timestamps" and channel is None:
+            raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
+        batch = as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel, allow_missing=True)
+        check_increasing(batch.time, batch.lengths)
+        return batch
+
+    def _fit_bank(
+        self, batch: SequenceBatch, weight: NDArray[np.float64] | None, random_state: np.random.RandomState
+    ) -> None:
+        """Draw a bank for these series."""
+        scale = fit_scale(batch, self.scale, self.time_channel if batch.time is not None else None, weight)
+        unit = time_unit(batch.time, batch.lengths)
+        bank, info = draw_bank(self._bank_options(batch, unit), scale.n_drives, unit, random_state)
+        x = scale.apply(batch)
+        bank = fit_bank(
+            bank,
+            x,
+            batch.lengths,
+            batch.time,
+            weight,
+            random_state,
+            self._backend(torch.device("cpu")),
+            self._threads(),
+        )
+        self._fitted = FittedBank(bank, info, scale)
+        self.device_ = str(resolve_device(self.device))
+        self.backend_ = self._backend(torch.device(self.device_))
+        self.n_features_out_ = bank.n_features
+
+    def _backend(self, device: torch.device) -> str:
+        return resolve_bank("auto" if device.type == "cpu" and self.device != "cpu" else self.backend, device)
+
+    def _threads(self) -> int:
+        return torch.get_num_threads() if self.n_jobs is None else int(joblib.effective_n_jobs(self.n_jobs))
+
+    def _bank_options(self, batch: SequenceBatch, unit: float) -> BankOptions:
+        durations = batch.lengths.double() * unit
+        if batch.time is not None:
+            ends = batch.lengths.cumsum(0)
+            durations = batch.time[ends - 1] - batch.time[ends - batch.lengths] + unit
+        low, high = _range("periods", (None, None) if self.periods is None else self.periods)
+        decays = _range("decays", self.decays)
+        if None in decays:
+            raise ValueError(f"decays must be two numbers, but is {self.decays!r}.")
+        low = _SHORTEST * unit if low is None else low
+        high = float(durations.median()) if high is None else high
+        if self.periods is not None and None not in self.periods and high < low:
+            raise ValueError(f"periods must be given as (shortest, longest), but is {self.periods!r}.")
+        return BankOptions(
+            int(self.n_features), low, max(low, high), decays, self.directions == "forward", self._zero_share
+        )
+
+    def _features(self, batch: SequenceBatch) -> NDArray[np.float32]:
+        """Return the features of each series, (n, n_features)."""
+        out = np.empty((len(batch), self._fitted.bank.n_features), dtype=np.float32)
+        for first, last in _chunks(batch):
+            out[first:last] = self._features_of(batch.take(torch.arange(first, last)))
+        return out
+
+    def _features_of(self, part: SequenceBatch) -> NDArray[np.float32]:
+        fitted, device = self._fitted, torch.device(self.device_)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            device = torch.device("cpu")
+        x, time = fitted.scale.apply(part).to(device), None if part.time is None else part.time.to(device)
+        features = summarize_bank(
+            x, part.lengths, time, fitted.bank, backend=self._backend(device), threads=self._threads()
+        )
+        array: NDArray[np.float32] = features.cpu().numpy()
+        return array
+
+    # -- what the features are
+
+    @property
+    def feature_info_(self) -> NDArray[Any]:
+        """Period, decay time, channel, drive, direction and summary of each feature, as a structured array.
+
+        ``channel`` is the one with the greatest weight in the drive of the oscillator; ``channel_weights_`` has all.
+        """
+        check_is_fitted(self)
+        fitted, slots = self._fitted, self._slots()
+        block, member, group, summary = slots.T
+        weights = self.channel_weights_
+        info = np.empty(
+            len(slots),
+            dtype=[
+                ("period", "f8"),
+                ("decay_time", "f8"),
+                ("channel", "i8"),
+                ("drive", "U5"),
+                ("direction", "U8"),
+                ("summary", "U13"),
+            ],
+        )
+        info["period"] = fitted.info.period[block, member, group]
+        info["decay_time"] = fitted.info.decay[block, member, group]
+        info["channel"] = weights.argmax(axis=1)
+        info["drive"] = np.array(KINDS)[fitted.info.kind[block]]
+        info["direction"] = np.where(fitted.bank.direction.numpy()[block] > 0, "forward", "backward")
+        info["summary"] = np.array(SUMMARIES)[summary]
+        return info
+
+    @property
+    def channel_weights_(self) -> NDArray[np.float64]:
+        """Share of each channel in the drive of each feature, of shape (n_features_out_, n_channels_in_)."""
+        check_is_fitted(self)
+        fitted, slots = self._fitted, self._slots()
+        weights = np.abs(fitted.bank.mix.numpy().astype(np.float64))
+        n_channels = len(fitted.scale.mean)
+        weights = weights.reshape(*weights.shape[:2], -1, n_channels).sum(axis=2)  # scale="both" has each one twice
+        shares = weights / weights.sum(axis=2, keepdims=True)
+        channel = fitted.scale.time_channel
+        if channel is not None:  # time stamps drive nothing
+            shares = np.insert(shares, channel % (n_channels + 1), 0.0, axis=2)
+        return shares[slots[:, 0], slots[:, 1]]
+
+    def _slots(self) -> NDArray[np.int64]:
+        """Return block, member, group and summary of each feature."""
+        rows = []
+        for block, groups in enumerate(self._fitted.bank.groups.tolist()):
+            summary, member, group = np.meshgrid(
+                np.arange(len(SUMMARIES)), np.arange(MEMBERS), np.arange(groups), indexing="ij"
+            )
+            rows.append(
+                np.stack([np.full(summary.size, block), member.ravel(), group.ravel(), summary.ravel()], axis=1)
+            )
+        return np.concatenate(rows)
+
+    # -- files
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
+
+        Parameters
+        ----------
+        path : str or Path
+            An existing file is replaced only after the new one is complete.
+        """
+        check_is_fitted(self)
+        persistence.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an estimator that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or holds another estimator.
+        """
+        return persistence.load(Path(path), cls)
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        fitted = self._fitted
+        tensors = {f"bank.{name}": value for name, value in fitted.bank._asdict().items() if name != "unit"}
+        for name in ("s", "m"):
+            tensors[f"bank.{name}"] = torch.view_as_real(tensors[f"bank.{name}"])
+        tensors |= {f"info.{name}": torch.from_numpy(value) for name, value in vars(fitted.info).items()}
+        tensors |= {"scale.mean": fitted.scale.mean, "scale.scale": fitted.scale.scale}
+        document = {"unit": fitted.bank.unit, "scale": fitted.scale.kind, "time_channel": fitted.scale.time_channel}
+        return document, tensors
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        parts = {name.removeprefix("bank."): value for name, value in tensors.items() if name.startswith("bank.")}
+        for name in ("s", "m"):
+            parts[name] = torch.view_as_complex(parts[name].contiguous())
+        bank = Bank(**parts, unit=float(document["unit"]))
+        info = {
+            name.removeprefix("info."): value.numpy() for name, value in tensors.items() if name.startswith("info.")
+        }
+        scale = SignalScale(document["scale"], tensors["scale.mean"], tensors["scale.scale"], document["time_channel"])
+        if scale.kind not in SCALES or scale.n_drives != bank.mix.shape[2] or bank.n_features != self.n_features_out_:
+            raise ValueError("its bank does not fit its scale")
+        self._fitted = FittedBank(bank, BankInfo(**info), scale)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _range(name: str, value: Any) -> tuple[Any, Any]:
+    """Return two positive numbers, or None, in order."""
+    numbers = tuple(value)
+    if len(numbers) != 2 or any(
+        number is not None and not (isinstance(number, Real) and 0 < number < math.inf) for number in numbers
+    ):
+        raise ValueError(f"{name} must be a pair of positive numbers (least, greatest), but is {value!r}.")
+    low, high = (None if number is None else float(number) for number in numbers)
+    if low is not None and high is not None and high < low:
+        raise ValueError(f"{name} must be given as (least, greatest), but is {value!r}.")
+    return low, high
+
+
+def _chunks(batch: SequenceBatch) -> list[tuple[int, int]]:
+    """Cut the series into runs of bounded size, first and last number of each."""
+    limit = max(_STEPS_AT_ONCE // batch.n_channels, 1)
+    part = (batch.lengths.cumsum(0) - 1) // limit
+    starts = [0, *(torch.nonzero(part.diff())[:, 0] + 1).tolist(), len(batch)]
+    return list(zip(starts[:-1], starts[1:], strict=True))
+
+
+class SFMFeatures(TransformerMixin, BankEstimator):
+    """Turn series into features with a fixed State-Frequency Memory.
+
+    A bank of damped oscillators with random periods and decay times is driven by the series; nothing in it is trained.
+    Each oscillator gives seven features: how long its output is above a threshold, the longest stretch of such time,
+    when it happens, and how often and how strongly it is the greatest and the least of a group of eight.
+    Read by a linear model, these features classify as well as the best known transforms, see
+    :class:`sfmts.SFMRidgeClassifier`.
+
+    Series may have unequal lengths, gaps and time stamps: the signal is taken as linear between two observations and
+    the oscillators are integrated exactly, so that a denser sampling of a signal gives nearly the same features.
+
+    Parameters
+    ----------
+    n_features : int, default=10_000
+        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
+    periods : (float or None, float or None) or None, default=None
+        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
+        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the
+        median duration of the training series for the longest.
+    decays : (float, float), default=(0.15, 2.0)
+        Range of the decay times, in periods.
+    directions : {"both", "forward"}, default="both"
+        Read series in both directions, or forwards only, as :meth:`stream` needs.
+    scale : {"train", "series", "both"}, default="train"
+        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of the
+        bank with each.  "series" loses what levels tell; over the collections of ``benchmarks/archive.py``,
+        cross-validated on training parts, "train" is the best of the three.
+    time : {"index", "timestamps"}, default="index"
+        Whether steps are one unit of time apart or have time stamps.
+    time_channel : int or None, default=None
+        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the bank.
+    n_jobs : int or None, default=None
+        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
+    device : str, default="cpu"
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    backend : {"auto", "reference", "fused", "native"}, default="auto"
+        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    layout : {"ntc", "nct"}, default="ntc"
+        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Number of features.
+    feature_info_ : structured ndarray of shape (n_features_out_,)
+        ``period``, ``decay_time``, ``channel``, ``drive`` ("value" or "slope" of the signal), ``direction`` and
+        ``summary`` of each feature.
+    channel_weights_ : ndarray of shape (n_features_out_, n_channels_in_)
+        Share of each channel in the drive of each feature.
+    device_, backend_ : str
+        Where and with which kernel features are computed.
+    n_channels_in_ : int
+    n_features_in_ : int
+        Length of the series; only if X was two-dimensional.
+
+    See Also
+    --------
+    SFMRidgeClassifier, SFMRidgeRegressor : These features with ridge regression behind them.
+
+    Notes
+    -----
+    The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time; the
+    equations stand in :mod:`sfmts.kernels.bank.reference`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts import SFMFeatures
+    >>> rng = np.random.default_rng(0)
+    >>> X = [np.sin(np.arange(n) / 3 + rng.uniform(0, 6))[:, None] for n in (40, 50, 60)]
+    >>> X[1][10:20] = np.nan  # a gap
+    >>> features = SFMFeatures(n_features=560, random_state=0).fit_transform(X)
+    >>> features.shape, features.dtype
+    ((3, 560), dtype('float32'))
+    """
+
+    def __init__(
+        self,
+        n_features: int = 10_000,
+        *,
+        periods: tuple[float | None, float | None] | None = None,
+        decays: tuple[float, float] = (0.15, 2.0),
+        directions: str = "both",
+        scale: str = "train",
+        time: str = "index",
+        time_channel: int | None = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        layout: str = "ntc",
+    ) -> None:
+        self.n_features = n_features
+        self.periods = periods
+        self.decays = decays
+        self.directions = directions
+        self.scale = scale
+        self.time = time
+        self.time_channel = time_channel
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.backend = backend
+        self.layout = layout
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Draw the bank, and fit its scales and thresholds to series.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            NaN is missing.
+        y : ignored
+        sample_weight : array-like of shape (n,), optional
+            How much each series counts.
+
+        Returns
+        -------
+        self : SFMFeatures
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X or a parameter is invalid.  A previous fit is kept.
+        """
+        self._validate_params()
+        with fitting(self):
+            batch = self._batch(X, reset=True)
+            weight = as_weights(sample_weight, len(batch))
+            if weight is not None:
+                used = np.flatnonzero(weight)
+                batch, weight = batch.take(torch.from_numpy(used)), weight[used]
+            self._fit_bank(batch, weight, new_random_state(self.random_state))
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the features of each series.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            NaN is missing.
+
+        Returns
+        -------
+        features : ndarray of shape (n, n_features_out_), float32
+        """
+        check_is_fitted(self)
+        return self._features(self._batch(X, reset=False))
+
+    def stream(self) -> FeatureStream:
+        """Return an object that takes one step of a series at a time.
+
+        Returns
+        -------
+        stream : sfmts.features.FeatureStream
+
+        Raises
+        ------
+        ValueError
+            If the bank reads series backwards, or scales each series by itself: both need the end of a series.
+        """
+        check_is_fitted(self)
+        return FeatureStream(self._fitted.bank, self._fitted.scale)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return a name for each feature, such as "share_value_forward_17".
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        info = self.feature_info_
+        names = [f"{row['summary']}_{row['drive']}_{row['direction']}_{number}" for number, row in enumerate(info)]
+        return np.array(names, dtype=object)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,643 @@
+"""SFMRidgeClassifier and SFMRidgeRegressor."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sfmts.batch import SequenceBatch, as_labels, as_numbers, as_weights, class_weights
+from sfmts.estimators._base import fitting, new_random_state
+from sfmts.estimators.features import BankEstimator
+from sfmts.features.reader import ManySeries, Solution, Squash, parts, solve_few
+from sfmts.features.ridge import fit_temperature
+from sfmts.features.stream import FeatureStream
+
+_MANY = 6000  # series, above which normal equations replace the Gram matrix
+_PART = 4096  # series whose features are in memory at once
+
+
+class RidgeEstimator(BankEstimator):
+    """Base of the two estimators: features, scaling and ridge regression."""
+
+    _squash: Squash
+    _given: Solution | None
+    _many: ManySeries | None
+
+    @staticmethod
+    def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
+        """Return what leave-one-out predictions are judged by; lower is better."""
+        raise NotImplementedError
+
+    def _fit_targets(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
+        """Fit to all series."""
+        batch, Y, weight = _used(batch, Y, weight)
+        random_state = new_random_state(self.random_state)
+        self._fit_bank(batch, weight, random_state)
+        if len(batch) <= _MANY:
+            features = self._features(batch)
+            self._squash, features = Squash.fit_apply(features, weight)
+            self._given, self._many = solve_few(features, Y, weight, self._score), None
+            return
+        self._start(batch, Y, weight, random_state)
+        assert self._many is not None
+        self._given, self._many = self._many.solution(), None
+
+    def _start(
+        self,
+        batch: SequenceBatch,
+        Y: NDArray[np.float64],
+        weight: NDArray[np.float64] | None,
+        random_state: np.random.RandomState,
+    ) -> None:
+        """Begin to accumulate; the scaling of the features is that of the first part."""
+        first = np.arange(len(batch)) < _PART
+        if len(batch) > _PART:  # the first series may be all of one class
+            first = np.zeros(len(batch), dtype=bool)
+            first[random_state.choice(len(batch), _PART, replace=False)] = True
+        rows = np.flatnonzero(first)
+        features = self._features(batch.take(torch.from_numpy(rows)))
+        part_weight = None if weight is None else weight[rows]
+        self._squash, features = Squash.fit_apply(features, part_weight)
+        self._given = None
+        self._many = ManySeries(features.shape[1], Y.shape[1], random_state, self._score)
+        self._many.add(features, Y[rows], part_weight)
+        rest = np.flatnonzero(~first)
+        if len(rest):
+            self._add(batch.take(torch.from_numpy(rest)), Y[rest], None if weight is None else weight[rest])
+
+    def _add(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
+        assert self._many is not None
+        for part in parts(len(batch), _PART):
+            series = batch.take(torch.arange(part.start, part.stop))
+            features = self._squash.apply(self._features(series))
+            self._many.add(features, Y[part], None if weight is None else weight[part])
+
+    def _fit_part(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
+        """Fit to the series so far and these."""
+        batch, Y, weight = _used(batch, Y, weight)
+        if not hasattr(self, "_fitted"):
+            random_state = new_random_state(self.random_state)
+            self._fit_bank(batch, weight, random_state)
+            self._start(batch, Y, weight, random_state)
+        elif self._many is None:
+            raise ValueError(
+                "partial_fit goes on from an earlier partial_fit, but this estimator was fitted by fit or loaded from a "
+                "file; start with a clone."
+            )
+        else:
+            self._add(batch, Y, weight)
+
+    def _solution(self) -> Solution:
+        check_is_fitted(self)
+        if self._given is not None:
+            return self._given
+        assert self._many is not None
+        return self._many.solution()
+
+    def _raw_predictions(self, X: Any) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        batch, solution = self._batch(X, reset=False), self._solution()
+        out = np.empty((len(batch), len(solution.intercept)))
+        for part in parts(len(batch), 1024):
+            features = self._features(batch.take(torch.arange(part.start, part.stop)))
+            out[part] = solution.predict(self._squash.apply(features))
+        return out
+
+    @property
+    def coef_(self) -> NDArray[np.float64]:
+        """Coefficients of the scaled features, of shape (n_targets, n_features_out_)."""
+        return self._solution().coef
+
+    @property
+    def intercept_(self) -> NDArray[np.float64]:
+        """Intercepts, of shape (n_targets,)."""
+        return self._solution().intercept
+
+    @property
+    def alpha_(self) -> float:
+        """Penalty that leave-one-out predictions chose, in units of the number of features."""
+        return self._solution().alpha
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        document, tensors = super()._to_file()
+        solution = self._solution()
+        arrays = {
+            **{f"squash.{name}": value for name, value in vars(self._squash).items()},
+            **{f"ridge.{name}": value for name, value in vars(solution).items() if name != "alpha"},
+        }
+        document["alpha"] = solution.alpha
+        return document, tensors | {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        super()._from_file(document, tensors)
+        arrays = {name: value.numpy() for name, value in tensors.items()}
+        self._squash = Squash(*(arrays[f"squash.{name}"] for name in ("mean", "factor", "centre")))
+        ridge = {name.removeprefix("ridge."): value for name, value in arrays.items() if name.startswith("ridge.")}
+        self._given, self._many = Solution(**ridge, alpha=float(document["alpha"])), None
+        if self._squash.mean.shape != (self.n_features_out_,) or ridge["coef"].shape[1:] != (self.n_features_out_,):
+            raise ValueError("its coefficients do not fit its features")
+
+
+def _used(
+    batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None]:
+    """Leave out the series of weight zero."""
+    if weight is None or weight.all():
+        return batch, Y, weight
+    used = np.flatnonzero(weight)
+    return batch.take(torch.from_numpy(used)), Y[used], weight[used]
+
+
+class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
+    """Classify time series with a fixed State-Frequency Memory read by ridge regression.
+
+    The series drive a bank of damped oscillators with random periods and decay times (see :class:`SFMFeatures`); ridge
+    regression on what the oscillators do decides.  Nothing but the ridge is trained, so that fitting takes seconds.
+    This is the classifier to try first.  Series may have unequal lengths, gaps (NaN) and time stamps.
+
+    The penalty is chosen by the log loss of exact leave-one-out predictions, which also calibrate
+    :meth:`predict_proba`.
+
+    Parameters
+    ----------
+    n_features : int, default=10_000
+        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
+    periods : (float or None, float or None) or None, default=None
+        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
+        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the
+        median duration of the training series for the longest.
+    decays : (float, float), default=(0.15, 2.0)
+        Range of the decay times, in periods.
+    directions : {"both", "forward"}, default="both"
+        Read series in both directions, or forwards only, as a stream needs.
+    scale : {"train", "series", "both"}, default="train"
+        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of the
+        bank with each.  "series" loses what levels tell; over the collections of ``benchmarks/archive.py``,
+        cross-validated on training parts, "train" is the best of the three.
+    time : {"index", "timestamps"}, default="index"
+        Whether steps are one unit of time apart or have time stamps.
+    time_channel : int or None, default=None
+        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in :class:`sklearn.linear_model.RidgeClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the bank.
+    n_jobs : int or None, default=None
+        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
+    device : str, default="cpu"
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    backend : {"auto", "reference", "fused", "native"}, default="auto"
+        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    layout : {"ntc", "nct"}, default="ntc"
+        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1 or n_classes, n_features_out_)
+        Coefficients of the scaled features; one row for two classes.
+    intercept_ : ndarray of shape (1 or n_classes,)
+    alpha_ : float
+        Penalty, in units of the number of features.
+    temperature_ : float
+        Factor of the decisions in :meth:`predict_proba`.
+    leave_one_out_score_ : float
+        Accuracy of the leave-one-out predictions of the training series (above 6000, of 4096 of them).
+    n_features_out_, feature_info_, channel_weights_, device_, backend_, n_channels_in_, n_features_in_
+        As in :class:`SFMFeatures`.
+
+    See Also
+    --------
+    SFMFeatures : The features alone.
+    SFMClassifier : A trained network.
+
+    Notes
+    -----
+    Up to 6000 series, the ridge is solved by the Gram matrix of the series; above, by normal equations that are
+    accumulated part by part, so that memory does not grow with the number of series.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts import SFMRidgeClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat(["slow", "fast"], 20)
+    >>> X = [
+    ...     np.sin(np.arange(rng.integers(40, 80))[:, None] * (0.3 if label == "slow" else 0.5) + rng.uniform(0, 6))
+    ...     for label in y
+    ... ]
+    >>> model = SFMRidgeClassifier(n_features=1000, random_state=0).fit(X[::2], y[::2])
+    >>> model.score(X[1::2], y[1::2])
+    1.0
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **RidgeEstimator._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        n_features: int = 10_000,
+        *,
+        periods: tuple[float | None, float | None] | None = None,
+        decays: tuple[float, float] = (0.15, 2.0),
+        directions: str = "both",
+        scale: str = "train",
+        time: str = "index",
+        time_channel: int | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        layout: str = "ntc",
+    ) -> None:
+        self.n_features = n_features
+        self.periods = periods
+        self.decays = decays
+        self.directions = directions
+        self.scale = scale
+        self.time = time
+        self.time_channel = time_channel
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.backend = backend
+        self.layout = layout
+        self.class_weight = class_weight
+
+    @staticmethod
+    def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
+        if not targets.any():  # a single class
+            return 0.0
+        return fit_temperature(_logits(predictions), _logits(targets).argmax(axis=1), weight)[1]
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to labelled series.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            NaN is missing.
+        y : array-like of shape (n,)
+            Labels: numbers or strings.
+        sample_weight : array-like of shape (n,), optional
+            How much each series counts; 2 is the same as two of it.
+
+        Returns
+        -------
+        self : SFMRidgeClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter is invalid.  A previous fit is kept.
+        """
+        self._validate_params()
+        with fitting(self):
+            batch = self._batch(X, reset=True)
+            classes, codes = as_labels(y, len(batch))
+            weight = self._weights(codes, classes, sample_weight)
+            self.classes_ = classes
+            self._fit_targets(batch, self._targets(codes), weight)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit to the series of all calls so far, for data that do not fit into memory.
+
+        The bank and the scaling of the features are those of the first call, which should hold some hundred series of all
+        classes.  Memory is that of two square matrices of ``n_features``.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : array-like of shape (n,)
+        classes : array-like, optional
+            All classes; needed at the first call.
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        self : SFMRidgeClassifier
+        """
+        self._validate_params()
+        with fitting(self):
+            is_first = not hasattr(self, "_fitted")
+            if is_first and classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            known = np.unique(np.asarray(classes)) if is_first else self.classes_
+            if classes is not None and not np.array_equal(known, np.unique(np.asarray(classes))):
+                raise ValueError(f"classes={classes!r} is not the same as on the last call, {known!r}.")
+            if self.class_weight == "balanced":
+                raise ValueError("class_weight='balanced' needs all labels at once; give a dict of weights.")
+            batch = self._batch(X, reset=is_first)
+            present, codes = as_labels(y, len(batch))
+            unknown = np.setdiff1d(present, known)
+            if len(unknown):
+                raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
+            codes = np.searchsorted(known, present)[codes]
+            weight = self._weights(codes, known, sample_weight)
+            self.classes_ = known
+            self._fit_part(batch, self._targets(codes), weight)
+        return self
+
+    def _weights(
+        self, codes: NDArray[np.int64], classes: NDArray[Any], sample_weight: ArrayLike | None
+    ) -> NDArray[np.float64] | None:
+        weight = as_weights(sample_weight, len(codes), normalize=False)
+        if self.class_weight is not None:
+            used = np.arange(len(codes)) if weight is None else np.flatnonzero(weight)
+            weight = np.ones(len(codes)) if weight is None else weight
+            weight[used] *= class_weights(self.class_weight, classes, codes[used], weight[used])
+        return weight
+
+    def _targets(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return 1 for the class of a series and -1 for others; for two classes, one column for the second."""
+        if len(self.classes_) == 1:
+            return np.zeros((len(codes), 1))
+        columns = np.where(np.arange(len(self.classes_)) == codes[:, None], 1.0, -1.0)
+        return columns[:, 1:] if len(self.classes_) == 2 else columns
+
+    @property
+    def temperature_(self) -> float:
+        """Factor of the decisions in :meth:`predict_proba`."""
+        solution = self._solution()
+        if len(self.classes_) == 1:
+            return 1.0
+        codes = _logits(solution.targets).argmax(axis=1)
+        return fit_temperature(_logits(solution.predictions), codes, solution.weights)[0]
+
+    @property
+    def leave_one_out_score_(self) -> float:
+        """Accuracy of the leave-one-out predictions."""
+        solution = self._solution()
+        hits = _logits(solution.predictions).argmax(axis=1) == _logits(solution.targets).argmax(axis=1)
+        return float(np.average(hits, weights=solution.weights))
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the ridge's predictions of -1 and 1.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        decisions : ndarray of shape (n,) for two classes, positive for the second; otherwise (n, n_classes)
+        """
+        decisions = self._raw_predictions(X)
+        return decisions[:, 0] if len(self.classes_) <= 2 else decisions
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the class with the greatest decision.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        y : ndarray of shape (n,)
+        """
+        best = _logits(self._raw_predictions(X)).argmax(axis=1)
+        classes: NDArray[Any] = self.classes_[np.minimum(best, len(self.classes_) - 1)]
+        return classes
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        p : ndarray of shape (n, n_classes)
+        """
+        p: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
+        return p
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of :meth:`predict_proba`.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n, n_classes)
+        """
+        decisions = self._raw_predictions(X)
+        if len(self.classes_) == 1:
+            return np.zeros((len(decisions), 1))
+        log_p: NDArray[np.float64] = log_softmax(self.temperature_ * _logits(decisions), axis=1)
+        return log_p
+
+
+def _logits(decisions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one column for each class."""
+    return np.hstack([-decisions, decisions]) if decisions.shape[1] == 1 else decisions
+
+
+class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
+    """Predict one or several numbers of time series with a fixed State-Frequency Memory read by ridge regression.
+
+    What :class:`SFMRidgeClassifier` is for labels.  The penalty is chosen by the squared error of exact leave-one-out
+    predictions.
+
+    Parameters
+    ----------
+    n_features : int, default=10_000
+        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
+    periods : (float or None, float or None) or None, default=None
+        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
+        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the
+        median duration of the training series for the longest.
+    decays : (float, float), default=(0.15, 2.0)
+        Range of the decay times, in periods.
+    directions : {"both", "forward"}, default="both"
+        Read series in both directions, or forwards only, as a stream needs.
+    scale : {"train", "series", "both"}, default="train"
+        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of the
+        bank with each.  "series" loses what levels tell; over the collections of ``benchmarks/archive.py``,
+        cross-validated on training parts, "train" is the best of the three.
+    time : {"index", "timestamps"}, default="index"
+        Whether steps are one unit of time apart or have time stamps.
+    time_channel : int or None, default=None
+        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the bank.
+    n_jobs : int or None, default=None
+        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
+    device : str, default="cpu"
+        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
+    backend : {"auto", "reference", "fused", "native"}, default="auto"
+        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    layout : {"ntc", "nct"}, default="ntc"
+        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+
+    Attributes
+    ----------
+    n_targets_ : int
+        Numbers predicted for each series.
+    coef_ : ndarray of shape (n_targets, n_features_out_)
+        Coefficients of the scaled features.
+    intercept_ : ndarray of shape (n_targets,)
+    alpha_ : float
+        Penalty, in units of the number of features.
+    leave_one_out_score_ : float
+        R^2 of the leave-one-out predictions of the training series (above 6000, of 4096 of them), mean of the targets.
+    n_features_out_, feature_info_, channel_weights_, device_, backend_, n_channels_in_, n_features_in_
+        As in :class:`SFMFeatures`.
+
+    See Also
+    --------
+    SFMFeatures : The features alone.
+    SFMRegressor : A trained network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sfmts import SFMRidgeRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> period = rng.uniform(5, 15, size=60)
+    >>> X = np.sin(2 * np.pi * np.arange(40) / period[:, None] + rng.uniform(0, 6, size=(60, 1)))
+    >>> model = SFMRidgeRegressor(n_features=1000, random_state=0).fit(X[:50], period[:50])
+    >>> model.score(X[50:], period[50:]) > 0.9
+    True
+    """
+
+    n_targets_: int
+    target_ndim_: int
+
+    def __init__(
+        self,
+        n_features: int = 10_000,
+        *,
+        periods: tuple[float | None, float | None] | None = None,
+        decays: tuple[float, float] = (0.15, 2.0),
+        directions: str = "both",
+        scale: str = "train",
+        time: str = "index",
+        time_channel: int | None = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        backend: str = "auto",
+        layout: str = "ntc",
+    ) -> None:
+        self.n_features = n_features
+        self.periods = periods
+        self.decays = decays
+        self.directions = directions
+        self.scale = scale
+        self.time = time
+        self.time_channel = time_channel
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+        self.backend = backend
+        self.layout = layout
+
+    @staticmethod
+    def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
+        """Return the mean over targets of the squared error in units of the variance."""
+        mean = np.average(targets, axis=0, weights=weight)
+        variance = np.average(np.square(targets - mean), axis=0, weights=weight)
+        errors = np.average(np.square(predictions - targets), axis=0, weights=weight)
+        varies = variance > 0
+        return float(np.mean(errors[varies] / variance[varies])) if varies.any() else float(errors.mean())
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to series with known targets.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            NaN is missing.
+        y : array-like of shape (n,) or (n, n_targets)
+        sample_weight : array-like of shape (n,), optional
+            How much each series counts; 2 is the same as two of it.
+
+        Returns
+        -------
+        self : SFMRidgeRegressor
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, y or a parameter is invalid.  A previous fit is kept.
+        """
+        self._validate_params()
+        with fitting(self):
+            batch = self._batch(X, reset=True)
+            Y, self.target_ndim_ = as_numbers(y, len(batch))
+            self.n_targets_ = Y.shape[1]
+            self._fit_targets(batch, Y, as_weights(sample_weight, len(batch), normalize=False))
+        return self
+
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to the series of all calls so far, for data that do not fit into memory.
+
+        The bank and the scaling of the features are those of the first call, which should hold some hundred series.
+        Memory is that of two square matrices of ``n_features``.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        y : array-like of shape (n,) or (n, n_targets)
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        self : SFMRidgeRegressor
+        """
+        self._validate_params()
+        with fitting(self):
+            is_first = not hasattr(self, "_fitted")
+            batch = self._batch(X, reset=is_first)
+            Y, dimensions = as_numbers(y, len(batch))
+            if not is_first and Y.shape[1] != self.n_targets_:
+                raise ValueError(f"y has {Y.shape[1]} targets, but had {self.n_targets_} on the first call.")
+            self.n_targets_, self.target_ndim_ = Y.shape[1], dimensions
+            self._fit_part(batch, Y, as_weights(sample_weight, len(batch), normalize=False))
+        return self
+
+    @property
+    def leave_one_out_score_(self) -> float:
+        """R^2 of the leave-one-out predictions."""
+        solution = self._solution()
+        return 1.0 - self._score(solution.predictions, solution.targets, solution.weights)
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Return the predicted numbers.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+
+        Returns
+        -------
+        y : ndarray of shape (n,) or (n, n_targets)
+            As y was in ``fit``.
+        """
+        predictions = self._raw_predictions(X)
+        return predictions[:, 0] if self.target_ndim_ == 1 else predictions
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.single_output = True
+        tags.target_tags.multi_output = True
+        return tags

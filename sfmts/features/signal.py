@@ -1,0 +1,134 @@
+"""Series as the signals that drive a bank: time stamps apart, channels scaled, single precision."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfmts.batch import SequenceBatch, channel_scale, moments
+
+SCALES = ("train", "series", "both")
+_LARGEST = 1e12  # in units of the scale; products of greater values would not be finite in single precision
+
+
+@dataclass(frozen=True)
+class SignalScale:
+    """Scaling of the channels, as it was fitted.
+
+    Attributes
+    ----------
+    kind : {"train", "series", "both"}
+    mean, scale : Tensor of shape (channels,), float64
+        Of the training series.
+    time_channel : int or None
+        The channel to leave out.
+    """
+
+    kind: str
+    mean: Tensor
+    scale: Tensor
+    time_channel: int | None
+
+    @property
+    def n_drives(self) -> int:
+        """Number of channels that drive the bank; scaling in both ways doubles them."""
+        return len(self.mean) * (2 if self.kind == "both" else 1)
+
+    def apply(self, batch: SequenceBatch) -> Tensor:
+        """Return scaled channels of shape (steps, drives), float32; a channel never observed is 0.
+
+        Raises
+        ------
+        ValueError
+            If a value is too large for single precision.
+        """
+        values = _channels(batch, self.time_channel)
+        parts = []
+        if self.kind != "series":
+            parts.append((values - self.mean) / self.scale)
+        if self.kind != "train":
+            mean, scale = _series_statistics(values, batch.lengths)
+            parts.append((values - mean) / scale)
+        x = torch.nan_to_num(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), nan=0.0)
+        check_range(x.abs().amax(dim=0).numpy())
+        return x.float()
+
+
+def check_range(largest: NDArray[np.float64]) -> None:
+    """Raise ValueError if a channel has scaled values, here the greatest of each, too large for single precision."""
+    if bool((largest > _LARGEST).any()):
+        channel = int(largest.argmax())
+        raise ValueError(
+            f"A value of X lies {float(largest[channel]):.3g} standard deviations from the mean of the training series, "
+            f"but at most {_LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
+        )
+
+
+def fit_scale(
+    batch: SequenceBatch, kind: str, time_channel: int | None, weight: NDArray[np.float64] | None
+) -> SignalScale:
+    """Take mean and deviation of each channel over all steps of the training series.
+
+    Raises
+    ------
+    ValueError
+        If a channel is never observed, there is none, or values are too large for a variance.
+    """
+    values = _channels(batch, time_channel)
+    if values.shape[1] == 0:
+        raise ValueError("X holds nothing but time stamps; give at least one more channel.")
+    of_step = None if weight is None else torch.from_numpy(np.repeat(weight, batch.lengths.numpy()))
+    mean, scale = [], []
+    for channel, column in enumerate(values.T):
+        seen = ~column.isnan()
+        if not bool(seen.any()):
+            raise ValueError(f"Channel {channel} of X is NaN in every series; leave it out.")
+        centre, variance = moments(column[seen, None], None if of_step is None else of_step[seen])
+        mean.append(centre), scale.append(channel_scale(centre, variance))
+    return SignalScale(kind, torch.cat(mean), torch.cat(scale), time_channel)
+
+
+def _channels(batch: SequenceBatch, time_channel: int | None) -> Tensor:
+    values = batch.values.double()
+    if time_channel is None:
+        return values
+    kept = [channel for channel in range(values.shape[1]) if channel != time_channel % values.shape[1]]
+    return values[:, kept]
+
+
+def _series_statistics(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each channel of each series, repeated for each of its steps."""
+    number = torch.arange(len(lengths)).repeat_interleave(lengths)
+    filled = torch.nan_to_num(values, nan=0.0)
+    zeros = values.new_zeros(len(lengths), values.shape[1])
+    mean = zeros.index_add(0, number, filled) / lengths[:, None]
+    variance = zeros.index_add(0, number, (filled - mean[number]).square()) / lengths[:, None]
+    return mean[number], channel_scale(mean, variance)[number]
+
+
+def time_unit(time: Tensor | None, lengths: Tensor) -> float:
+    """Return the median duration of the steps of all series; 1 without time stamps."""
+    if time is None or int(lengths.max()) < 2:
+        return 1.0
+    durations = time.diff()
+    ends = lengths.cumsum(0)[:-1] - 1
+    inside = torch.ones(len(durations), dtype=torch.bool)
+    inside[ends] = False
+    return float(durations[inside].median())
+
+
+def check_increasing(time: Tensor | None, lengths: Tensor) -> None:
+    """Raise ValueError if two steps of a series have the same time stamp: a signal has one value at a time."""
+    if time is None:
+        return
+    durations = time.diff()
+    durations[lengths.cumsum(0)[:-1] - 1] = 1.0
+    if bool((durations <= 0).any()):
+        row = int(durations.argmin())
+        series = int(torch.searchsorted(lengths.cumsum(0), row, right=True))
+        raise ValueError(
+            f"Series {series} of X has two steps at time {float(time[row]):g}: give each time once, for example the "
+            "mean of the values there."
+        )

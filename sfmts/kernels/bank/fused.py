@@ -1,0 +1,3 @@
+"""placeholder"""
+
+from sfmts.kernels.bank.reference import summarize, trace

@@ -1,0 +1,328 @@
+// Summaries of a bank of damped oscillators driven by series: the compiled form of sfmts/kernels/bank/reference.py.
+//
+// Oscillators lie in blocks of 8 members x 16 groups; the members of a group compete with each other.  A block runs
+// through a series chunk by chunk, in three passes over memory that stays in the first cache:
+//
+//     1. Y_t = lambda Y_{t-1} + g (x_t - x_{t-1}) / dt_t,   c_t = Re(m Y_t) + d x_t      (the oscillators)
+//     2. share, longest stretch and moment of the time at which c_t is above its threshold
+//     3. for the greatest and for the least of each group: share of time, and sum of c_t while it is that one
+//
+// Nothing is stored per step beyond a chunk, so memory does not grow with the length of a series.
+#pragma once
+
+#include "tiles.h"
+#include "vectors.h"
+
+// What one call works on.  `_Problem` in bank/native.py mirrors this struct field by field.  Arrays are contiguous.
+// "Slots" are the 8 x 16 places of a block.
+struct BankProblem {
+    int64_t threads, n_series, n_steps, n_channels, n_blocks, n_features, has_times, is_trace;
+
+    const int64_t* starts;        // (n_series + 1): first step of each series
+    const float* x;               // (n_channels, n_steps)
+    const double* t;              // (n_steps,), used if has_times
+    const double* unit;           // (1,): duration of the first step, and of every step without time stamps
+    const float* mix;             // (n_blocks, 8, n_channels): each member's drive is mix . x
+    const int64_t* mixes;         // (n_blocks,): 1 if all members of a block have the same drive, else 8
+    const int64_t* directions;    // (n_blocks,): 1 forwards, -1 backwards in time
+    const int64_t* groups;        // (n_blocks,): groups in use, at most 16
+    const int64_t* offsets;       // (n_blocks,): number of the first feature
+    const float *lambda_re, *lambda_im;    // (n_blocks, slots): exp(s unit)
+    const double *s_re, *s_im;             // (n_blocks, slots): poles, per unit of time
+    const double *inverse_re, *inverse_im; // (n_blocks, slots): 1 / (exp(s unit) - 1)
+    const float *m_re, *m_im, *direct, *threshold;  // (n_blocks, slots)
+
+    const int64_t *strides, *trace_starts;  // trace: (n_series,) keep every so many steps; (n_series + 1)
+    float* trace;                           // trace: (n_blocks, kept steps, slots)
+
+    float* state;      // stream: (n_blocks, state_size) or null
+    float* last_x;     // stream: (n_channels,) of the step before
+    double* elapsed;   // stream: (2,) duration so far, time stamp of the step before
+    float* features;   // (n_series, n_features) or null
+};
+
+namespace {
+
+constexpr Index members = 8, lanes = 16, slots = members * lanes, chunk = 32, summaries = 7;
+
+// What a block carries from chunk to chunk.
+struct BlockState {
+    float re[slots], im[slots];
+    float share[slots], run[slots], longest[slots], moment[slots];
+    float greatest[slots], least[slots], greatest_sum[slots], least_sum[slots];
+};
+
+// a where c holds, else 0; sum + a where c holds
+template <class V, class M>
+INLINE V where(M c, V a) {
+    return (V)((M)a & c);
+}
+template <class V>
+INLINE V greater(V a, V b) {
+    return a > b ? a : b;
+}
+template <class V>
+INLINE V smaller(V a, V b) {
+    return a < b ? a : b;
+}
+
+// One block of oscillators on one series.
+class BankBlock {
+    static constexpr int W = SFM_VECTOR_BYTES / 4;
+    using V = Vec<float, W>;
+
+    const BankProblem& p;
+    const Index b;
+    BlockState& state;
+
+    alignas(cache_line) float c[chunk * slots];
+    float values[members][chunk], slopes[members][chunk], last[members];
+    double durations[chunk], last_time = 0;
+    float weights[chunk], times[chunk];
+    double computed_for = 0;  // the duration whose factors are in these:
+    alignas(cache_line) float re_of[slots], im_of[slots], g_re[slots], g_im[slots];
+
+  public:
+    BankBlock(const BankProblem& problem, Index block, BlockState& carried) : p(problem), b(block), state(carried) {}
+
+    // A whole series, from steps `begin` to `end`
+    void run(Index series) {
+        const Index begin = p.starts[series], end = p.starts[series + 1], n = end - begin;
+        const bool forwards = p.directions[b] > 0;
+        start();
+        double elapsed = 0;
+        for (Index done = 0; done < n; done += chunk) {
+            const Index count = std::min(chunk, n - done);
+            const Index first = forwards ? begin + done : end - 1 - done;
+            load(first, count, forwards ? 1 : -1, done == 0, elapsed);
+            oscillate(count);
+            if (p.is_trace) keep(series, done, count);
+            else summarize(count);
+        }
+        if (!p.is_trace) finish(elapsed, p.features + series * p.n_features);
+    }
+
+    // Some steps more of a series that comes step by step, after `elapsed` of duration if there were any before.
+    void advance() {
+        double elapsed = p.elapsed[0];
+        if (elapsed > 0) {
+            last_time = p.elapsed[1];
+            for (Index j = 0; j < p.mixes[b]; ++j) last[j] = mixed(j, p.last_x);
+        }
+        for (Index done = 0; done < p.n_steps; done += chunk) {
+            const Index count = std::min(chunk, p.n_steps - done);
+            load(done, count, 1, elapsed == 0, elapsed);
+            oscillate(count);
+            summarize(count);
+        }
+        if (p.features) finish(elapsed, p.features);
+    }
+
+    void start() {
+        std::memset(&state, 0, sizeof state);
+    }
+
+  private:
+    float mixed(Index member, const float* x) const {
+        const float* const w = p.mix + (b * members + member) * p.n_channels;
+        float sum = 0;
+        for (Index k = 0; k < p.n_channels; ++k) sum += w[k] * x[k];
+        return sum;
+    }
+
+    // Values, slopes, durations and weights of `count` steps, the first of them number `first`.
+    void load(Index first, Index count, Index step, bool is_start, double& elapsed) {
+        const double unit = *p.unit;
+        for (Index i = 0; i < count; ++i) {
+            const Index now = first + i * step;
+            const bool opening = is_start && i == 0;
+            durations[i] = opening || !p.has_times ? unit : step * (p.t[now] - last_time);
+            if (p.has_times) last_time = p.t[now];
+            elapsed += durations[i];
+            weights[i] = durations[i], times[i] = elapsed;
+        }
+        for (Index j = 0; j < p.mixes[b]; ++j) {
+            const float* const w = p.mix + (b * members + j) * p.n_channels;
+            float* const value = values[j];
+            std::fill_n(value, count, 0.0f);
+            for (Index k = 0; k < p.n_channels; ++k) {
+                if (w[k] == 0) continue;
+                const float* const x = p.x + k * p.n_steps + first;
+                for (Index i = 0; i < count; ++i) value[i] += w[k] * x[i * step];
+            }
+            float before = is_start ? value[0] : last[j];
+            for (Index i = 0; i < count; ++i) {
+                slopes[j][i] = (value[i] - before) / weights[i];
+                before = value[i];
+            }
+            last[j] = before;
+        }
+    }
+
+    // lambda and g for steps of a duration other than the unit, exact in double.
+    void compute_factors(double duration) {
+        if (duration == computed_for) return;
+        computed_for = duration;
+        constexpr int D = W / 2;
+        using Wide = Vec<double, D>;
+        for (Index i = 0; i < slots; i += D) {
+            const Index at = b * slots + i;
+            const Wide decay = exponential<D>(load_wide(p.s_re + at) * duration);
+            Wide cosine, sine;
+            cosine_sine<D>(load_wide(p.s_im + at) * duration, cosine, sine);
+            const Wide re = decay * cosine, im = decay * sine, e = re - 1.0;
+            const Wide inverse_re = load_wide(p.inverse_re + at), inverse_im = load_wide(p.inverse_im + at);
+            const Wide gr = e * inverse_re - im * inverse_im, gi = e * inverse_im + im * inverse_re;
+            for (int lane = 0; lane < D; ++lane) {
+                re_of[i + lane] = re[lane], im_of[i + lane] = im[lane];
+                g_re[i + lane] = gr[lane], g_im[i + lane] = gi[lane];
+            }
+        }
+    }
+    static INLINE Vec<double, W / 2> load_wide(const double* at) { return ::load<double, W / 2>(at); }
+
+    // Pass 1, in stretches of steps of one duration
+    void oscillate(Index count) {
+        const Index at = b * slots;
+        for (Index first = 0; first < count;) {
+            Index end = first + 1;
+            while (end < count && durations[end] == durations[first]) ++end;
+            if (durations[first] == *p.unit) {
+                turn<true>(p.lambda_re + at, p.lambda_im + at, first, end);
+            } else {
+                compute_factors(durations[first]);
+                turn<false>(re_of, im_of, first, end);
+            }
+            first = end;
+        }
+    }
+
+    // With the unit as duration, g is 1.
+    template <bool is_unit>
+    void turn(const float* lambda_re, const float* lambda_im, Index first, Index end) {
+        constexpr int together = 2;  // vectors side by side, as each waits for its last step
+        for (Index slot = 0; slot < slots; slot += together * W) {
+            V a[together], s[together], u[together], v[together], x[together], y[together];
+            const float *value[together], *slope[together];
+            V gr[together], gi[together];
+            for (int k = 0; k < together; ++k) {
+                const Index i = slot + k * W, at = b * slots + i, row = p.mixes[b] == 1 ? 0 : i / lanes;
+                a[k] = get(lambda_re + i), s[k] = get(lambda_im + i);
+                u[k] = get(p.m_re + at), v[k] = get(p.m_im + at);
+                x[k] = get(state.re + i), y[k] = get(state.im + i);
+                value[k] = values[row], slope[k] = slopes[row];
+                if (!is_unit) gr[k] = get(g_re + i), gi[k] = get(g_im + i);
+            }
+            for (Index t = first; t < end; ++t)
+                for (int k = 0; k < together; ++k) {
+                    const Index i = slot + k * W;
+                    const V drive = splat<float, W>(slope[k][t]);
+                    V re, im;
+                    if constexpr (is_unit) {
+                        re = a[k] * x[k] + (drive - s[k] * y[k]), im = a[k] * y[k] + s[k] * x[k];
+                    } else {
+                        re = a[k] * x[k] + (gr[k] * drive - s[k] * y[k]);
+                        im = a[k] * y[k] + (gi[k] * drive + s[k] * x[k]);
+                    }
+                    x[k] = re, y[k] = im;
+                    put(c + t * slots + i, u[k] * re + (get(p.direct + b * slots + i) * value[k][t] - v[k] * im));
+                }
+            for (int k = 0; k < together; ++k) put(state.re + slot + k * W, x[k]), put(state.im + slot + k * W, y[k]);
+        }
+    }
+
+    // Passes 2 and 3
+    void summarize(Index count) {
+        for (Index i = 0; i < slots; i += W) {
+            const V threshold = get(p.threshold + b * slots + i);
+            V share = get(state.share + i), run = get(state.run + i), longest = get(state.longest + i);
+            V moment = get(state.moment + i);
+            for (Index t = 0; t < count; ++t) {
+                const auto above = get(c + t * slots + i) > threshold;
+                const V weight = splat<float, W>(weights[t]);
+                share += where(above, weight);
+                run = where(above, run + weight);
+                longest = greater(run, longest);
+                moment += where(above, splat<float, W>(weights[t] * times[t]));
+            }
+            put(state.share + i, share), put(state.run + i, run), put(state.longest + i, longest);
+            put(state.moment + i, moment);
+        }
+        compete(count, state.greatest, state.greatest_sum, [](V a, V b) { return greater(a, b); });
+        compete(count, state.least, state.least_sum, [](V a, V b) { return smaller(a, b); });
+    }
+
+    template <class Best>
+    void compete(Index count, float* times_won, float* sums, Best best) {
+        for (Index lane = 0; lane < lanes; lane += W) {
+            V won[members], sum[members];
+            for (Index j = 0; j < members; ++j)
+                won[j] = get(times_won + j * lanes + lane), sum[j] = get(sums + j * lanes + lane);
+            for (Index t = 0; t < count; ++t) {
+                const float* const from = c + t * slots + lane;
+                V of[members];
+                for (Index j = 0; j < members; ++j) of[j] = get(from + j * lanes);
+                const V winner = best(best(best(of[0], of[1]), best(of[2], of[3])),
+                                      best(best(of[4], of[5]), best(of[6], of[7])));
+                const V weight = splat<float, W>(weights[t]), gain = weight * winner;
+                for (Index j = 0; j < members; ++j) {
+                    const auto wins = of[j] == winner;
+                    won[j] += where(wins, weight), sum[j] += where(wins, gain);
+                }
+            }
+            for (Index j = 0; j < members; ++j)
+                put(times_won + j * lanes + lane, won[j]), put(sums + j * lanes + lane, sum[j]);
+        }
+    }
+
+    // Trace: every stride-th step, in the order in which the block reads them
+    void keep(Index series, Index done, Index count) {
+        const Index stride = p.strides[series], first = p.trace_starts[series];
+        const Index kept = p.trace_starts[p.n_series];
+        for (Index t = 0; t < count; ++t)
+            if ((done + t) % stride == 0)
+                std::memcpy(p.trace + (b * kept + first + (done + t) / stride) * slots, c + t * slots,
+                            slots * sizeof(float));
+    }
+
+    // Sums to features, in the order of reference.SUMMARIES, members within summaries, groups within members
+    void finish(double elapsed, float* features) const {
+        const Index groups = p.groups[b];
+        const float per = float(1 / elapsed), per_square = float(1 / (elapsed * elapsed));
+        float* const to = features + p.offsets[b];
+        for (Index j = 0; j < members; ++j)
+            for (Index g = 0; g < groups; ++g) {
+                const Index i = j * lanes + g, all = members * groups, at = j * groups + g;
+                to[at] = state.share[i] * per;
+                to[all + at] = state.longest[i] * per;
+                to[2 * all + at] = state.moment[i] * per_square;
+                to[3 * all + at] = std::sqrt(state.greatest[i] * per);
+                to[4 * all + at] = std::sqrt(state.least[i] * per);
+                to[5 * all + at] = state.greatest_sum[i] * per;
+                to[6 * all + at] = state.least_sum[i] * per;
+            }
+    }
+
+    static INLINE V get(const float* from) { return ::load<float, W>(from); }
+    static INLINE void put(float* to, V v) { store<float, W>(to, v); }
+};
+
+void summarize_bank(const BankProblem& p) {
+    if (p.state) {
+        const Index size = sizeof(BlockState) / sizeof(float);
+        const FlushDenormals flush;
+        for (Index b = 0; b < p.n_blocks; ++b) {
+            BankBlock block(p, b, *reinterpret_cast<BlockState*>(p.state + b * size));
+            block.advance();
+        }
+        return;
+    }
+    in_parallel(p.n_series, std::max<Index>(p.threads, 1), [&](Index series, Index) {
+        for (Index b = 0; b < p.n_blocks; ++b) {
+            BlockState state;
+            BankBlock(p, b, state).run(series);
+        }
+    });
+}
+
+}  // namespace
