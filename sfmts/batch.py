@@ -519,12 +519,10 @@ def calendar(index: Any) -> NDArray[np.float64]:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-def as_weights(sample_weight: ArrayLike | None, n: int, *, normalize: bool = True) -> NDArray[np.float64] | None:
-    """Validate sample weights: n non-negative numbers, not all zero.
+def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+    """Validate sample weights: n non-negative numbers, not all zero; the greatest is brought to between 1/2 and 1.
 
-    With ``normalize`` the greatest is brought to between 1/2 and 1, for uses where only ratios count: in single precision
-    very small or very large weights would get lost.  Otherwise this is done only to extreme ones, so that a weight of 2 is
-    the same as two series.
+    Only their ratios count, and in single precision very small or very large ones would get lost.
     """
     if sample_weight is None:
         return None
@@ -533,10 +531,7 @@ def as_weights(sample_weight: ArrayLike | None, n: int, *, normalize: bool = Tru
     )
     if not weights.any():
         raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
-    exponent = int(np.frexp(weights.max())[1])
-    if not normalize and abs(exponent) <= 20:
-        return weights
-    exact: NDArray[np.float64] = np.ldexp(weights, -exponent)
+    exact: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
     return exact
 
 

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from sfmts import PanelScaler, SFMClassifier, SFMRegressor
+from sfmts import (
+    PanelScaler,
+    SFMClassifier,
+    SFMFeatures,
+    SFMRegressor,
+    SFMRidgeClassifier,
+    SFMRidgeRegressor,
+)
 from sfmts.kernels import BACKENDS
 from sfmts.networks import network_names
 
@@ -11,7 +18,14 @@ FAST_KERNELS = [name for name in KERNELS if name != "reference"]
 NETWORKS = ["gru", "lstm", "sfm"]  # whatever an estimator does is tested with these, which take all its parameters
 ALL_NETWORKS = network_names()  # that it works at all with every other, too
 CLASSIFIERS = [SFMClassifier]
-SUITE_ESTIMATORS = [SFMClassifier(), SFMRegressor(), PanelScaler()]
+SUITE_ESTIMATORS = [
+    SFMClassifier(),
+    SFMRegressor(),
+    PanelScaler(),
+    SFMFeatures(),
+    SFMRidgeClassifier(),
+    SFMRidgeRegressor(),
+]
 
 # Frequency, time and phase modes of the SFM.
 MODES = [

@@ -24,7 +24,7 @@ from sfmts.features.stream import FeatureStream
 from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
 
 _SHORTEST = 2.5  # default of the shortest period, in steps
-_STEPS_AT_ONCE = 1 << 18  # values of X that are converted at once
+_VALUES_AT_ONCE = 1 << 19  # values of X that are converted at once
 BANK_BACKENDS = ("auto", "reference", "fused", "native")
 
 
@@ -115,8 +115,8 @@ class BankEstimator(BaseEstimator):
     def _features(self, batch: SequenceBatch) -> NDArray[np.float32]:
         """Return the features of each series, (n, n_features)."""
         out = np.empty((len(batch), self._fitted.bank.n_features), dtype=np.float32)
-        for first, last in _chunks(batch):
-            out[first:last] = self._features_of(batch.take(torch.arange(first, last)))
+        for part in series_parts(batch, 1024):
+            out[part] = self._features_of(batch.take(torch.arange(part.start, part.stop)))
         return out
 
     def _features_of(self, part: SequenceBatch) -> NDArray[np.float32]:
@@ -218,7 +218,7 @@ class BankEstimator(BaseEstimator):
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         fitted = self._fitted
         tensors = {f"bank.{name}": value for name, value in fitted.bank._asdict().items() if name != "unit"}
-        for name in ("s", "m"):
+        for name in ("s", "start", "m"):
             tensors[f"bank.{name}"] = torch.view_as_real(tensors[f"bank.{name}"])
         tensors |= {f"info.{name}": torch.from_numpy(value) for name, value in vars(fitted.info).items()}
         tensors |= {"scale.mean": fitted.scale.mean, "scale.scale": fitted.scale.scale}
@@ -227,7 +227,7 @@ class BankEstimator(BaseEstimator):
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         parts = {name.removeprefix("bank."): value for name, value in tensors.items() if name.startswith("bank.")}
-        for name in ("s", "m"):
+        for name in ("s", "start", "m"):
             parts[name] = torch.view_as_complex(parts[name].contiguous())
         bank = Bank(**parts, unit=float(document["unit"]))
         info = {
@@ -258,12 +258,16 @@ def _range(name: str, value: Any) -> tuple[Any, Any]:
     return low, high
 
 
-def _chunks(batch: SequenceBatch) -> list[tuple[int, int]]:
-    """Cut the series into runs of bounded size, first and last number of each."""
-    limit = max(_STEPS_AT_ONCE // batch.n_channels, 1)
-    part = (batch.lengths.cumsum(0) - 1) // limit
-    starts = [0, *(torch.nonzero(part.diff())[:, 0] + 1).tolist(), len(batch)]
-    return list(zip(starts[:-1], starts[1:], strict=True))
+def series_parts(batch: SequenceBatch, most: int) -> list[slice]:
+    """Cut the series into runs of at most ``most`` and of bounded size; one long series is a run of its own."""
+    sizes = batch.lengths * batch.n_channels
+    run = ((sizes.cumsum(0) - sizes) // _VALUES_AT_ONCE).tolist()
+    starts, first = [0], 0
+    for number in range(1, len(batch)):
+        if number - first >= most or run[number] != run[first]:
+            starts.append(number)
+            first = number
+    return [slice(*ends) for ends in zip(starts, [*starts[1:], len(batch)], strict=True)]
 
 
 class SFMFeatures(TransformerMixin, BankEstimator):

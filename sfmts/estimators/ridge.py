@@ -1,5 +1,6 @@
 """SFMRidgeClassifier and SFMRidgeRegressor."""
 
+import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_labels, as_numbers, as_weights, class_weights
 from sfmts.estimators._base import fitting, new_random_state
-from sfmts.estimators.features import BankEstimator
+from sfmts.estimators.features import BankEstimator, series_parts
 from sfmts.features.reader import ManySeries, Solution, Squash, parts, solve_few
 from sfmts.features.ridge import fit_temperature
 from sfmts.features.stream import FeatureStream
@@ -36,7 +37,7 @@ class RidgeEstimator(BankEstimator):
 
     def _fit_targets(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
         """Fit to all series."""
-        batch, Y, weight = _used(batch, Y, weight)
+        batch, Y, weight = _distinct(batch, Y, weight)
         random_state = new_random_state(self.random_state)
         self._fit_bank(batch, weight, random_state)
         if len(batch) <= _MANY:
@@ -80,18 +81,25 @@ class RidgeEstimator(BankEstimator):
 
     def _fit_part(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
         """Fit to the series so far and these."""
-        batch, Y, weight = _used(batch, Y, weight)
+        if weight is not None:
+            used = np.flatnonzero(weight)
+            batch, Y, weight = batch.take(torch.from_numpy(used)), Y[used], weight[used]
         if not hasattr(self, "_fitted"):
             random_state = new_random_state(self.random_state)
             self._fit_bank(batch, weight, random_state)
             self._start(batch, Y, weight, random_state)
-        elif self._many is None:
-            raise ValueError(
-                "partial_fit goes on from an earlier partial_fit, but this estimator was fitted by fit or loaded from a "
-                "file; start with a clone."
+            return
+        if self._many is None:
+            warnings.warn(
+                "partial_fit after fit, or after load, keeps the bank but forgets the series so far: their sums were not "
+                "kept. Call partial_fit from the start to accumulate.",
+                UserWarning,
+                stacklevel=3,
             )
-        else:
-            self._add(batch, Y, weight)
+            random_state = new_random_state(self.random_state)
+            self._many = ManySeries(self.n_features_out_, Y.shape[1], random_state, self._score)
+            self._given = None
+        self._add(batch, Y, weight)
 
     def _solution(self) -> Solution:
         check_is_fitted(self)
@@ -104,8 +112,8 @@ class RidgeEstimator(BankEstimator):
         check_is_fitted(self)
         batch, solution = self._batch(X, reset=False), self._solution()
         out = np.empty((len(batch), len(solution.intercept)))
-        for part in parts(len(batch), 1024):
-            features = self._features(batch.take(torch.arange(part.start, part.stop)))
+        for part in series_parts(batch, 128):  # so few that their features stay in the caches
+            features = self._features_of(batch.take(torch.arange(part.start, part.stop)))
             out[part] = solution.predict(self._squash.apply(features))
         return out
 
@@ -144,14 +152,28 @@ class RidgeEstimator(BankEstimator):
             raise ValueError("its coefficients do not fit its features")
 
 
-def _used(
+def _distinct(
     batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None
 ) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None]:
-    """Leave out the series of weight zero."""
-    if weight is None or weight.all():
-        return batch, Y, weight
-    used = np.flatnonzero(weight)
-    return batch.take(torch.from_numpy(used)), Y[used], weight[used]
+    """Leave out series of weight zero, and make one of series that are the same, with the sum of their weights.
+
+    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples.  Weights come back
+    with mean 1, as only their ratios count; None if all are the same.
+    """
+    weight = np.ones(len(batch)) if weight is None else weight
+    rows: dict[bytes, int] = {}
+    values = batch.values.numpy() if batch.time is None else np.column_stack([batch.values, batch.time])
+    ends = batch.lengths.cumsum(0).tolist()
+    total = np.zeros(len(batch))
+    for number, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        if weight[number]:
+            key = values[first:end].tobytes() + Y[number].tobytes()
+            total[rows.setdefault(key, number)] += weight[number]
+    used = np.fromiter(rows.values(), dtype=np.int64, count=len(rows))
+    if len(used) < len(batch):
+        batch, Y = batch.take(torch.from_numpy(used)), Y[used]
+    total = total[used] / total[used].mean()
+    return batch, Y, None if (total == total[0]).all() else total
 
 
 class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
@@ -291,7 +313,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         y : array-like of shape (n,)
             Labels: numbers or strings.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts; 2 is the same as two of it.
+            How much each series counts; 2 is the same as giving it twice.
 
         Returns
         -------
@@ -355,7 +377,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     def _weights(
         self, codes: NDArray[np.int64], classes: NDArray[Any], sample_weight: ArrayLike | None
     ) -> NDArray[np.float64] | None:
-        weight = as_weights(sample_weight, len(codes), normalize=False)
+        weight = as_weights(sample_weight, len(codes))
         if self.class_weight is not None:
             used = np.arange(len(codes)) if weight is None else np.flatnonzero(weight)
             weight = np.ones(len(codes)) if weight is None else weight
@@ -569,7 +591,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
             NaN is missing.
         y : array-like of shape (n,) or (n, n_targets)
         sample_weight : array-like of shape (n,), optional
-            How much each series counts; 2 is the same as two of it.
+            How much each series counts; 2 is the same as giving it twice.
 
         Returns
         -------
@@ -585,7 +607,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
             batch = self._batch(X, reset=True)
             Y, self.target_ndim_ = as_numbers(y, len(batch))
             self.n_targets_ = Y.shape[1]
-            self._fit_targets(batch, Y, as_weights(sample_weight, len(batch), normalize=False))
+            self._fit_targets(batch, Y, as_weights(sample_weight, len(batch)))
         return self
 
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -612,7 +634,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
             if not is_first and Y.shape[1] != self.n_targets_:
                 raise ValueError(f"y has {Y.shape[1]} targets, but had {self.n_targets_} on the first call.")
             self.n_targets_, self.target_ndim_ = Y.shape[1], dimensions
-            self._fit_part(batch, Y, as_weights(sample_weight, len(batch), normalize=False))
+            self._fit_part(batch, Y, as_weights(sample_weight, len(batch)))
         return self
 
     @property

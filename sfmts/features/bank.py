@@ -75,8 +75,10 @@ def draw_bank(
     m = torch.polar(torch.ones_like(phase), phase)  # of S or, where the slope drives, of its derivative
     is_slope = torch.from_numpy(kinds == 1)[:, None, None]
     direct = torch.where(is_slope, 0.0, -(m / s).real)
+    start = torch.where(is_slope, 0.0, s / torch.expm1(s * unit))  # S_0 = 0
     bank = Bank(
         s,
+        start.to(torch.complex64),
         m * torch.expm1(s * unit) / s**2,
         direct,
         torch.zeros(shape),

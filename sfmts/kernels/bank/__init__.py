@@ -140,6 +140,7 @@ def _check(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank) -> None
         "x": (x, (x.shape[0], bank.mix.shape[-1]), torch.float32),
         "lengths": (lengths, (len(lengths),), torch.int64),
         "bank.s": (bank.s, slots, torch.complex128),
+        "bank.start": (bank.start, slots, torch.complex64),
         "bank.m": (bank.m, slots, torch.complex64),
         "bank.direct": (bank.direct, slots, torch.float32),
         "bank.threshold": (bank.threshold, slots, torch.float32),

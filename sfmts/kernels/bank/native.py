@@ -23,7 +23,7 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("n_features", "has_times", "is_trace")),
         *((name, ctypes.c_void_p) for name in ("starts", "x", "t", "unit", "mix", "mixes", "directions", "groups")),
         *((name, ctypes.c_void_p) for name in ("offsets", "lambda_re", "lambda_im", "s_re", "s_im")),
-        *((name, ctypes.c_void_p) for name in ("inverse_re", "inverse_im", "m_re", "m_im", "direct", "threshold")),
+        *((name, ctypes.c_void_p) for name in ("inverse_re", "inverse_im", "start_re", "start_im", "m_re", "m_im", "direct", "threshold")),
         *((name, ctypes.c_void_p) for name in ("strides", "trace_starts", "trace")),
         *((name, ctypes.c_void_p) for name in ("state", "last_x", "elapsed", "features")),
     ]
@@ -60,6 +60,8 @@ class Prepared:
             "s_im": bank.s.imag,
             "inverse_re": inverse.real,
             "inverse_im": inverse.imag,
+            "start_re": bank.start.real,
+            "start_im": bank.start.imag,
             "m_re": bank.m.real,
             "m_im": bank.m.imag,
             "direct": bank.direct,

@@ -51,6 +51,8 @@ class Bank(NamedTuple):
     ----------
     s : Tensor of shape (blocks, 8, 16), complex128
         Poles -1 / tau + j omega, per unit of time.
+    start : Tensor of shape (blocks, 8, 16), complex64
+        Y of the first step, over its x.
     m : Tensor of shape (blocks, 8, 16), complex64
         Read-out of Y.
     direct : Tensor of shape (blocks, 8, 16), float32
@@ -67,6 +69,7 @@ class Bank(NamedTuple):
     """
 
     s: Tensor
+    start: Tensor
     m: Tensor
     direct: Tensor
     threshold: Tensor
@@ -104,11 +107,11 @@ def outputs(x: Tensor, times: Tensor | None, bank: Bank, block: int) -> tuple[Te
         durations[1:] = times.diff()
     s, m, direct = bank.s[block], bank.m[block].to(torch.complex128), bank.direct[block].double()
     scale = torch.expm1(s * bank.unit)
-    Y, c = torch.zeros_like(s), []
+    Y, c = bank.start[block].to(torch.complex128) * u[0][:, None], []
     for t in range(len(u)):
-        slope = (u[t] - u[max(t - 1, 0)]) / durations[t]
-        E = torch.expm1(s * durations[t])
-        Y = Y + E * Y + E / scale * slope[:, None]
+        if t > 0:
+            slope, E = (u[t] - u[t - 1]) / durations[t], torch.expm1(s * durations[t])
+            Y = Y + E * Y + E / scale * slope[:, None]
         c.append((m * Y).real + direct * u[t][:, None])
     return torch.stack(c), durations
 

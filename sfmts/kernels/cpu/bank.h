@@ -30,6 +30,7 @@ struct BankProblem {
     const float *lambda_re, *lambda_im;    // (n_blocks, slots): exp(s unit)
     const double *s_re, *s_im;             // (n_blocks, slots): poles, per unit of time
     const double *inverse_re, *inverse_im; // (n_blocks, slots): 1 / (exp(s unit) - 1)
+    const float *start_re, *start_im;               // (n_blocks, slots): Y of the first step, over its x
     const float *m_re, *m_im, *direct, *threshold;  // (n_blocks, slots)
 
     const int64_t *strides, *trace_starts;  // trace: (n_series,) keep every so many steps; (n_series + 1)
@@ -95,7 +96,7 @@ class BankBlock {
             const Index count = std::min(chunk, n - done);
             const Index first = forwards ? begin + done : end - 1 - done;
             load(first, count, forwards ? 1 : -1, done == 0, elapsed);
-            oscillate(count);
+            oscillate(count, done == 0);
             if (p.is_trace) keep(series, done, count);
             else summarize(count);
         }
@@ -111,8 +112,9 @@ class BankBlock {
         }
         for (Index done = 0; done < p.n_steps; done += chunk) {
             const Index count = std::min(chunk, p.n_steps - done);
-            load(done, count, 1, elapsed == 0, elapsed);
-            oscillate(count);
+            const bool is_start = elapsed == 0;
+            load(done, count, 1, is_start, elapsed);
+            oscillate(count, is_start);
             summarize(count);
         }
         if (p.features) finish(elapsed, p.features);
@@ -182,9 +184,10 @@ class BankBlock {
     static INLINE Vec<double, W / 2> load_wide(const double* at) { return ::load<double, W / 2>(at); }
 
     // Pass 1, in stretches of steps of one duration
-    void oscillate(Index count) {
+    void oscillate(Index count, bool is_start) {
         const Index at = b * slots;
-        for (Index first = 0; first < count;) {
+        if (is_start) begin();
+        for (Index first = is_start; first < count;) {
             Index end = first + 1;
             while (end < count && durations[end] == durations[first]) ++end;
             if (durations[first] == *p.unit) {
@@ -194,6 +197,17 @@ class BankBlock {
                 turn<false>(re_of, im_of, first, end);
             }
             first = end;
+        }
+    }
+
+    // The first step: Y_0 = start x_0
+    void begin() {
+        for (Index i = 0; i < slots; i += W) {
+            const Index at = b * slots + i;
+            const V x = splat<float, W>(values[p.mixes[b] == 1 ? 0 : i / lanes][0]);
+            const V re = get(p.start_re + at) * x, im = get(p.start_im + at) * x;
+            put(state.re + i, re), put(state.im + i, im);
+            put(c + i, get(p.m_re + at) * re + (get(p.direct + at) * x - get(p.m_im + at) * im));
         }
     }
 
