@@ -330,8 +330,9 @@ def classification(n, k, seed=0):
 
 def smoothed_loss(decisions, codes, weight, temperature):
     (n, k), total = decisions.shape, weight.sum()
-    target = np.full((n, k), 1 / (total + k))
-    target[np.arange(n), codes] = (total + 1) / (total + k)
+    spread = 0.5 / (total + 1)  # half an observation over all classes
+    target = np.full((n, k), spread / k)
+    target[np.arange(n), codes] += 1 - spread
     return np.average(-(target * log_softmax(temperature * decisions, axis=1)).sum(axis=1), weights=weight)
 
 
@@ -371,7 +372,7 @@ def test_separated_decisions_are_as_confident_as_their_number_allows(n):
     d = 2.0 * codes - 1
     temperature, loss = fit_temperature(np.stack([-d, d], axis=1), codes)
     # All margins are 2, so the probability of the true class equals its target.
-    np.testing.assert_allclose(1 / (1 + np.exp(-2 * temperature)), (n + 1) / (n + 2), rtol=1e-6)
+    np.testing.assert_allclose(1 / (1 + np.exp(-2 * temperature)), 1 - 0.25 / (n + 1), rtol=1e-6)
     assert np.isfinite(loss)
 
 

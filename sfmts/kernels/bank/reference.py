@@ -1,24 +1,24 @@
 r"""Summaries of a bank of damped oscillators, in plain PyTorch: the definition that all kernels are tested against.
 
-An oscillator with pole s = -1 / tau + j omega is driven by a series x, which is constant before its first observation and
+An oscillator with pole s = -1 / tau + j omega is driven by a series x, which is zero before its first observation and
 linear between two observations.  That is the state equation of the State-Frequency Memory (Hu & Qi, "State-Frequency
-Memory Recurrent Neural Networks", ICML 2017, Eq. 1) in continuous time, with gates that are constant: 1 / tau is
-what the forget gates keep, omega the frequency, and the input gate a constant::
+Memory Recurrent Neural Networks", ICML 2017, Eq. 1) in continuous time with constant gates: the forget gates
+keep exp(-1 / tau) per unit of time, the input gate is constant, and omega is the frequency::
 
-    S'(t) = s S(t) + x(t)
+    S'(t) = s S(t) + x(t),    S_0 = 0 at the first observation
 
 The deviation of S from its steady state, V = S + x / s, obeys V' = s V + x' / s, whose exact solution over a step of
 duration dt with constant slope (first-order hold) needs nothing but E = exp(s dt) - 1::
 
-    V_t = V_{t-1} + E_t (V_{t-1} + slope_t / s^2),    V_0 = 0
+    V_t = V_{t-1} + E_t (V_{t-1} + slope_t / s^2),    V_0 = x_0 / s
 
-Kernels scale V by the constant (exp(s unit) - 1) / s^2 to Y, so that a step of one ``unit`` of time is driven by the slope
-itself::
+Kernels scale V to Y = V s^2 / (exp(s unit) - 1), so that a step of one ``unit`` of time is driven by the slope itself::
 
-    Y_t = exp(s dt_t) Y_{t-1} + g_t slope_t,    g_t = (exp(s dt_t) - 1) / (exp(s unit) - 1)
-    c_t = Re(m Y_t) + direct x_t
+    Y_t = exp(s dt_t) Y_{t-1} + g_t slope_t,    g_t = (exp(s dt_t) - 1) / (exp(s unit) - 1),    Y_0 = start x_0
+    c_t = Re(m Y_t) + direct x_t,    c_0 = 0
 
-With direct = Re(-m' / s), where m' is m before scaling, c is driven by x; with direct = 0 it is driven by the slope of x.
+With start = s / (exp(s unit) - 1) and direct = Re(-m' / s), where m' = m s^2 / (exp(s unit) - 1), c reads S driven by x.
+With start = direct = 0 it is driven by the slope of x.
 
 Summaries of c over the time of a series, where a step weighs its duration and T is the sum of durations:
 
@@ -108,10 +108,10 @@ def outputs(x: Tensor, times: Tensor | None, bank: Bank, block: int) -> tuple[Te
     s, m, direct = bank.s[block], bank.m[block].to(torch.complex128), bank.direct[block].double()
     scale = torch.expm1(s * bank.unit)
     Y, c = bank.start[block].to(torch.complex128) * u[0][:, None], []
-    for t in range(len(u)):
-        if t > 0:
-            slope, E = (u[t] - u[t - 1]) / durations[t], torch.expm1(s * durations[t])
-            Y = Y + E * Y + E / scale * slope[:, None]
+    c.append(torch.zeros_like(direct))
+    for t in range(1, len(u)):
+        slope, E = (u[t] - u[t - 1]) / durations[t], torch.expm1(s * durations[t])
+        Y = Y + E * Y + E / scale * slope[:, None]
         c.append((m * Y).real + direct * u[t][:, None])
     return torch.stack(c), durations
 

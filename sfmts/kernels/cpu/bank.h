@@ -200,14 +200,13 @@ class BankBlock {
         }
     }
 
-    // The first step: Y_0 = start x_0
+    // The first step: Y_0 = start x_0 and c_0 = 0, written as such: rounding must not decide who is the greatest.
     void begin() {
         for (Index i = 0; i < slots; i += W) {
             const Index at = b * slots + i;
             const V x = splat<float, W>(values[p.mixes[b] == 1 ? 0 : i / lanes][0]);
-            const V re = get(p.start_re + at) * x, im = get(p.start_im + at) * x;
-            put(state.re + i, re), put(state.im + i, im);
-            put(c + i, get(p.m_re + at) * re + (get(p.direct + at) * x - get(p.m_im + at) * im));
+            put(state.re + i, get(p.start_re + at) * x), put(state.im + i, get(p.start_im + at) * x);
+            put(c + i, V{});
         }
     }
 
