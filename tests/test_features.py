@@ -253,7 +253,7 @@ DEAD = [np.column_stack([x[:, 0], np.full(len(x), np.nan)]) for x in X_OK]
     ("parameters", "X", "message"),
     [
         ({"periods": (9, 5)}, X_OK, r"periods must be given as \(least, greatest\)"),
-        ({"periods": (0, 5)}, X_OK, "periods must be a pair of positive numbers"),
+        ({"periods": (0, 5)}, X_OK, r"periods must be a pair \(least, greatest\) of positive numbers"),
         ({"decays": (1,)}, X_OK, "decays must be a pair"),
         ({"decays": (None, 1)}, X_OK, "decays must be two numbers"),
         ({"n_features": 0}, X_OK, "'n_features' parameter"),
@@ -285,7 +285,7 @@ def test_fill_values_are_refused():
     model = SFMFeatures(**SMALL).fit(X_OK)
     x = X_OK[0].copy()
     x[3, 1] = 9.96921e36
-    with pytest.raises(ValueError, match="standard deviations from the mean of the training series.*mark missing"):
+    with pytest.raises(ValueError, match=r"standard deviations from the mean of the training series.*mark missing"):
         model.transform([x])
 
 
@@ -313,7 +313,8 @@ def test_streams_do_not_share_their_state():
     model = SFMFeatures(**SMALL, **FORWARD).fit(X)
     a, b = model.stream(), model.stream()
     for first, second in zip(X[0], X[1], strict=False):
-        a.update(first), b.update(second)
+        a.update(first)
+        b.update(second)
     np.testing.assert_allclose(a.features(), model.transform([X[0][: len(X[1])]])[0], atol=1e-5)
 
 

@@ -72,7 +72,7 @@ class BankEstimator(BaseEstimator):
         """Draw a bank for these series."""
         scale = fit_scale(batch, self.scale, self.time_channel if batch.time is not None else None, weight)
         unit = time_unit(batch.time, batch.lengths)
-        bank, info = draw_bank(self._bank_options(batch, unit), scale.n_drives, unit, random_state)
+        bank, info = draw_bank(self._bank_options(batch, unit), len(scale.mean), scale.n_copies, unit, random_state)
         x = scale.apply(batch)
         bank = fit_bank(
             bank,
@@ -105,12 +105,10 @@ class BankEstimator(BaseEstimator):
         if None in decays:
             raise ValueError(f"decays must be two numbers, but is {self.decays!r}.")
         low = _SHORTEST * unit if low is None else low
-        high = float(durations.median()) if high is None else high
-        if self.periods is not None and None not in self.periods and high < low:
-            raise ValueError(f"periods must be given as (shortest, longest), but is {self.periods!r}.")
-        return BankOptions(
-            int(self.n_features), low, max(low, high), decays, self.directions == "forward", self._zero_share
-        )
+        high = max(float(durations.median()), 1.5 * low) if high is None else high
+        if high < low:
+            raise ValueError(f"periods={self.periods!r} ends below the shortest period by default, {low:g}.")
+        return BankOptions(int(self.n_features), low, high, decays, self.directions == "forward", self._zero_share)
 
     def _features(self, batch: SequenceBatch) -> NDArray[np.float32]:
         """Return the features of each series, (n, n_features)."""
@@ -234,7 +232,11 @@ class BankEstimator(BaseEstimator):
             name.removeprefix("info."): value.numpy() for name, value in tensors.items() if name.startswith("info.")
         }
         scale = SignalScale(document["scale"], tensors["scale.mean"], tensors["scale.scale"], document["time_channel"])
-        if scale.kind not in SCALES or scale.n_drives != bank.mix.shape[2] or bank.n_features != self.n_features_out_:
+        if (
+            scale.kind not in SCALES
+            or scale.n_copies * len(scale.mean) != bank.mix.shape[2]
+            or bank.n_features != self.n_features_out_
+        ):
             raise ValueError("its bank does not fit its scale")
         self._fitted = FittedBank(bank, BankInfo(**info), scale)
 
@@ -249,9 +251,9 @@ def _range(name: str, value: Any) -> tuple[Any, Any]:
     """Return two positive numbers, or None, in order."""
     numbers = tuple(value)
     if len(numbers) != 2 or any(
-        number is not None and not (isinstance(number, Real) and 0 < number < math.inf) for number in numbers
+        number is not None and not (isinstance(number, Real) and 0 < float(number) < math.inf) for number in numbers
     ):
-        raise ValueError(f"{name} must be a pair of positive numbers (least, greatest), but is {value!r}.")
+        raise ValueError(f"{name} must be a pair (least, greatest) of positive numbers or None, but is {value!r}.")
     low, high = (None if number is None else float(number) for number in numbers)
     if low is not None and high is not None and high < low:
         raise ValueError(f"{name} must be given as (least, greatest), but is {value!r}.")
@@ -288,16 +290,16 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
     periods : (float or None, float or None) or None, default=None
         Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the
-        median duration of the training series for the longest.
+        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
+        longest the median duration of the training series, at least 1.5 times the shortest.
     decays : (float, float), default=(0.15, 2.0)
         Range of the decay times, in periods.
     directions : {"both", "forward"}, default="both"
         Read series in both directions, or forwards only, as :meth:`stream` needs.
     scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of the
-        bank with each.  "series" loses what levels tell; over the collections of ``benchmarks/archive.py``,
-        cross-validated on training parts, "train" is the best of the three.
+        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
+        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
+        of ``benchmarks/archive.py``, "train" is the best of the three.
     time : {"index", "timestamps"}, default="index"
         Whether steps are one unit of time apart or have time stamps.
     time_channel : int or None, default=None

@@ -1,12 +1,13 @@
 """SFMRidgeClassifier and SFMRidgeRegressor."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
@@ -92,8 +93,8 @@ class RidgeEstimator(BankEstimator):
             return
         if self._many is None:
             warnings.warn(
-                "partial_fit after fit, or after load, keeps the bank but forgets the series so far: their sums were not "
-                "kept. Call partial_fit from the start to accumulate.",
+                "partial_fit after fit or load keeps the bank but forgets the series so far, as their sums were not kept. "
+                "Call partial_fit from the start to accumulate.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -117,6 +118,12 @@ class RidgeEstimator(BankEstimator):
             features = self._features_of(batch.take(torch.arange(part.start, part.stop)))
             out[part] = solution.predict(self._squash.apply(features))
         return out
+
+    def _reader(self) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+        """Return a function of the features of one series to its predictions."""
+        solution, squash = self._solution(), self._squash
+        coef, intercept = solution.coef.astype(np.float32), solution.intercept
+        return lambda features: coef @ squash.apply(features[None])[0] + intercept
 
     @property
     def coef_(self) -> NDArray[np.float64]:
@@ -227,8 +234,8 @@ def _distinct(
 ) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None]:
     """Leave out series of weight zero, and make one of series that are the same, with the sum of their weights.
 
-    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples.  Weights come back
-    with mean 1, as only their ratios count; None if all are the same.
+    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples.  Weights come
+    back with mean 1, as only their ratios count; None if all are the same.
     """
     weight = np.ones(len(batch)) if weight is None else weight
     rows: dict[bytes, int] = {}
@@ -262,16 +269,16 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
     periods : (float or None, float or None) or None, default=None
         Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the
-        median duration of the training series for the longest.
+        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
+        longest the median duration of the training series, at least 1.5 times the shortest.
     decays : (float, float), default=(0.15, 2.0)
         Range of the decay times, in periods.
     directions : {"both", "forward"}, default="both"
         Read series in both directions, or forwards only, as a stream needs.
     scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of the
-        bank with each.  "series" loses what levels tell; over the collections of ``benchmarks/archive.py``,
-        cross-validated on training parts, "train" is the best of the three.
+        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
+        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
+        of ``benchmarks/archive.py``, "train" is the best of the three.
     time : {"index", "timestamps"}, default="index"
         Whether steps are one unit of time apart or have time stamps.
     time_channel : int or None, default=None
@@ -408,8 +415,8 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     ) -> Self:
         """Fit to the series of all calls so far, for data that do not fit into memory.
 
-        The bank and the scaling of the features are those of the first call, which should hold some hundred series of all
-        classes.  Memory is that of two square matrices of ``n_features``.
+        The bank and the scaling of the features are those of the first call, which should hold some hundred series of
+        all classes.  Memory is that of two square matrices of ``n_features``.
 
         Parameters
         ----------
@@ -537,6 +544,70 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         log_p: NDArray[np.float64] = log_softmax(self.temperature_ * _logits(decisions), axis=1)
         return log_p
 
+    def stream(self) -> "ClassifierStream":
+        """Return an object that takes one step of a series at a time, and predicts after any of them.
+
+        Time and memory of a step do not depend on how many came before.
+
+        Returns
+        -------
+        stream : ClassifierStream
+            Call ``update`` with each step, and ``predict``, ``predict_proba`` or ``decision_function`` at any time.
+
+        Raises
+        ------
+        ValueError
+            Unless ``directions="forward"`` and ``scale="train"``: the others need the end of a series.
+        """
+        check_is_fitted(self)
+        return ClassifierStream(self)
+
+
+class ClassifierStream(FeatureStream):
+    """Take one step of a series at a time, and classify what has come so far.
+
+    Made by :meth:`SFMRidgeClassifier.stream`.
+    """
+
+    def __init__(self, estimator: SFMRidgeClassifier) -> None:
+        super().__init__(estimator._fitted.bank, estimator._fitted.scale)
+        self._read = estimator._reader()
+        self._classes, self._temperature = estimator.classes_, estimator.temperature_
+
+    def decision_function(self) -> Any:
+        """Return the decision as :meth:`SFMRidgeClassifier.decision_function` does for one series."""
+        decisions = self._read(self.features())
+        return decisions[0] if len(self._classes) <= 2 else decisions
+
+    def predict_proba(self) -> NDArray[np.float64]:
+        """Return the probability of each class, of shape (n_classes,)."""
+        if len(self._classes) == 1:
+            return np.ones(1)
+        p: NDArray[np.float64] = softmax(self._temperature * _logits(self._read(self.features())[None])[0])
+        return p
+
+    def predict(self) -> Any:
+        """Return the class with the greatest decision."""
+        best = int(_logits(self._read(self.features())[None])[0].argmax())
+        return self._classes[min(best, len(self._classes) - 1)]
+
+
+class RegressorStream(FeatureStream):
+    """Take one step of a series at a time, and predict from what has come so far.
+
+    Made by :meth:`SFMRidgeRegressor.stream`.
+    """
+
+    def __init__(self, estimator: "SFMRidgeRegressor") -> None:
+        super().__init__(estimator._fitted.bank, estimator._fitted.scale)
+        self._read = estimator._reader()
+        self._is_flat = estimator.target_ndim_ == 1
+
+    def predict(self) -> Any:
+        """Return the predicted number, or numbers of shape (n_targets,)."""
+        predictions = self._read(self.features())
+        return predictions[0] if self._is_flat else predictions
+
 
 def _logits(decisions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one column for each class."""
@@ -555,16 +626,16 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
     periods : (float or None, float or None) or None, default=None
         Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the
-        median duration of the training series for the longest.
+        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
+        longest the median duration of the training series, at least 1.5 times the shortest.
     decays : (float, float), default=(0.15, 2.0)
         Range of the decay times, in periods.
     directions : {"both", "forward"}, default="both"
         Read series in both directions, or forwards only, as a stream needs.
     scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of the
-        bank with each.  "series" loses what levels tell; over the collections of ``benchmarks/archive.py``,
-        cross-validated on training parts, "train" is the best of the three.
+        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
+        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
+        of ``benchmarks/archive.py``, "train" is the best of the three.
     time : {"index", "timestamps"}, default="index"
         Whether steps are one unit of time apart or have time stamps.
     time_channel : int or None, default=None
@@ -727,6 +798,24 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         """
         predictions = self._raw_predictions(X)
         return predictions[:, 0] if self.target_ndim_ == 1 else predictions
+
+    def stream(self) -> RegressorStream:
+        """Return an object that takes one step of a series at a time, and predicts after any of them.
+
+        Time and memory of a step do not depend on how many came before.
+
+        Returns
+        -------
+        stream : RegressorStream
+            Call ``update`` with each step, and ``predict`` at any time.
+
+        Raises
+        ------
+        ValueError
+            Unless ``directions="forward"`` and ``scale="train"``: the others need the end of a series.
+        """
+        check_is_fitted(self)
+        return RegressorStream(self)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -59,14 +59,16 @@ class BankInfo:
 
 
 def draw_bank(
-    options: BankOptions, n_channels: int, unit: float, random_state: np.random.RandomState
+    options: BankOptions, n_channels: int, n_copies: int, unit: float, random_state: np.random.RandomState
 ) -> tuple[Bank, BankInfo]:
-    """Draw poles, read-outs and channel mixes; :func:`fit_bank` sets scales and thresholds."""
+    """Draw poles, read-outs and channel mixes; :func:`fit_bank` sets scales and thresholds.
+
+    With ``n_copies`` 2, channels come twice, scaled in two ways, and every other row of oscillators takes the second copy.
+    """
     kinds, directions, groups = _blocks(options)
     shape = (len(groups), *_SLOTS)
     size = len(groups) * MEMBERS * LANES
-    shortest, longest = options.shortest, max(options.longest, 1.5 * options.shortest)
-    period = _log_uniform(random_state, shortest, longest, size).reshape(shape)
+    period = _log_uniform(random_state, options.shortest, options.longest, size).reshape(shape)
     decay = period * _log_uniform(random_state, *options.decays, size).reshape(shape)
     is_zero = (_stratified(random_state, size) < options.zero_share).reshape(shape)
     omega = np.where(is_zero, 0.0, 2 * np.pi / period)
@@ -82,7 +84,7 @@ def draw_bank(
         m * torch.expm1(s * unit) / s**2,
         direct,
         torch.zeros(shape),
-        _mixes(n_channels, len(groups), random_state),
+        _mixes(n_channels, n_copies, len(groups), random_state),
         torch.from_numpy(directions),
         torch.from_numpy(groups),
         unit,
@@ -111,16 +113,17 @@ def _log_uniform(random_state: np.random.RandomState, low: float, high: float, s
     return low * (high / low) ** _stratified(random_state, size)
 
 
-def _mixes(n_channels: int, n_blocks: int, random_state: np.random.RandomState) -> Tensor:
+def _mixes(n_channels: int, n_copies: int, n_blocks: int, random_state: np.random.RandomState) -> Tensor:
     """Draw normal weights of a random subset of the channels for each row of oscillators."""
-    mix = np.zeros((n_blocks * MEMBERS, n_channels), dtype=np.float32)
-    if n_channels == 1:
-        mix[:] = 1
-    else:
-        counts = (2 ** random_state.uniform(0, np.log2(n_channels + 1), size=len(mix))).astype(int)
-        for row, count in zip(mix, counts, strict=True):
+    mix = np.zeros((n_blocks * MEMBERS, n_copies, n_channels), dtype=np.float32)
+    counts = (2 ** random_state.uniform(0, np.log2(n_channels + 1), size=len(mix))).astype(int)
+    for number, count in enumerate(counts):
+        row = mix[number, number % n_copies]
+        if n_channels == 1:
+            row[:] = 1
+        else:
             row[random_state.choice(n_channels, count, replace=False)] = random_state.normal(size=count)
-    return torch.from_numpy(mix.reshape(n_blocks, MEMBERS, n_channels))
+    return torch.from_numpy(mix.reshape(n_blocks, MEMBERS, n_copies * n_channels))
 
 
 def fit_bank(
@@ -133,7 +136,7 @@ def fit_bank(
     backend: str,
     threads: int | None,
 ) -> Bank:
-    """Bring every oscillator's output to unit deviation over some training series and draw thresholds between quantiles.
+    """Bring every output to unit deviation over some training series, and draw thresholds between their quantiles.
 
     Thresholds lie midway between two outputs, so that rounding cannot decide on which side an output is.
 
@@ -180,7 +183,7 @@ def _choose_series(
     if n <= _FIT_SERIES:
         return np.arange(n)
     p = None if weight is None else weight / weight.sum()
-    size = _FIT_SERIES if p is None else min(_FIT_SERIES, np.count_nonzero(p))
+    size = _FIT_SERIES if p is None else min(_FIT_SERIES, int(np.count_nonzero(p)))
     return np.sort(random_state.choice(n, size, replace=False, p=p))
 
 

@@ -37,7 +37,8 @@ class FrequencyImportance:
     contributions : ndarray of shape (n_series, n_outputs, n_period_bins, n_decay_bins, n_channels)
         What the features in each bin add to the decision on each series.
     baseline : ndarray of shape (n_outputs,)
-        The decision at the mean of the training series' features, to which contributions are added.
+        The decision at the mean of the training series' features, to which contributions are added.  For more than 6000
+        series the mean is that of a sample, and after ``partial_fit`` that of the first call.
     unit : str
         Unit of ``periods`` and ``decays``: "steps" or "time units".
 

@@ -32,9 +32,9 @@ class SignalScale:
     time_channel: int | None
 
     @property
-    def n_drives(self) -> int:
-        """Number of channels that drive the bank; scaling in both ways doubles them."""
-        return len(self.mean) * (2 if self.kind == "both" else 1)
+    def n_copies(self) -> int:
+        """How often each channel is among the drives of the bank: scaled in one way or in both."""
+        return 2 if self.kind == "both" else 1
 
     def apply(self, batch: SequenceBatch) -> Tensor:
         """Return scaled channels of shape (steps, drives), float32; a channel never observed is 0.
@@ -61,8 +61,8 @@ def check_range(largest: NDArray[np.float64]) -> None:
     if bool((largest > _LARGEST).any()):
         channel = int(largest.argmax())
         raise ValueError(
-            f"A value of X lies {float(largest[channel]):.3g} standard deviations from the mean of the training series, "
-            f"but at most {_LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
+            f"A value of X lies {float(largest[channel]):.3g} standard deviations from the mean of the training series; "
+            f"at most {_LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
         )
 
 
@@ -86,7 +86,8 @@ def fit_scale(
         if not bool(seen.any()):
             raise ValueError(f"Channel {channel} of X is NaN in every series; leave it out.")
         centre, variance = moments(column[seen, None], None if of_step is None else of_step[seen])
-        mean.append(centre), scale.append(channel_scale(centre, variance))
+        mean.append(centre)
+        scale.append(channel_scale(centre, variance))
     return SignalScale(kind, torch.cat(mean), torch.cat(scale), time_channel)
 
 

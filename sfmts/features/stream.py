@@ -14,8 +14,8 @@ __all__ = ["FeatureStream"]
 class FeatureStream:
     """Take one step of a series at a time, and return the features of what has come so far.
 
-    Made by :meth:`sfmts.SFMFeatures.stream`.  The features are those that ``transform`` gives for the steps so far; time
-    and memory of a step do not depend on how many came before.
+    Made by :meth:`sfmts.SFMFeatures.stream`.  The features are those that ``transform`` gives for the steps so far.  Time
+    and memory of a step do not depend on how many came before; only missing steps are kept until the next observation.
 
     Attributes
     ----------
@@ -76,8 +76,8 @@ class FeatureStream:
             return
         if missing.any():
             raise ValueError(
-                f"Channel {int(missing.argmax())} of the step is NaN and others are not; give all channels or none: what "
-                "lies between two observations is known only when the second one comes."
+                f"Channel {int(missing.argmax())} of the step is NaN and others are not; give all channels or none: the "
+                "value between two observations is known only when the second one comes."
             )
         self._catch_up(x, time)
         self._stream.update(x, time)

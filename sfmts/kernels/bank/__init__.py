@@ -133,7 +133,7 @@ def trace_bank(
 
 
 def _check(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank) -> None:
-    """Raise ValueError or TypeError if arguments do not fit: a compiled kernel would read memory that is not its own."""
+    """Raise ValueError or TypeError if arguments do not fit: a kernel would read memory that is not its own."""
     blocks = len(bank.s)
     slots = (blocks, MEMBERS, LANES)
     expected = {

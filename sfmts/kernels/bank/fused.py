@@ -102,7 +102,11 @@ def _blocks(bank: Bank, device: torch.device) -> list[_Block]:
     same = (bank.mix == bank.mix[:, :1]).flatten(1).all(1).tolist()
     return [
         _Block(
-            *(part[i, ..., None].to(device) for part in (bank.s, bank.start, bank.m, bank.direct, bank.threshold)),
+            s=bank.s[i, ..., None].to(device),
+            start=bank.start[i, ..., None].to(device),
+            m=bank.m[i, ..., None].to(device),
+            direct=bank.direct[i, ..., None].to(device),
+            threshold=bank.threshold[i, ..., None].to(device),
             mix=bank.mix[i, : 1 if same[i] else MEMBERS].double().to(device),
             forwards=int(bank.direction[i]) > 0,
             groups=int(bank.groups[i]),
@@ -170,7 +174,10 @@ def _oscillate(chunk: _Chunk, block: _Block, state: Tensor) -> tuple[Tensor, Ten
     else:
         drive[0] += factors[0] * state
     Z = _accumulate(factors.expand_as(drive), drive)
-    return torch.addcmul(Z.real, block.direct, u[1:].float()), Z[-1].clone()
+    c = torch.addcmul(Z.real, block.direct, u[1:].float())
+    if chunk.first == 0:
+        c[0] = 0
+    return c, Z[-1].clone()
 
 
 def _factors(durations: Tensor | None, block: _Block) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The bank compiled for the processor (cpu/bank.h): series in parallel, oscillators in vector lanes, no history."""
 
 import ctypes
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class _Problem(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("n_features", "has_times", "is_trace")),
         *((name, ctypes.c_void_p) for name in ("starts", "x", "t", "unit", "mix", "mixes", "directions", "groups")),
         *((name, ctypes.c_void_p) for name in ("offsets", "lambda_re", "lambda_im", "s_re", "s_im")),
-        *((name, ctypes.c_void_p) for name in ("inverse_re", "inverse_im", "start_re", "start_im", "m_re", "m_im", "direct", "threshold")),
+        *((name, ctypes.c_void_p) for name in ("inverse_re", "inverse_im", "start_re", "start_im")),
+        *((name, ctypes.c_void_p) for name in ("m_re", "m_im", "direct", "threshold")),
         *((name, ctypes.c_void_p) for name in ("strides", "trace_starts", "trace")),
         *((name, ctypes.c_void_p) for name in ("state", "last_x", "elapsed", "features")),
     ]
@@ -70,7 +72,13 @@ class Prepared:
         self.tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
 
     def problem(
-        self, threads: int, n_series: int, is_trace: bool = False, n_steps: int | None = None, **tensors: Tensor | None
+        self,
+        n_series: int,
+        tensors: Mapping[str, Tensor | None],
+        *,
+        threads: int = 1,
+        is_trace: bool = False,
+        n_steps: int | None = None,
     ) -> _Problem:
         """Return a call of the kernel on ``x`` of shape (channels, steps) and what else it is given.
 
@@ -102,23 +110,24 @@ def _starts(counts: Tensor) -> Tensor:
     return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
 
 
+def _series(x: Tensor, lengths: Tensor, times: Tensor | None) -> dict[str, Tensor | None]:
+    return {"x": x.T.contiguous(), "t": None if times is None else times.contiguous(), "starts": _starts(lengths)}
+
+
 def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, threads: int) -> Tensor:
     """Summarise each series; see :func:`sfmts.kernels.bank.summarize_bank`."""
-    features = x.new_empty(len(lengths), bank.n_features)
-    given = {"x": x.T.contiguous(), "t": None if times is None else times.contiguous(), "starts": _starts(lengths)}
-    prepared = Prepared(bank)
-    _run(prepared.problem(threads, len(lengths), features=features, **given))
+    prepared, features = Prepared(bank), x.new_empty(len(lengths), bank.n_features)
+    given = {**_series(x, lengths, times), "features": features}
+    _run(prepared.problem(len(lengths), given, threads=threads))
     return features
 
 
 def trace(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, strides: Tensor, threads: int) -> Tensor:
     """Return c at every so many steps of each series; see :func:`sfmts.kernels.bank.trace_bank`."""
     starts = _starts((lengths + strides - 1) // strides)
-    kept = x.new_empty(len(bank.s), int(starts[-1]), *bank.s.shape[1:])
-    given = {"x": x.T.contiguous(), "t": None if times is None else times.contiguous(), "starts": _starts(lengths)}
-    more = {"strides": strides.contiguous(), "trace_starts": starts, "trace": kept}
-    prepared = Prepared(bank)
-    _run(prepared.problem(threads, len(lengths), is_trace=True, **given, **more))
+    prepared, kept = Prepared(bank), x.new_empty(len(bank.s), int(starts[-1]), *bank.s.shape[1:])
+    given = {**_series(x, lengths, times), "strides": strides.contiguous(), "trace_starts": starts, "trace": kept}
+    _run(prepared.problem(len(lengths), given, threads=threads, is_trace=True))
     return kept
 
 
@@ -142,11 +151,16 @@ class BankStream:
         self._last_x = torch.zeros(channels)
         self._step, self._time = torch.zeros(channels, 1), torch.zeros(1, dtype=torch.float64)
         self._features = torch.zeros(bank.n_features)
-        given = {"state": self._state, "elapsed": self._elapsed, "last_x": self._last_x}
-        one = {"x": self._step, "t": self._time if has_times else None}
-        # A problem that is filled in once: what changes from step to step changes in place.
-        self._one_step = self._prepared.problem(1, 1, **given, **one)
-        self._read = self._prepared.problem(1, 1, n_steps=0, **given, **one, features=self._features)
+        given = {
+            "state": self._state,
+            "elapsed": self._elapsed,
+            "last_x": self._last_x,
+            "x": self._step,
+            "t": self._time if has_times else None,
+        }
+        # Both calls are made once: what changes from step to step changes in place.
+        self._one_step = self._prepared.problem(1, given)
+        self._read = self._prepared.problem(1, {**given, "features": self._features}, n_steps=0)
         self._unit, self._has_times = bank.unit, has_times
         self._step_array, self._last_array = self._step.numpy(), self._last_x.numpy()
         self._elapsed_array, self._time_array = self._elapsed.numpy(), self._time.numpy()

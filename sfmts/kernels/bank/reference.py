@@ -17,8 +17,8 @@ Kernels scale V to Y = V s^2 / (exp(s unit) - 1), so that a step of one ``unit``
     Y_t = exp(s dt_t) Y_{t-1} + g_t slope_t,    g_t = (exp(s dt_t) - 1) / (exp(s unit) - 1),    Y_0 = start x_0
     c_t = Re(m Y_t) + direct x_t,    c_0 = 0
 
-With start = s / (exp(s unit) - 1) and direct = Re(-m' / s), where m' = m s^2 / (exp(s unit) - 1), c reads S driven by x.
-With start = direct = 0 it is driven by the slope of x.
+With start = s / (exp(s unit) - 1) and direct = Re(-m' / s), where m' = m s^2 / (exp(s unit) - 1), c reads S driven by
+x.  With start = direct = 0 it is driven by the slope of x.
 
 Summaries of c over the time of a series, where a step weighs its duration and T is the sum of durations:
 
