@@ -123,7 +123,17 @@ class RidgeEstimator(BankEstimator):
         """Return a function of the features of one series to its predictions."""
         solution, squash = self._solution(), self._squash
         coef, intercept = solution.coef.astype(np.float32), solution.intercept
-        return lambda features: coef @ squash.apply(features[None])[0] + intercept
+        z, size = np.empty_like(squash.mean), np.empty_like(squash.mean)
+
+        def read(features: NDArray[np.float32]) -> NDArray[np.float64]:
+            np.subtract(features, squash.mean, out=z)  # as Squash.apply, in memory that is used again
+            np.multiply(z, squash.factor, out=z)
+            np.add(np.abs(z, out=size), 1, out=size)
+            np.divide(z, size, out=z)
+            predictions: NDArray[np.float64] = coef @ z + intercept
+            return predictions
+
+        return read
 
     @property
     def coef_(self) -> NDArray[np.float64]:
@@ -576,19 +586,19 @@ class ClassifierStream(FeatureStream):
 
     def decision_function(self) -> Any:
         """Return the decision as :meth:`SFMRidgeClassifier.decision_function` does for one series."""
-        decisions = self._read(self.features())
+        decisions = self._read(self._current())
         return decisions[0] if len(self._classes) <= 2 else decisions
 
     def predict_proba(self) -> NDArray[np.float64]:
         """Return the probability of each class, of shape (n_classes,)."""
         if len(self._classes) == 1:
             return np.ones(1)
-        p: NDArray[np.float64] = softmax(self._temperature * _logits(self._read(self.features())[None])[0])
+        p: NDArray[np.float64] = softmax(self._temperature * _logits(self._read(self._current())[None])[0])
         return p
 
     def predict(self) -> Any:
         """Return the class with the greatest decision."""
-        best = int(_logits(self._read(self.features())[None])[0].argmax())
+        best = int(_logits(self._read(self._current())[None])[0].argmax())
         return self._classes[min(best, len(self._classes) - 1)]
 
 
@@ -605,7 +615,7 @@ class RegressorStream(FeatureStream):
 
     def predict(self) -> Any:
         """Return the predicted number, or numbers of shape (n_targets,)."""
-        predictions = self._read(self.features())
+        predictions = self._read(self._current())
         return predictions[0] if self._is_flat else predictions
 
 

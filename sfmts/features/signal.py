@@ -10,7 +10,7 @@ from torch import Tensor
 from sfmts.batch import SequenceBatch, channel_scale, moments
 
 SCALES = ("train", "series", "both")
-_LARGEST = 1e12  # in units of the scale; products of greater values would not be finite in single precision
+LARGEST = 1e12  # in units of the scale; products of greater values would not be finite in single precision
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class SignalScale:
 
 def check_range(largest: NDArray[np.float64]) -> None:
     """Raise ValueError if a channel has scaled values, here the greatest of each, too large for single precision."""
-    if bool((largest > _LARGEST).any()):
+    if bool((largest > LARGEST).any()):
         channel = int(largest.argmax())
         raise ValueError(
             f"A value of X lies {float(largest[channel]):.3g} standard deviations from the mean of the training series; "
-            f"at most {_LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
+            f"at most {LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmts.features.signal import SignalScale, check_range
+from sfmts.features.signal import LARGEST, SignalScale, check_range
 from sfmts.kernels.bank import Bank, native
 
 __all__ = ["FeatureStream"]
@@ -69,17 +69,19 @@ class FeatureStream:
             or a time stamp does not increase.  The stream stays as it was.
         """
         x, time = self._check(step)
-        missing = np.isnan(x)
-        if missing.all():
-            if self._last is not None:
-                self._gap.append(time)
-            return
-        if missing.any():
+        if not np.abs(x).max() <= LARGEST:  # or NaN
+            missing = np.isnan(x)
+            check_range(np.abs(x[~missing]))
+            if missing.all():
+                if self._last is not None:
+                    self._gap.append(time)
+                return
             raise ValueError(
                 f"Channel {int(missing.argmax())} of the step is NaN and others are not; give all channels or none: the "
                 "value between two observations is known only when the second one comes."
             )
-        self._catch_up(x, time)
+        if self._gap:
+            self._catch_up(x, time)
         self._stream.update(x, time)
         self._last, self._last_time, self._gap = x, time, []
         self.n_steps += 1
@@ -91,9 +93,13 @@ class FeatureStream:
         -------
         features : ndarray of shape (n_features_out_,), float32
         """
+        return self._current().copy()
+
+    def _current(self) -> NDArray[np.float32]:
+        """Return the features in memory that the next call writes to again."""
         if self._last is None:
             raise ValueError("The stream has read no observation yet; call update first.")
-        features: NDArray[np.float32] = self._stream.features().numpy().copy()
+        features: NDArray[np.float32] = self._stream.features().numpy()
         return features
 
     def _check(self, step: Any) -> tuple[NDArray[np.float64], float]:
@@ -107,14 +113,10 @@ class FeatureStream:
             before = self._gap[-1] if self._gap else self._last_time
             if not before < time < np.inf:
                 raise ValueError(f"Time stamps must be finite and increase, but {time:g} follows {before:g}.")
-        x = (x - self._mean) * self._factor
-        check_range(np.abs(x))
-        return x, time
+        return (x - self._mean) * self._factor, time
 
     def _catch_up(self, x: NDArray[np.float64], time: float) -> None:
         """Read the missing steps since the last observation, on the line from there to here."""
-        if not self._gap:
-            return
         assert self._last is not None
         for number, stamp in enumerate(self._gap, start=1):
             if self._scale.time_channel is None:

@@ -1,8 +1,9 @@
 """The bank in operations of PyTorch, on any device: series side by side, step by step or in a parallel scan.
 
-Series lie in batches of similar length, and a batch runs through each block in chunks of steps. What a block carries
-from chunk to chunk are its oscillators and the sums behind its summaries, so memory does not grow with the length of a
-series. Tensors have shape (steps, 8 members, 16 groups, series), with axes of size 1 where values are equal.
+Series lie in batches of similar length, and a batch runs through each block in chunks of steps. A block carries the
+state of its oscillators and the sums behind its summaries from chunk to chunk, so memory does not grow with the length
+of a series. Tensors have shape (steps, 8 members, 16 groups, series). An axis has size 1 where all values along it are
+equal.
 """
 
 from collections.abc import Iterator
@@ -34,12 +35,12 @@ class _Batch(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Steps ``first`` and after of all series of a batch, in the direction in which a block reads."""
+    """Steps of all series of a batch from step ``first`` on, in the direction in which a block reads."""
 
     first: int
     x: Tensor  # (1 + steps, series, channels): begins with the step before
-    durations: Tensor  # (steps, series), float64; behind the end of a series, the unit
-    weights: Tensor  # (steps, 1, 1, series): durations, but 0 behind the end of a series
+    durations: Tensor  # (steps, series), float64; past the end of a series, the unit
+    weights: Tensor  # (steps, 1, 1, series): durations, but 0 past the end of a series
     elapsed: Tensor  # (steps, 1, 1, series): duration so far
     total: Tensor  # (series,), float64: duration of the last step and all before it
     is_regular: bool  # whether all durations are the unit
@@ -86,10 +87,11 @@ def trace(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, strides:
     """Return c at every so many steps of each series; see :func:`sfmts.kernels.bank.trace_bank`."""
     counts = (lengths + strides.cpu() - 1) // strides.cpu()
     begins = counts.cumsum(0) - counts
-    kept = x.new_empty(len(bank.s), int(counts.sum()), MEMBERS, LANES)
+    blocks = _blocks(bank, x.device)
+    kept = x.new_empty(len(blocks), int(counts.sum()), MEMBERS, LANES)
     for chosen, batch in _batches(x, lengths, times, bank.unit):
         stride, begin = strides.cpu()[chosen].to(x.device), begins[chosen].to(x.device)
-        for block, rows in zip(_blocks(bank, x.device), kept, strict=True):
+        for block, rows in zip(blocks, kept, strict=True):
             for count, chunk, c in _outputs(batch, lengths[chosen].tolist(), block):
                 step = chunk.first + torch.arange(len(c), device=x.device)[:, None]
                 is_kept = (step % stride[:count] == 0) & (chunk.weights[:, 0, 0] > 0)
@@ -125,7 +127,7 @@ def _batches(x: Tensor, lengths: Tensor, times: Tensor | None, unit: float) -> I
 
 
 def _read(batch: _Batch, forwards: bool, first: int, count: int) -> _Chunk:
-    """Read ``count`` steps of each series; behind its end, a series repeats its last value."""
+    """Read ``count`` steps of each series. Past its end, a series repeats its last value."""
     steps = torch.arange(first - 1, first + count, device=batch.x.device)[:, None]
     places = torch.minimum(steps.clamp(min=0), batch.lengths - 1)
     opening = batch.starts if forwards else batch.starts + batch.lengths - 1
@@ -165,8 +167,8 @@ def _outputs(batch: _Batch, lengths: list[int], block: _Block) -> Iterator[tuple
 def _oscillate(chunk: _Chunk, block: _Block, state: Tensor) -> tuple[Tensor, Tensor]:
     """Return c and the state m Y after the last step, for the state before the first."""
     u = (chunk.x.double() @ block.mix.T).movedim(2, 1)[:, :, None]
-    slope = (u.diff(dim=0) / chunk.durations[:, None, None]).to(state.dtype)
     # Z_t = lambda_t Z_{t-1} + m g_t slope_t, where Z = m Y
+    slope = (u.diff(dim=0) / chunk.durations[:, None, None]).to(state.dtype)
     factors, gains = _factors(None if chunk.is_regular else chunk.durations, block)
     drive = gains * slope
     if chunk.first == 0:
@@ -174,6 +176,7 @@ def _oscillate(chunk: _Chunk, block: _Block, state: Tensor) -> tuple[Tensor, Ten
     else:
         drive[0] += factors[0] * state
     Z = _accumulate(factors.expand_as(drive), drive)
+    # c_t = Re(Z_t) + direct x_t,    c_0 = 0
     c = torch.addcmul(Z.real, block.direct, u[1:].float())
     if chunk.first == 0:
         c[0] = 0
@@ -181,7 +184,7 @@ def _oscillate(chunk: _Chunk, block: _Block, state: Tensor) -> tuple[Tensor, Ten
 
 
 def _factors(durations: Tensor | None, block: _Block) -> tuple[Tensor, Tensor]:
-    """Return lambda_t = exp(s dt_t) and m g_t, computed in double precision; by default, all durations are the unit."""
+    """Return lambda_t = exp(s dt_t) and m g_t, computed in double precision. Without durations, all are the unit."""
     if durations is None:
         return torch.exp(block.s * block.unit).to(block.m.dtype)[None], block.m[None]
     gain = block.m / torch.expm1(block.s * block.unit)

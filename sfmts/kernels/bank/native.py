@@ -161,6 +161,8 @@ class BankStream:
         # Both calls are made once: what changes from step to step changes in place.
         self._one_step = self._prepared.problem(1, given)
         self._read = self._prepared.problem(1, {**given, "features": self._features}, n_steps=0)
+        self._calls = [ctypes.addressof(call) for call in (self._one_step, self._read)]
+        self._instruction_set = native.instruction_set()
         self._unit, self._has_times = bank.unit, has_times
         self._step_array, self._last_array = self._step.numpy(), self._last_x.numpy()
         self._elapsed_array, self._time_array = self._elapsed.numpy(), self._time.numpy()
@@ -169,7 +171,7 @@ class BankStream:
         """Read one step: its scaled channels and its time stamp."""
         self._step_array[:, 0] = x
         self._time_array[0] = time
-        _run(self._one_step)
+        _native.summarize_bank(self._instruction_set, self._calls[0])
         elapsed = self._elapsed_array
         elapsed[0] += time - elapsed[1] if self._has_times and elapsed[0] > 0 else self._unit
         elapsed[1] = time
@@ -177,5 +179,5 @@ class BankStream:
 
     def features(self) -> Tensor:
         """Return the features of the steps so far, in memory that the next call writes to again."""
-        _run(self._read)
+        _native.summarize_bank(self._instruction_set, self._calls[1])
         return self._features
