@@ -44,6 +44,7 @@ toc_object_entries_show_parents = "hide"
 # other projects become links by the rule that each has for its addresses, as their inventories would be a download
 
 EXTERNAL = {
+    "dataclasses": "https://docs.python.org/3/library/dataclasses.html#{name}",
     "matplotlib": "https://matplotlib.org/stable/api/_as_gen/{name}.html",
     "numpy": "https://numpy.org/doc/stable/reference/generated/{name}.html",
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
@@ -92,12 +93,16 @@ INHERITED = {
 def skip_member(app, what, name, member, skip, options):
     """Leave out what other projects' classes bring along; None leaves the decision to Sphinx."""
     function = getattr(member, "fget", member)
-    foreign = not (getattr(function, "__module__", None) or "sfmts").startswith("sfmts")
+    module = getattr(function, "__module__", None) or "sfmts"
+    foreign = not module.startswith("sfmts")
+    if module.startswith("sktime.transformations") and name == "fit_transform":
+        return True  # its docstring is not valid reStructuredText
     return True if (foreign and name not in INHERITED) or name == "get_test_params" else None
 
 
 def mark_attributes(app, what, name, member, options, lines):
-    """In other projects' docstrings, make code of attributes such as self.classes_, which look like references."""
+    """Make code of attributes that look like references: self.classes_ of other projects, and sizes in shapes."""
+    lines[:] = [re.sub(r"(?<=shape )\([^()`]*\w_\b[^()`]*\)", r"``\g<0>``", line) for line in lines]
     if not (getattr(member, "__module__", None) or "sfmts").startswith("sfmts"):
         lines[:] = [re.sub(r"(?<!`)\bself\.\w+_\b(?!`)", r"``\g<0>``", line) for line in lines]
 
@@ -139,6 +144,8 @@ def chorales_are_there():
 
 
 PLOTTED = (
+    "importance",
+    "early_classification",
     "waves",
     "grid_search",
     "frame_labels",

@@ -41,6 +41,7 @@ from sktime.datasets import (
     load_japanese_vowels,
     load_osuleaf,
 )
+from threadpoolctl import threadpool_limits
 
 from sfmts import PanelScaler, SFMClassifier, SFMRidgeClassifier
 from sfmts.datasets import count_distinct_values, make_waves
@@ -230,7 +231,7 @@ def run_waves(n_series: int, n_steps: int, epochs: int, output: Path) -> list[Re
     return results
 
 
-def run_vowels(output: Path, epochs_of_search: int) -> list[Result]:
+def run_vowels(output: Path, epochs: int, epochs_of_search: int) -> list[Result]:
     """Compare SFM, LSTM, a grid search, SFMRidgeClassifier and a trivial baseline on series of unequal length."""
     data = "Japanese vowels"
     split = load_collection("JapaneseVowels")
@@ -240,10 +241,10 @@ def run_vowels(output: Path, epochs_of_search: int) -> list[Result]:
         f"{min(lengths)} to {max(lengths)} steps and {split.X_train[0].shape[1]} channels, "
         f"{len(np.unique(split.y_train))} speakers."
     )
-    sfm = pipeline(random_state=SEED, verbose=1)
+    sfm = pipeline(max_iter=epochs, random_state=SEED, verbose=1)
     results = [fit(data, "SFM", sfm, split)]
     width = lstm_width(sfm[-1].n_parameters_, n_channels=12, n_classes=9)
-    lstm = pipeline(network="lstm", n_states=width, random_state=SEED, verbose=1)
+    lstm = pipeline(network="lstm", n_states=width, max_iter=epochs, random_state=SEED, verbose=1)
     results.append(fit(data, f"LSTM, {width} units", lstm, split))
     results.append(search(data, split, epochs_of_search))
     fixed = SFMRidgeClassifier(random_state=SEED)
@@ -387,19 +388,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--series", type=int, default=1000, help="number of waves")
     parser.add_argument("--steps", type=int, default=200, help="steps of each wave")
     parser.add_argument("--epochs", type=int, default=10, help="epochs on the waves")
+    parser.add_argument("--vowel-epochs", type=int, default=100, help="epochs on the vowels")
     parser.add_argument("--search-epochs", type=int, default=12, help="epochs of each fit of the grid search")
-    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch; more hardly help at these sizes")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of PyTorch and BLAS; more hardly help at these sizes"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
+    threadpool_limits(arguments.threads)
     arguments.output.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     run_collections(arguments.output)
     results = run_waves(arguments.series, arguments.steps, arguments.epochs, arguments.output)
-    results += run_vowels(arguments.output, arguments.search_epochs)
+    results += run_vowels(arguments.output, arguments.vowel_epochs, arguments.search_epochs)
     print(f"\n{table(results)}")
     print(f"\naccuracy: on the test set; seconds: of training.  In all {time.perf_counter() - start:.0f} s.")
 

@@ -7,13 +7,16 @@ GunPoint.  How much of a movement is needed to tell which?  :class:`sfmts.SFMRid
 ``directions="forward"`` reads a series from its beginning only, and its :meth:`sfmts.SFMRidgeClassifier.stream` takes
 one step at a time, at a cost that does not depend on how many came before.
 
-HEADLINE
+What came out: after 40 % of a movement, 2 of 5 seconds, classifiers trained on that share are right about all 150 test
+series, and after 30 % about 0.97 of them.  A classifier that saw only whole movements needs as long to be useful, but
+is near chance in the first fifth.  The nearest neighbour, trained on each share, has at most 0.93.  A stream of 10,000
+features takes some 20 microseconds for a step and a decision on one core.
 
 Run it::
 
     python examples/plot_early_classification.py
 
-Needs sktime (which includes the series) and matplotlib: ``pip install ".[all]"``.  Takes about 15 seconds.
+Needs sktime (which includes the series) and matplotlib: ``pip install ".[all]"``.  Takes about 10 seconds.
 """
 
 # sphinx_gallery_thumbnail_number = 3
@@ -67,8 +70,8 @@ seconds = np.arange(1, n_steps + 1) / RATE
 
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for label, colour in COLOURS.items():
-    lines = ax.plot(seconds, X_train[y_train == label, :, 0].T, color=colour, alpha=0.4, linewidth=0.8)
-    lines[0].set_label(label)
+    ax.plot(seconds, X_train[y_train == label, :, 0].T, color=colour, alpha=0.4, linewidth=0.8)
+    ax.plot([], color=colour, label=label)  # a full line for the legend
 ax.set(title="Training series", xlabel="time (seconds)", ylabel="position of the hand (standardised)")
 ax.legend()
 ax.grid(alpha=0.3)
@@ -137,16 +140,21 @@ save(figure, "early_accuracy.png")
 
 # %%
 # The collection was standardised over whole series, so the level of a beginning says a little about what follows, which
-# a real stream would not know.  ``scale="series"`` standardises each beginning anew and removes this.
+# a real stream would not know.  With ``scale="series"``, which standardises each beginning anew, all are still right
+# after 40 %.
 
 fair = curve(lambda share, seed: new_classifier(seed, scale="series").fit(begin(X_train, share), y_train))
-print(f"{'the same, standardised':24}" + "".join(f"{accuracy:7.3f}" for accuracy in fair) + "\n")
+print(f"{'one, standardised anew':24}" + "".join(f"{accuracy:7.3f}" for accuracy in fair) + "\n")
 
 # %%
 # A stream
 # --------
 # The classifier trained on beginnings reads all test series step by step, and decides after each step.  The result is
-# that of the same classifier on the steps so far.
+# that of the same classifier on the steps so far.  The first 14 decisions are left out: the shortest beginning in the
+# training had 15 steps.
+#
+# Do not use ``predict_proba`` here: it is calibrated by leaving out one training series at a time, but nine other
+# beginnings of the same movement remain, so that probabilities are too high.
 
 model = single[0]
 decisions = np.empty(X_test.shape[:2])
@@ -160,6 +168,8 @@ elapsed = time.perf_counter() - start
 print(f"{model.n_features_out_} features: {1e6 * elapsed / decisions.size:.0f} microseconds for a step and a decision")
 middle = n_steps // 2
 assert np.allclose(decisions[:, middle - 1], model.decision_function(X_test[:, :middle]), atol=1e-3)
+first = round(SHARES[0] * n_steps)
+decisions[:, : first - 1] = np.nan
 
 shown = {label: np.flatnonzero(y_test == label)[0] for label in NAMES.values()}
 figure, axes = plt.subplots(2, 1, figsize=(7, 5.5), sharex=True, layout="constrained")
@@ -181,15 +191,20 @@ save(figure, "early_stream.png")
 # %%
 # When to stop
 # ------------
-# A stream is over as soon as the decision is far enough from 0.  A greater margin is more accurate and takes longer.
-#
-# The margin is that of :meth:`~sfmts.SFMRidgeClassifier.decision_function`.  Probabilities are too high in this case:
-# they are calibrated by leaving out one series at a time, but other beginnings of the same movement remain.
+# A simple rule: stop when the decision has been for the same class for a while.  The longer that is, the more accurate
+# the result and the later it comes.  The last column has the accuracy if all series are stopped at the median time.
 
-print(f"\n{'margin':>6}  {'accuracy':>8}  {'seconds (median)':>16}  {'seconds (latest 10 %)':>21}")
-for margin in (0.25, 0.5, 0.75, 1.0):
-    is_far = np.abs(decisions) >= margin
-    stop = np.where(is_far.any(axis=1), is_far.argmax(axis=1), n_steps - 1)
-    positive = decisions[np.arange(len(stop)), stop] > 0
-    accuracy = np.mean(model.classes_[positive.astype(int)] == y_test)
-    print(f"{margin:6.2f}  {accuracy:8.3f}  {np.median(seconds[stop]):16.1f}  {np.quantile(seconds[stop], 0.9):21.1f}")
+votes = np.where(decisions[:, first - 1 :] > 0, 1, 0)
+is_right = np.array([model.classes_[vote] for vote in votes]) == y_test[:, None]
+times = seconds[first - 1 :]
+print(f"\n{'same for (s)':>12}  {'accuracy':>8}  {'median time (s)':>15}  {'accuracy at that time':>21}")
+for hold in (0.5, 1.0, 1.5):
+    stops = []
+    for vote in votes:
+        changes = np.flatnonzero(np.diff(vote, prepend=1 - vote[0]))  # where runs of one class start
+        lengths = np.diff(changes, append=len(vote))
+        long = changes[lengths >= hold * RATE]
+        stops.append(long[0] + round(hold * RATE) - 1 if len(long) else len(vote) - 1)
+    accuracy = is_right[np.arange(len(stops)), stops].mean()
+    median = int(np.median(stops))
+    print(f"{hold:12.1f}  {accuracy:8.3f}  {times[median]:15.1f}  {is_right[:, median].mean():21.3f}")

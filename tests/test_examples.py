@@ -49,6 +49,14 @@ EXPECTED = {
         ["regression_spectra.png", "regression_predictions.png", "regression_training.png"],
         (r"^SFM +([\d.]+)", 0.95, 1.0),
     ),
+    "plot_early_classification": (
+        ["early_series.png", "early_accuracy.png", "early_stream.png"],
+        (r"^one for each share +(?:[\d.]+ +){3}([\d.]+)", 0.97, 1.0),  # after 40 %
+    ),
+    "plot_importance": (
+        ["importance_motions.png", "importance_periods.png", "importance_running.png", "importance_prediction.png"],
+        (r"^test accuracy ([\d.]+)", 0.95, 1.0),
+    ),
     "plot_grid_search": (
         ["grid_search.png", "grid_search_training.png"],
         (r"^sfm fixed +\d+ +([\d.]+) ±", 0.9, 1.0),
@@ -102,6 +110,26 @@ def test_runs(name, tmp_path):
         check(output / file)
     assert os.listdir(tmp_path) == [output.name]  # nothing beside the folder asked for
     check_figure(stdout, *figure)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_demo(tmp_path):
+    """The networks train too little for their figures to mean anything; the fixed memory does all that it does."""
+    output = tmp_path / "pictures"
+    small = ["--series", "100", "--steps", "40", "--epochs", "2", "--vowel-epochs", "2", "--search-epochs", "1"]
+    stdout = run("demo", *small, "--output", str(output), folder=tmp_path)
+    accuracies = re.findall(r"^\w+ +\d .* ([01]\.\d{3}) +[\d.]+$", stdout, flags=re.MULTILINE)
+    assert len(accuracies) == 6, stdout
+    assert min(map(float, accuracies)) > 0.85, stdout
+    check_figure(stdout, r"missing \(NaN\).* SFM ([\d.]+),", 0.9, 1.0)
+    check_figure(stdout, r"^Japanese vowels +SFMRidgeClassifier +\d+ +([\d.]+)", 0.97, 1.0)
+    pictures = ["amplitudes.png", "importance.png", "training_vowels.png", "training_waves.png", "waves.png"]
+    assert sorted(path.name for path in output.iterdir()) == pictures
+    for name in pictures:
+        assert f"wrote {output / name}" in stdout
+        check(output / name)
+    assert os.listdir(tmp_path) == [output.name]
 
 
 @pytest.mark.slow

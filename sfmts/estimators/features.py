@@ -452,7 +452,8 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         names : ndarray of str
         """
         info = self.feature_info_
-        names = [f"{row['summary']}_{row['drive']}_{row['direction']}_{number}" for number, row in enumerate(info)]
+        parts = zip(info["summary"].tolist(), info["drive"].tolist(), info["direction"].tolist(), strict=True)
+        names = [f"{summary}_{drive}_{direction}_{i}" for i, (summary, drive, direction) in enumerate(parts)]
         return np.array(names, dtype=object)
 
     def __sklearn_tags__(self) -> Tags:

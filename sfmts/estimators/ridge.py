@@ -93,7 +93,7 @@ class RidgeEstimator(BankEstimator):
             return
         if self._many is None:
             warnings.warn(
-                "partial_fit after fit or load keeps the bank but forgets the series so far, as their sums were not kept. "
+                "partial_fit after fit or load keeps the bank but forgets the series so far: their sums were not kept. "
                 "Call partial_fit from the start to accumulate.",
                 UserWarning,
                 stacklevel=3,

@@ -63,7 +63,8 @@ def draw_bank(
 ) -> tuple[Bank, BankInfo]:
     """Draw poles, read-outs and channel mixes; :func:`fit_bank` sets scales and thresholds.
 
-    With ``n_copies`` 2, channels come twice, scaled in two ways, and every other row of oscillators takes the second copy.
+    With ``n_copies`` 2, channels come twice, scaled in two ways, and every other row of oscillators takes the second
+    copy.
     """
     kinds, directions, groups = _blocks(options)
     shape = (len(groups), *_SLOTS)
@@ -74,7 +75,7 @@ def draw_bank(
     omega = np.where(is_zero, 0.0, 2 * np.pi / period)
     s = torch.from_numpy(-1 / decay + 1j * omega)
     phase = torch.from_numpy(2 * np.pi * _stratified(random_state, size).reshape(shape))
-    m = torch.polar(torch.ones_like(phase), phase)  # of S or, where the slope drives, of its derivative
+    m = torch.polar(torch.ones_like(phase), phase)
     is_slope = torch.from_numpy(kinds == 1)[:, None, None]
     direct = torch.where(is_slope, 0.0, -(m / s).real)
     start = torch.where(is_slope, 0.0, s / torch.expm1(s * unit))  # S_0 = 0

@@ -61,7 +61,7 @@ def check_range(largest: NDArray[np.float64]) -> None:
     if bool((largest > LARGEST).any()):
         channel = int(largest.argmax())
         raise ValueError(
-            f"A value of X lies {float(largest[channel]):.3g} standard deviations from the mean of the training series; "
+            f"A value of X is {float(largest[channel]):.3g} standard deviations from the mean of the training series; "
             f"at most {LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
         )
 

@@ -14,8 +14,9 @@ __all__ = ["FeatureStream"]
 class FeatureStream:
     """Take one step of a series at a time, and return the features of what has come so far.
 
-    Made by :meth:`sfmts.SFMFeatures.stream`.  The features are those that ``transform`` gives for the steps so far.  Time
-    and memory of a step do not depend on how many came before; only missing steps are kept until the next observation.
+    Made by :meth:`sfmts.SFMFeatures.stream`.  The features are those that ``transform`` gives for the steps so far.
+    Time and memory of a step do not depend on how many came before; only missing steps are kept until the next
+    observation.
 
     Attributes
     ----------
@@ -77,8 +78,8 @@ class FeatureStream:
                     self._gap.append(time)
                 return
             raise ValueError(
-                f"Channel {int(missing.argmax())} of the step is NaN and others are not; give all channels or none: the "
-                "value between two observations is known only when the second one comes."
+                f"Channel {int(missing.argmax())} of the step is NaN and others are not; give all channels or none: "
+                "the value between two observations is known only when the second one comes."
             )
         if self._gap:
             self._catch_up(x, time)

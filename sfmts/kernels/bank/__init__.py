@@ -4,6 +4,7 @@ Three backends have the same signature: ``reference`` holds the equations, ``fus
 any device, ``native`` is compiled for the processor.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -125,8 +126,13 @@ def trace_bank(
     c : Tensor of shape (blocks, kept steps of all series, 8, 16), float32
     """
     _check(x, lengths, times, bank)
-    if strides.shape != lengths.shape or strides.dtype != torch.int64 or bool((strides < 1).any()):
-        raise ValueError("strides must be one positive whole number for each series.")
+    if (
+        strides.device.type != "cpu"
+        or strides.shape != lengths.shape
+        or strides.dtype != torch.int64
+        or bool((strides < 1).any())
+    ):
+        raise ValueError("strides must be one positive whole number for each series, on the CPU.")
     kernel = _TRACE[resolve_bank(backend, x.device)]
     with torch.no_grad():
         return kernel(x, lengths, times, bank, strides, threads or torch.get_num_threads())
@@ -155,9 +161,11 @@ def _check(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank) -> None
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, but {shape} is needed with the other arguments.")
         if tensor.dtype != dtype:
             raise TypeError(f"{name} is {tensor.dtype}, but must be {dtype}.")
+        if tensor.device.type != ("cpu" if name == "lengths" or name.startswith("bank") else x.device.type):
+            raise ValueError(f"{name} is on {tensor.device}: lengths and the bank belong on the CPU, times with x.")
     if len(lengths) == 0 or bool((lengths < 1).any()) or int(lengths.sum()) != x.shape[0]:
         raise ValueError(f"lengths must be positive and sum to the {x.shape[0]} rows of x.")
     if blocks == 0 or bool(((bank.groups < 1) | (bank.groups > LANES)).any()):
         raise ValueError(f"bank.groups must lie between 1 and {LANES}.")
-    if not bank.unit > 0:
-        raise ValueError(f"bank.unit must be positive, but is {bank.unit}.")
+    if not 0 < bank.unit < math.inf:
+        raise ValueError(f"bank.unit must be positive and finite, but is {bank.unit}.")

@@ -13,7 +13,7 @@ from sfmts.kernels.bank.reference import Bank
 if native.missing() is None:
     from sfmts.kernels import _native
 
-STATE_ARRAYS = 10  # arrays of 128 numbers that a block carries from step to step
+STATE_BYTES = 4 * 4 + 6 * 8  # of each oscillator, from step to step: BlockState of cpu/bank.h
 
 
 class _Problem(ctypes.Structure):
@@ -146,7 +146,7 @@ class BankStream:
         slots = bank.s[0].numel()
         channels = bank.mix.shape[2]
         self._prepared = Prepared(bank)
-        self._state = torch.zeros(len(bank.s) * STATE_ARRAYS * slots)
+        self._state = torch.zeros(len(bank.s) * STATE_BYTES * slots, dtype=torch.uint8)
         self._elapsed = torch.zeros(2, dtype=torch.float64)  # duration so far, time stamp of the last step
         self._last_x = torch.zeros(channels)
         self._step, self._time = torch.zeros(channels, 1), torch.zeros(1, dtype=torch.float64)

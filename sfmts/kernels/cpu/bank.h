@@ -36,7 +36,7 @@ struct BankProblem {
     const int64_t *strides, *trace_starts;  // trace: (n_series,) keep every so many steps; (n_series + 1)
     float* trace;                           // trace: (n_blocks, kept steps, slots)
 
-    float* state;      // stream: (n_blocks, state_size) or null
+    void* state;       // stream: n_blocks of BlockState, zeros at first, or null
     float* last_x;     // stream: (n_channels,) of the step before
     double* elapsed;   // stream: (2,) duration so far, time stamp of the step before
     float* features;   // (n_series, n_features) or null
@@ -47,10 +47,10 @@ namespace {
 constexpr Index members = 8, lanes = 16, slots = members * lanes, chunk = 32, summaries = 7;
 
 // What a block carries from chunk to chunk.
+// Sums are of a chunk in single precision, and of all chunks in double: single sums of a long series would stand still.
 struct BlockState {
-    float re[slots], im[slots];
-    float share[slots], run[slots], longest[slots], moment[slots];
-    float greatest[slots], least[slots], greatest_sum[slots], least_sum[slots];
+    float re[slots], im[slots], run[slots], longest[slots];
+    double share[slots], moment[slots], greatest[slots], least[slots], greatest_sum[slots], least_sum[slots];
 };
 
 // a where c holds, else 0; sum + a where c holds
@@ -248,8 +248,7 @@ class BankBlock {
     void summarize(Index count) {
         for (Index i = 0; i < slots; i += W) {
             const V threshold = get(p.threshold + b * slots + i);
-            V share = get(state.share + i), run = get(state.run + i), longest = get(state.longest + i);
-            V moment = get(state.moment + i);
+            V share{}, moment{}, run = get(state.run + i), longest = get(state.longest + i);
             for (Index t = 0; t < count; ++t) {
                 const auto above = get(c + t * slots + i) > threshold;
                 const V weight = splat<float, W>(weights[t]);
@@ -258,19 +257,17 @@ class BankBlock {
                 longest = greater(run, longest);
                 moment += where(above, splat<float, W>(weights[t] * times[t]));
             }
-            put(state.share + i, share), put(state.run + i, run), put(state.longest + i, longest);
-            put(state.moment + i, moment);
+            put(state.run + i, run), put(state.longest + i, longest);
+            add(share, state.share + i), add(moment, state.moment + i);
         }
         compete(count, state.greatest, state.greatest_sum, [](V a, V b) { return greater(a, b); });
         compete(count, state.least, state.least_sum, [](V a, V b) { return smaller(a, b); });
     }
 
     template <class Best>
-    void compete(Index count, float* times_won, float* sums, Best best) {
+    void compete(Index count, double* times_won, double* sums, Best best) {
         for (Index lane = 0; lane < lanes; lane += W) {
-            V won[members], sum[members];
-            for (Index j = 0; j < members; ++j)
-                won[j] = get(times_won + j * lanes + lane), sum[j] = get(sums + j * lanes + lane);
+            V won[members] = {}, sum[members] = {};
             for (Index t = 0; t < count; ++t) {
                 const float* const from = c + t * slots + lane;
                 V of[members];
@@ -284,7 +281,7 @@ class BankBlock {
                 }
             }
             for (Index j = 0; j < members; ++j)
-                put(times_won + j * lanes + lane, won[j]), put(sums + j * lanes + lane, sum[j]);
+                add(won[j], times_won + j * lanes + lane), add(sum[j], sums + j * lanes + lane);
         }
     }
 
@@ -300,34 +297,41 @@ class BankBlock {
 
     // Sums to features, in the order of reference.SUMMARIES, members within summaries, groups within members
     void finish(double elapsed, float* features) const {
-        const Index groups = p.groups[b];
-        const float per = float(1 / elapsed), per_square = float(1 / (elapsed * elapsed));
-        float* const to = features + p.offsets[b];
-        for (Index j = 0; j < members; ++j)
-            for (Index g = 0; g < groups; ++g) {
-                const Index i = j * lanes + g, all = members * groups, at = j * groups + g;
-                to[at] = state.share[i] * per;
-                to[all + at] = state.longest[i] * per;
-                to[2 * all + at] = state.moment[i] * per_square;
-                to[3 * all + at] = std::sqrt(state.greatest[i] * per);
-                to[4 * all + at] = std::sqrt(state.least[i] * per);
-                to[5 * all + at] = state.greatest_sum[i] * per;
-                to[6 * all + at] = state.least_sum[i] * per;
-            }
+        const double per = 1 / elapsed, per_square = per * per;
+        float* to = features + p.offsets[b];
+        const auto each = [&](const auto* sums, auto feature) {
+            alignas(cache_line) float all[slots];  // whole vectors, of which only groups in use are copied
+            for (Index i = 0; i < slots; ++i) all[i] = float(feature(sums[i]));
+            for (Index j = 0; j < members; ++j, to += p.groups[b]) std::copy_n(all + j * lanes, p.groups[b], to);
+        };
+        const auto mean = [per](double sum) { return sum * per; };
+        const auto root = [per](double sum) { return std::sqrt(float(sum * per)); };
+        each(state.share, mean);
+        each(state.longest, mean);
+        each(state.moment, [per_square](double sum) { return sum * per_square; });
+        each(state.greatest, root);
+        each(state.least, root);
+        each(state.greatest_sum, mean);
+        each(state.least_sum, mean);
     }
 
     static INLINE V get(const float* from) { return ::load<float, W>(from); }
     static INLINE void put(float* to, V v) { store<float, W>(to, v); }
+    static INLINE void add(V v, double* sum) {
+        constexpr int half = W / 2;
+        float numbers[W];
+        put(numbers, v);
+        for (int lane = 0; lane < W; lane += half) {
+            const auto wide = __builtin_convertvector((::load<float, half>(numbers + lane)), Vec<double, half>);
+            store<double, half>(sum + lane, ::load<double, half>(sum + lane) + wide);
+        }
+    }
 };
 
 void summarize_bank(const BankProblem& p) {
     if (p.state) {
-        const Index size = sizeof(BlockState) / sizeof(float);
         const FlushDenormals flush;
-        for (Index b = 0; b < p.n_blocks; ++b) {
-            BankBlock block(p, b, *reinterpret_cast<BlockState*>(p.state + b * size));
-            block.advance();
-        }
+        for (Index b = 0; b < p.n_blocks; ++b) BankBlock(p, b, static_cast<BlockState*>(p.state)[b]).advance();
         return;
     }
     in_parallel(p.n_series, std::max<Index>(p.threads, 1), [&](Index series, Index) {
