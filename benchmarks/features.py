@@ -10,6 +10,7 @@
 Times are those of one thread (``many``: of all) and medians of repetitions that take turns; run it on an idle machine.
 """
 
+# ruff: noqa: E402 (the number of threads is set before NumPy is imported)
 import argparse
 import os
 import resource

@@ -281,6 +281,20 @@ def test_invalid_input_is_named_and_an_earlier_fit_stays(parameters, X, message)
     np.testing.assert_array_equal(model.transform(X_OK), expected)
 
 
+def test_steps_of_any_duration_give_numbers_or_a_sentence():
+    X = [np.column_stack([np.arange(len(x)) * 0.1, x]) for x in X_OK]
+    model = SFMFeatures(**TIMED).fit(X)
+    regular = SFMFeatures(**SMALL).fit(X_OK)
+    np.testing.assert_array_equal(model.transform(X), regular.transform(X_OK))  # 0.1 is no number in binary
+    tiny, long = X[0].copy(), X[0].copy()
+    tiny[1:, 0] = tiny[0, 0] + np.arange(1, len(tiny)) * 1e-300
+    long[3:, 0] += 1e7
+    assert np.isfinite(model.transform([tiny, long])).all()
+    long[-1, 0] = 1e300
+    with pytest.raises(ValueError, match=r"lasts 1e\+301 times as long as a typical step"):
+        model.transform([long])
+
+
 def test_fill_values_are_refused():
     model = SFMFeatures(**SMALL).fit(X_OK)
     x = X_OK[0].copy()

@@ -19,7 +19,7 @@ from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights
 from sfmts.estimators import persistence
 from sfmts.estimators._base import fitting, new_random_state, resolve_device
 from sfmts.features.bank import KINDS, BankInfo, BankOptions, draw_bank, fit_bank
-from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale, time_unit
+from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
 from sfmts.features.stream import FeatureStream
 from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
 
@@ -71,14 +71,14 @@ class BankEstimator(BaseEstimator):
     ) -> None:
         """Draw a bank for these series."""
         scale = fit_scale(batch, self.scale, self.time_channel if batch.time is not None else None, weight)
-        unit = time_unit(batch.time, batch.lengths)
-        bank, info = draw_bank(self._bank_options(batch, unit), len(scale.mean), scale.n_copies, unit, random_state)
+        options = self._bank_options(batch, scale.unit)
+        bank, info = draw_bank(options, len(scale.mean), scale.n_copies, scale.unit, random_state)
         x = scale.apply(batch)
         bank = fit_bank(
             bank,
             x,
             batch.lengths,
-            batch.time,
+            scale.times(batch),
             weight,
             random_state,
             self._backend(torch.device("cpu")),
@@ -121,7 +121,8 @@ class BankEstimator(BaseEstimator):
         fitted, device = self._fitted, torch.device(self.device_)
         if device.type == "cuda" and not torch.cuda.is_available():
             device = torch.device("cpu")
-        x, time = fitted.scale.apply(part).to(device), None if part.time is None else part.time.to(device)
+        x, time = fitted.scale.apply(part).to(device), fitted.scale.times(part)
+        time = None if time is None else time.to(device)
         features = summarize_bank(
             x, part.lengths, time, fitted.bank, backend=self._backend(device), threads=self._threads()
         )
@@ -220,18 +221,24 @@ class BankEstimator(BaseEstimator):
             tensors[f"bank.{name}"] = torch.view_as_real(tensors[f"bank.{name}"])
         tensors |= {f"info.{name}": torch.from_numpy(value) for name, value in vars(fitted.info).items()}
         tensors |= {"scale.mean": fitted.scale.mean, "scale.scale": fitted.scale.scale}
-        document = {"unit": fitted.bank.unit, "scale": fitted.scale.kind, "time_channel": fitted.scale.time_channel}
+        document = {"unit": fitted.scale.unit, "scale": fitted.scale.kind, "time_channel": fitted.scale.time_channel}
         return document, tensors
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         parts = {name.removeprefix("bank."): value for name, value in tensors.items() if name.startswith("bank.")}
         for name in ("s", "start", "m"):
             parts[name] = torch.view_as_complex(parts[name].contiguous())
-        bank = Bank(**parts, unit=float(document["unit"]))
+        bank = Bank(**parts, unit=1.0)
         info = {
             name.removeprefix("info."): value.numpy() for name, value in tensors.items() if name.startswith("info.")
         }
-        scale = SignalScale(document["scale"], tensors["scale.mean"], tensors["scale.scale"], document["time_channel"])
+        scale = SignalScale(
+            document["scale"],
+            tensors["scale.mean"],
+            tensors["scale.scale"],
+            document["time_channel"],
+            float(document["unit"]),
+        )
         if (
             scale.kind not in SCALES
             or scale.n_copies * len(scale.mean) != bank.mix.shape[2]

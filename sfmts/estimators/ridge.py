@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import ThreadpoolController
 
 from sfmts.batch import SequenceBatch, as_labels, as_numbers, as_weights, class_weights
 from sfmts.estimators._base import fitting, new_random_state
@@ -23,6 +26,12 @@ from sfmts.features.stream import FeatureStream
 
 _MANY = 6000  # series, above which normal equations replace the Gram matrix
 _PART = 4096  # series whose features are in memory at once
+_SMALL_PRODUCT = 4e9  # multiplications
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()  # looks at all loaded libraries, which takes milliseconds
 
 
 class RidgeEstimator(BankEstimator):
@@ -45,7 +54,8 @@ class RidgeEstimator(BankEstimator):
         if len(batch) <= _MANY:
             features = self._features(batch)
             self._squash, features = Squash.fit_apply(features, weight)
-            self._given, self._many = solve_few(features, Y, weight, self._score), None
+            with self._blas_threads(len(batch) ** 2 * features.shape[1]):
+                self._given, self._many = solve_few(features, Y, weight, self._score), None
             return
         self._start(batch, Y, weight, random_state)
         assert self._many is not None
@@ -108,7 +118,12 @@ class RidgeEstimator(BankEstimator):
         if self._given is not None:
             return self._given
         assert self._many is not None
-        return self._many.solution()
+        with self._blas_threads(self.n_features_out_**3):
+            return self._many.solution()
+
+    def _blas_threads(self, products: int) -> AbstractContextManager[Any]:
+        """Limit matrix products to ``n_jobs`` threads, and small ones to one: to wake more would take longer."""
+        return _controller().limit(limits=1 if products < _SMALL_PRODUCT else self._threads(), user_api="blas")
 
     def _raw_predictions(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
@@ -298,7 +313,8 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of the bank.
     n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
+        Threads of the compiled kernel and of matrix products; None is as many as PyTorch uses, -1 all.  The result
+        does not depend on it.
     device : str, default="cpu"
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     backend : {"auto", "reference", "fused", "native"}, default="auto"
@@ -526,6 +542,9 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class, in the order of ``classes_``.
 
+        Leave-one-out predictions calibrate it, which takes series to be independent: several prefixes of one series in
+        the training set make it too sure.
+
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
@@ -557,7 +576,8 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     def stream(self) -> "ClassifierStream":
         """Return an object that takes one step of a series at a time, and predicts after any of them.
 
-        Time and memory of a step do not depend on how many came before.
+        Time and memory of a step do not depend on how many came before.  Predictions are those of :meth:`predict` for
+        the steps so far: to predict early in a series, fit to series that are cut there.
 
         Returns
         -------
@@ -653,7 +673,8 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
     random_state : int, RandomState instance or None, default=None
         Seed of the bank.
     n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
+        Threads of the compiled kernel and of matrix products; None is as many as PyTorch uses, -1 all.  The result
+        does not depend on it.
     device : str, default="cpu"
         Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
     backend : {"auto", "reference", "fused", "native"}, default="auto"
@@ -812,7 +833,8 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
     def stream(self) -> RegressorStream:
         """Return an object that takes one step of a series at a time, and predicts after any of them.
 
-        Time and memory of a step do not depend on how many came before.
+        Time and memory of a step do not depend on how many came before.  Predictions are those of :meth:`predict` for
+        the steps so far: to predict early in a series, fit to series that are cut there.
 
         Returns
         -------

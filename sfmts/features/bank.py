@@ -73,22 +73,22 @@ def draw_bank(
     decay = period * _log_uniform(random_state, *options.decays, size).reshape(shape)
     is_zero = (_stratified(random_state, size) < options.zero_share).reshape(shape)
     omega = np.where(is_zero, 0.0, 2 * np.pi / period)
-    s = torch.from_numpy(-1 / decay + 1j * omega)
+    s = torch.from_numpy((-1 / decay + 1j * omega) * unit)  # per typical step, which is the unit of the kernels
     phase = torch.from_numpy(2 * np.pi * _stratified(random_state, size).reshape(shape))
     m = torch.polar(torch.ones_like(phase), phase)
     is_slope = torch.from_numpy(kinds == 1)[:, None, None]
     direct = torch.where(is_slope, 0.0, -(m / s).real)
-    start = torch.where(is_slope, 0.0, s / torch.expm1(s * unit))  # S_0 = 0
+    start = torch.where(is_slope, 0.0, s / torch.expm1(s))  # S_0 = 0
     bank = Bank(
         s,
         start.to(torch.complex64),
-        m * torch.expm1(s * unit) / s**2,
+        m * torch.expm1(s) / s**2,
         direct,
         torch.zeros(shape),
         _mixes(n_channels, n_copies, len(groups), random_state),
         torch.from_numpy(directions),
         torch.from_numpy(groups),
-        unit,
+        1.0,
     )
     return bank, BankInfo(np.where(is_zero, np.inf, period), decay, kinds)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from sfmts.batch import SequenceBatch, channel_scale, moments
 
 SCALES = ("train", "series", "both")
+LONGEST = 1e9  # in typical steps
 LARGEST = 1e12  # in units of the scale; products of greater values would not be finite in single precision
 
 
@@ -24,12 +25,15 @@ class SignalScale:
         Of the training series.
     time_channel : int or None
         The channel to leave out.
+    unit : float
+        Duration of a typical step; 1 without time stamps.
     """
 
     kind: str
     mean: Tensor
     scale: Tensor
     time_channel: int | None
+    unit: float
 
     @property
     def n_copies(self) -> int:
@@ -54,6 +58,32 @@ class SignalScale:
         x = torch.nan_to_num(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), nan=0.0)
         check_range(x.abs().amax(dim=0).numpy())
         return x.float()
+
+    def times(self, batch: SequenceBatch) -> Tensor | None:
+        """Return time stamps in typical steps, or None if there are none.
+
+        Raises
+        ------
+        ValueError
+            If a step is too long.
+        """
+        if batch.time is None:
+            return None
+        times = batch.time / self.unit
+        if len(times) > 1:
+            durations = times.diff()
+            durations[batch.lengths.cumsum(0)[:-1] - 1] = 0.0
+            check_duration(float(durations.max()))
+        return times
+
+
+def check_duration(longest: float) -> None:
+    """Raise ValueError if a step, in units of the typical one, is too long."""
+    if not longest <= LONGEST:
+        raise ValueError(
+            f"A step of X lasts {longest:.3g} times as long as a typical step of the training series; at most "
+            f"{LONGEST:g} times is supported. Check the unit of the time stamps."
+        )
 
 
 def check_range(largest: NDArray[np.float64]) -> None:
@@ -88,7 +118,7 @@ def fit_scale(
         centre, variance = moments(column[seen, None], None if of_step is None else of_step[seen])
         mean.append(centre)
         scale.append(channel_scale(centre, variance))
-    return SignalScale(kind, torch.cat(mean), torch.cat(scale), time_channel)
+    return SignalScale(kind, torch.cat(mean), torch.cat(scale), time_channel, _time_unit(batch.time, batch.lengths))
 
 
 def _channels(batch: SequenceBatch, time_channel: int | None) -> Tensor:
@@ -109,7 +139,7 @@ def _series_statistics(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]
     return mean[number], channel_scale(mean, variance)[number]
 
 
-def time_unit(time: Tensor | None, lengths: Tensor) -> float:
+def _time_unit(time: Tensor | None, lengths: Tensor) -> float:
     """Return the median duration of the steps of all series; 1 without time stamps."""
     if time is None or int(lengths.max()) < 2:
         return 1.0

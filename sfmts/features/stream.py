@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmts.features.signal import LARGEST, SignalScale, check_range
+from sfmts.features.signal import LARGEST, SignalScale, check_duration, check_range
 from sfmts.kernels.bank import Bank, native
 
 __all__ = ["FeatureStream"]
@@ -110,10 +110,13 @@ class FeatureStream:
             raise ValueError(f"The step has {len(x)} channels, but the features were fitted with {self._channels}.")
         time, channel = 0.0, self._scale.time_channel
         if channel is not None:
-            time, x = float(x[channel]), np.delete(x, channel)
+            time, x = float(x[channel]) / self._scale.unit, np.delete(x, channel)
             before = self._gap[-1] if self._gap else self._last_time
             if not before < time < np.inf:
+                time, before = time * self._scale.unit, before * self._scale.unit
                 raise ValueError(f"Time stamps must be finite and increase, but {time:g} follows {before:g}.")
+            if self._last is not None:
+                check_duration(time - before)
         return (x - self._mean) * self._factor, time
 
     def _catch_up(self, x: NDArray[np.float64], time: float) -> None:

@@ -132,13 +132,20 @@ class BankBlock {
         return sum;
     }
 
+    // Durations that differ from the unit, or from the last one, by rounding are the same: their factors are at hand.
+    double snapped(double duration) const {
+        for (const double known : {*p.unit, computed_for})
+            if (std::abs(duration - known) < 1e-9 * known) return known;
+        return duration;
+    }
+
     // Values, slopes, durations and weights of `count` steps, the first of them number `first`.
     void load(Index first, Index count, Index step, bool is_start, double& elapsed) {
         const double unit = *p.unit;
         for (Index i = 0; i < count; ++i) {
             const Index now = first + i * step;
             const bool opening = is_start && i == 0;
-            durations[i] = opening || !p.has_times ? unit : step * (p.t[now] - last_time);
+            durations[i] = opening || !p.has_times ? unit : snapped(step * (p.t[now] - last_time));
             if (p.has_times) last_time = p.t[now];
             elapsed += durations[i];
             weights[i] = durations[i], times[i] = elapsed;
@@ -152,9 +159,10 @@ class BankBlock {
                 const float* const x = p.x + k * p.n_steps + first;
                 for (Index i = 0; i < count; ++i) value[i] += w[k] * x[i * step];
             }
+            const float per_unit = float(1 / unit);  // g holds the rest of 1 / duration, which may be huge
             float before = is_start ? value[0] : last[j];
             for (Index i = 0; i < count; ++i) {
-                slopes[j][i] = (value[i] - before) / weights[i];
+                slopes[j][i] = (value[i] - before) * per_unit;
                 before = value[i];
             }
             last[j] = before;
@@ -173,7 +181,8 @@ class BankBlock {
             Wide cosine, sine;
             cosine_sine<D>(load_wide(p.s_im + at) * duration, cosine, sine);
             const Wide re = decay * cosine, im = decay * sine, e = re - 1.0;
-            const Wide inverse_re = load_wide(p.inverse_re + at), inverse_im = load_wide(p.inverse_im + at);
+            const double rest = *p.unit / duration;
+            const Wide inverse_re = load_wide(p.inverse_re + at) * rest, inverse_im = load_wide(p.inverse_im + at) * rest;
             const Wide gr = e * inverse_re - im * inverse_im, gi = e * inverse_im + im * inverse_re;
             for (int lane = 0; lane < D; ++lane) {
                 re_of[i + lane] = re[lane], im_of[i + lane] = im[lane];
