@@ -7,6 +7,8 @@ text, and nothing in a file depends on the time or the machine.  Needs matplotli
 """
 
 import argparse
+import json
+from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
@@ -243,7 +245,36 @@ def frequencies():
     return figure
 
 
-PICTURES = (ragged, axis_order, time_stamps, targets, window, frequencies)
+def archive_frequencies():
+    """Draw the accuracy of the fixed memory with its frequencies and with all of them at zero, from the benchmark."""
+    accuracies = defaultdict(list)
+    for line in (Path(__file__).parents[2] / "benchmarks/results/archive.jsonl").read_text().splitlines():
+        run = json.loads(line)
+        if run["method"].startswith("ridge") and "missing" not in run:
+            accuracies[run["collection"], run["method"]].append(run["accuracy"])
+    names = sorted({name for name, _ in accuracies})
+    errors = np.array(
+        [[100 - 100 * np.mean(accuracies[name, method]) for method in ("ridge_zero", "ridge")] for name in names]
+    )
+    figure, ax = plt.subplots(figsize=(5.2, 4.6))
+    limits = (0.04, 90)
+    ax.plot(limits, limits, color=GREY, linewidth=1)
+    ax.plot(*np.maximum(errors, 0.06).T, "o", color=BLUE, markersize=5, alpha=0.75, markeredgewidth=0)
+    ax.set(xscale="log", yscale="log", xlim=limits, ylim=limits, aspect="equal")
+    ticks = ([0.06, 0.3, 1, 3, 10, 30], ["0", "0.3", "1", "3", "10", "30"])
+    ax.set_xticks(*ticks, minor=False)
+    ax.set_yticks(*ticks, minor=False)
+    ax.minorticks_off()
+    ax.set(xlabel="error with all frequencies zero, %", ylabel="error with random frequencies, %")
+    better, worse = (errors[:, 1] < errors[:, 0]).sum(), (errors[:, 1] > errors[:, 0]).sum()
+    ax.text(0.97, 0.05, f"frequencies help: {better}", transform=ax.transAxes, ha="right", color=BLUE)
+    ax.text(0.03, 0.93, f"they hurt: {worse}", transform=ax.transAxes, color=DARK)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+PICTURES = (ragged, axis_order, time_stamps, targets, window, frequencies, archive_frequencies)
 
 
 def main():
