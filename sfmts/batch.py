@@ -571,6 +571,28 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return classes, codes
 
 
+def known_classes(classes: Any, known: NDArray[Any] | None) -> NDArray[Any]:
+    """Return the classes of a ``partial_fit``: those that are known, or at the first call those that are given."""
+    if classes is None:
+        if known is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return known
+    given: NDArray[Any] = np.unique(np.asarray(classes))
+    if known is not None and not np.array_equal(known, given):
+        raise ValueError(f"classes={classes!r} is not the same as on the last call, {known!r}.")
+    return given
+
+
+def as_codes(y: Any, n: int, known: NDArray[Any]) -> NDArray[np.int64]:
+    """Validate class labels, one for each of n series; return each label's number among the known classes."""
+    present, codes = as_labels(y, n)
+    unknown = np.setdiff1d(present, known)
+    if len(unknown):
+        raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
+    numbers: NDArray[np.int64] = np.searchsorted(known, present)[codes]
+    return numbers
+
+
 def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Validate class labels, one for each step of each series; return the classes and the labels' numbers, flat."""
     if y is None:

@@ -11,7 +11,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts.batch import SequenceBatch, as_labels, as_weights, class_weights
+from sfmts.batch import SequenceBatch, as_codes, as_labels, as_weights, class_weights, known_classes
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
 
@@ -296,18 +296,10 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
         with fitting(self):
             continued = hasattr(self, "module_")
-            if not continued and classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            known = self.classes_ if continued else np.unique(np.asarray(classes))
-            if continued and classes is not None and not np.array_equal(known, np.unique(np.asarray(classes))):
-                raise ValueError(f"classes={classes!r} is not the same as on the last call, {known!r}.")
+            known = known_classes(classes, self.classes_ if continued else None)
             batch = self._batch(X, reset=not continued)
-            present, codes = as_labels(y, len(batch))
-            unknown = np.setdiff1d(present, known)
-            if len(unknown):
-                raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
+            codes = as_codes(y, len(batch), known)
             self.classes_ = known
-            codes = np.searchsorted(known, present)[codes]
             self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, epochs=1)
         watcher.ended()
         return self

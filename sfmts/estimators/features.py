@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights
 from sfmts.estimators import persistence
 from sfmts.estimators._base import fitting, new_random_state, resolve_device
-from sfmts.features.bank import KINDS, BankInfo, BankOptions, draw_bank, fit_bank
+from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
 from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
 from sfmts.features.stream import FeatureStream
 from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
@@ -30,7 +30,7 @@ BANK_BACKENDS = ("auto", "reference", "fused", "native")
 
 @dataclass(frozen=True)
 class FittedBank:
-    """All that turns series into features."""
+    """A bank, what its slots are, and the scaling of the series that drive it."""
 
     bank: Bank
     info: BankInfo
@@ -59,9 +59,14 @@ class BankEstimator(BaseEstimator):
     _fitted: FittedBank
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
-        channel = self.time_channel if self.time == "timestamps" else None
-        if self.time == "timestamps" and channel is None:
+        if not reset:  # a fitted bank goes by the time it has
+            channel = self._fitted.scale.time_channel
+        elif self.time == "index":
+            channel = None
+        elif self.time_channel is None:
             raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
+        else:
+            channel = self.time_channel
         batch = as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel, allow_missing=True)
         check_increasing(batch.time, batch.lengths)
         return batch
@@ -73,16 +78,15 @@ class BankEstimator(BaseEstimator):
         scale = fit_scale(batch, self.scale, self.time_channel if batch.time is not None else None, weight)
         options = self._bank_options(batch, scale.unit)
         bank, info = draw_bank(options, len(scale.mean), scale.n_copies, scale.unit, random_state)
-        x = scale.apply(batch)
+        chosen = choose_series(len(batch), weight, random_state)
+        part = batch.take(torch.from_numpy(chosen))
         bank = fit_bank(
             bank,
-            x,
-            batch.lengths,
-            scale.times(batch),
-            weight,
+            (scale.apply(part), part.lengths, scale.times(part)),
+            None if weight is None else weight[chosen],
             random_state,
-            self._backend(torch.device("cpu")),
-            self._threads(),
+            backend=self._backend(torch.device("cpu")),
+            threads=self._threads(),
         )
         self._fitted = FittedBank(bank, info, scale)
         self.device_ = str(resolve_device(self.device))
@@ -109,6 +113,13 @@ class BankEstimator(BaseEstimator):
         if high < low:
             raise ValueError(f"periods={self.periods!r} ends below the shortest period by default, {low:g}.")
         return BankOptions(int(self.n_features), low, high, decays, self.directions == "forward", self._zero_share)
+
+    def _check_signal(self, batch: SequenceBatch) -> None:
+        """Raise ValueError if the bank cannot read one of the series."""
+        for part in series_parts(batch, len(batch)):
+            series = batch.take(torch.arange(part.start, part.stop))
+            self._fitted.scale.apply(series)
+            self._fitted.scale.times(series)
 
     def _features(self, batch: SequenceBatch) -> NDArray[np.float32]:
         """Return the features of each series, (n, n_features)."""

@@ -16,7 +16,15 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
-from sfmts.batch import SequenceBatch, as_labels, as_numbers, as_weights, class_weights
+from sfmts.batch import (
+    SequenceBatch,
+    as_codes,
+    as_labels,
+    as_numbers,
+    as_weights,
+    class_weights,
+    known_classes,
+)
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators.features import BankEstimator, series_parts
 from sfmts.features.importance import FrequencyImportance, frequency_importance
@@ -101,6 +109,7 @@ class RidgeEstimator(BankEstimator):
             self._fit_bank(batch, weight, random_state)
             self._start(batch, Y, weight, random_state)
             return
+        self._check_signal(batch)  # before anything is added
         if self._many is None:
             warnings.warn(
                 "partial_fit after fit or load keeps the bank but forgets the series so far: their sums were not kept. "
@@ -459,19 +468,11 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         self._validate_params()
         with fitting(self):
             is_first = not hasattr(self, "_fitted")
-            if is_first and classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            known = np.unique(np.asarray(classes)) if is_first else self.classes_
-            if classes is not None and not np.array_equal(known, np.unique(np.asarray(classes))):
-                raise ValueError(f"classes={classes!r} is not the same as on the last call, {known!r}.")
+            known = known_classes(classes, None if is_first else self.classes_)
             if self.class_weight == "balanced":
                 raise ValueError("class_weight='balanced' needs all labels at once; give a dict of weights.")
             batch = self._batch(X, reset=is_first)
-            present, codes = as_labels(y, len(batch))
-            unknown = np.setdiff1d(present, known)
-            if len(unknown):
-                raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
-            codes = np.searchsorted(known, present)[codes]
+            codes = as_codes(y, len(batch), known)
             weight = self._weights(codes, known, sample_weight)
             self.classes_ = known
             self._fit_part(batch, self._targets(codes), weight)

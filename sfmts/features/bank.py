@@ -129,11 +129,10 @@ def _mixes(n_channels: int, n_copies: int, n_blocks: int, random_state: np.rando
 
 def fit_bank(
     bank: Bank,
-    x: Tensor,
-    lengths: Tensor,
-    times: Tensor | None,
+    series: tuple[Tensor, Tensor, Tensor | None],
     weight: NDArray[np.float64] | None,
     random_state: np.random.RandomState,
+    *,
     backend: str,
     threads: int | None,
 ) -> Bank:
@@ -145,8 +144,8 @@ def fit_bank(
     ----------
     bank : Bank
         Drawn, with ``m`` and ``direct`` in double precision.
-    x, lengths, times
-        Training series, as :func:`sfmts.kernels.bank.summarize_bank` takes them.
+    series : (Tensor, Tensor, Tensor or None)
+        Values, lengths and time stamps, as :func:`sfmts.kernels.bank.summarize_bank` takes them.
     weight : ndarray of shape (n,), optional
         How much each series counts.
     random_state : RandomState
@@ -154,20 +153,15 @@ def fit_bank(
         As in :func:`sfmts.kernels.bank.summarize_bank`.
     """
     level = _LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * _stratified(random_state, bank.s.numel())
-    chosen = _choose_series(len(lengths), weight, random_state)
-    starts = lengths.cumsum(0) - lengths
-    rows = torch.cat([torch.arange(int(starts[i]), int(starts[i] + lengths[i])) for i in chosen])
-    strides = (lengths[chosen] + _FIT_STEPS - 1) // _FIT_STEPS
+    x, lengths, times = series
+    strides = (lengths + _FIT_STEPS - 1) // _FIT_STEPS
     rough = bank._replace(m=bank.m.to(torch.complex64), direct=bank.direct.float())
-    parts = x[rows], lengths[chosen], None if times is None else times[rows], rough
-    c = trace_bank(*parts, strides, backend=backend, threads=threads).cpu().numpy()
-    outputs = np.ascontiguousarray(c.reshape(len(c), -1, MEMBERS * LANES).transpose(0, 2, 1)).reshape(
-        bank.s.numel(), -1
-    )
+    c = trace_bank(x, lengths, times, rough, strides, backend=backend, threads=threads).numpy()
+    outputs = np.ascontiguousarray(c.reshape(len(c), -1, MEMBERS * LANES).transpose(0, 2, 1))
+    outputs = outputs.reshape(bank.s.numel(), -1)
     of_step = None
     if weight is not None:
-        counts = (lengths[chosen] + strides - 1) // strides
-        of_step = np.repeat(weight[chosen], counts.numpy())
+        of_step = np.repeat(weight, ((lengths + strides - 1) // strides).numpy())
     deviation = _deviations(outputs.astype(np.float64), of_step)
     threshold = _thresholds(outputs, level, of_step, deviation)
     scale = torch.from_numpy(1 / deviation).view(bank.s.shape)
@@ -178,9 +172,8 @@ def fit_bank(
     )
 
 
-def _choose_series(
-    n: int, weight: NDArray[np.float64] | None, random_state: np.random.RandomState
-) -> NDArray[np.int64]:
+def choose_series(n: int, weight: NDArray[np.float64] | None, random_state: np.random.RandomState) -> NDArray[np.int64]:
+    """Draw the numbers of the series, at most 32, that :func:`fit_bank` sees."""
     if n <= _FIT_SERIES:
         return np.arange(n)
     p = None if weight is None else weight / weight.sum()
