@@ -3,7 +3,7 @@
 // Oscillators lie in blocks of 8 members x 16 groups; the members of a group compete with each other.  A block runs
 // through a series chunk by chunk, in three passes over memory that stays in the first cache:
 //
-//     1. Y_t = lambda Y_{t-1} + g (x_t - x_{t-1}) / dt_t,   c_t = Re(m Y_t) + d x_t      (the oscillators)
+//     1. Y_t = lambda Y_{t-1} + g (x_t - x_{t-1}) / dt_t,   c_t = Re(m Y_t) + direct x_t
 //     2. share, longest stretch and moment of the time at which c_t is above its threshold
 //     3. for the greatest and for the least of each group: share of time, and sum of c_t while it is that one
 //
@@ -27,11 +27,13 @@ struct BankProblem {
     const int64_t* directions;    // (n_blocks,): 1 forwards, -1 backwards in time
     const int64_t* groups;        // (n_blocks,): groups in use, at most 16
     const int64_t* offsets;       // (n_blocks,): number of the first feature
-    const float *lambda_re, *lambda_im;    // (n_blocks, slots): exp(s unit)
-    const double *s_re, *s_im;             // (n_blocks, slots): poles, per unit of time
-    const double *inverse_re, *inverse_im; // (n_blocks, slots): 1 / (exp(s unit) - 1)
-    const float *start_re, *start_im;               // (n_blocks, slots): Y of the first step, over its x
-    const float *m_re, *m_im, *direct, *threshold;  // (n_blocks, slots)
+
+    // (n_blocks, slots) each
+    const float *lambda_re, *lambda_im;     // exp(s unit)
+    const double *s_re, *s_im;              // poles, per unit of time
+    const double *inverse_re, *inverse_im;  // 1 / (exp(s unit) - 1)
+    const float *start_re, *start_im;       // Y of the first step, over its x
+    const float *m_re, *m_im, *direct, *threshold;
 
     const int64_t *strides, *trace_starts;  // trace: (n_series,) keep every so many steps; (n_series + 1)
     float* trace;                           // trace: (n_blocks, kept steps, slots)
@@ -44,16 +46,16 @@ struct BankProblem {
 
 namespace {
 
-constexpr Index members = 8, lanes = 16, slots = members * lanes, chunk = 32, summaries = 7;
+constexpr Index members = 8, lanes = 16, slots = members * lanes, chunk = 32;
 
-// What a block carries from chunk to chunk.
-// Sums are of a chunk in single precision, and of all chunks in double: single sums of a long series would stand still.
+// What a block carries from chunk to chunk.  Sums are of a chunk in single precision, and of all chunks in double: single
+// sums of a long series would stand still.
 struct BlockState {
     float re[slots], im[slots], run[slots], longest[slots];
     double share[slots], moment[slots], greatest[slots], least[slots], greatest_sum[slots], least_sum[slots];
 };
 
-// a where c holds, else 0; sum + a where c holds
+// a where c holds, else 0
 template <class V, class M>
 INLINE V where(M c, V a) {
     return (V)((M)a & c);
@@ -90,7 +92,6 @@ class BankBlock {
     void run(Index series) {
         const Index begin = p.starts[series], end = p.starts[series + 1], n = end - begin;
         const bool forwards = p.directions[b] > 0;
-        start();
         double elapsed = 0;
         for (Index done = 0; done < n; done += chunk) {
             const Index count = std::min(chunk, n - done);
@@ -118,10 +119,6 @@ class BankBlock {
             summarize(count);
         }
         if (p.features) finish(elapsed, p.features);
-    }
-
-    void start() {
-        std::memset(&state, 0, sizeof state);
     }
 
   private:
@@ -345,7 +342,7 @@ void summarize_bank(const BankProblem& p) {
     }
     in_parallel(p.n_series, std::max<Index>(p.threads, 1), [&](Index series, Index) {
         for (Index b = 0; b < p.n_blocks; ++b) {
-            BlockState state;
+            BlockState state{};
             BankBlock(p, b, state).run(series);
         }
     });
