@@ -28,8 +28,8 @@ from sfmts.batch import (
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators.features import BankEstimator, series_parts
 from sfmts.features.importance import FrequencyImportance, frequency_importance
-from sfmts.features.reader import ManySeries, Solution, Squash, parts, solve_few
-from sfmts.features.ridge import fit_temperature
+from sfmts.features.reader import ManySeries, Solution, Squash, solve_few
+from sfmts.features.ridge import fit_temperature, slices
 from sfmts.features.stream import FeatureStream
 
 _MANY = 6000  # series, above which normal equations replace the Gram matrix
@@ -94,7 +94,7 @@ class RidgeEstimator(BankEstimator):
 
     def _add(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
         assert self._many is not None
-        for part in parts(len(batch), _PART):
+        for part in slices(len(batch), _PART):
             series = batch.take(torch.arange(part.start, part.stop))
             features = self._squash.apply(self._features(series))
             self._many.add(features, Y[part], None if weight is None else weight[part])

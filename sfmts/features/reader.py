@@ -1,22 +1,16 @@
 """Read features by ridge regression: scaling, the choice of the penalty by leave-one-out, and the solution."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmts.features.ridge import ALPHAS, GramRidge, NormalEquations, choose_alpha
+from sfmts.features.ridge import ALPHAS, GramRidge, NormalEquations, choose_alpha, slices
 
 Array = NDArray[np.float64]
 Features = NDArray[np.float32]
 Score = Callable[[Array, Array, Array | None], float]  # of predictions, targets and weights; lower is better
-
-
-def parts(n: int, size: int) -> Iterator[slice]:
-    """Cut n rows into slices of at most ``size``."""
-    for first in range(0, n, size):
-        yield slice(first, min(first + size, n))
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class Squash:
         """Take mean and deviation of each feature, and scale in place; a feature that is constant is ignored."""
         share = np.full(len(features), 1 / len(features)) if weight is None else weight / weight.sum()
         mean, square = np.empty(features.shape[1]), np.empty(features.shape[1])
-        for cut in parts(features.shape[1], 2048):
+        for cut in slices(features.shape[1], 2048):
             part = features[:, cut].astype(np.float64)
             mean[cut] = share @ part
             part -= mean[cut]
@@ -51,12 +45,14 @@ class Squash:
         factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
         squash = cls(mean.astype(np.float32), factor.astype(np.float32), np.zeros_like(mean, dtype=np.float32))
         features = squash.apply(features)
-        centre = np.concatenate([share @ features[:, cut].astype(np.float64) for cut in parts(features.shape[1], 2048)])
+        centre = np.concatenate(
+            [share @ features[:, cut].astype(np.float64) for cut in slices(features.shape[1], 2048)]
+        )
         return replace(squash, centre=centre.astype(np.float32)), features
 
     def apply(self, features: Features) -> Features:
         """Scale and bound in place; return the same array."""
-        for cut in parts(len(features), 32):  # so few that they stay in the caches
+        for cut in slices(len(features), 32):  # so few that they stay in the caches
             part = features[cut]
             part -= self.mean
             part *= self.factor
@@ -89,7 +85,7 @@ class Solution:
     def predict(self, features: Features) -> Array:
         """Return the predictions for squashed features, (n, n_targets)."""
         out = np.empty((len(features), len(self.intercept)))
-        for cut in parts(len(features), 32):  # in double precision, a part at a time
+        for cut in slices(len(features), 32):  # in double precision, a part at a time
             out[cut] = features[cut].astype(np.float64) @ self.coef.T
         return out + self.intercept
 

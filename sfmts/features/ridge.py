@@ -22,6 +22,7 @@ __all__ = [
     "RidgeSystem",
     "choose_alpha",
     "fit_temperature",
+    "slices",
     "squared_error",
 ]
 
@@ -91,7 +92,7 @@ class GramRidge:
         self._y_mean = self.kept_weights @ self.kept_targets / self._total
 
         gram = np.zeros((self.n_rows, self.n_rows))
-        for columns in _slices(self.n_features, self.COLUMNS):
+        for columns in slices(self.n_features, self.COLUMNS):
             # A chunk at a time, because a float64 copy of all features could be larger than memory.
             block = self._Z[:, columns].astype(np.float64)
             self._z_mean[columns] = self.kept_weights @ block / self._total
@@ -149,7 +150,7 @@ class GramRidge:
         rotated = self._rotated[rank] / (self._values[rank] + penalty)[:, None]
         dual = self._vectors[:, rank] @ rotated * self._scale[:, None]
         coef = np.empty((self.kept_targets.shape[1], self.n_features))
-        for columns in _slices(self.n_features, self.COLUMNS):
+        for columns in slices(self.n_features, self.COLUMNS):
             coef[:, columns] = dual.T @ (self._Z[:, columns] - self._z_mean[columns])
         return coef, self._y_mean - coef @ self._z_mean
 
@@ -239,7 +240,7 @@ class NormalEquations:
                 raise ValueError(f"A row has {given.shape[1]} {name}, but this system was created for {expected}.")
         if self.n_rows and Z.dtype != self._features.dtype:
             raise ValueError(f"Z is {Z.dtype}, but the first rows were {self._features.dtype}. Use one type.")
-        for rows in _slices(len(Z), self.ROWS):
+        for rows in slices(len(Z), self.ROWS):
             self._accumulate(Z[rows], Y[rows], weight[rows])
             self._sample(Z[rows], Y[rows], weight[rows])
             self.n_rows += len(Z[rows])
@@ -266,7 +267,7 @@ class NormalEquations:
             return np.full_like(targets, np.nan)
         factor, z_mean = self._factorised(alpha), self._z_shift + self._z_sum / self._total
         residual, slack = np.empty_like(targets), np.empty_like(weights)
-        for rows in _slices(len(targets), self.ROWS):
+        for rows in slices(len(targets), self.ROWS):
             Z = self._features[rows].astype(np.float64)
             residual[rows] = targets[rows] - intercept - Z @ coef.T
             # 1 - h_i = 1 - w_i / sum w - w_i |L^-1 (z_i - mean)|^2
@@ -394,7 +395,7 @@ class NormalEquations:
             # Free the old factor first, so that no more than two p x p matrices exist.
             self._factor = None
             matrix = self._gram.copy()
-            for rows in _slices(self.n_features, self.ROWS):
+            for rows in slices(self.n_features, self.ROWS):
                 matrix[rows] -= np.outer(self._z_sum[rows], self._z_sum / self._total)
             matrix.flat[:: self.n_features + 1] += alpha * self.n_features
             try:
@@ -532,7 +533,8 @@ def fit_temperature(
     return float(np.exp(found.x)), float(found.fun)
 
 
-def _slices(n: int, size: int) -> Iterator[slice]:
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most `size` that cover n rows."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
