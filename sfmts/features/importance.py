@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sfmts.features.reader import Array, Features, parts
+from sfmts.features.reader import Array, Features
 
 LEVEL = "level"  # name of the period bin of frequency zero
 _ROWS = 256  # series whose weighted features are in memory at once
@@ -184,7 +184,7 @@ def frequency_importance(
     blocks = [np.empty((0, len(coef), *shape))]
     for part in features:
         block = np.empty((len(part), len(coef), *shape))
-        for rows in parts(len(part), _ROWS):
+        for rows in slices(len(part), _ROWS):
             z = part[rows].astype(np.float64) - middle
             for output, weights in enumerate(coef):
                 block[rows, output] = (bins @ (z * weights).T).T.reshape(-1, *shape)
