@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sfmts.features.reader import Array, Features
+from sfmts.features.ridge import slices
 
 LEVEL = "level"  # name of the period bin of frequency zero
 _ROWS = 256  # series whose weighted features are in memory at once
