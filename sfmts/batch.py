@@ -148,8 +148,8 @@ def as_batch(
     ----------
     X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
     estimator : object
-        Its ``n_channels_in_`` (and, for two-dimensional X, ``n_features_in_`` and ``feature_names_in_``) are set if
-        ``reset``, else compared.
+        Its ``n_channels_in_`` (for two-dimensional X also ``n_features_in_`` and ``feature_names_in_``, for data frames
+        ``channel_names_in_``) are set if ``reset``, else compared.
     reset : bool
         True in fit, False afterwards.
     layout : {"ntc", "nct"}
@@ -167,8 +167,10 @@ def as_batch(
     """
     X = _as_array_or_list(X)
     if reset:
-        for name in ("n_features_in_", "feature_names_in_"):
+        for name in ("n_features_in_", "feature_names_in_", "channel_names_in_"):
             estimator.__dict__.pop(name, None)
+    if isinstance(X, list):
+        check_channel_names(estimator, X, reset)
     with _numbers_expected():
         arrays = _as_ragged(X)
     if arrays is not None:
@@ -252,6 +254,30 @@ def _interpolate(column: NDArray[Any], number: NDArray[np.int64], clock: NDArray
     column[fill] = column[left] * (1 - share) + column[right] * share
 
 
+def check_channel_names(estimator: Any, frames: list[Any], reset: bool) -> None:
+    """Compare the column names of data frames, if all are strings, with each other and with those of the fit.
+
+    Raises
+    ------
+    ValueError
+        If names or their order differ, as scikit-learn does for tables.
+    """
+    known = None if reset else getattr(estimator, "channel_names_in_", None)
+    for number, frame in enumerate(frames):
+        names = list(getattr(frame, "columns", ()))
+        if not names or not all(isinstance(name, str) for name in names):
+            continue
+        if known is None:
+            known = np.array(names, dtype=object)
+            if reset:
+                estimator.channel_names_in_ = known
+        elif names != list(known):
+            raise ValueError(
+                f"Series {number} of X has the columns {names}, but {list(known)} in that order were expected. Reorder "
+                "or rename them: channels are taken by their place."
+            )
+
+
 def _as_array_or_list(X: Any) -> Any:
     """X as something with dimensions or as a list of series, if it can be one."""
     if X is None or type(X) is dict or np.isscalar(X):
@@ -262,7 +288,7 @@ def _as_array_or_list(X: Any) -> Any:
         if len(X) == 0:
             raise ValueError("X holds 0 series; there must be at least one.")
         return [_as_array(item) for item in X]
-    if isinstance(X, Tensor):
+    if isinstance(X, Tensor | np.ma.MaskedArray):
         return _as_array(X)
     if getattr(getattr(X, "index", None), "nlevels", 1) > 1:
         raise TypeError(
@@ -275,7 +301,16 @@ def _as_array_or_list(X: Any) -> Any:
 
 
 def _as_array(item: Any) -> Any:
-    """A tensor as an array, also one with a gradient, on a GPU, or of a type that numpy lacks; all else as it is."""
+    """Return a tensor or a masked array as an array, masked entries as NaN; everything else as it is.
+
+    Tensors may have a gradient, be on a GPU, or have a type that NumPy lacks.
+    """
+    if isinstance(item, np.ma.MaskedArray):
+        is_masked = np.ma.getmaskarray(item)
+        if not is_masked.any():
+            return item.data
+        dtype = item.dtype if item.dtype.kind == "f" else np.float64
+        return np.where(is_masked, np.nan, item.data.astype(dtype))
     if not isinstance(item, Tensor):
         return item
     item = item.detach().cpu()
@@ -291,8 +326,14 @@ def _as_ragged(X: Any) -> list[Any] | None:
     dimensions = {np.ndim(item) for item in X}
     if dimensions == {2}:
         return list(X)
-    if dimensions == {1} and len({len(item) for item in X}) > 1:
-        return [np.asarray(item) for item in X]
+    if dimensions == {1}:
+        if not any(isinstance(item, list | tuple) for item in X):
+            return [np.asarray(item) for item in X]
+        if len({len(item) for item in X}) > 1:
+            raise ValueError(
+                "X is a nested list whose rows have unequal lengths. A nested list is a table (n, T); for series of "
+                "unequal length give a list of arrays."
+            )
     if len(dimensions) > 1:
         raise ValueError(
             f"X is a list of series with {sorted(dimensions)} dimensions; all must be two-dimensional, (T_i, C)."
@@ -321,8 +362,11 @@ def _numbers_expected() -> Iterator[None]:
 def _refuse_other_kinds(array: Any) -> None:
     if np.iscomplexobj(array):
         raise ValueError("Complex data not supported: X is complex; give real and imaginary part as two channels.")
-    if getattr(array, "dtype", np.dtype(float)).kind in "mM":
+    kind = getattr(array, "dtype", np.dtype(float)).kind
+    if kind in "mM":
         raise ValueError(f"X must hold numbers, not {array.dtype}; convert times to, say, seconds since the first.")
+    if kind == "V":
+        raise ValueError(f"X must hold numbers, not records of {array.dtype}; give each field as a channel.")
 
 
 def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -411,6 +455,8 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
     if np.isnan(time).any():
         series = int(np.searchsorted(lengths.cumsum(), np.flatnonzero(np.isnan(time))[0], side="right"))
         raise ValueError(f"Time stamps must not be missing, but channel {channel} of series {series} holds NaN.")
+    if values.dtype == np.float32:
+        _check_resolution(time, lengths, channel)
     starts = np.zeros(len(time), dtype=bool)
     starts[np.cumsum(lengths)[:-1]] = True
     backwards = np.flatnonzero((np.diff(time, prepend=time[0]) < 0) & ~starts)
@@ -420,6 +466,19 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
             f"Time stamps must not decrease, but channel {channel} of series {series} goes back: sort its steps."
         )
     return torch.from_numpy(time)
+
+
+def _check_resolution(time: NDArray[np.float64], lengths: NDArray[np.int64], channel: int) -> None:
+    """Raise ValueError if single precision is too coarse for time stamps, as it is for seconds since 1970."""
+    ends = np.cumsum(lengths) - 1
+    duration = float(np.sum(time[ends] - time[ends - lengths + 1]))
+    step = duration / max(len(time) - len(lengths), 1)
+    resolution = float(np.spacing(np.float32(np.abs(time).max())))
+    if resolution > 0.01 * step and resolution > 1e-6:
+        raise ValueError(
+            f"Time stamps in channel {channel} are float32, which tells times around {time[0]:g} apart only if they "
+            f"differ by {resolution:g} or more. Give X as float64, or subtract the start of each series."
+        )
 
 
 def frames_of(data: Any) -> dict[tuple[Any, ...], Any]:
@@ -529,6 +588,8 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] |
     weights: NDArray[np.float64] = np.array(
         _check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True)
     )
+    if not np.isfinite(weights).all():  # scikit-learn lets a single number through
+        raise ValueError(f"sample_weight must be finite, but is {sample_weight!r}.")
     if not weights.any():
         raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
     exact: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
@@ -619,8 +680,9 @@ def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
     """Validate targets of regression, (n,) or (n, targets); return them as (n, targets), and their dimensions."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    if getattr(y, "dtype", np.dtype(float)).kind in "mM":
-        raise ValueError(f"y must hold numbers, not {y.dtype}; convert times to, say, seconds since the first.")
+    dtype = np.asarray(y).dtype if isinstance(y, list | tuple) else getattr(y, "dtype", np.dtype(float))
+    if dtype.kind in "mMV":
+        raise ValueError(f"y must hold numbers, not {dtype}; convert times to, say, seconds since the first.")
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)

@@ -21,7 +21,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import column_or_1d
 
 from sfmts import estimators
-from sfmts.batch import as_batch, as_labels, as_numbers, unbatch
+from sfmts.batch import as_batch, as_labels, as_numbers, check_channel_names, unbatch
 from sfmts.estimators._base import fitting
 
 try:
@@ -68,6 +68,13 @@ class _Adapter(SktimeBaseEstimator):
     def _new_native(self) -> Any:
         """Return the native estimator with the parameters of this one."""
         return self._native(layout="nct", **self.get_params(deep=False))
+
+    def _series(self, X: Any, reset: bool = False) -> Any:
+        """Convert a panel of an inner format to what native estimators with ``layout="nct"`` take."""
+        if isinstance(X, np.ndarray):
+            return X
+        check_channel_names(self, X, reset)
+        return [np.ascontiguousarray(_frame_values(series).T) for series in X]
 
     def _check_channels(self, X: Any, channels: int) -> None:
         if channels == self.n_channels_in_:
@@ -162,11 +169,11 @@ class _Face(_Adapter, ABC):
 
     def _fit(self, X: Any, y: NDArray[Any]) -> Self:
         estimator, sample_weight = self._fit_arguments
-        self.estimator_ = estimator.fit(_as_series(X), y, sample_weight=sample_weight)
+        self.estimator_ = estimator.fit(self._series(X, reset=True), y, sample_weight=sample_weight)
         return self
 
     def _predict(self, X: Any) -> NDArray[Any]:
-        y: NDArray[Any] = self.estimator_.predict(_as_series(X))
+        y: NDArray[Any] = self.estimator_.predict(self._series(X))
         return y
 
     def _internal_convert(self, X: Any, y: Any = None) -> Any:
@@ -214,7 +221,7 @@ class _ClassifierFace(_Face):
         return super()._vectorize(methodname, **arguments)
 
     def _predict_proba(self, X: Any) -> NDArray[Any]:
-        p: NDArray[Any] = self.estimator_.predict_proba(_as_series(X))
+        p: NDArray[Any] = self.estimator_.predict_proba(self._series(X))
         return p
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
@@ -331,11 +338,6 @@ def _is_sktime_panel(X: Any) -> bool:
 def _is_sktime_table(y: Any) -> bool:
     """Return whether y is one of sktime's tables of targets, other than an array or a Series."""
     return hasattr(y, "columns") or (isinstance(y, list) and len(y) > 0 and isinstance(y[0], dict))
-
-
-def _as_series(X: Any) -> Any:
-    """Convert a panel of an inner format to what native estimators with ``layout="nct"`` take."""
-    return X if isinstance(X, np.ndarray) else [np.ascontiguousarray(_frame_values(series).T) for series in X]
 
 
 def _frame_values(frame: pd.DataFrame) -> NDArray[Any]:
@@ -974,7 +976,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         return self
 
     def _fit(self, X: Any, y: None = None) -> Self:
-        self.estimator_ = self._new_native().fit(_as_series(X))
+        self.estimator_ = self._new_native().fit(self._series(X, reset=True))
         self.n_channels_in_ = self.estimator_.n_channels_in_
         return self
 
@@ -997,7 +999,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
 
     def _transform(self, X: Any, y: None = None) -> pd.DataFrame:
         self._check_channels(X, X[0].shape[0 if isinstance(X, np.ndarray) else 1])
-        return pd.DataFrame(self.estimator_.transform(_as_series(X)), columns=self.get_feature_names_out())
+        return pd.DataFrame(self.estimator_.transform(self._series(X)), columns=self.get_feature_names_out())
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the names of the features, which are the columns of what :meth:`transform` returns.

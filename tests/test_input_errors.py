@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-from sfmts import PanelScaler, SFMClassifier
+from sfmts import PanelScaler, SFMClassifier, SFMRidgeClassifier, SFMRidgeRegressor
 from sfmts.kernels import BACKENDS
 from tests.helpers import NETWORKS, make_panel
 
@@ -481,3 +481,80 @@ def test_messages_do_not_print_the_data():
     for bad in (X.astype(complex), np.zeros((N, 400, 2, 1)), np.full((N, 400), np.nan)):
         with pytest.raises(ValueError, match=re.compile(r"^.{1,600}$", re.DOTALL)):
             tiny().fit(bad, y)
+
+
+# -- what a form means does not depend on the data
+
+
+@pytest.mark.parametrize("cls", [SFMClassifier, SFMRidgeClassifier])
+def test_a_list_of_one_dimensional_series_is_a_list_whatever_their_lengths(cls):
+    X, y = make_panel(n=N, n_channels=1, ragged=True)
+    options = {"random_state": 0, **({"max_iter": 1, "n_states": 3} if cls is SFMClassifier else {"n_features": 56})}
+    flat = [x[:, 0] for x in X]
+    model = cls(**options).fit(flat, y)
+    expected = model.predict_proba(X)
+    np.testing.assert_allclose(model.predict_proba(flat), expected)
+    np.testing.assert_allclose(model.predict_proba(flat[:1]), expected[:1])  # lengths coincide, as there is only one
+    np.testing.assert_allclose(model.predict_proba([flat[0], flat[0]]), expected[[0, 0]])
+    np.testing.assert_allclose(model.predict_proba(pd.Series(flat[:1])), expected[:1])
+    equal = [x[:4] for x in flat]
+    assert not hasattr(cls(**options).fit(equal, y), "n_features_in_")  # it takes series of other lengths, too
+    assert cls(**options).fit([list(x) for x in equal], y).n_features_in_ == 4  # a table, as in scikit-learn
+    with pytest.raises(ValueError, match=r"nested list whose rows have unequal lengths.*list of arrays"):
+        cls(**options).fit([list(x) for x in flat], y)
+
+
+@pytest.mark.parametrize("cls", [SFMClassifier, SFMRidgeClassifier, PanelScaler])
+def test_column_names_of_frames_are_compared(cls):
+    X, y = make_panel(n=N, ragged=True)
+    frames = [pd.DataFrame(x, columns=["left", "right"]) for x in X]
+    model = cls(**({"max_iter": 1} if cls is SFMClassifier else {})).fit(frames, y)
+    use = model.transform if cls is PanelScaler else model.predict
+    use(frames)
+    use(X)  # arrays have no names
+    swapped = [frame[["right", "left"]] for frame in frames]
+    with pytest.raises(ValueError, match=r"Series 0 of X has the columns \['right', 'left'\], but \['left', 'right'\]"):
+        use(swapped)
+    with pytest.raises(ValueError, match="Series 3 of X has the columns"):
+        cls().fit([*frames[:3], swapped[3], *frames[4:]], y)
+
+
+def test_masked_entries_are_missing():
+    X, y = make_panel(n=N)
+    mask = np.zeros(X.shape, dtype=bool)
+    mask[3, 2, 1] = True
+    with pytest.raises(ValueError, match="contains NaN: series 3, step 2, channel 1"):
+        tiny().fit(np.ma.array(X, mask=mask), y)
+    with pytest.raises(ValueError, match="contains NaN: series 3, step 2, channel 1"):
+        tiny().fit([np.ma.array(x, mask=m) for x, m in zip(X, mask, strict=True)], y)
+    gaps = np.where(mask, np.nan, X)
+    model = SFMRidgeClassifier(56, random_state=0).fit(gaps, y)
+    np.testing.assert_array_equal(model.predict_proba(np.ma.array(X, mask=mask)), model.predict_proba(gaps))
+    tiny().fit(np.ma.array(X), y)  # nothing is masked
+
+
+def test_records_dates_and_weights_that_are_no_numbers():
+    X, y = make_panel(n=N)
+    records = np.zeros((N, 5), dtype=[("a", float), ("b", float)])
+    with pytest.raises(ValueError, match="not records of"):
+        tiny().fit(records, y)
+    dates = list(np.arange("2020-01-01", "2020-01-13", dtype="datetime64[D]"))
+    with pytest.raises(ValueError, match="y must hold numbers, not datetime64"):
+        SFMRidgeRegressor(56).fit(X, dates)
+    with pytest.raises(ValueError, match="sample_weight must be finite, but is nan"):
+        tiny().fit(X, y, sample_weight=np.nan)
+
+
+def test_time_stamps_that_single_precision_cannot_tell_apart():
+    X, y = make_panel(n=N)
+    start = 1.7e9 + np.arange(X.shape[1])
+    timed = np.concatenate([np.broadcast_to(start[:, None], (*X.shape[:2], 1)), X], axis=2)
+    options = {"time": "timestamps", "time_channel": 0}
+    SFMRidgeClassifier(56, **options).fit(timed, y)
+    for estimator in (SFMRidgeClassifier(56, **options), tiny(**options)):
+        with pytest.raises(
+            ValueError, match=r"are float32, which tells times around 1.7e\+09 apart only if.*128 or more"
+        ):
+            estimator.fit(timed.astype(np.float32), y)
+    timed[:, :, 0] -= 1.7e9
+    tiny(**options).fit(timed.astype(np.float32), y)
