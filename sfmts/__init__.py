@@ -1,6 +1,9 @@
 """State-Frequency Memory networks for time series, with scikit-learn's interface, on PyTorch."""
 
+import os
 import typing
+
+import torch
 
 from sfmts.estimators import (
     PanelScaler,
@@ -29,6 +32,11 @@ __all__ = [
     "SFMRidgeRegressor",
     "__version__",
 ]
+
+
+# A forked process has none of the threads that PyTorch's OpenMP made before, and would wait for them forever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 # sktime takes seconds to import, and is an extra: it waits until somebody wants to forecast.
