@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -297,7 +298,8 @@ def _as_array_or_list(X: Any) -> Any:
         )
     if getattr(X, "ndim", None) == 1 and not isinstance(X, np.ndarray):
         return np.asarray(X)  # a pandas Series whose entries may be series
-    return X if hasattr(X, "ndim") or hasattr(X, "columns") else np.asarray(X)  # a frame of polars has no ndim
+    # A frame of polars has no ndim.
+    return _as_array(X) if hasattr(X, "ndim") or hasattr(X, "columns") else np.asarray(X)
 
 
 def _as_array(item: Any) -> Any:
@@ -311,10 +313,22 @@ def _as_array(item: Any) -> Any:
             return item.data
         dtype = item.dtype if item.dtype.kind == "f" else np.float64
         return np.where(is_masked, np.nan, item.data.astype(dtype))
+    if sparse.issparse(item):
+        raise TypeError("X holds a sparse matrix, but dense data is required: use its toarray().")
+    if hasattr(item, "columns") and hasattr(item, "dtypes") and any(is_nullable(dtype) for dtype in item.dtypes):
+        return item.astype(np.float64)  # pd.NA becomes NaN
     if not isinstance(item, Tensor):
         return item
+    if item.is_nested or item.layout is not torch.strided or item.is_quantized or item.device.type == "meta":
+        kind = "nested" if item.is_nested else "quantized" if item.is_quantized else f"{item.layout} {item.device.type}"
+        raise TypeError(f"X holds a tensor that is not plain and dense but {kind}; give a list of ordinary tensors.")
     item = item.detach().cpu()
     return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
+
+
+def is_nullable(dtype: Any) -> bool:
+    """Return whether a column of a data frame may hold pd.NA among numbers."""
+    return type(dtype).__module__.startswith("pandas") and getattr(dtype, "kind", "O") in "biuf"
 
 
 def _as_ragged(X: Any) -> list[Any] | None:
@@ -355,8 +369,13 @@ def _numbers_expected() -> Iterator[None]:
                 "shape (T_i, C). Nested data frames are for the estimators of sfmts.sktime."
             ) from error
         raise
+    except OverflowError as error:
+        raise ValueError("X holds a whole number that is too large for a floating-point one.") from error
     except TypeError as error:
-        raise TypeError(f"X must hold numbers: {error}.") from error
+        message = str(error)
+        if "NAType" in message:
+            message = "it holds pd.NA; convert the columns to float first, as frame.astype(float) does"
+        raise TypeError(f"X must hold numbers: {message}.") from error
 
 
 def _refuse_other_kinds(array: Any) -> None:

@@ -558,3 +558,30 @@ def test_time_stamps_that_single_precision_cannot_tell_apart():
             estimator.fit(timed.astype(np.float32), y)
     timed[:, :, 0] -= 1.7e9
     tiny(**options).fit(timed.astype(np.float32), y)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        pytest.param(
+            [sparse.csr_matrix(np.ones((4, 2)))] * 4, "sparse matrix, but dense", id="list of sparse matrices"
+        ),
+        pytest.param([pd.DataFrame({"a": [1, pd.NA, 3]})] * 4, "holds pd.NA; convert", id="pd.NA"),
+        pytest.param([[10**400, 1], [1, 2], [2, 3], [3, 4]], "whole number that is too large", id="10**400"),
+        pytest.param(torch.zeros(4, 6, 2).to_sparse(), "not plain and dense but torch.sparse_coo", id="sparse tensor"),
+        pytest.param(torch.zeros(4, 6, 2, device="meta"), "but torch.strided meta", id="meta tensor"),
+        pytest.param([torch.zeros(6, 2, device="meta")] * 4, "but torch.strided meta", id="meta tensors"),
+    ],
+)
+def test_containers_that_hold_no_plain_numbers(X, message):
+    for estimator in (tiny(), SFMRidgeClassifier(56), PanelScaler()):
+        with pytest.raises((ValueError, TypeError), match=message):
+            estimator.fit(X, [0, 1, 0, 1])
+
+
+def test_nullable_columns_without_missing_values_are_numbers():
+    X, y = make_panel(n=N, ragged=True)
+    frames = [pd.DataFrame(x).convert_dtypes() for x in X]
+    np.testing.assert_allclose(tiny().fit(frames, y).predict_proba(frames), tiny().fit(X, y).predict_proba(X))
+    gaps = [pd.DataFrame({"a": pd.array([1.5, None, 2.0, 1.0], dtype="Float64")})] * 4
+    assert np.isfinite(SFMRidgeClassifier(56, random_state=0).fit(gaps, [0, 1, 0, 1]).predict_proba(gaps)).all()
