@@ -42,6 +42,11 @@ def refuse_masked(name: str, values: Any) -> None:
         )
 
 
+def as_python_number(value: Any) -> Any:
+    """Return NumPy scalars as Python's numbers, whose arithmetic does not overflow; other values are returned as is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def data_folder(data_home: str | os.PathLike[str] | None) -> Path:
     """The folder that ``data_home`` names; None takes scikit-learn's own, as its fetch functions do."""
     return Path(get_data_home() if data_home is None else data_home).expanduser()
