@@ -314,7 +314,7 @@ def _as_array(item: Any) -> Any:
         dtype = item.dtype if item.dtype.kind == "f" else np.float64
         return np.where(is_masked, np.nan, item.data.astype(dtype))
     if sparse.issparse(item):
-        raise TypeError("X holds a sparse matrix, but dense data is required: use its toarray().")
+        raise TypeError("Sparse data was passed for X, but dense data is required: use its toarray().")
     if hasattr(item, "columns") and hasattr(item, "dtypes") and any(is_nullable(dtype) for dtype in item.dtypes):
         return item.astype(np.float64)  # pd.NA becomes NaN
     if not isinstance(item, Tensor):

@@ -4,6 +4,7 @@ Three ways to score piano-rolls are in use, and their numbers must never stand i
 """
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike |
     Raises
     ------
     ValueError
-        If the series are not as many or not as long, or hold no step at all.
+        If the series are not as many or not as long, or hold no step at all; if labels are missing (NaN, None or
+        masked), or some are strings and some numbers; or if the weights are invalid.
 
     Examples
     --------
@@ -39,6 +41,7 @@ def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike |
     0.6666666666666666
     """
     pairs = list(_pairs(y_true, y_pred, "y_true", "y_pred", n_axes=1))
+    _check_labels(pairs)
     weights = _series_weights(sample_weight, len(pairs))
     right = sum(weight * np.sum(true == found) for weight, (true, found) in zip(weights, pairs, strict=True))
     total = sum(weight * len(true) for weight, (true, _) in zip(weights, pairs, strict=True))
@@ -72,7 +75,7 @@ def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: A
     """
     frames = []
     for number, (roll, p) in enumerate(_pairs(rolls, probabilities, "rolls", "probabilities")):
-        roll, p = _binary(roll, number), p.astype(np.float64)
+        roll, p = _binary(roll, number), _numbers(p, "probabilities", number)
         if not ((p >= 0) & (p <= 1)).all():
             raise ValueError(f"probabilities must lie between 0 and 1, which those of series {number} do not.")
         p = np.clip(p, _TINY, 1.0 - _TINY)
@@ -109,7 +112,7 @@ def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
     """
     means = []
     for number, (roll, z) in enumerate(_pairs(rolls, logits, "rolls", "logits")):
-        z = z.astype(np.float64)
+        z = _numbers(z, "logits", number)
         if not np.isfinite(z).all():
             raise ValueError(f"logits must be finite, which those of series {number} are not.")
         if len(z):
@@ -147,7 +150,10 @@ def _pairs(
         raise ValueError(f"{first_name} holds 0 series; there must be at least one.")
     if len(first) != len(second):
         raise ValueError(f"{first_name} holds {len(first)} series, but {second_name} holds {len(second)}.")
-    pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(first, second, strict=True)]
+    pairs = [
+        (_as_array(a, first_name, number), _as_array(b, second_name, number))
+        for number, (a, b) in enumerate(zip(first, second, strict=True))
+    ]
     for number, (a, b) in enumerate(pairs):
         if a.shape != b.shape:
             raise ValueError(f"Series {number} has shape {a.shape} in {first_name}, but {b.shape} in {second_name}.")
@@ -160,6 +166,53 @@ def _pairs(
     yield from pairs
 
 
+def _as_array(values: Any, name: str, number: int) -> NDArray[Any]:
+    """Return a series as an array; raise ValueError if an entry of it is masked."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"Series {number} of {name} has {np.ma.count_masked(values)} masked entries, which have no value; leave "
+            "these steps out of both lists."
+        )
+    array = np.asarray(values)
+    if array.dtype.kind in "US" and not hasattr(values, "dtype"):
+        # numpy turns numbers and NaN beside strings into strings, such as "nan"
+        return np.asarray(values, dtype=object)
+    return array
+
+
+def _check_labels(pairs: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+    """Raise ValueError if labels are missing, or of types that are never equal to each other."""
+    examples: dict[str, tuple[str, Any]] = {}
+    for number, pair in enumerate(pairs):
+        for name, labels in zip(("y_true", "y_pred"), pair, strict=True):
+            # one entry tells the type of all, unless these are objects
+            entries = labels if labels.dtype.kind == "O" else labels[:1]
+            if labels.dtype.kind in "fcMm":
+                entries = np.concatenate([labels[np.isnan(labels)][:1], entries])
+            for label in entries.tolist():
+                # NaN and NaT differ from themselves; of pandas' NA that cannot be said
+                if label is None or type(label).__name__ == "NAType" or bool(label != label):
+                    raise ValueError(
+                        f"Series {number} of {name} holds the label {label!r}, which is missing; leave steps without a "
+                        "label out of both lists."
+                    )
+                kind = next((kind.__name__ for kind in (str, bytes) if isinstance(label, kind)), "number")
+                examples.setdefault(kind, (name, label))
+    if len(examples) > 1:
+        (first, a), (second, b) = list(examples.values())[:2]
+        raise ValueError(
+            f"Labels must be all strings or all numbers, but {first} holds {a!r} and {second} holds {b!r}, which never "
+            "count as equal; convert one of them, as in y.astype(str)."
+        )
+
+
+def _numbers(values: NDArray[Any], name: str, number: int) -> NDArray[np.float64]:
+    """Return a series of real numbers in double precision; raise ValueError for strings and other values."""
+    if values.dtype.kind not in "biuf" and not all(isinstance(value, Real) for value in values.ravel().tolist()):
+        raise ValueError(f"{name} must be real numbers, but series {number} holds {values.dtype} values.")
+    return values.astype(np.float64)
+
+
 def _binary(roll: Any, number: int) -> NDArray[np.bool_]:
     roll = np.asarray(roll)
     if not np.isin(roll, (0, 1)).all():
@@ -169,6 +222,13 @@ def _binary(roll: Any, number: int) -> NDArray[np.bool_]:
 
 def _series_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
     if sample_weight is None:
+        return np.ones(n)
+    if np.ma.is_masked(sample_weight):
+        raise ValueError("sample_weight has masked entries, which have no value; fill them, as in weights.filled(0).")
+    if np.ndim(sample_weight) == 0:  # one weight for all series
+        value = float(sample_weight)  # type: ignore[arg-type]
+        if not 0.0 < value < np.inf:
+            raise ValueError(f"sample_weight must be finite and positive if it is one number, not {sample_weight!r}.")
         return np.ones(n)
     weights = as_weights(sample_weight, n)
     assert weights is not None

@@ -1,13 +1,17 @@
 """Cross-validation for estimators whose predictions are lists, one array for each series."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import clone
+from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from sfmts._choices import check_choice
 
@@ -23,8 +27,9 @@ def cross_val_predict(
     cv: Any = None,
     n_jobs: int | None = None,
     method: str = "predict",
+    params: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Predictions for each series by an estimator that was fitted without it.
+    """Return predictions for each series by an estimator that was fitted without it.
 
     :func:`sklearn.model_selection.cross_val_predict` joins predictions to one array, which series of unequal length
     do not fit; this joins them to a list.  (`GridSearchCV` and `cross_val_score` need no such help.)
@@ -34,15 +39,22 @@ def cross_val_predict(
     estimator : estimator
         Such as :class:`sfmts.SFMLabeler` or :class:`sfmts.SFMDensity`; it is cloned.
     X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
-    y : list of n arrays of shape (T_i,), or array of shape (n, T), optional
+        Or whatever else the estimator takes, such as a data frame with a row MultiIndex for those of
+        :mod:`sfmts.sktime`, whose last level is time.
+    y : list of n arrays of shape (T_i,), or array of shape (n, T) or (n,), optional
     groups : array-like of shape (n,), optional
         What must not be divided between training and test, such as speakers; for a splitter that uses it.
     cv : int, splitter or iterable of (train, test), optional
-        Folds; 5 by default.  Each series must be in exactly one test part.
+        Folds; 5 by default.  Each series must be in exactly one test part.  If the estimator is a classifier and y
+        holds one label per series, a number of folds means stratified ones, as in scikit-learn.
     n_jobs : int, optional
         Fits at a time.
     method : {"predict", "predict_proba", "predict_log_proba"}, default="predict"
         What is asked of the estimator; :class:`sfmts.SFMDensity` has "predict_proba" alone.
+    params : dict, optional
+        Arguments of the estimator's ``fit``, such as ``sample_weight``.  Those with one entry per series are divided
+        like X.  With ``enable_metadata_routing=True``, they are routed to ``fit`` and to the splitter, as in
+        :func:`sklearn.model_selection.cross_val_predict`.
 
     Returns
     -------
@@ -57,7 +69,8 @@ def cross_val_predict(
     Raises
     ------
     ValueError
-        If the test parts are no partition of the series.
+        If the test parts are no partition of the series, y or groups do not have one entry per series, or groups is
+        given although metadata routing is enabled.
 
     Examples
     --------
@@ -72,17 +85,25 @@ def cross_val_predict(
     [5, 6, 7, 8]
     """
     check_choice("method", method, METHODS)
-    splits = list(check_cv(cv).split(np.zeros(len(X)), None, groups))
+    n = _n_series(X)
+    for name, value in (("y", y), ("groups", groups)):
+        if value is not None and _n_series(value) != n:
+            raise ValueError(f"X holds {n} series, but {name} holds {_n_series(value)} entries; give one per series.")
+    fit_params, split_params = _route(estimator, cv, groups, params or {})
+    folds = check_cv(cv, y if _has_one_label_each(y) else None, classifier=is_classifier(estimator))
+    # Splitters want one row per series, which a data frame with a MultiIndex does not have.
+    rows, targets = (np.zeros((n, 1)) if _instances(value) is not None else value for value in (X, y))
+    splits = list(folds.split(rows, targets, **split_params))
     tested = np.concatenate([test for _, test in splits])
-    if not np.array_equal(np.sort(tested), np.arange(len(X))):
-        raise ValueError(f"cv must put each of the {len(X)} series into exactly one test part; it tests {tested}.")
+    if not np.array_equal(np.sort(tested), np.arange(n)):
+        raise ValueError(f"cv must put each of the {n} series into exactly one test part; it tests {tested}.")
     parts = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_and_predict)(clone(estimator), X, y, train, test, method) for train, test in splits
+        delayed(_fit_and_predict)(clone(estimator), X, y, train, test, method, fit_params) for train, test in splits
     )
     classes = None
     if method != "predict" and all(known is not None for _, known in parts):
         classes = np.unique(np.concatenate([known for _, known in parts]))
-    predictions: list[Any] = [None] * len(X)
+    predictions: list[Any] = [None] * n
     for (_, test), (part, known) in zip(splits, parts, strict=True):
         if classes is not None and len(known) < len(classes):
             part = _for_all_classes(part, known, classes, -np.inf if method == "predict_log_proba" else 0.0)
@@ -91,14 +112,77 @@ def cross_val_predict(
     return predictions
 
 
-def _fit_and_predict(estimator: Any, X: Any, y: Any, train: Any, test: Any, method: str) -> tuple[Any, Any]:
-    """Predictions, and the classes whose order they have, if there are any."""
-    estimator.fit(_safe_indexing(X, train), None if y is None else _safe_indexing(y, train))
-    return getattr(estimator, method)(_safe_indexing(X, test)), getattr(estimator, "classes_", None)
+def _route(estimator: Any, cv: Any, groups: Any, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of the estimator's ``fit`` and of the splitter's ``split``."""
+    if not get_config()["enable_metadata_routing"]:
+        return dict(params), {"groups": groups}
+    if groups is not None:
+        raise ValueError(
+            "groups cannot be passed if metadata routing is enabled; pass params={'groups': groups} instead."
+        )
+    router = MetadataRouter(owner="cross_val_predict")
+    router.add(splitter=cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+    router.add(estimator=estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+    routed = process_routing(router, "fit", **params)
+    return routed.estimator.fit, routed.splitter.split
+
+
+def _has_one_label_each(y: Any) -> bool:
+    """Return whether y holds a label per series, and not one per step or several."""
+    if y is None or _instances(y) is not None:
+        return False
+    shape: tuple[int, ...] = getattr(y, "shape", (len(y),))
+    if len(shape) == 1:
+        return not any(np.ndim(label) for label in y)
+    return len(shape) == 2 and shape[1] == 1
+
+
+def _instances(values: Any) -> NDArray[np.intp] | None:
+    """Return the number of each row's series in a data frame with a row MultiIndex, and None for other containers."""
+    index = getattr(values, "index", None)
+    if getattr(index, "nlevels", 1) < 2:
+        return None
+    numbers: NDArray[np.intp] = index.droplevel(-1).factorize()[0]  # type: ignore[union-attr]
+    return numbers
+
+
+def _n_series(values: Any) -> int:
+    """Return the number of series of a container."""
+    numbers = _instances(values)
+    return len(values) if numbers is None else int(numbers.max(initial=-1)) + 1
+
+
+def _take(values: Any, index: Any) -> Any:
+    """Return the series numbered ``index``, in that order."""
+    numbers = _instances(values)
+    if numbers is None:
+        return _safe_indexing(values, index)
+    order = np.argsort(numbers, kind="stable")
+    rows_of = np.split(order, np.cumsum(np.bincount(numbers))[:-1])
+    index = np.arange(len(rows_of))[index]
+    return values.iloc[np.concatenate([rows_of[number] for number in index])]
+
+
+def _take_params(params: Mapping[str, Any], n: int, index: Any) -> dict[str, Any]:
+    """Return the arguments of ``fit`` for the series numbered ``index``; what has no entry per series is unchanged."""
+
+    def is_divided(value: Any) -> bool:
+        sized = isinstance(value, list | tuple) or len(getattr(value, "shape", ())) > 0
+        return sized and _n_series(value) == n
+
+    return {name: _take(value, index) if is_divided(value) else value for name, value in params.items()}
+
+
+def _fit_and_predict(
+    estimator: Any, X: Any, y: Any, train: Any, test: Any, method: str, params: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """Return predictions, and the classes whose order they have, if there are any."""
+    estimator.fit(_take(X, train), None if y is None else _take(y, train), **_take_params(params, _n_series(X), train))
+    return getattr(estimator, method)(_take(X, test)), getattr(estimator, "classes_", None)
 
 
 def _for_all_classes(part: Any, known: Any, classes: Any, absent: float) -> list[Any]:
-    """A column for each class in predictions that have some of them."""
+    """Return predictions with a column for each class, given some of the columns."""
     missing = np.setdiff1d(classes, known).tolist()
     warnings.warn(
         f"A training part has no {', '.join(map(repr, missing))}: predictions by it say that they never come. Use "

@@ -351,3 +351,30 @@ def test_irregular_periods_show_time_and_gaps():
 def test_errors_of_make_periods(options, message):
     with pytest.raises(ValueError, match=message):
         make_periods(**options)
+
+
+class TestNumpyNumbers:
+    """Numbers of NumPy's types count as Python's."""
+
+    @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64])
+    def test_sizes(self, kind):
+        for make in (make_waves, make_periods):
+            found, expected = make(kind(120), n_steps=kind(100), random_state=0), make(120, n_steps=100, random_state=0)
+            for a, b in zip(found, expected, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int8])
+    def test_periods_and_noise(self, kind):
+        periods, noise = (kind(5), kind(9.7)), kind(1.3)
+        found, _ = make_periods(10, periods=periods, noise=noise, random_state=0)
+        plain = tuple(period.item() for period in periods)
+        np.testing.assert_array_equal(found, make_periods(10, periods=plain, noise=noise.item(), random_state=0)[0])
+
+    @pytest.mark.parametrize("make", [make_waves, make_periods])
+    @pytest.mark.parametrize("size", [10.0, np.float64(10), np.nan])
+    def test_sizes_are_integers(self, make, size):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            make(size)
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            make(n_steps=size)

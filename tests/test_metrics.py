@@ -247,16 +247,97 @@ class TestWeights:
             ([0.0, 0.0], "(?i)sample.weight.*zero"),
             ([np.nan, 1.0], "sample_weight contains NaN"),
             ([-1.0, 2.0], "(?i)negative.*sample_weight"),
+            (np.ma.array([1.0, 2.0], mask=[True, False]), "sample_weight has masked entries, which have no value"),
+            (np.nan, "sample_weight must be finite and positive if it is one number, not nan"),
+            (np.float32("nan"), "sample_weight must be finite and positive"),
+            (np.inf, "sample_weight must be finite and positive"),
+            (-1, "sample_weight must be finite and positive"),
+            (0.0, "sample_weight must be finite and positive"),
         ],
-        ids=["short", "long", "zero", "NaN", "negative"],
+        ids=["short", "long", "zero", "NaN", "negative", "masked", "one NaN", "float32", "inf", "one negative", "0"],
     )
     def test_bad(self, call, weight, message):
         with pytest.raises(ValueError, match=message):
             call(weight)
 
 
+class TestLabels:
+    """Labels that can never be right get no score."""
+
+    @pytest.mark.parametrize(
+        ("y_true", "y_pred", "message"),
+        [
+            ([["1"]], [[1]], "y_true holds '1' and y_pred holds 1"),
+            ([[1], [2, 3]], [["1"], ["2", "3"]], "y_true holds 1 and y_pred holds '1'"),
+            ([["a"], ["b"]], [["a"], [0]], "y_true holds 'a' and y_pred holds 0"),
+            ([["a", 1]], [["a", "b"]], "y_true holds 'a' and y_true holds 1"),
+            ([["a"]], [[b"a"]], "y_true holds 'a' and y_pred holds b'a'"),
+        ],
+    )
+    @pytest.mark.parametrize("form", [list, lambda y: [np.array(labels, dtype=object) for labels in y]])
+    def test_strings_and_numbers(self, y_true, y_pred, message, form):
+        with pytest.raises(ValueError, match=f"Labels must be all strings or all numbers, but {message}.*convert one"):
+            frame_accuracy_score(form(y_true), form(y_pred))
+
+    @pytest.mark.parametrize("label", [np.nan, None, np.float32("nan")])
+    @pytest.mark.parametrize("others", [[0, 1], [0.5, 1.5], ["a", "b"]])
+    @pytest.mark.parametrize("form", [list, lambda y: np.array(y, dtype=object)])
+    def test_missing(self, label, others, form):
+        good, bad = [form(others), form([others[0]])], [form(others), form([label])]
+        bad_within = [form([*others, label]), form([others[0]])]
+        with pytest.raises(
+            ValueError, match=r"Series 1 of y_true holds the label (nan|None|.*nan.*), which is missing"
+        ):
+            frame_accuracy_score(bad, good)
+        with pytest.raises(ValueError, match=r"Series 1 of y_pred holds the label .*, which is missing"):
+            frame_accuracy_score(good, bad)
+        with pytest.raises(ValueError, match=r"Series 0 of y_true holds the label .*, which is missing"):
+            frame_accuracy_score(bad_within, bad_within)
+
+    def test_missing_in_pandas(self):
+        pd = pytest.importorskip("pandas")
+        for labels in (pd.Series([1, None], dtype="Int64"), pd.Series(["a", None]), pd.Series([pd.NaT] * 2)):
+            with pytest.raises(ValueError, match=r"Series 0 of y_true holds the label .*, which is missing"):
+                frame_accuracy_score([labels], [labels])
+
+    def test_series_without_steps_have_no_type(self):
+        assert frame_accuracy_score([["a"], []], [["a"], np.zeros(0)]) == 1.0
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(
+    ("score", "names"),
+    [
+        (lambda a, b: frame_accuracy_score([x[:, 0] for x in a], [x[:, 0] for x in b]), ("y_true", "y_pred")),
+        (bernoulli_log_likelihood, ("rolls", "probabilities")),
+        (softmax_pressed_log_likelihood, ("rolls", "logits")),
+        (lambda a, b: softmax_pressed_ceiling(b if np.ma.is_masked(b[1]) else a), ("rolls", "rolls")),
+    ],
+    ids=["frame_accuracy", "bernoulli", "softmax", "ceiling"],
+)
+def test_masked_entries(score, names, stacked, second):
+    good = np.eye(3)[[0, 1]].reshape(2, 1, 3).repeat(4, axis=1)
+    bad = np.ma.array(good, mask=np.zeros(good.shape, bool))
+    score(bad, bad)  # a mask that hides nothing
+    bad[1, 2, 0] = np.ma.masked
+    first, other = (list(values) if not stacked else values for values in (bad, good))
+    if second:
+        first, other = other, first
+    message = f"Series 1 of {names[second]} has 1 masked entries, which have no value; leave these steps out"
+    with pytest.raises(ValueError, match=message):
+        score(first, other)
+
+
 class TestValues:
     """What is no probability, or no roll, gets no score."""
+
+    @pytest.mark.parametrize("value", ["0.5", b"0.5", 0.5 + 0j, None], ids=["string", "bytes", "complex", "None"])
+    @pytest.mark.parametrize("dtype", [None, object])
+    @pytest.mark.parametrize("score", [bernoulli_log_likelihood, softmax_pressed_log_likelihood])
+    def test_no_number(self, score, value, dtype):
+        with pytest.raises(ValueError, match=r"(probabilities|logits) must be real numbers, but series 0 holds"):
+            score([[[1]]], [np.array([[value]], dtype=dtype)])
 
     @pytest.mark.parametrize("p", [1.5, -0.1, np.nan, np.inf])
     def test_no_probability(self, p):

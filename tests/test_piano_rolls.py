@@ -241,7 +241,46 @@ class TestMidiToRoll:
     def test_a_release_is_for_its_own_channel(self, tmp_path):
         unended = [(0, on(C)), (0, on(E)), (480, off(E))]
         path = write(tmp_path / "a.mid", unended, [(960, on(C, channel=1)), (1440, off(C, channel=1))])
-        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [2]
+        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [0, 2]
+
+    @pytest.mark.parametrize(
+        ("events", "expected"),
+        [
+            ([(0, on), (480, on), (960, off), (1920, on), (2400, off)], "1111000011"),  # the first note is not released
+            ([(0, on), (960, on), (960, off), (1920, off), (2400, on), (2880, off)], "111111110011"),
+            ([(0, on), (960, off), (960, on), (1920, off), (2400, on), (2880, off)], "111111110011"),
+            ([(0, on), (960, on), (960, off), (1920, on), (2400, off)], "1111000011"),
+            ([(480, on), (480, off), (960, on), (1440, off)], "000011"),
+            ([(0, off), (0, on), (480, off), (480, off), (960, on), (1440, off)], "110011"),
+            ([(0, on), (480, on), (960, off), (1920, off)], "11111111"),  # two voices
+            ([(0, on), (240, on), (480, on), (960, off), (1920, on), (2400, off)], "1111000011"),
+        ],
+        ids=["no release", "on and off", "off and on", "release of no length", "no length", "odd off", "nested", "two"],
+    )
+    def test_a_note_without_release_does_not_lengthen_others(self, tmp_path, events, expected):
+        path = write(tmp_path / "a.mid", [(tick, kind(C)) for tick, kind in events])
+        for options in ({"step": 0.25}, {"step": 0.5, "unit": "quarters"}):
+            roll = midi_to_roll(path, **options)
+            assert "".join(str(int(value)) for value in roll[:, C]) == expected
+
+    def test_a_note_without_release_ends_with_its_track(self, tmp_path):
+        end = mido.MetaMessage("end_of_track")
+        other = [(0, on(E)), (3840, off(E))]
+        path = write(tmp_path / "a.mid", other, [(480, on(C)), (960, off(G)), (1920, end)])
+        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [1, 2, 3]
+
+    @pytest.mark.parametrize("control", [120, 123, 124, 127])
+    def test_all_notes_off(self, tmp_path, control):
+        silence = mido.Message("control_change", control=control)
+        path = write(
+            tmp_path / "a.mid",
+            [(0, on(C)), (0, on(E)), (0, on(G, channel=1)), (480, off(E)), (960, silence), (1920, off(G, channel=1))],
+            [(1920, on(C)), (2400, off(C))],
+        )
+        roll = midi_to_roll(path, 1, unit="quarters")
+        assert [frames_of(roll, key) for key in (C, E, G)] == [[0, 1, 4], [0], [0, 1, 2, 3]]
+        write(tmp_path / "a.mid", [(0, on(C)), (960, mido.Message("control_change", control=64)), (1440, off(C))])
+        assert frames_of(midi_to_roll(tmp_path / "a.mid", 1, unit="quarters"), C) == [0, 1, 2]
 
     def test_velocities_beyond_the_standard(self, tmp_path):
         path = write(tmp_path / "a.mid", [(0, on(C, velocity=99)), (960, off(C))])
@@ -261,7 +300,56 @@ class TestMidiToRoll:
         assert roll.shape == (3, 88)
         assert frames_of(roll, 0) == [0, 1]
         assert frames_of(roll, 87) == [1, 2]
-        assert roll.sum() == 4
+        assert frames_of(roll, G) == [0]
+        assert roll.sum() == 5
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            b"\xff\x59\x02\x09\x00",  # a key signature of nine sharps
+            b"\xff\x59\x02\x00\x07",
+            b"\xff\x59\x00",
+            b"\xff\x58\x01\x04",  # half a time signature
+            b"\xff\x54\x05\xff\xff\xff\xff\xff",
+            b"\xff\x20\x00",
+            b"\xf0\x03\x7e\x7f\xf7",
+            b"\xf7\x01\xf8",
+            b"\xfe",
+        ],
+        ids=lambda event: event.hex(),
+    )
+    def test_events_that_say_nothing_about_notes(self, tmp_path, event):
+        path = write(tmp_path / "a.mid", [(0, on(C)), (960, off(C))])
+        content = path.read_bytes()
+        size = int.from_bytes(content[18:22]) + len(event) + 1
+        path.write_bytes(content[:18] + size.to_bytes(4) + b"\x00" + event + content[22:])
+        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [0, 1]
+
+    def test_other_chunks(self, tmp_path):
+        path = write(tmp_path / "a.mid", [(0, on(C)), (960, off(C))], [(0, on(E)), (480, off(E))])
+        header, *tracks = path.read_bytes().split(b"MTrk")
+        alien = b"XFIH\x00\x00\x00\x03abc"
+        path.write_bytes(header + alien + b"MTrk" + tracks[0] + alien + b"MTrk" + tracks[1] + alien[:-1])
+        roll = midi_to_roll(path, 1, unit="quarters")
+        assert [frames_of(roll, key) for key in (C, E)] == [[0, 1], [0]]
+        path.write_bytes(header + alien + b"MTrk" + tracks[0])
+        with pytest.raises(ValueError, match=r"not to its end \(its header says 2 tracks, but it holds 1"):
+            midi_to_roll(path)
+
+    def test_riff(self, tmp_path):
+        path = write(tmp_path / "a.mid", [(0, on(C)), (960, off(C))])
+        content = path.read_bytes()
+        expected = midi_to_roll(path)
+        chunks = b"DISP\x03\x00\x00\x00abc\x00" + b"data" + len(content).to_bytes(4, "little") + content
+        riff = b"RIFF" + (4 + len(chunks)).to_bytes(4, "little") + b"RMID" + chunks
+        path.write_bytes(riff)
+        np.testing.assert_array_equal(midi_to_roll(path), expected)
+        path.write_bytes(riff[:-3])
+        with pytest.raises(ValueError, match="cannot be read as a MIDI file, or not to its end"):
+            midi_to_roll(path)
+        path.write_bytes(riff.replace(b"RMID", b"WAVE"))
+        with pytest.raises(ValueError, match="begins with b'RIFF' instead of b'MThd'"):
+            midi_to_roll(path)
 
     def test_dtype_and_kinds_of_path(self, tmp_path):
         path = write(tmp_path / "a.mid", [(0, on(C)), (480, off(C))])
@@ -388,6 +476,7 @@ class TestRollToMidi:
             (np.zeros(88), r"shape \(frames, 88\), not \(88,\)"),
             (np.full((3, 88), 0.5), r"nothing but 0 and 1; this one holds 0\.5, too"),
             (np.full((3, 88), np.nan), "this one holds nan, too"),
+            (np.ma.masked_equal(np.eye(88), 1), "roll has 88 masked entries, which have no value; fill them"),
             ([np.zeros((3, 88)), np.zeros((4, 88))], r"not a list of rolls: give one of them, such as rolls\[0\]"),
         ],
     )
@@ -397,9 +486,19 @@ class TestRollToMidi:
         assert list(Path(tmp_path).iterdir()) == []
 
 
-@pytest.mark.parametrize("function", [midi_to_roll, lambda path: roll_to_midi(np.eye(88), path)], ids=["read", "write"])
-def test_missing_mido(tmp_path, monkeypatch, function):
+@pytest.mark.parametrize("unit", ["seconds", "quarters"])
+@pytest.mark.parametrize("step", [np.float16(0.1), np.float32(0.1), np.float64(0.1), np.int8(1), np.uint64(2)])
+def test_numpy_steps(tmp_path, step, unit):
+    roll = np.eye(88)
+    roll_to_midi(roll, tmp_path / "numpy.mid", step, unit=unit)
+    roll_to_midi(roll, tmp_path / "python.mid", step.item(), unit=unit)
+    assert (tmp_path / "numpy.mid").read_bytes() == (tmp_path / "python.mid").read_bytes()
+    np.testing.assert_array_equal(midi_to_roll(tmp_path / "numpy.mid", step, unit=unit), roll)
+
+
+def test_missing_mido(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mid", [(0, on(C)), (480, off(C))])
     monkeypatch.setitem(sys.modules, "mido", None)
+    assert midi_to_roll(path).sum() == 2  # reading needs no library
     with pytest.raises(ImportError, match=r"'mido'.*pip install '\.\[data\]'"):
-        function(path)
+        roll_to_midi(np.eye(88), path)

@@ -110,6 +110,9 @@ class TestMFCC:
             (np.zeros(399), {}, "A signal of 399 samples is shorter than one window of 400"),
             (np.zeros((1_000, 2)), {}, r"one channel of finite numbers.*has the shape \(1000, 2\)\."),
             (np.full(1_000, np.nan), {}, "holds NaN or infinity"),
+            (np.zeros(1_000, complex), {}, "A signal holds real numbers; this one holds complex128 values"),
+            (["0"] * 1_000, {}, "A signal holds real numbers; this one holds <U1 values"),
+            (np.ma.masked_less(np.arange(1_000), 3), {}, "signal has 3 masked entries, which have no value"),
             (np.zeros(1_000), {"n_derivatives": 3}, "Unknown n_derivatives 3; choose one of 0, 1, 2"),
             (np.zeros(1_000), {"sample_rate": 16}, "sample_rate must be at least 1000 samples a second, not 16"),
         ],
@@ -117,6 +120,12 @@ class TestMFCC:
     def test_errors(self, signal, options, message):
         with pytest.raises(ValueError, match=message):
             mfcc(signal, **options)
+
+    @pytest.mark.parametrize("kind", [np.int16, np.uint16, np.float32])
+    def test_numpy_numbers(self, kind):
+        signal = sound(1_000)
+        expected = mfcc(signal, sample_rate=8_000, n_derivatives=1)
+        np.testing.assert_array_equal(mfcc(signal, sample_rate=kind(8_000), n_derivatives=np.int8(1)), expected)
 
 
 class TestFrameLabels:
@@ -152,12 +161,27 @@ class TestFrameLabels:
             ([], 400, "no segments"),
             ([(0, 100, "a"), (200, 150, "b")], 400, r"segment 1 is \(200, 150, 'b'\)"),
             ([(0, 100, "a"), (200, 300, "b"), (100, 200, "c")], 400, r"in the order of time.*segment 2"),
+            ([(np.uint32(200), np.uint32(300), "a"), (np.uint32(0), np.uint32(200), "b")], 400, "segment 1 is"),
+            ([(0, np.nan, "a")], 400, "must be numbers of samples, but some are NaN or infinite"),
+            ([(0, 8_000, "a")], 4_400, "Segments end at sample 8000, but the signal has only 4400 samples; it is cut"),
+            ([(0, 561, "a")], 400, "Segments end at sample 561, but the signal has only 400 samples"),
             ([(0, 100, "a")], 399, "399 samples is shorter than one window of 400"),
         ],
     )
     def test_errors(self, segments, n_samples, message):
         with pytest.raises(ValueError, match=message):
             frame_labels(segments, n_samples)
+
+    @pytest.mark.parametrize("kind", [np.int16, np.uint16, np.int64])
+    def test_numpy_numbers(self, kind):
+        segments = [(0, 300, "h#"), (300, 900, "sh")]
+        expected = frame_labels(segments, 900).tolist()
+        given = [(kind(start), kind(end), label) for start, end, label in segments]
+        assert frame_labels(given, kind(900), sample_rate=kind(16_000)).tolist() == expected
+        assert frame_labels(np.array(segments, dtype=object), 900).tolist() == expected
+
+    def test_end_may_be_missed_by_a_frame(self):
+        assert frame_labels([(0, 560, "a")], 400).tolist() == ["a"]
 
 
 TRAIN = ["dr1/fcjf0", "dr1/mcpm0", "dr8/mbcg0"]
@@ -524,6 +548,53 @@ class TestErrors:
         write_sound(copy / self.SOUND, sound(300), "sphere")
         with pytest.raises(ValueError, match=r"SX127: A signal of 300 samples is shorter"):
             load(copy)
+
+    @pytest.mark.parametrize("kind", ["sphere", "riff"])
+    @pytest.mark.parametrize("lost", [2, 2_000])
+    def test_half_a_sound(self, copy, load, kind, lost):
+        path = copy / self.SOUND
+        samples, _ = soundfile.read(path, dtype="int16")
+        write_sound(path, samples, kind)
+        path.write_bytes(path.read_bytes()[:-lost])
+        message = rf"SX127\.WAV is cut short: .* {len(samples)} samples, but it holds {len(samples) - lost // 2}; copy"
+        with pytest.raises(ValueError, match=message):
+            load(copy)
+
+    def test_sound_of_another_sentence(self, copy, load):
+        samples, _ = soundfile.read(copy / self.SOUND, dtype="int16")
+        write_sound(copy / self.SOUND, samples[:4_400], "sphere")
+        message = (
+            rf"SX127: Segments end at sample {len(samples)}, but the signal has only 4400 samples; it is cut short"
+        )
+        with pytest.raises(ValueError, match=message):
+            load(copy)
+
+    @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+    def test_sound_beyond_its_range(self, copy, load, subtype):
+        samples, _ = soundfile.read(copy / self.SOUND, dtype="int16")
+        soundfile.write(copy / self.SOUND, samples.astype(float), RATE, format="WAV", subtype=subtype)
+        message = r"SX127\.WAV holds floating-point samples of up to \d+, but .* between -1 and 1; divide them by 32768"
+        with pytest.raises(ValueError, match=message):
+            load(copy)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.filterwarnings("error")
+    def test_sound_that_is_not_finite(self, copy, load, value):
+        samples, _ = soundfile.read(copy / self.SOUND, dtype="float64")
+        samples[5] = value
+        soundfile.write(copy / self.SOUND, samples, RATE, format="WAV", subtype="FLOAT")
+        with pytest.raises(ValueError, match=r"SX127\.WAV holds samples that are NaN or infinite; convert it anew"):
+            load(copy)
+
+    def test_loudest_sound(self, copy, load):
+        path = copy / self.SOUND
+        samples, _ = soundfile.read(path, dtype="int16")
+        samples[::50] = 32767
+        write_sound(path, samples, "sphere")
+        expected = load(copy)
+        scaled = np.where(samples == 32767, 1.0, samples / 32768)
+        soundfile.write(path, scaled, RATE, format="WAV", subtype="FLOAT")  # its greatest value is 1
+        assert_same(load(copy), expected)
 
     def test_no_sound(self, copy, load):
         (copy / self.SOUND).unlink()

@@ -33,6 +33,20 @@ def require(module: str) -> Any:
         raise ImportError(f"This needs the library {module!r}, which is missing: {how}") from error
 
 
+def refuse_masked(name: str, values: Any) -> None:
+    """Raise ValueError if entries of a masked array are masked: they have no value."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has {np.ma.count_masked(values)} masked entries, which have no value; fill them, as in "
+            f"{name}.filled(0), or leave them out."
+        )
+
+
+def as_python_number(value: Any) -> Any:
+    """Return NumPy scalars as Python's numbers, whose arithmetic does not overflow; other values are returned as is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def data_folder(data_home: str | os.PathLike[str] | None) -> Path:
     """The folder that ``data_home`` names; None takes scikit-learn's own, as its fetch functions do."""
     return Path(get_data_home() if data_home is None else data_home).expanduser()

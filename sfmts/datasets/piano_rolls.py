@@ -32,14 +32,13 @@ scores, and which has a ceiling of minus the mean of n ln n for n keys pressed. 
 0.3 s (:func:`midi_to_roll` does), so its frames are other frames than these.
 """
 
-import io
 import math
 import os
-from collections import defaultdict, deque
+from collections import defaultdict
 from fractions import Fraction
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -48,13 +47,15 @@ from sklearn.utils import Bunch
 
 from sfmts._choices import check_choice
 from sfmts._files import replacing
-from sfmts.datasets._cache import RemoteFile, fetch_file, require
+from sfmts.datasets._cache import RemoteFile, fetch_file, refuse_masked, require
 
 SUBSETS = ("train", "valid", "test")
 UNITS = ("seconds", "quarters")
 N_KEYS, LOWEST_KEY = 88, 21  # A0
 DRUMS = 9  # the tenth channel: its keys are instruments, not pitches
 QUARTERS_PER_SECOND = 2  # MIDI's tempo where a file names none
+# "All sound off", "all notes off" and the four changes of mode, which MIDI defines to switch all notes off, too.
+NOTES_OFF_CONTROLLERS = frozenset((120, 123, 124, 125, 126, 127))
 NEAR = 1e-3  # in steps; a note that begins so little after a frame's instant begins there
 
 _SOURCE = (
@@ -180,13 +181,16 @@ def midi_to_roll(
     """Sample a MIDI file: the keys that are down at the times 0, ``step``, 2 ``step``, ...
 
     All tracks and channels are laid over each other, without drums (channel 10) and without the pedals.  A note that
-    begins and ends between two samples is lost, one that is struck again without a pause shows no gap, and a note that
-    never ends is left out.  Keys beyond the 88 of a piano are left out, too.  The roll ends with its last note.
+    begins and ends between two samples is lost, and one that is struck again without a pause shows no gap.  A note
+    that is not released ends when its key is struck again in the same channel, when the notes of its channel are
+    switched off ("all notes off" or "all sound off"), or with its track.  Keys beyond the 88 of a piano are left out.
+    The roll ends with its last note.
 
     Parameters
     ----------
     path : str or path-like
-        A MIDI file of type 0 or 1.
+        A MIDI file of type 0 or 1, plain or in a RIFF container (RMID).  Chunks that are not tracks are skipped, and
+        so is whatever does not concern notes or the tempo, such as key signatures.
     step : float, default=0.3
         Time between two frames.  The default is that of the SFM paper's script.
     unit : {"seconds", "quarters"}, default="seconds"
@@ -208,8 +212,6 @@ def midi_to_roll(
     ValueError
         If the file is not a MIDI file with common time for its tracks, or no piano key is ever down in it, or ``step``
         is not positive, or there is no such unit.
-    ImportError
-        If mido is missing.
 
     See Also
     --------
@@ -226,7 +228,7 @@ def midi_to_roll(
     ...     [midi_to_roll(f"{folder}/chord.mid", step).shape for step in (0.3, 0.1)]
     [(4, 88), (12, 88)]
     """
-    _check_step(step, unit)
+    step = _check_step(step, unit)
     notes = _read_notes(Path(path), unit)
     # the frames at which a note sounds are those whose instant lies in [start, end)
     spans = [(key, *(math.ceil(time / step - NEAR) for time in times)) for key, *times in notes]
@@ -242,35 +244,179 @@ def midi_to_roll(
     return roll
 
 
+class _Event(NamedTuple):
+    """What a track says about notes and tempo."""
+
+    tick: int
+    kind: str  # "on", "off", "notes off", "tempo"
+    channel: int = 0
+    value: int = 0  # of a note, its MIDI number; of a tempo, microseconds per quarter note
+
+
 def _read_notes(path: Path, unit: str) -> list[tuple[int, float, float]]:
-    """Column, start and end of each note."""
-    mido = require("mido")
+    """Return the column, the start and the end of each note."""
     content = path.read_bytes()
     try:
-        midi = mido.MidiFile(file=io.BytesIO(content), clip=True)  # some files hold velocities beyond 127
-    except Exception as error:  # mido lets errors of many kinds through
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise ValueError(f"{path} cannot be read as a MIDI file, or not to its end ({reason}).") from error
-    if midi.type == 2 or midi.ticks_per_beat <= 0:
-        kind = "is of type 2, tracks without common time" if midi.type == 2 else "counts time in film frames (SMPTE)"
-        raise ValueError(f"{path} {kind}; only MIDI files of type 0 or 1 with time in beats can become a roll.")
-    scale = 1.0 if unit == "seconds" else 1.0 / midi.ticks_per_beat
-    notes: list[tuple[int, float, float]] = []
-    begun: dict[tuple[int, int], deque[float]] = defaultdict(deque)
-    clock = 0.0
-    for message in midi if unit == "seconds" else midi.merged_track:  # the first changes ticks to seconds
-        clock += message.time
-        if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
+        kind, ticks_per_quarter, tracks = _read_midi(content)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a MIDI file, or not to its end ({error}).") from error
+    if kind == 2 or ticks_per_quarter <= 0:
+        reason = "is of type 2, tracks without common time" if kind == 2 else "counts time in film frames (SMPTE)"
+        raise ValueError(f"{path} {reason}; only MIDI files of type 0 or 1 with time in beats can become a roll.")
+    events = sorted(
+        ((event, end) for events, end in tracks for event in events), key=lambda item: item[0].tick
+    )  # stable: events at one tick keep the order of their tracks
+    notes = [note for note in _pair(events) if 0 <= note[0] < N_KEYS]
+    if unit == "quarters":
+        return [(key, start / ticks_per_quarter, end / ticks_per_quarter) for key, start, end in notes]
+    seconds = _clock([event for event, _ in events if event.kind == "tempo"], ticks_per_quarter)
+    return [(key, *seconds([start, end]).tolist()) for key, start, end in notes]
+
+
+def _pair(events: list[tuple[_Event, int]]) -> list[tuple[int, int, int]]:
+    """Return the column, the first tick and the end of each note, given events and the ends of their tracks.
+
+    A release ends the latest note of its key and channel that is still on.  Where each note has a release, this tells
+    which keys are down as well as any other order; a note without one stays behind and cannot lengthen later notes.
+    """
+    notes: list[tuple[int, int, int]] = []
+    # Of each channel and key, the notes that are on, each as its start and the latest tick it can last to.
+    down: dict[tuple[int, int], list[list[int]]] = defaultdict(list)
+
+    def end_unreleased(where: tuple[int, int], tick: int) -> None:
+        notes.extend((where[1], start, min(bound, tick)) for start, bound in down.pop(where, ()))
+
+    for event, end_of_track in events:
+        if event.channel == DRUMS:
             continue
-        key = message.note - LOWEST_KEY
-        if not 0 <= key < N_KEYS:
-            continue
-        starts = begun[message.channel, key]
-        if message.type == "note_on" and message.velocity > 0:
-            starts.append(clock)
-        elif starts:  # the oldest: laid over each other the notes are the same, whichever ends
-            notes.append((key, starts.popleft() * scale, clock * scale))
+        where = event.channel, event.value - LOWEST_KEY
+        if event.kind == "on":
+            if down[where]:  # a note without a release ends where its key is struck again
+                down[where][-1][1] = min(down[where][-1][1], event.tick)
+            down[where].append([event.tick, end_of_track])
+        elif event.kind == "off" and down[where]:
+            start, _ = down[where].pop()
+            notes.append((where[1], start, event.tick))
+        elif event.kind == "notes off":
+            for other in [other for other in down if other[0] == event.channel]:
+                end_unreleased(other, event.tick)
+    for where in list(down):
+        end_unreleased(where, max(end for _, end in events))
     return notes
+
+
+def _clock(tempos: list[_Event], ticks_per_quarter: int) -> Any:
+    """Return a function from ticks to seconds."""
+    changes = [0, *(event.tick for event in tempos)]
+    microseconds = np.array([1e6 / QUARTERS_PER_SECOND, *(event.value for event in tempos)])
+    seconds_per_tick = microseconds * 1e-6 / ticks_per_quarter
+    # seconds at each change of the tempo
+    seconds = np.concatenate([[0.0], np.cumsum(np.diff(changes) * seconds_per_tick[:-1])])
+
+    def clock(ticks: list[int]) -> NDArray[np.float64]:
+        row = np.searchsorted(changes, ticks, side="right") - 1
+        since: NDArray[np.float64] = seconds[row] + (np.array(ticks) - np.array(changes)[row]) * seconds_per_tick[row]
+        return since
+
+    return clock
+
+
+def _read_midi(content: bytes) -> tuple[int, int, list[tuple[list[_Event], int]]]:
+    """Return the type of a MIDI file, its ticks per quarter note, and events and last tick of each track."""
+    content = _without_riff(content)
+    if content[:4] != b"MThd":
+        raise ValueError(f"it begins with {content[:4]!r} instead of b'MThd'")
+    _, header, position = _read_chunk(content, 0)
+    if len(header) < 6:
+        raise EOFError("its header is too short")
+    kind, n_tracks = int.from_bytes(header[:2]), int.from_bytes(header[2:4])
+    ticks_per_quarter = int.from_bytes(header[4:6], signed=True)
+    tracks: list[tuple[list[_Event], int]] = []
+    while len(tracks) < n_tracks:
+        if position >= len(content):
+            raise EOFError(f"its header says {n_tracks} tracks, but it holds {len(tracks)}")
+        name, chunk, position = _read_chunk(content, position)
+        if name == b"MTrk":  # MIDI wants all other chunks to be skipped
+            tracks.append(_read_track(chunk))
+    return kind, ticks_per_quarter, tracks
+
+
+def _without_riff(content: bytes) -> bytes:
+    """Return the MIDI file inside of an RMID file; any other content is returned as it is."""
+    if content[:4] != b"RIFF" or content[8:12] != b"RMID":
+        return content
+    position = 12
+    while position < len(content):
+        name, chunk, after = _read_chunk(content, position, "little")
+        if name == b"data":
+            return chunk
+        position = after + (after - position) % 2  # RIFF pads chunks to an even length
+    raise EOFError("its RIFF container holds no data")
+
+
+def _read_chunk(content: bytes, position: int, order: Any = "big") -> tuple[bytes, bytes, int]:
+    """Return the name and the content of the chunk at ``position``, and the position behind it."""
+    start = position + 8
+    end = start + int.from_bytes(content[position + 4 : start], order)
+    if end > len(content) or start > len(content):
+        raise EOFError(f"it ends within the chunk at byte {position}")
+    return content[position : position + 4], content[start:end], end
+
+
+def _read_track(chunk: bytes) -> tuple[list[_Event], int]:
+    """Return the events of a track that concern notes and tempo, and its last tick."""
+    events: list[_Event] = []
+    tick = position = status = 0
+
+    def read(count: int) -> bytes:
+        nonlocal position
+        if position + count > len(chunk):
+            raise EOFError("a track ends within an event")
+        position += count
+        return chunk[position - count : position]
+
+    def read_number() -> int:
+        number = 0
+        while True:
+            byte = read(1)[0]
+            number = number << 7 | byte & 0x7F
+            if byte < 0x80:
+                return number
+
+    while position < len(chunk):
+        tick += read_number()
+        first = read(1)[0]
+        if first == 0xFF:
+            kind, data = read(1)[0], read(read_number())
+            if kind == 0x2F:  # the end of the track
+                break
+            if kind == 0x51:
+                if len(data) < 3:
+                    raise ValueError(f"a tempo has {len(data)} bytes instead of 3")
+                events.append(_Event(tick, "tempo", -1, int.from_bytes(data[:3])))
+        elif first in (0xF0, 0xF7):
+            read(read_number())  # system exclusive
+        elif first > 0xF0:
+            if first in (0xF4, 0xF5, 0xF9, 0xFD):
+                raise ValueError(f"a track holds the undefined status byte 0x{first:02x}")
+            read({0xF1: 1, 0xF2: 2, 0xF3: 1}.get(first, 0))
+        else:
+            if first >= 0x80:
+                status = first
+            elif status:  # running status: the byte belongs to another event like the one before
+                position -= 1
+            else:
+                raise ValueError("a track begins with running status")
+            # some files hold data beyond 127
+            data = bytes(min(byte, 127) for byte in read(1 if status >> 4 in (0xC, 0xD) else 2))
+            message, channel = status >> 4, status & 0xF
+            if message == 0x9 and data[1] > 0:
+                events.append(_Event(tick, "on", channel, data[0]))
+            elif message in (0x8, 0x9):
+                events.append(_Event(tick, "off", channel, data[0]))
+            elif message == 0xB and data[0] in NOTES_OFF_CONTROLLERS:
+                events.append(_Event(tick, "notes off", channel))
+    return events, tick
 
 
 def roll_to_midi(
@@ -314,7 +460,7 @@ def roll_to_midi(
     ...     bool((midi_to_roll(f"{folder}/scale.mid", step=0.5, unit="quarters") == scale).all())
     True
     """
-    _check_step(step, unit)
+    step = _check_step(step, unit)
     binary = _check_roll(roll)
     mido = require("mido")
     quarters = step if unit == "quarters" else step * QUARTERS_PER_SECOND
@@ -346,10 +492,12 @@ def _ticks(quarters: float, n_frames: int) -> tuple[int, Fraction]:
     return ratio.denominator * finer, Fraction(ratio.numerator * finer)
 
 
-def _check_step(step: float, unit: str) -> None:
+def _check_step(step: float, unit: str) -> float:
+    """Return ``step`` as Python's float, which fractions need; raise ValueError if it or ``unit`` is invalid."""
     check_choice("unit", unit, UNITS)
     if not (math.isfinite(step) and step >= 1e-4):
         raise ValueError(f"step must be a time of at least 0.0001 {unit}, not {step}.")
+    return float(step)
 
 
 def one_roll(roll: ArrayLike) -> NDArray[Any]:
@@ -364,6 +512,7 @@ def one_roll(roll: ArrayLike) -> NDArray[Any]:
 
 
 def _check_roll(roll: ArrayLike) -> NDArray[np.int8]:
+    refuse_masked("roll", roll)
     roll = one_roll(roll)
     if roll.ndim != 2 or roll.shape[1] != N_KEYS:
         raise ValueError(f"A roll has the shape (frames, {N_KEYS}), not {roll.shape}.")

@@ -44,7 +44,7 @@ from sklearn.utils import Bunch, check_random_state
 from tqdm.auto import tqdm
 
 from sfmts._choices import check_choice
-from sfmts.datasets._cache import data_folder, load_arrays, require, save_arrays
+from sfmts.datasets._cache import as_python_number, data_folder, load_arrays, refuse_masked, require, save_arrays
 
 SUBSETS = ("train", "valid", "test")
 PROTOCOL = {"train": 3696, "test": 1344}  # utterances without SA sentences
@@ -75,7 +75,7 @@ CORE_SPEAKERS = frozenset(_CORE_SPEAKERS.split())
 
 _PHONE_FILE = re.compile(r"(?:^|/)(train|test)/(dr[1-8])/([fm][a-z]{3}\d)/((?:sa|si|sx)\d+)\.phn$")
 _SOUND_ENDINGS = (".wav.wav", ".wav", ".sph")  # a copy with both of the first has its readable sound in x.WAV.wav
-_CACHE_VERSION = 1  # to be raised when features or labels change
+_CACHE_VERSION = 2  # to be raised when features or labels change
 
 
 def load_timit(
@@ -164,7 +164,8 @@ def load_timit(
         If there is no such folder, no TIMIT corpus in it, or a sentence without sound.
     ValueError
         If a choice is unknown, the corpus incomplete, or a file cannot be read: sound compressed with shorten, which
-        is to be converted first, an unknown phone, another sample rate.
+        is to be converted first, sound that is cut short, samples that are not numbers from -1 to 1, an unknown phone,
+        another sample rate.
     ImportError
         If soundfile is missing.
 
@@ -242,7 +243,7 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
     Raises
     ------
     ValueError
-        If the signal is not one channel of finite numbers, or shorter than a window.
+        If the signal is not one channel of finite real numbers, has masked entries, or is shorter than a window.
 
     Notes
     -----
@@ -262,12 +263,16 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
     (98, 26)
     """
     check_choice("n_derivatives", n_derivatives, N_DERIVATIVES)
+    refuse_masked("signal", signal)
+    if np.asarray(signal).dtype.kind not in "biufO":
+        raise ValueError(f"A signal holds real numbers; this one holds {np.asarray(signal).dtype} values.")
     signal = np.asarray(signal, dtype=np.float64)
     if signal.ndim != 1 or not np.isfinite(signal).all():
         raise ValueError(
             f"A signal is one channel of finite numbers, shape (n_samples,); this one has the shape {signal.shape}"
             + ("." if np.isfinite(signal).all() else " and holds NaN or infinity.")
         )
+    sample_rate = as_python_number(sample_rate)  # of which numpy's arithmetic keeps few digits
     window, hop = _window(sample_rate)
     _n_frames(len(signal), window, hop)
     frames = np.lib.stride_tricks.sliding_window_view(signal, window)[::hop]
@@ -309,7 +314,8 @@ def frame_labels(
     Raises
     ------
     ValueError
-        If there are no segments, they are not in order, or the signal is shorter than a window.
+        If there are no segments, they are not in order or end more than 10 ms after the signal, or the signal is
+        shorter than a window.
 
     Examples
     --------
@@ -317,18 +323,28 @@ def frame_labels(
     >>> frame_labels([(0, 360, "h#"), (360, 900, "sh")], n_samples=900).tolist()
     ['h#', 'sh', 'sh', 'sh']
     """
-    if not segments:
+    if len(segments) == 0:
         raise ValueError("There are no segments to label frames with.")
-    starts = np.array([start for start, _, _ in segments])
-    ends = np.array([end for _, end, _ in segments])
+    # in floating point, as differences of unsigned integers are never negative
+    starts = np.array([start for start, _, _ in segments], dtype=np.float64)
+    ends = np.array([end for _, end, _ in segments], dtype=np.float64)
+    if not (np.isfinite(starts).all() and np.isfinite(ends).all()):
+        raise ValueError("Starts and ends of segments must be numbers of samples, but some are NaN or infinite.")
     wrong = np.flatnonzero((ends < starts) | (np.diff(starts, prepend=0) < 0))
     if wrong.size:
         number = int(wrong[0])
         raise ValueError(
             f"Segments must be in the order of time, and end after they start; segment {number} is {segments[number]}."
         )
-    window, hop = _window(sample_rate)
-    middles = hop * np.arange(_n_frames(n_samples, window, hop)) + window // 2
+    window, hop = _window(as_python_number(sample_rate))
+    n_samples = as_python_number(n_samples)
+    n_frames = _n_frames(n_samples, window, hop)
+    if ends.max() > n_samples + hop:  # hand-made bounds may miss the end by a little
+        raise ValueError(
+            f"Segments end at sample {ends.max():.0f}, but the signal has only {n_samples} samples; it is cut short, "
+            "or they belong to another signal."
+        )
+    middles = hop * np.arange(n_frames) + window // 2
     rows = np.maximum(np.searchsorted(starts, middles, side="right") - 1, 0)
     return np.array([label for _, _, label in segments], dtype=str)[rows]
 
@@ -482,12 +498,46 @@ def _read_sound(path: Path) -> NDArray[np.int16]:
         raise ValueError(
             f"{path} is neither NIST SPHERE nor RIFF sound that can be read; it begins with {head[:12]!r} ({error})."
         ) from error
+    promised = _promised_samples(path)
+    if promised is not None and len(signal) < promised:
+        raise ValueError(
+            f"{path} is cut short: its header says {promised} samples, but it holds {len(signal)}; copy it anew."
+        )
     if rate != SAMPLE_RATE or signal.ndim != 1:
         channels = 1 if signal.ndim == 1 else signal.shape[1]
         raise ValueError(
             f"{path} has {rate} Hz and {channels} channel{'s' * (channels > 1)}; TIMIT has {SAMPLE_RATE} Hz and 1."
         )
+    if not np.isfinite(signal).all():
+        raise ValueError(f"{path} holds samples that are NaN or infinite; convert it anew, to 16-bit integers.")
+    if (peak := np.abs(signal).max(initial=0.0)) > 1.0:
+        raise ValueError(
+            f"{path} holds floating-point samples of up to {peak:g}, but these must lie between -1 and 1; divide them "
+            "by 32768 if they are 16-bit numbers, or store integers."
+        )
     return np.rint(signal * 2.0**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
+
+
+def _promised_samples(path: Path) -> int | None:
+    """Return the samples per channel that the header of a SPHERE or RIFF file says; None if it does not say."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+        if head.startswith(b"NIST_1A"):
+            count = re.search(rb"sample_count\s+-i\s+(\d+)", head)
+            return None if count is None else int(count[1])
+        if head[:4] != b"RIFF":
+            return None
+        file.seek(12)
+        frame = 0
+        while len(header := file.read(8)) == 8:
+            size = int.from_bytes(header[4:], "little")
+            if header[:4] == b"data":  # writers of streams put a size of 0 or the greatest
+                return None if frame == 0 or size in (0, 2**32 - 1) else size // frame
+            chunk = file.read(min(size, 64))
+            if header[:4] == b"fmt ":
+                frame = int.from_bytes(chunk[12:14], "little")
+            file.seek(size - len(chunk) + size % 2, os.SEEK_CUR)
+    return None
 
 
 def _read_phones(path: Path) -> list[tuple[int, int, str]]:

@@ -29,6 +29,7 @@ first gap.
 """
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from sfmts._choices import check_choice
+from sfmts.datasets._cache import as_python_number
 
 VARIANTS = ("paper", "released", "hard")
 SQUARE, SAWTOOTH = 0, 1
@@ -85,7 +87,7 @@ def make_waves(
     ((10, 500, 2), 5)
     """
     check_choice("variant", variant, VARIANTS)
-    _check_sizes(n_samples, n_steps)
+    n_samples, n_steps = _check_sizes(n_samples, n_steps)
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     labels = rng.permutation(np.arange(n_samples) % 2)
 
@@ -182,7 +184,8 @@ def make_periods(
     >>> X.shape, int(y.sum())
     ((10, 100, 3), 5)
     """
-    _check_sizes(n_samples, n_steps)
+    n_samples, n_steps = _check_sizes(n_samples, n_steps)
+    periods, noise = tuple(map(as_python_number, periods)), as_python_number(noise)
     if len(periods) != 2 or not all(0.0 < period < math.inf for period in periods):
         raise ValueError(f"periods must be two positive numbers, not {periods!r}.")
     if not 0.0 <= noise < math.inf:
@@ -198,6 +201,9 @@ def make_periods(
     return np.stack([values, time, gaps] if irregular else [values], axis=2), labels
 
 
-def _check_sizes(n_samples: int, n_steps: int) -> None:
+def _check_sizes(n_samples: int, n_steps: int) -> tuple[int, int]:
+    """Return both as Python's integers; raise TypeError if they are no integers, and ValueError if too small."""
+    n_samples, n_steps = operator.index(n_samples), operator.index(n_steps)
     if n_samples < 2 or n_steps < 1:
         raise ValueError(f"n_samples must be at least 2 and n_steps at least 1, not {n_samples} and {n_steps}.")
+    return n_samples, n_steps
