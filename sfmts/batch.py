@@ -21,6 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 from torch import Tensor
 
 LAYOUTS = ("ntc", "nct")
+_PADDED_STEPS = 1 << 18  # of a batch in prediction
 _FLOATS = (np.float64, np.float32)
 
 
@@ -760,6 +761,22 @@ def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
     if batch.form == "list":
         return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
     return array.reshape(len(batch), -1, *array.shape[1:])
+
+
+def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut ``order``, numbers of series, into batches of at most ``batch_size`` series and 2^18 padded steps.
+
+    A longer series is a batch of its own, so that short ones are not padded to it.
+    """
+    sizes = lengths[order].tolist()
+    starts, longest = [0], 0
+    for place, length in enumerate(sizes):
+        count = place - starts[-1]
+        if count and (count == batch_size or (count + 1) * max(longest, length) > _PADDED_STEPS):
+            starts.append(place)
+            longest = 0
+        longest = max(longest, length)
+    return list(order.tensor_split(starts[1:]))
 
 
 def bucketed_batches(

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from sfmts._choices import check_choice
-from sfmts.batch import SequenceBatch, bucketed_batches
+from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts.heads import Model
 
 LEARNING_RATES = ("constant", "cosine")
@@ -442,14 +442,14 @@ class _Best:
 
 @torch.no_grad()
 def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
-    """The head's raw outputs for all items, on the CPU, computed in batches of similar length."""
+    """Return the head's raw outputs for all items, on the CPU, computed in batches of similar length."""
     model.eval()
     per_step = model.head.per_step
     items = int(data.lengths.sum()) if per_step else len(data)
     parameter = next(model.parameters())
     order = torch.argsort(data.lengths, stable=True)
     results: Tensor | None = None
-    for index in order.split(batch_size):
+    for index in bounded_batches(data.lengths, order, batch_size):
         batch = data.take(index).to(parameter.device, parameter.dtype)
         features, _ = model.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t)
         part = model.head(features).cpu()

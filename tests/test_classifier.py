@@ -18,10 +18,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import compute_sample_weight
 
 from sfmts import PanelScaler, SFMClassifier, training
+from sfmts.batch import SequenceBatch
 from sfmts.estimators import _base
 from sfmts.networks.base import INITIALISATIONS
 from sfmts.training import OPTIMIZERS, Trainer
-from tests.helpers import KERNELS, MODES, NETWORKS, make_panel, mode_id
+from tests.helpers import ALL_NETWORKS, KERNELS, MODES, NETWORKS, make_panel, mode_id
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -1256,3 +1257,44 @@ def test_threads_of_torch_do_not_matter(network):
     finally:
         torch.set_num_threads(before)
     np.testing.assert_allclose(*probabilities, rtol=1e-9)
+
+
+@pytest.mark.parametrize("network_name", ALL_NETWORKS)
+def test_a_fill_value_gives_numbers_or_a_sentence(network_name):
+    X, y = make_panel(n=24)
+    X = X.astype(np.float32)
+    model = SFMClassifier(network_name, n_states=8, max_iter=1, random_state=0).fit(X, y)
+    for value in (9.96921e36, 1e20):
+        filled = X[:4].copy()
+        filled[1, 3, 0] = value
+        try:
+            p = model.predict_proba(filled)
+        except ValueError as error:
+            message = str(error)
+            p = np.zeros(1)
+        else:
+            message = "output is not finite: fill values"
+        assert np.isfinite(p).all()
+        assert re.search("output is not finite.*fill values", message)
+
+
+def test_one_long_series_does_not_pad_the_short_ones(monkeypatch):
+    X = [np.full((10, 1), 0.1 * number) for number in range(40)] + [np.zeros((9000, 1))]
+    model = SFMClassifier(n_states=3, max_iter=1, random_state=0).fit(X, np.arange(41) % 2)
+    expected = model.predict_proba(X)
+    sizes = []
+    padded = SequenceBatch.padded
+
+    def watched(batch, flat):
+        sizes.append((len(batch), int(batch.lengths.max())))
+        return padded(batch, flat)
+
+    monkeypatch.setattr(SequenceBatch, "padded", watched)
+    np.testing.assert_allclose(model.predict_proba(X), expected)
+    model.state_amplitudes(X)
+    assert max(n * longest for n, longest in sizes) <= 1 << 18
+    monkeypatch.setattr("sfmts.batch._PADDED_STEPS", 10_000)
+    sizes.clear()
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-6)
+    assert len(model.state_amplitudes(X)) == 41
+    assert max(n * longest for n, longest in sizes) <= 10_000

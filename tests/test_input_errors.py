@@ -564,7 +564,9 @@ def test_time_stamps_that_single_precision_cannot_tell_apart():
     ("X", "message"),
     [
         pytest.param(
-            [sparse.csr_matrix(np.ones((4, 2)))] * 4, "Sparse data was passed for X, but dense", id="list of sparse matrices"
+            [sparse.csr_matrix(np.ones((4, 2)))] * 4,
+            "Sparse data was passed for X, but dense",
+            id="list of sparse matrices",
         ),
         pytest.param([pd.DataFrame({"a": [1, pd.NA, 3]})] * 4, "holds pd.NA; convert", id="pd.NA"),
         pytest.param([[10**400, 1], [1, 2], [2, 3], [3, 4]], "whole number that is too large", id="10**400"),

@@ -23,7 +23,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_scale, channel_statistics, unbatch
+from sfmts.batch import (
+    LAYOUTS,
+    SequenceBatch,
+    as_batch,
+    bounded_batches,
+    channel_scale,
+    channel_statistics,
+    unbatch,
+)
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
 from sfmts.kernels import BACKENDS, MEMORIES
@@ -389,8 +397,20 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     # -- after training
 
     def _outputs(self, batch: SequenceBatch) -> Tensor:
-        """Raw output of the head for each series."""
-        return outputs(self._placed_module(), batch, _PREDICTION_BATCH)
+        """Return the raw output of the head for each series, or for each step.
+
+        Raises
+        ------
+        ValueError
+            If an output is not finite.
+        """
+        result = outputs(self._placed_module(), batch, _PREDICTION_BATCH)
+        if not bool(result.isfinite().all()):
+            raise ValueError(
+                f"The network's output is not finite for some of these series, whose values go up to "
+                f"{float(batch.values.abs().max()):.3g} in size. Look for fill values in X, or scale it."
+            )
+        return result
 
     def _placed_module(self) -> SequenceModel:
         """The module, moved back to its device if it was unpickled and the device is here."""
@@ -418,7 +438,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         model = self._placed_module().eval()
         parameter = next(model.parameters())
         results = []
-        for index in torch.arange(len(batch)).split(_PREDICTION_BATCH):
+        for index in bounded_batches(batch.lengths, torch.arange(len(batch)), _PREDICTION_BATCH):
             part = batch.take(index).to(parameter.device, parameter.dtype)
             results.append(part.flat(model.state_amplitudes(part.x, part.lengths, part.t)).cpu())
         return unbatch(batch, torch.cat(results))
