@@ -5,10 +5,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sfmts._choices import check_choice
 
@@ -231,8 +233,9 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     Raises
     ------
     TypeError
-        If it is no final subclass of :class:`SequenceNetwork`, or if its arguments are not ``n_channels`` and, by
-        keyword only, options that have defaults.
+        If the name is not a string that holds something, if the class is no final subclass of
+        :class:`SequenceNetwork`, or if its arguments are not ``n_channels`` and, by keyword only, options that have
+        defaults.
     ValueError
         If another network has the name.
 
@@ -274,6 +277,9 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     From now on ``SFMClassifier("running_mean")`` trains it.
     """
 
+    if not isinstance(name, str) or not name:
+        raise TypeError(f'A network is registered under a name, such as @register_network("mine"), not {name!r}.')
+
     def register(cls: NetworkClass) -> NetworkClass:
         _check_class(cls)
         known = _REGISTRY.get(name, cls)
@@ -301,6 +307,75 @@ def _check_class(cls: Any) -> None:
                 f"The argument {str(parameter)!r} of {cls.__qualname__} must be taken by keyword only and have a "
                 "default: def __init__(self, n_channels, *, n_states=32, ...)."
             )
+
+
+_SIZES = ("n_states", "n_frequencies", "n_outputs", "n_layers", "n_hidden", "depth", "max_length")
+
+
+def check_size(name: str, value: Any, least: int = 1) -> int:
+    """Return a size as Python's integer, or raise an error that says what it must be.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not an integer; booleans are not.
+    ValueError
+        If ``value`` is less than ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, not {value!r}.")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}.")
+    return int(value)
+
+
+def _checked_sizes(cls: type[SequenceNetwork], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a network with all its integers checked and converted to Python's.
+
+    An option whose default is an integer takes integers only. The network itself knows the least value of its own
+    options; those that all networks share are at least 1.
+    """
+    checked = dict(options)
+    for name, parameter in inspect.signature(cls).parameters.items():
+        default, value = parameter.default, options.get(name)
+        if name not in options or (value is None and default is None):
+            continue
+        whole = isinstance(default, int) and not isinstance(default, bool)
+        if name in _SIZES:
+            checked[name] = check_size(name, value)
+        elif whole and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise TypeError(f"{name} must be an integer, not {value!r}.")
+        elif whole:
+            checked[name] = int(value)
+    return checked
+
+
+class WithoutStorage(TorchFunctionMode):
+    """Build modules of any size without memory for their numbers: shapes and types are all they have.
+
+    Floating-point tensors are made on PyTorch's ``meta`` device, whatever device is asked for. Integers, such as an
+    index or a seed, stay on the CPU, because shapes may depend on their values. A number read from a tensor without
+    storage is 1.
+    """
+
+    _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
+    _NUMBERS: ClassVar[dict[Any, Any]] = {
+        Tensor.__bool__: True,
+        Tensor.__int__: 1,
+        Tensor.__float__: 1.0,
+        Tensor.item: 1.0,
+    }
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``func`` with the ``meta`` device where it makes a tensor."""
+        if func in self._NUMBERS and args[0].is_meta:
+            return self._NUMBERS[func]
+        kwargs = dict(kwargs or {})
+        if func in self._FACTORIES or (func is torch.empty_like and "device" in kwargs):
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def network_names() -> list[str]:
@@ -347,9 +422,10 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     Raises
     ------
     ValueError
-        If no network has that name, or this one lacks what is asked for: ``bidirectional=True`` or several layers.
+        If no network has that name, if this one lacks what is asked for (``bidirectional=True`` or several layers), or
+        if a size is less than 1.
     TypeError
-        If the network has not set an attribute of the contract.
+        If a size is not an integer, or if the network has not set an attribute of the contract.
 
     Examples
     --------
@@ -358,6 +434,8 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     1080
     """
     accepted = network_options(name)
+    n_channels = check_size("n_channels", n_channels)
+    options = _checked_sizes(network_class(name), options)
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:
             able = ", ".join(repr(other) for other in network_names() if option in network_options(other))

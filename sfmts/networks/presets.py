@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from sfmts._choices import check_choice
-from sfmts.networks.base import make_network
+from sfmts.networks.base import WithoutStorage, check_size, make_network
 
 _LONGEST_GAP = 64  # in a row of sizes that a network refuses, before something else must be wrong
 
@@ -51,7 +51,10 @@ def match_budget(
     Raises
     ------
     ValueError
-        If the network or the head is unknown, refuses the options, or does not grow with ``n_states``.
+        If the network or the head is unknown, refuses the options, or does not grow with ``n_states``, or if a size is
+        less than 1.
+    TypeError
+        If a size is not an integer.
 
     Examples
     --------
@@ -62,8 +65,8 @@ def match_budget(
     116
     """
     check_choice("head", head, ("linear", "none"))
-    if min(n_parameters, n_outputs, multiple_of) < 1:
-        raise ValueError(f"{n_parameters=}, {n_outputs=} and {multiple_of=} must all be at least 1.")
+    n_parameters, n_outputs = check_size("n_parameters", n_parameters), check_size("n_outputs", n_outputs)
+    multiple_of = check_size("multiple_of", multiple_of)
 
     def first_from(multiple: int) -> tuple[int, int]:
         """The first size from this multiple on that the network takes, and its count."""
@@ -94,9 +97,12 @@ def _count(network: str, n_channels: int, n_outputs: int, head: str, options: di
     """Trainable parameters of a network with its head."""
     if head == "none":
         options = {**options, "n_outputs": n_outputs}
-    # Uniform numbers, as no count depends on the start: orthogonal matrices take longer than all the rest.
-    options = {**options, "init": "paper", "generator": torch.Generator()}
-    module = make_network(network, n_channels, **options)
+    options = {**options, "generator": torch.Generator()}
+    try:
+        with WithoutStorage():
+            module = make_network(network, n_channels, **options)
+    except RuntimeError:  # a network of one's own that needs the numbers themselves
+        module = make_network(network, n_channels, **options)
     if head == "linear":
         return module.n_parameters + (module.output_size + 1) * n_outputs
     if module.output_size != n_outputs:
