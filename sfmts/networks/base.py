@@ -276,7 +276,6 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
 
     From now on ``SFMClassifier("running_mean")`` trains it.
     """
-
     if not isinstance(name, str) or not name:
         raise TypeError(f'A network is registered under a name, such as @register_network("mine"), not {name!r}.')
 
@@ -312,8 +311,10 @@ def _check_class(cls: Any) -> None:
 _SIZES = ("n_states", "n_frequencies", "n_outputs", "n_layers", "n_hidden", "depth", "max_length")
 
 
-def check_size(name: str, value: Any, least: int = 1) -> int:
+def check_size(name: str, value: Any, least: int | None = 1) -> int:
     """Return a size as Python's integer, or raise an error that says what it must be.
+
+    With ``least=None`` any integer is taken.
 
     Raises
     ------
@@ -324,7 +325,7 @@ def check_size(name: str, value: Any, least: int = 1) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, not {value!r}.")
-    if value < least:
+    if least is not None and value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}.")
     return int(value)
 
@@ -343,10 +344,8 @@ def _checked_sizes(cls: type[SequenceNetwork], options: dict[str, Any]) -> dict[
         whole = isinstance(default, int) and not isinstance(default, bool)
         if name in _SIZES:
             checked[name] = check_size(name, value)
-        elif whole and (isinstance(value, bool) or not isinstance(value, Integral)):
-            raise TypeError(f"{name} must be an integer, not {value!r}.")
         elif whole:
-            checked[name] = int(value)
+            checked[name] = check_size(name, value, least=None)
     return checked
 
 

@@ -169,8 +169,9 @@ def paper_preset(task: str, network: str) -> dict[str, Any]:
     """
     check_choice("task", task, _TASKS)
     sizes = {row: states[_TASKS.index(task)] for row, (states, _) in _TABLE_1.items()}
-    if sizes.get(network) is None:
-        rows = ", ".join(repr(row) for row, size in sizes.items() if size is not None)
-        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; it has {rows}.")
+    rows = [row for row, size in sizes.items() if size is not None]
+    if not isinstance(network, str) or network not in rows:
+        there = ", ".join(map(repr, rows))
+        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; it has {there}.")
     preset = {"network": network, **copy.deepcopy(_TABLE_1[network][1]), "n_states": sizes[network]}
     return {**preset, "n_frequencies": 8 if task == "timit" else 4} if preset["network"] == "sfm" else preset
