@@ -183,6 +183,13 @@ class TestPaperPreset:
         paper_preset("waves", "clockwork_rnn")["network_params"]["full"] = False
         assert paper_preset("waves", "clockwork_rnn")["network_params"] == {"full": True}
 
+    @pytest.mark.parametrize("value", [["lstm"], np.array(["lstm", "gru"]), 3, None], ids=repr)
+    def test_what_is_no_name(self, value):
+        with pytest.raises(ValueError, match="The paper's Table 1 has no network="):
+            paper_preset("waves", value)
+        with pytest.raises(ValueError, match=r"Unknown task .*; choose one of 'waves', 'music', 'timit'"):
+            paper_preset(value, "lstm")
+
     def test_errors(self):
         with pytest.raises(ValueError, match="Unknown task 'wave'; choose one of 'waves', 'music', 'timit'"):
             paper_preset("wave", "lstm")
