@@ -3,7 +3,7 @@
 import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
@@ -18,7 +18,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -97,7 +97,42 @@ def own_network_options(estimator: Any, parameters: Collection[str]) -> dict[str
             hint = f", which is a parameter of {type(estimator).__name__} itself" if name in parameters else ""
             there = ", ".join(map(repr, own)) or "nothing"
             raise ValueError(f"network_params holds {name!r}{hint}; network={network!r} takes {there} there.")
-    return copy.deepcopy(given)
+    own_options: dict[str, Any] = plain(copy.deepcopy(given))
+    return own_options
+
+
+def plain(value: Any) -> Any:
+    """Return a parameter with NumPy's numbers, also those in lists, tuples and dictionaries, as Python's.
+
+    Estimators keep the parameters that they were given, as scikit-learn's ``clone`` asks for. Everything behind them
+    gets what this function returns: PyTorch, for one, refuses many of NumPy's numbers.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {plain(key): plain(item) for key, item in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+
+def plain_parameters(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return the named parameters of an estimator, with NumPy's numbers as Python's."""
+    return {name: plain(getattr(estimator, name)) for name in names}
+
+
+def refuse_booleans(constraints: dict[str, list[Any]], parameters: dict[str, Any], caller_name: str) -> None:
+    """Raise an error if a boolean stands where a number is expected: Python would count it as 0 or 1.
+
+    Raises
+    ------
+    InvalidParameterError
+        A ValueError that names the parameter.
+    """
+    for name, value in parameters.items():
+        allowed = constraints.get(name, ["boolean"])
+        if isinstance(value, bool | np.bool_) and "boolean" not in allowed and "verbose" not in allowed:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {caller_name} must not be a boolean. Got {value!r} instead."
+            )
 
 
 def _has_amplitudes(estimator: Any) -> bool:
@@ -128,7 +163,7 @@ class CallbackWatcher:
         self._estimator = estimator
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._data = {"X": X, "y": y, "metadata": metadata}
-        self._root = estimator._init_callback_context(max_subtasks=epochs)
+        self._root = estimator._init_callback_context(max_subtasks=int(epochs))
         self._root.call_on_fit_task_begin(estimator=estimator, **self._data)
         self._epoch = self._root
         self.model: SequenceModel | None = None
@@ -206,11 +241,17 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _n_logits(self) -> int:
         """How many numbers the head puts out."""
 
+    def _validate_params(self) -> None:
+        """Raise an error if a parameter has a type or a value that is not allowed."""
+        refuse_booleans(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
+        super()._validate_params()
+
     # -- input
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
         fitted = None if reset else getattr(self, "_module_options", None)  # a fitted model goes by the time it has
-        time, channel = (self.time, self.time_channel) if fitted is None else (fitted["time"], fitted["time_channel"])
+        fitted = plain_parameters(self, ("time", "time_channel")) if fitted is None else fitted
+        time, channel = fitted["time"], fitted["time_channel"]
         if time != "timestamps":
             channel = None
         elif channel is None:
@@ -256,7 +297,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         try:
             train, valid = train_test_split(
                 used,
-                test_size=self.validation_fraction,
+                test_size=plain(self.validation_fraction),
                 stratify=None if stratify is None else stratify[used],
                 random_state=random_state,
             )
@@ -319,12 +360,12 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         if self.standardize:
             mean, variance = channel_statistics(train)
             scale = channel_scale(mean, variance)
-        self._module_options = self._current_options()
+        self._module_options = plain(self._current_options())
         return self._build_module(self._module_options, train, generator, mean, scale)
 
     def _current_options(self) -> dict[str, Any]:
         """The parameters that determine the model."""
-        options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
+        options = plain_parameters(self, (*_NETWORK_OPTIONS, *_MODEL_OPTIONS))
         options["network_params"] = own_network_options(self, self._get_param_names())
         if self.head == "none":
             options["n_outputs"] = self._n_logits()
@@ -334,7 +375,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _refuse_other_network(self) -> None:
         """Training cannot go on with a network of other parameters."""
-        old, new = self._module_options, self._current_options()
+        old, new = self._module_options, plain(self._current_options())
         changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if not _same(old[name], new[name])]
         if changed:
             raise ValueError(
@@ -370,8 +411,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         )
 
     def _settings(self, partial: bool) -> TrainingSettings:
-        names = TrainingSettings.__dataclass_fields__
-        settings = {name: getattr(self, name) for name in names}
+        settings = plain_parameters(self, TrainingSettings.__dataclass_fields__)
         if partial:
             settings["learning_rate"] = "constant"
         return TrainingSettings(**settings)
