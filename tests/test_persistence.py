@@ -1,10 +1,12 @@
 """Pickle, joblib, copies, and the files of save() and load()."""
 
+import collections
 import copy
 import json
 import os
 import pickle
 import stat
+import time
 import warnings
 from pathlib import Path
 
@@ -487,6 +489,91 @@ class TestFile:
         save_file(tensors, path, metadata={"sfmts": text, "sha256": persistence._digest(text, tensors)})
         with pytest.raises(ValueError, match=message):
             SFMClassifier.load(path)
+
+    def test_two_saves_are_equal_to_the_byte(self, saved):
+        model, path = saved
+        model.set_params(class_weight={1: 2.0, 0: 1.0})
+        others = [model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        for _ in range(8):
+            model.save(path)
+            others.append(SFMClassifier.load(path))
+        data = path.read_bytes()
+        for other in others:
+            other.save(path)
+            assert path.read_bytes() == data
+
+    @pytest.mark.parametrize("age", [0.5, 1.5], ids=["of today", "of the day before"])
+    def test_what_killed_saves_left_is_removed_after_a_day(self, saved, age):
+        model, path = saved
+        names = [f".{'0123456789abcdef' * 2}.part", ".mine.part", "0" * 32 + ".part", "old.sfm", f".{'0' * 32}.part"]
+        for name in names[:-1]:
+            path.with_name(name).write_bytes(b"half")
+            os.utime(path.with_name(name), times=(time.time() - age * 86400,) * 2)
+        path.with_name(names[-1]).mkdir()
+        os.utime(path.with_name(names[-1]), times=(0, 0))
+        model.save(path)
+        left = {item.name for item in path.parent.iterdir()} - {path.name}
+        assert left == set(names[1:] if age > 1 else names)
+
+    def test_saving_reaches_the_disk_before_the_name(self, saved, monkeypatch):
+        model, path = saved
+        events, replace, sync = [], os.replace, os.fsync
+
+        def recorded(handle):
+            kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else os.fstat(handle).st_size
+            events.append(("sync", kind))
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", recorded)
+        monkeypatch.setattr(os, "replace", lambda *names: (events.append("replace"), replace(*names)))
+        model.save(path)
+        assert events == [("sync", path.stat().st_size), "replace", ("sync", "folder")]
+
+    def test_a_folder_that_cannot_be_synced(self, saved, monkeypatch):
+        model, path = saved
+        sync = os.fsync
+
+        def refuse_folders(handle):
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise OSError("Invalid argument")
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", refuse_folders)
+        model.save(path)
+        assert_equal(SFMClassifier.load(path), model, make_panel()[0])
+
+    @pytest.mark.parametrize("kind", ["list", "dict", "array", "twice", "deep"])
+    def test_a_parameter_that_contains_itself(self, saved, kind):
+        model, path = saved
+        before = path.read_bytes()
+        value = {"list": [], "dict": {}, "array": np.empty(1, dtype=object), "twice": [], "deep": []}[kind]
+        if kind == "deep":
+            for _ in range(10_000):
+                value = [value]
+        elif kind == "list":
+            value.append((value,))
+        elif kind == "twice":
+            value.extend([value, value])
+        else:
+            value[0] = value
+        model.set_params(class_weight={0: value})
+        reason = "is nested more than 50 levels deep" if kind == "deep" else "contains itself"
+        with pytest.raises(TypeError, match=rf"class_weight cannot be saved: it {reason}\. Use pickle or joblib"):
+            model.save(path)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_parameter_that_is_held_twice(self, saved):
+        model, path = saved
+        shared = [1.0, 2.0]
+        model.set_params(class_weight={0: shared, 1: (shared, shared)})
+        assert through_file(model, path).class_weight == model.class_weight
+
+    def test_a_parameter_of_a_class_of_its_own(self, saved):
+        model, path = saved
+        Pair = collections.namedtuple("Pair", "a b")
+        model.set_params(class_weight=collections.OrderedDict({0: Pair(1.0, 2.0)}))
+        assert through_file(model, path).class_weight == {0: (1.0, 2.0)}
 
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.sfm"):

@@ -32,6 +32,7 @@ from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
 
 _PREDICTION_BATCH = 256
+_DEEPEST = 8  # levels of lists and dictionaries in which a parameter holds numbers
 _MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel", "standardize")
 _NETWORK_OPTIONS = (
     "network",
@@ -101,7 +102,7 @@ def own_network_options(estimator: Any, parameters: Collection[str]) -> dict[str
     return own_options
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Return a parameter with NumPy's numbers, also those in lists, tuples and dictionaries, as Python's.
 
     Estimators keep the parameters that they were given, as scikit-learn's ``clone`` asks for. Everything behind them
@@ -109,9 +110,11 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         return value.item()
+    if depth == _DEEPEST:  # so that what contains itself has an end
+        return value
     if type(value) is dict:
-        return {plain(key): plain(item) for key, item in value.items()}
-    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
+    return type(value)(plain(item, depth + 1) for item in value) if type(value) in (list, tuple) else value
 
 
 def plain_parameters(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
