@@ -1,6 +1,7 @@
 """What all estimators share: parameters and their checks, device, training, prediction, pickling."""
 
 import copy
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_origin
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -27,11 +28,12 @@ from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, channel_scale, channel
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
 from sfmts.kernels import BACKENDS, MEMORIES
-from sfmts.networks.base import INITIALISATIONS, make_network, network_class, network_options
+from sfmts.networks.base import INITIALISATIONS, WithoutStorage, make_network, network_class, network_options
 from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
 
 _PREDICTION_BATCH = 256
+_FREE_SIZE = 10_000  # of options of a file, however small the file is
 _DEEPEST = 8  # levels of lists and dictionaries in which a parameter holds numbers
 _MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel", "standardize")
 _NETWORK_OPTIONS = (
@@ -232,7 +234,14 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     module_: SequenceModel
     _optimizer_state: tuple[str, dict[str, Any]] | None  # its name and state, for training that goes on
     _generator_state: Tensor | None  # likewise
+    n_channels_in_: int
     history_: dict[str, Any]
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    n_iter_: int
+    n_parameters_: int
+    device_: str
+    backend_: str
 
     @abstractmethod
     def _make_head(
@@ -509,11 +518,74 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return {"dtype": dtype, "module": self._module_options}, self.module_.state_dict()
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self._module_options = {key: persistence.decode(value) for key, value in document["module"].items()}
-        module = self._build_module(self._module_options).to(getattr(torch, document["dtype"]))
+        options = {key: persistence.decode(value) for key, value in document["module"].items()}
+        dtype = getattr(torch, str(document["dtype"]), None)
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"weights cannot have the type {document['dtype']!r}")
+        self._check_file_attributes()
+        self._check_file_options(options, max(_FREE_SIZE, sum(value.numel() for value in tensors.values())))
+        _check_tensors(self._without_storage(options, dtype, tensors).state_dict(), tensors)
+        self._module_options = options
+        module = self._build_module(options).to(dtype)
         module.load_state_dict(tensors)
         self.module_ = module.eval()
         self._optimizer_state = self._generator_state = None
+
+    def _without_storage(
+        self, options: dict[str, Any], dtype: torch.dtype, tensors: dict[str, Tensor]
+    ) -> SequenceModel:
+        """Return the model that ``options`` describe without memory for its weights.
+
+        What building it may cost is bounded by the size of the file, which holds as many numbers as the model.
+        """
+        n_numbers = sum(value.numel() for value in tensors.values())
+        limits = _FREE_SIZE + 100 * len(tensors) + n_numbers, 100 * _FREE_SIZE + 4 * n_numbers
+        try:
+            with WithoutStorage(*limits):
+                return self._build_module(options).to(dtype)
+        except (RuntimeError, TypeError):
+            if network_class(options["network"]).__module__.startswith("sfmts."):
+                raise
+            # A network of one's own may need the numbers themselves.
+            return self._build_module(options).to(dtype)
+
+    def _check_file_options(self, options: dict[str, Any], most: int) -> None:
+        """Raise a ValueError unless the options of a file are complete, valid and no larger than the file."""
+        expected = {*_NETWORK_OPTIONS, *_MODEL_OPTIONS, *({"n_hidden"} & {*self._get_param_names()})}
+        lacking, unknown = sorted(expected - options.keys()), sorted(options.keys() - expected)
+        if lacking or unknown:
+            what = f"lacks {', '.join(lacking)}" if lacking else f"holds {', '.join(unknown)}, which is unknown"
+            raise ValueError(f"its description of the model {what}")
+        constraints = {**SequenceEstimator._parameter_constraints, **self._parameter_constraints}
+        refuse_booleans(constraints, options, type(self).__name__)
+        validate_parameter_constraints(constraints, options, caller_name=type(self).__name__)
+        own = options["network_params"]
+        if own is None:
+            raise ValueError("its network_params are None, not a dictionary")
+        unknown = sorted(own.keys() - {*network_options(options["network"])})
+        if unknown:
+            raise ValueError(f"its network_params hold {', '.join(unknown)}, which is unknown")
+        for name, value in {**options, **own, "n_channels_in_": self.n_channels_in_}.items():
+            if isinstance(value, int) and value > most:
+                raise ValueError(f"{name}={value} is more than the file has numbers")
+
+    def _check_file_attributes(self) -> None:
+        """Raise a ValueError unless a file has all fitted attributes, those that are declared, with their types."""
+        for cls in type(self).__mro__:
+            for name, kind in inspect.get_annotations(cls).items():
+                if not name.endswith("_") or name.startswith("_") or name == "module_":
+                    continue
+                if name not in vars(self):
+                    raise ValueError(f"it lacks the fitted attribute {name!r}")
+                value = vars(self)[name]
+                expected: Any = get_origin(kind) or kind
+                if expected in (int, str, list, dict) and type(value) is not expected:
+                    raise ValueError(f"its fitted attribute {name!r} is {value!r}, not of type {expected.__name__}")
+        classes = getattr(self, "classes_", None)
+        if classes is not None and not (isinstance(classes, np.ndarray) and classes.ndim == 1):
+            raise ValueError("its classes are not an array of one dimension")
+        if self.history_.keys() != History().as_dict().keys():
+            raise ValueError("its history is not that of a training")
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__().copy()
@@ -529,6 +601,20 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless two sets of tensors have the same names, shapes and types."""
+    if expected.keys() != found.keys():
+        names = ", ".join(sorted(expected.keys() ^ found.keys())[:5])
+        raise ValueError(f"its tensors are not those of its model: {names}")
+    for name, value in expected.items():
+        given = found[name]
+        if value.shape != given.shape or value.dtype != given.dtype:
+            raise ValueError(
+                f"size mismatch: {name} is {given.dtype} of shape {tuple(given.shape)}, but its model needs "
+                f"{value.dtype} of shape {tuple(value.shape)}"
+            )
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -355,6 +355,12 @@ class WithoutStorage(TorchFunctionMode):
     Floating-point tensors are made on PyTorch's ``meta`` device, whatever device is asked for. Integers, such as an
     index or a seed, stay on the CPU, because shapes may depend on their values. A number read from a tensor without
     storage is 1.
+
+    Parameters
+    ----------
+    most_calls, most_integers : int, optional
+        Raise a RuntimeError after so many calls of PyTorch's functions, or when so many integers have been made:
+        options that come from a file may ask for loops and indices without end.
     """
 
     _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
@@ -365,6 +371,11 @@ class WithoutStorage(TorchFunctionMode):
         Tensor.item: 1.0,
     }
 
+    def __init__(self, most_calls: int | None = None, most_integers: int | None = None) -> None:
+        super().__init__()
+        self._calls = math.inf if most_calls is None else most_calls
+        self._integers = math.inf if most_integers is None else most_integers
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -374,7 +385,15 @@ class WithoutStorage(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in self._FACTORIES or (func is torch.empty_like and "device" in kwargs):
             kwargs["device"] = "meta"
-        return func(*args, **kwargs)
+        elif func is Tensor.repeat:
+            args = (args[0].to("meta"), *args[1:])
+        result = func(*args, **kwargs)
+        self._calls -= 1
+        if isinstance(result, Tensor) and not result.is_meta:
+            self._integers -= result.numel()
+        if min(self._calls, self._integers) < 0:
+            raise RuntimeError("The options of the network ask for far more work than it has parameters.")
+        return result
 
 
 def network_names() -> list[str]:

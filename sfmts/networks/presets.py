@@ -9,6 +9,7 @@ from sfmts._choices import check_choice
 from sfmts.networks.base import WithoutStorage, check_size, make_network
 
 _LONGEST_GAP = 64  # in a row of sizes that a network refuses, before something else must be wrong
+_MOST_CALLS = 10**6  # of PyTorch's functions to build a network
 
 
 def match_budget(
@@ -99,9 +100,9 @@ def _count(network: str, n_channels: int, n_outputs: int, head: str, options: di
         options = {**options, "n_outputs": n_outputs}
     options = {**options, "generator": torch.Generator()}
     try:
-        with WithoutStorage():
+        with WithoutStorage(most_calls=_MOST_CALLS):
             module = make_network(network, n_channels, **options)
-    except RuntimeError:  # a network of one's own that needs the numbers themselves
+    except (RuntimeError, TypeError):  # a network of one's own that needs the numbers themselves
         module = make_network(network, n_channels, **options)
     if head == "linear":
         return module.n_parameters + (module.output_size + 1) * n_outputs
