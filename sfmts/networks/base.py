@@ -382,6 +382,8 @@ class WithoutStorage(TorchFunctionMode):
         """Call ``func`` with the ``meta`` device where it makes a tensor."""
         if func in self._NUMBERS and args[0].is_meta:
             return self._NUMBERS[func]
+        if func is Tensor.__iter__ and args[0].is_meta:  # row by row: a million views are not small
+            return (args[0][row] for row in range(len(args[0])))
         kwargs = dict(kwargs or {})
         if func in self._FACTORIES or (func is torch.empty_like and "device" in kwargs):
             kwargs["device"] = "meta"
@@ -389,7 +391,7 @@ class WithoutStorage(TorchFunctionMode):
             args = (args[0].to("meta"), *args[1:])
         result = func(*args, **kwargs)
         self._calls -= 1
-        if isinstance(result, Tensor) and not result.is_meta:
+        if isinstance(result, Tensor) and (func is Tensor.repeat or not result.is_meta):
             self._integers -= result.numel()
         if min(self._calls, self._integers) < 0:
             raise RuntimeError("The options of the network ask for far more work than it has parameters.")
