@@ -1,4 +1,6 @@
-"""The training loop: epochs, early stopping, history, progress.  It knows torch modules and nothing of scikit-learn.
+"""The training loop: epochs, early stopping, history, progress.
+
+It knows torch modules and, of scikit-learn, only the warning about convergence.
 
 Several processes, on one machine or on many, can train one model together: see ``process_group`` of :class:`Trainer`.
 """
@@ -16,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
@@ -33,6 +36,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
 _MOST_LEFT_OUT = 10
+_RISE = 10.0  # times its start that a loss may end at without a warning
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ class Trainer:
             self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay, **options
         )
         self.history = History()
-        self._left_out = 0  # updates on end whose gradient was not finite
+        self._left_out = 0  # updates in a row whose gradient was not finite
+        self._first_loss: float | None = None  # mean of the first mini-batch
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Go on with the moments of earlier training, but with the settings of now."""
@@ -183,14 +188,18 @@ class Trainer:
         With ``valid``, the weights of the epoch with the best validation score are kept.  An interrupt (Ctrl-C)
         before the first update goes on to the caller; a later one keeps what has been learned so far.
 
+        If the loss becomes infinite or NaN after an epoch with a validation score, training ends with a warning and
+        the weights of the best epoch are kept.
+
         Raises
         ------
         FloatingPointError
-            If the loss becomes infinite or NaN.
+            If the loss becomes infinite or NaN and there are no weights to go back to.
         ValueError
             If the ranks of a ``process_group`` were given different data, or the loss does not depend on a parameter.
         """
         self._ranks.check_same(train)
+        self._first_loss = None
         epochs = self.settings.max_iter if epochs is None else epochs
         best = _Best(self.settings.tol, self.settings.n_iter_no_change)
         batches_per_epoch = math.ceil(len(train) / self.settings.batch_size)
@@ -220,12 +229,36 @@ class Trainer:
                     raise
                 self.history.stopped = "interrupted"
                 warnings.warn("Training was interrupted; the model keeps what it has learned so far.", stacklevel=2)
+            except FloatingPointError as error:
+                if best.weights is None:
+                    raise
+                self.history.stopped = "diverged"
+                self.optimizer.state.clear()  # moments that may be infinite or NaN
+                warnings.warn(
+                    f"{error} Training has ended, and the model keeps the weights of epoch {best.epoch}, the best one.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
             progress.total = progress.n  # what is left will not be done
         if best.weights is not None:
             self.model.load_state_dict(best.weights)
         if not all(bool(p.isfinite().all()) for p in self.parameters):
             raise self._diverged("The last update made a weight infinite or NaN.")
+        self._warn_if_risen(best)
         return self.history
+
+    def _warn_if_risen(self, best: "_Best") -> None:
+        """Warn if the weights that are kept have a far greater training loss than the first mini-batch had.
+
+        Losses are of scaled targets, of labels or of frames: 1 is what differs between mini-batches, not divergence.
+        """
+        losses, start = self.history.loss, self._first_loss
+        if not losses or start is None:
+            return
+        end = losses[-1] if best.weights is None else losses[best.epoch - 1]
+        if end > _RISE * start + 1.0:
+            what = f"Training diverged: the loss rose from {start:.3g} in the first mini-batch to {end:.3g}."
+            warnings.warn(str(self._diverged(what)), ConvergenceWarning, stacklevel=3)
 
     def _schedule(self, updates: int) -> Iterator[float]:
         """Learning rate of each update."""
@@ -260,6 +293,8 @@ class Trainer:
         if extra_loss is not None:
             mean_loss = mean_loss + extra_loss * (part * self._ranks.size)
         (value,) = self._ranks.sums(float(loss.detach()))
+        if self._first_loss is None and weighs > 0.0:
+            self._first_loss = value / weighs
         if not math.isfinite(value):
             raise self._diverged(f"The training loss became {value} in epoch {len(self.history.loss) + 1}.")
         self.optimizer.zero_grad(set_to_none=True)
@@ -276,10 +311,10 @@ class Trainer:
         return value
 
     def _leave_out_update(self, norm: float) -> None:
-        """A gradient that overflowed on the way back through a long series tells nothing; a row of them tells all."""
+        """Skip an update whose gradient is not finite; raise after ten in a row."""
         self._left_out += 1
         if self._left_out == _MOST_LEFT_OUT:
-            raise self._diverged(f"The gradient's norm has been {norm} in {_MOST_LEFT_OUT} updates on end.")
+            raise self._diverged(f"The gradient's norm has been {norm} in {_MOST_LEFT_OUT} updates in a row.")
 
     def _diverged(self, what: str) -> FloatingPointError:
         clip_norm, rate = self.settings.clip_norm, self.settings.learning_rate_init
@@ -422,19 +457,21 @@ class _Best:
         self.key: tuple[float, ...] | None = None
         self.milestone = -math.inf  # what an epoch must beat by tol to count as progress
         self.waited = 0
+        self.epochs = self.epoch = 0  # how many there were, and which was the best, counted from 1
         self.weights: dict[str, Tensor] | None = None
 
     def update(self, key: tuple[float, ...], model: Model | None, hopeful: bool = False) -> bool:
         """Take in an epoch, whose goodness is ``key`` (ties are broken by later entries); return whether to stop.
 
-        A ``hopeful`` epoch ends the waiting even if it is no better.
+        A ``hopeful`` epoch ends the waiting even if it is no better.  An epoch with NaN in its key is never the best.
         """
+        self.epochs += 1
         progress = key[-1] > self.milestone + self.tol or (self.key is not None and key[0] > self.key[0] + self.tol)
         if progress:
             self.milestone = max(self.milestone, key[-1])
         self.waited = 0 if progress or hopeful else self.waited + 1
-        if self.key is None or key > self.key:
-            self.key = key
+        if not any(map(math.isnan, key)) and (self.key is None or key > self.key):
+            self.key, self.epoch = key, self.epochs
             if model is not None:
                 self.weights = copy.deepcopy(model.state_dict())
         return self.waited >= self.patience

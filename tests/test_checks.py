@@ -415,3 +415,16 @@ def test_options_reach_the_network():
 
     check_network(factory, n_channels=2, n_states=6, anything=1)
     assert set(map(str, built)) == {str((2, 6, {"anything": 1}))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ({"network": 3}, TypeError, "network must be a registered name, a class or a function that builds one, not 3"),
+        ({"n_channels": 0}, ValueError, "n_channels must be at least 1, not 0"),
+        ({"n_channels": True}, TypeError, "n_channels must be an integer, not True"),
+    ],
+)
+def test_what_cannot_be_checked_says_so(arguments, error, sentence):
+    with pytest.raises(error, match=sentence):
+        check_network(**{"network": "gru", **arguments})

@@ -746,3 +746,42 @@ def test_what_a_network_cannot_do_is_refused(register, option):
 def test_layers_of_the_resonator_have_another_name():
     with pytest.raises(ValueError, match=r"takes no n_layers=3.*layers are depth=3.*network_params=\{'depth': 3\}"):
         make_network("resonator", 2, n_layers=3)
+
+
+@every_network
+@pytest.mark.parametrize("value", [0, -1])
+def test_make_network_refuses_sizes_below_one(name, value):
+    with pytest.raises(ValueError, match=f"n_channels must be at least 1, not {value}"):
+        make_network(name, value)
+    for option in {"n_states", "n_frequencies", "n_outputs", "n_layers", "depth"} & {*network_options(name)}:
+        with pytest.raises(ValueError, match=f"{option} must be at least 1, not {value}"):
+            make_network(name, 2, **{option: value})
+
+
+@every_network
+def test_make_network_takes_integers_only(name):
+    whole = {"n_states", "n_frequencies", "n_outputs", "n_layers", "depth", "n_copies", "n_lags", "max_ponder"}
+    for value in (True, np.bool_(True), 2.0, "2"):
+        for option in whole & {*network_options(name)}:
+            with pytest.raises(TypeError, match=f"{option} must be an integer, not"):
+                make_network(name, 2, **{option: value})
+        with pytest.raises(TypeError, match="n_channels must be an integer, not"):
+            make_network(name, value)
+
+
+@every_network
+def test_make_network_takes_integers_of_numpy(name):
+    whole = {"n_states", "n_frequencies", "n_layers", "depth", "n_copies", "n_lags"} & {*network_options(name)}
+    network = make_network(
+        name, np.int64(2), **{option: np.int64(10 if option == "n_states" else 2) for option in whole}
+    )
+    assert type(network.n_channels) is type(network.output_size) is int
+
+
+@pytest.mark.parametrize("name", [3, None, "", b"mine", Projecting], ids=repr)
+def test_register_network_takes_a_name(register, name):
+    with pytest.raises(TypeError, match=r"A network is registered under a name, such as @register_network"):
+        register(name, Projecting)
+    with pytest.raises(TypeError, match="A network is registered under a name"):
+        register_network(name)
+    assert network_names() == NETWORKS

@@ -1,10 +1,12 @@
 """Pickle, joblib, copies, and the files of save() and load()."""
 
+import collections
 import copy
 import json
 import os
 import pickle
 import stat
+import time
 import warnings
 from pathlib import Path
 
@@ -17,9 +19,12 @@ from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from sfmts import PanelScaler, SFMClassifier
+from sfmts import PanelScaler, SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.estimators import persistence
-from tests.helpers import MODES, NETWORKS, make_panel, mode_id
+from sfmts.networks import LSTM, register_network
+from sfmts.networks import base as networks_base
+from sfmts.networks.base import network_options
+from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -488,6 +493,91 @@ class TestFile:
         with pytest.raises(ValueError, match=message):
             SFMClassifier.load(path)
 
+    def test_two_saves_are_equal_to_the_byte(self, saved):
+        model, path = saved
+        model.set_params(class_weight={1: 2.0, 0: 1.0})
+        others = [model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        for _ in range(8):
+            model.save(path)
+            others.append(SFMClassifier.load(path))
+        data = path.read_bytes()
+        for other in others:
+            other.save(path)
+            assert path.read_bytes() == data
+
+    @pytest.mark.parametrize("age", [0.5, 1.5], ids=["of today", "of the day before"])
+    def test_what_killed_saves_left_is_removed_after_a_day(self, saved, age):
+        model, path = saved
+        names = [f".{'0123456789abcdef' * 2}.part", ".mine.part", "0" * 32 + ".part", "old.sfm", f".{'0' * 32}.part"]
+        for name in names[:-1]:
+            path.with_name(name).write_bytes(b"half")
+            os.utime(path.with_name(name), times=(time.time() - age * 86400,) * 2)
+        path.with_name(names[-1]).mkdir()
+        os.utime(path.with_name(names[-1]), times=(0, 0))
+        model.save(path)
+        left = {item.name for item in path.parent.iterdir()} - {path.name}
+        assert left == set(names[1:] if age > 1 else names)
+
+    def test_saving_reaches_the_disk_before_the_name(self, saved, monkeypatch):
+        model, path = saved
+        events, replace, sync = [], os.replace, os.fsync
+
+        def recorded(handle):
+            kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else os.fstat(handle).st_size
+            events.append(("sync", kind))
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", recorded)
+        monkeypatch.setattr(os, "replace", lambda *names: (events.append("replace"), replace(*names)))
+        model.save(path)
+        assert events == [("sync", path.stat().st_size), "replace", ("sync", "folder")]
+
+    def test_a_folder_that_cannot_be_synced(self, saved, monkeypatch):
+        model, path = saved
+        sync = os.fsync
+
+        def refuse_folders(handle):
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise OSError("Invalid argument")
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", refuse_folders)
+        model.save(path)
+        assert_equal(SFMClassifier.load(path), model, make_panel()[0])
+
+    @pytest.mark.parametrize("kind", ["list", "dict", "array", "twice", "deep"])
+    def test_a_parameter_that_contains_itself(self, saved, kind):
+        model, path = saved
+        before = path.read_bytes()
+        value = {"list": [], "dict": {}, "array": np.empty(1, dtype=object), "twice": [], "deep": []}[kind]
+        if kind == "deep":
+            for _ in range(10_000):
+                value = [value]
+        elif kind == "list":
+            value.append((value,))
+        elif kind == "twice":
+            value.extend([value, value])
+        else:
+            value[0] = value
+        model.set_params(class_weight={0: value})
+        reason = "is nested more than 50 levels deep" if kind == "deep" else "contains itself"
+        with pytest.raises(TypeError, match=rf"class_weight cannot be saved: it {reason}\. Use pickle or joblib"):
+            model.save(path)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_a_parameter_that_is_held_twice(self, saved):
+        model, path = saved
+        shared = [1.0, 2.0]
+        model.set_params(class_weight={0: shared, 1: (shared, shared)})
+        assert through_file(model, path).class_weight == model.class_weight
+
+    def test_a_parameter_of_a_class_of_its_own(self, saved):
+        model, path = saved
+        Pair = collections.namedtuple("Pair", "a b")
+        model.set_params(class_weight=collections.OrderedDict({0: Pair(1.0, 2.0)}))
+        assert through_file(model, path).class_weight == {0: (1.0, 2.0)}
+
     def test_missing(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.sfm"):
             SFMClassifier.load(tmp_path / "nowhere.sfm")
@@ -505,3 +595,195 @@ class TestFile:
         with pytest.raises(OSError, match="folder"):
             model.save(folder)
         assert sorted(item.name for item in path.parent.iterdir()) == ["folder", "model.sfm"]
+
+
+def forge(path, change, tensors=None):
+    """Change the document of a file, or its tensors, under a checksum that is right."""
+    with safe_open(path, framework="pt") as file:
+        document = json.loads(file.metadata()["sfmts"])
+        old = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors = old if tensors is None else tensors(old)
+    change(document)
+    text = json.dumps(document)
+    save_file(tensors, path, metadata={"sfmts": text, "sha256": persistence._digest(text, tensors)})
+
+
+def peak():
+    """Return the most memory that this process has had, in bytes."""
+    resource = pytest.importorskip("resource")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def refused(cls, path, match=""):
+    """Check that a file is refused soon and without much memory."""
+    before, start = peak(), time.perf_counter()
+    with pytest.raises(ValueError, match=rf"(?s)model\.sfm is damaged or from an incompatible version: .*{match}"):
+        cls.load(path)
+    assert time.perf_counter() - start < 5.0
+    assert peak() - before < 2**28
+
+
+def fitted(cls, path, **options):
+    X, y = make_panel()
+    y = {SFMLabeler: (X[:, :, 0] > 0).astype(int), SFMRegressor: X.sum(axis=(1, 2)), SFMDensity: None}.get(cls, y)
+    X = (X > 0).astype(float) if cls is SFMDensity else X
+    model = cls(**{"n_states": 4, "n_frequencies": 2, "max_iter": 1, "random_state": 0, **options}).fit(X, y)
+    model.save(path)
+    return model, X
+
+
+OWN = {
+    "associative_lstm": {"n_copies": 4},
+    "recurrent_highway": {"depth": 2},
+    "resonator": {"depth": 2, "n_lags": 2},
+    "fnet": {"n_feedforward": 3},
+    "clockwork_rnn": {"periods": (1, 2)},
+}
+KINDS = {SFMClassifier: {}, SFMLabeler: {}, SFMRegressor: {}, SFMDensity: {"head": "nade"}}
+every_kind = pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)
+
+
+class TestForgedFile:
+    @pytest.mark.parametrize("size", [9_999, 10**5, 10**9, 10**30])
+    @pytest.mark.parametrize("network", ALL_NETWORKS)
+    def test_sizes_of_a_network(self, tmp_path, network, size):
+        path = tmp_path / "model.sfm"
+        fitted(SFMClassifier, path, network=network, network_params=OWN.get(network))
+        content = path.read_bytes()
+        taken = network_options(network)
+        names = [name for name in ("n_states", "n_frequencies", "n_outputs", "n_layers") if name in taken]
+        for name in names:
+            forge(path, lambda document, name=name: document["module"].update({name: size}))
+            refused(SFMClassifier, path)
+            path.write_bytes(content)
+        for name in OWN.get(network, {}).keys() - {"periods"}:
+            own = {"dict": [[name, size]]}
+            forge(path, lambda document, own=own: document["module"].update(network_params=own))
+            refused(SFMClassifier, path)
+            path.write_bytes(content)
+
+    @pytest.mark.parametrize("size", [9_999, 10**9, 10**30])
+    @every_kind
+    def test_sizes_of_a_head(self, tmp_path, cls, size):
+        path = tmp_path / "model.sfm"
+        fitted(cls, path, **KINDS[cls])
+        content = path.read_bytes()
+        for name in {"n_channels_in_", "n_targets_"} & vars(cls.load(path)).keys():
+            forge(path, lambda document, name=name: document["attributes"].update({name: size}))
+            refused(cls, path)
+            path.write_bytes(content)
+        if cls is SFMDensity:
+            for head in ("nade", "rbm"):
+                fitted(cls, path, head=head)
+                forge(path, lambda document: document["module"].update(n_hidden=size))
+                refused(cls, path)
+
+    def test_indices_far_larger_than_a_large_file(self, tmp_path):
+        """Options that are each smaller than the file, but whose product is not."""
+        path = tmp_path / "model.sfm"
+        fitted(SFMClassifier, path, network="associative_lstm", n_states=500)
+        own = {"dict": [["n_copies", 10**6]]}
+        forge(path, lambda document: document["module"].update(network_params=own, n_states=10**6))
+        refused(SFMClassifier, path)
+
+    @pytest.mark.parametrize("kind", ["U", "S"])
+    def test_strings_far_wider_than_their_content(self, tmp_path, kind):
+        path = tmp_path / "model.sfm"
+        fitted(SFMClassifier, path)
+        array = {"array": ["no", "yes"], "dtype": f"|S{2**30}" if kind == "S" else f"<U{2**28}"}
+        for value in (array, {"array": [{"list": ["no"] * 4000}] * 2, "dtype": "<U20000"}):
+            forge(path, lambda document, value=value: document["attributes"].update(classes_=value))
+            refused(SFMClassifier, path, "strings with .* characters cannot have the type")
+
+    def test_wide_strings_are_kept(self, tmp_path):
+        path = tmp_path / "model.sfm"
+        X, y = make_panel()
+        classes = np.array(["no", "yes"], dtype="<U5000")
+        model = tiny().fit(X, classes[y])
+        assert through_file(model, path).classes_.dtype == classes.dtype
+
+    @pytest.mark.parametrize("change", [dict.pop, lambda module, name: module.update({name: True})], ids=["-", "True"])
+    @every_kind
+    def test_every_option_counts(self, tmp_path, cls, change):
+        path = tmp_path / "model.sfm"
+        fitted(cls, path, **KINDS[cls])
+        content = path.read_bytes()
+        options = cls.load(path)._module_options
+        flags = {"bidirectional", "standardize"} if change is not dict.pop else set()
+        for name in options.keys() - flags:
+            forge(path, lambda document, name=name: change(document["module"], name))
+            refused(cls, path, f"(lacks )?'?{name}")
+            path.write_bytes(content)
+        forge(path, lambda document: document["module"].update(nonsense=1))
+        refused(cls, path, "its description of the model holds nonsense, which is unknown")
+        path.write_bytes(content)
+        forge(path, lambda document: document["module"].update(network_params={"dict": [["nonsense", 1]]}))
+        refused(cls, path, "network_params hold nonsense")
+
+    @every_kind
+    def test_every_attribute_counts(self, tmp_path, cls):
+        path = tmp_path / "model.sfm"
+        model, X = fitted(cls, path, **KINDS[cls])
+        content = path.read_bytes()
+        names = [name for name in vars(model) if name.endswith("_") and not name.startswith("_") and name != "module_"]
+        assert {"history_", "device_", "n_channels_in_"} < {*names}
+        for name in names:
+            forge(path, lambda document, name=name: document["attributes"].pop(name))
+            refused(cls, path, f"lacks .*'{name}'|no attribute '{name}'")
+            path.write_bytes(content)
+        forge(path, lambda document: document["attributes"].update(n_iter_="three"))
+        refused(cls, path, "'n_iter_' is 'three', not of type int")
+        path.write_bytes(content)
+        forge(path, lambda document: document["attributes"]["history_"].update(dict=[]))
+        refused(cls, path, "its history is not that of a training")
+        path.write_bytes(content)
+        for part in ("module", "dtype", "attributes", "parameters"):
+            forge(path, lambda document, part=part: document.pop(part))
+            refused(cls, path, f"it lacks '{part}'")
+            path.write_bytes(content)
+        cls.load(path).predict_proba(X) if hasattr(cls, "predict_proba") else cls.load(path).predict(X)
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (lambda tensors: {**tensors, "more": torch.zeros(3)}, "its tensors are not those of its model: more"),
+            (lambda tensors: {"network.x": torch.zeros(3)}, "its tensors are not those of its model"),
+            (lambda tensors: {name: value.int() for name, value in tensors.items()}, "int32 of shape"),
+            (lambda tensors: {name: value[None] for name, value in tensors.items()}, r"shape \(1, "),
+        ],
+        ids=["more", "other", "type", "shape"],
+    )
+    def test_other_tensors(self, tmp_path, change, sentence):
+        path = tmp_path / "model.sfm"
+        fitted(SFMClassifier, path)
+        forge(path, lambda document: None, change)
+        refused(SFMClassifier, path, sentence)
+
+    @pytest.mark.parametrize("dtype", ["int64", "nn", "no_such", 3, None, "complex64"])
+    def test_other_types(self, tmp_path, dtype):
+        path = tmp_path / "model.sfm"
+        fitted(SFMClassifier, path)
+        forge(path, lambda document: document.update(dtype=dtype))
+        refused(SFMClassifier, path, "weights cannot have the type")
+
+
+@pytest.mark.parametrize("options", [{}, {"n_frequencies": 3000, "n_states": 1}, {"n_layers": 60}], ids=str)
+@pytest.mark.parametrize("network", ["sfm", "lstm"])
+def test_large_models_are_not_taken_for_forged(tmp_path, network, options):
+    path = tmp_path / "model.sfm"
+    model, X = fitted(SFMClassifier, path, network=network, **options)
+    np.testing.assert_array_equal(SFMClassifier.load(path).predict_proba(X), model.predict_proba(X))
+
+
+def test_a_network_of_ones_own_that_needs_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr("sfmts.networks.base._REGISTRY", dict(networks_base._REGISTRY))
+
+    @register_network("needy")
+    class Needy(LSTM):
+        def __init__(self, n_channels, *, n_states=32, generator=None):
+            super().__init__(n_channels, n_states=n_states, generator=generator)
+            self.least = torch.empty(3).numpy().min()
+
+    model, X = fitted(SFMClassifier, tmp_path / "model.sfm", network="needy")
+    copied = SFMClassifier.load(tmp_path / "model.sfm")
+    np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sfmts import SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.datasets import make_waves
-from sfmts.networks import make_network, match_budget, network_names, paper_preset
+from sfmts.networks import LSTM, base, make_network, match_budget, network_names, paper_preset, register_network
 from sfmts.networks.base import network_options
 from tests.helpers import ALL_NETWORKS, make_panel
 
@@ -96,7 +97,11 @@ class TestMatchBudget:
         [
             ({"network": "lstn"}, "Unknown network 'lstn'; choose one of"),
             ({"head": "nade"}, "Unknown head 'nade'; choose one of 'linear', 'none'"),
-            ({"n_parameters": 0}, "n_parameters=0, n_outputs=2 and multiple_of=1 must all be at least 1"),
+            ({"n_parameters": 0}, "n_parameters must be at least 1, not 0"),
+            ({"n_channels": 0}, "n_channels must be at least 1, not 0"),
+            ({"n_outputs": -1}, "n_outputs must be at least 1, not -1"),
+            ({"multiple_of": 0}, "multiple_of must be at least 1, not 0"),
+            ({"n_layers": 0}, "n_layers must be at least 1, not 0"),
             ({"head": "none"}, "head='none' needs a network that puts out n_outputs=2 numbers, but 'lstm' puts out"),
             ({"network": "associative_lstm", "n_copies": 0}, "n_copies"),
         ],
@@ -105,6 +110,37 @@ class TestMatchBudget:
         arguments = {"network": "lstm", "n_parameters": 1000, "n_channels": 3, "n_outputs": 2, **arguments}
         with pytest.raises(ValueError, match=sentence):
             match_budget(**arguments)
+
+    @pytest.mark.parametrize("name", ["n_parameters", "n_channels", "n_outputs", "multiple_of"])
+    @pytest.mark.parametrize("value", [True, 2.0, "2"])
+    def test_sizes_are_integers(self, name, value):
+        with pytest.raises(TypeError, match=f"{name} must be an integer, not {value!r}"):
+            match_budget(**{"network": "lstm", "n_parameters": 1000, "n_channels": 3, "n_outputs": 2, name: value})
+
+    @pytest.mark.parametrize("network", ALL_NETWORKS)
+    def test_nothing_is_allocated(self, network):
+        """A network of 10**12 parameters has no room in memory; its count has."""
+        options = {"n_frequencies": 4} if network == "sfm" else {}
+        n_states = 10**5 if network == "unitary_rnn" else 2 * 10**5
+        budget = count_without_storage(network, n_states, **options)
+        assert match_budget(network, budget, 2, 2, **options) == n_states
+
+    def test_a_network_that_needs_its_numbers(self, monkeypatch):
+        monkeypatch.setattr("sfmts.networks.base._REGISTRY", dict(base._REGISTRY))
+
+        @register_network("needy")
+        class Needy(LSTM):
+            def __init__(self, n_channels, *, n_states=32, generator=None):
+                super().__init__(n_channels, n_states=n_states, generator=generator)
+                self.least = min(torch.empty(3).tolist())
+
+        assert match_budget("needy", 1000, 2, 1) == match_budget("lstm", 1000, 2, 1)
+
+
+def count_without_storage(network, n_states, **options):
+    with base.WithoutStorage():
+        module = make_network(network, 2, n_states=n_states, **options)
+    return module.n_parameters + (module.output_size + 1) * 2
 
 
 # Parameters of Table 1's networks with their output layer, counted; the SFM's output is its own.
@@ -146,6 +182,13 @@ class TestPaperPreset:
     def test_a_preset_is_one_s_own(self):
         paper_preset("waves", "clockwork_rnn")["network_params"]["full"] = False
         assert paper_preset("waves", "clockwork_rnn")["network_params"] == {"full": True}
+
+    @pytest.mark.parametrize("value", [["lstm"], np.array(["lstm", "gru"]), 3, None], ids=repr)
+    def test_what_is_no_name(self, value):
+        with pytest.raises(ValueError, match="The paper's Table 1 has no network="):
+            paper_preset("waves", value)
+        with pytest.raises(ValueError, match=r"Unknown task .*; choose one of 'waves', 'music', 'timit'"):
+            paper_preset(value, "lstm")
 
     def test_errors(self):
         with pytest.raises(ValueError, match="Unknown task 'wave'; choose one of 'waves', 'music', 'timit'"):

@@ -239,3 +239,30 @@ def test_in_a_pipeline_of_tables():
     X, y = make_panel()
     pipeline = make_pipeline(PanelScaler(), LogisticRegression()).fit(X[:, :, 0], y)
     assert pipeline.predict(X[:, :, 0]).shape == y.shape
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "sentence"),
+    [
+        (np.full((3, 4, 3), 1e200), {}, "too large for their variance"),
+        (pd.DataFrame(np.full((3, 4), 1e200), columns=[*"abcd"]), {}, "too large for their variance"),
+        ([np.full((3, 3), 1e200), np.ones((2, 3))], {"sample_weight": [1.0, 2.0]}, "too large for their variance"),
+        (np.full((3, 4, 3), np.nan), {}, "NaN"),
+        (np.ones((3, 4, 3)), {"sample_weight": [1.0]}, "sample_weight"),
+        (np.ones((3, 4, 3)), {"sample_weight": [0.0] * 3}, "weight"),
+        ("text", {}, "X"),
+    ],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_fit_that_fails_changes_nothing(form, X, options, sentence):
+    scaler = PanelScaler().fit(panel(form))
+    before, expected = dict(vars(scaler)), scaler.transform(panel(form))
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        scaler.fit(X, **options)
+    assert vars(scaler).keys() == before.keys()
+    assert all(vars(scaler)[name] is value for name, value in before.items())
+    np.testing.assert_array_equal(steps(scaler.transform(panel(form))), steps(expected))
+    unfitted = PanelScaler()
+    with pytest.raises((ValueError, TypeError)):
+        unfitted.fit(X, **options)
+    assert vars(unfitted) == vars(PanelScaler())

@@ -3,15 +3,17 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 from sfmts import SFMClassifier
 from sfmts.batch import SequenceBatch, bucketed_batches
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base
-from sfmts.training import Trainer, TrainingSettings, _Ranks, evaluate, outputs
+from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, evaluate, outputs
 from tests.helpers import make_panel
 
 
@@ -163,7 +165,7 @@ def test_an_update_whose_gradient_overflowed_is_left_out(monkeypatch):
 def test_gradients_that_always_overflow_end_training_with_advice(monkeypatch):
     X, y = make_panel()
     overflow(monkeypatch, set(range(100)))
-    with pytest.raises(FloatingPointError, match=r"norm has been inf in 10 updates on end.*learning_rate_init"):
+    with pytest.raises(FloatingPointError, match=r"norm has been inf in 10 updates in a row.*learning_rate_init"):
         SFMClassifier(n_states=4, max_iter=20, batch_size=8, random_state=0).fit(X, y)
 
 
@@ -175,3 +177,71 @@ def test_masks_of_another_device_leave_the_order_of_batches(monkeypatch):
     masks = _Ranks(None, torch.device("cuda")).dropout_generator(generator)
     assert torch.equal(generator.get_state(), before)
     assert not torch.equal(torch.rand(5, generator=masks), torch.rand(5, generator=generator.clone_state()))
+
+
+def diverge(monkeypatch, epoch, updates_per_epoch):
+    """Let the training loss be NaN from the second update of an epoch on, when weights are spoilt."""
+    step, count = Trainer._train_step, iter(range(10**6))
+
+    def broken(self, *arguments):
+        number = next(count)
+        if number == updates_per_epoch * (epoch - 1):
+            with torch.no_grad():
+                for parameter in self.parameters:
+                    parameter.fill_(torch.nan)
+                for state in self.optimizer.state.values():
+                    state["exp_avg"].fill_(torch.nan)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_step", broken)
+
+
+def test_the_best_weights_outlive_a_divergence(monkeypatch):
+    X, y = make_panel(n=40)
+    options = {"n_states": 4, "batch_size": 9, "random_state": 0, "early_stopping": True, "tol": 0.0}
+    options |= {"learning_rate": "constant", "validation_fraction": 0.1}
+    with pytest.warns(ConvergenceWarning, match="still falling"):
+        expected = SFMClassifier(**options, max_iter=3).fit(X, y)
+    with monkeypatch.context() as patch:
+        diverge(patch, epoch=4, updates_per_epoch=4)
+        with pytest.warns(ConvergenceWarning, match=r"training loss became nan in epoch 4.*keeps the weights of epoch"):
+            model = SFMClassifier(**options, max_iter=9).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+    assert model.history_["stopped"] == "diverged"
+    assert model.validation_scores_ == expected.validation_scores_
+    model.partial_fit(X, y)  # from moments that are finite
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(("early_stopping", "epoch"), [(False, 4), (True, 1)])
+def test_a_divergence_without_weights_to_go_back_to_is_an_error(monkeypatch, early_stopping, epoch):
+    X, y = make_panel(n=40)
+    diverge(monkeypatch, epoch, updates_per_epoch=4)
+    options = {"n_states": 4, "batch_size": 10 - early_stopping, "max_iter": 9, "random_state": 0}
+    with pytest.raises(FloatingPointError, match=f"training loss became nan in epoch {epoch}"):
+        SFMClassifier(**options, tol=0.0, learning_rate="constant", early_stopping=early_stopping).fit(X, y)
+
+
+def test_a_score_that_is_no_number_is_never_the_best():
+    best = _Best(0.0, 5)
+    trainer = make_trainer()
+    for key in ((math.nan, math.nan), (0.5, -1.0), (math.nan, -0.5), (0.25, -0.75)):
+        best.update(key, trainer.model)
+    assert (best.key, best.epoch) == ((0.5, -1.0), 2)
+    _Best(0.0, 5).update((math.nan, 0.0), trainer.model)
+
+
+def test_a_loss_that_ends_far_above_its_start_is_told():
+    X, y = make_panel(n=40)
+    options = {"network": "resonator", "optimizer": "sgd", "learning_rate_init": 10.0, "clip_norm": None}
+    with pytest.warns(
+        ConvergenceWarning, match=r"diverged: the loss rose from 0\.\d+ .*Lower learning_rate_init \(now 10"
+    ):
+        SFMClassifier(**options, max_iter=5, random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}, {"learning_rate_init": 1e-5}], ids=str)
+def test_a_loss_that_falls_is_not_told(settings, recwarn):
+    batch, _ = make_batch(n=40)
+    make_trainer(**settings).fit(batch)
+    assert not recwarn.list

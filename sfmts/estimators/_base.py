@@ -1,14 +1,15 @@
 """What all estimators share: parameters and their checks, device, training, prediction, pickling."""
 
 import copy
+import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_origin
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -35,11 +36,13 @@ from sfmts.batch import (
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
 from sfmts.kernels import BACKENDS, MEMORIES
-from sfmts.networks.base import INITIALISATIONS, make_network, network_class, network_options
+from sfmts.networks.base import INITIALISATIONS, WithoutStorage, make_network, network_class, network_options
 from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
 
 _PREDICTION_BATCH = 256
+_FREE_SIZE = 10_000  # of options of a file, however small the file is
+_DEEPEST = 8  # levels of lists and dictionaries in which a parameter holds numbers
 _MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel", "standardize")
 _NETWORK_OPTIONS = (
     "network",
@@ -105,7 +108,44 @@ def own_network_options(estimator: Any, parameters: Collection[str]) -> dict[str
             hint = f", which is a parameter of {type(estimator).__name__} itself" if name in parameters else ""
             there = ", ".join(map(repr, own)) or "nothing"
             raise ValueError(f"network_params holds {name!r}{hint}; network={network!r} takes {there} there.")
-    return copy.deepcopy(given)
+    own_options: dict[str, Any] = plain(copy.deepcopy(given))
+    return own_options
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a parameter with NumPy's numbers, also those in lists, tuples and dictionaries, as Python's.
+
+    Estimators keep the parameters that they were given, as scikit-learn's ``clone`` asks for. Everything behind them
+    gets what this function returns: PyTorch, for one, refuses many of NumPy's numbers.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if depth == _DEEPEST:  # so that what contains itself has an end
+        return value
+    if type(value) is dict:
+        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
+    return type(value)(plain(item, depth + 1) for item in value) if type(value) in (list, tuple) else value
+
+
+def plain_parameters(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return the named parameters of an estimator, with NumPy's numbers as Python's."""
+    return {name: plain(getattr(estimator, name)) for name in names}
+
+
+def refuse_booleans(constraints: dict[str, list[Any]], parameters: dict[str, Any], caller_name: str) -> None:
+    """Raise an error if a boolean stands where a number is expected: Python would count it as 0 or 1.
+
+    Raises
+    ------
+    InvalidParameterError
+        A ValueError that names the parameter.
+    """
+    for name, value in parameters.items():
+        allowed = constraints.get(name, ["boolean"])
+        if isinstance(value, bool | np.bool_) and "boolean" not in allowed and "verbose" not in allowed:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {caller_name} must not be a boolean. Got {value!r} instead."
+            )
 
 
 def _has_amplitudes(estimator: Any) -> bool:
@@ -136,7 +176,7 @@ class CallbackWatcher:
         self._estimator = estimator
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._data = {"X": X, "y": y, "metadata": metadata}
-        self._root = estimator._init_callback_context(max_subtasks=epochs)
+        self._root = estimator._init_callback_context(max_subtasks=int(epochs))
         self._root.call_on_fit_task_begin(estimator=estimator, **self._data)
         self._epoch = self._root
         self.model: SequenceModel | None = None
@@ -202,7 +242,14 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     module_: SequenceModel
     _optimizer_state: tuple[str, dict[str, Any]] | None  # its name and state, for training that goes on
     _generator_state: Tensor | None  # likewise
+    n_channels_in_: int
     history_: dict[str, Any]
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    n_iter_: int
+    n_parameters_: int
+    device_: str
+    backend_: str
 
     @abstractmethod
     def _make_head(
@@ -214,11 +261,17 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _n_logits(self) -> int:
         """How many numbers the head puts out."""
 
+    def _validate_params(self) -> None:
+        """Raise an error if a parameter has a type or a value that is not allowed."""
+        refuse_booleans(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
+        super()._validate_params()
+
     # -- input
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
         fitted = None if reset else getattr(self, "_module_options", None)  # a fitted model goes by the time it has
-        time, channel = (self.time, self.time_channel) if fitted is None else (fitted["time"], fitted["time_channel"])
+        fitted = plain_parameters(self, ("time", "time_channel")) if fitted is None else fitted
+        time, channel = fitted["time"], fitted["time_channel"]
         if time != "timestamps":
             channel = None
         elif channel is None:
@@ -264,7 +317,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         try:
             train, valid = train_test_split(
                 used,
-                test_size=self.validation_fraction,
+                test_size=plain(self.validation_fraction),
                 stratify=None if stratify is None else stratify[used],
                 random_state=random_state,
             )
@@ -327,12 +380,12 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         if self.standardize:
             mean, variance = channel_statistics(train)
             scale = channel_scale(mean, variance)
-        self._module_options = self._current_options()
+        self._module_options = plain(self._current_options())
         return self._build_module(self._module_options, train, generator, mean, scale)
 
     def _current_options(self) -> dict[str, Any]:
         """The parameters that determine the model."""
-        options = {name: getattr(self, name) for name in (*_NETWORK_OPTIONS, *_MODEL_OPTIONS)}
+        options = plain_parameters(self, (*_NETWORK_OPTIONS, *_MODEL_OPTIONS))
         options["network_params"] = own_network_options(self, self._get_param_names())
         if self.head == "none":
             options["n_outputs"] = self._n_logits()
@@ -342,7 +395,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _refuse_other_network(self) -> None:
         """Training cannot go on with a network of other parameters."""
-        old, new = self._module_options, self._current_options()
+        old, new = self._module_options, plain(self._current_options())
         changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if not _same(old[name], new[name])]
         if changed:
             raise ValueError(
@@ -378,8 +431,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         )
 
     def _settings(self, partial: bool) -> TrainingSettings:
-        names = TrainingSettings.__dataclass_fields__
-        settings = {name: getattr(self, name) for name in names}
+        settings = plain_parameters(self, TrainingSettings.__dataclass_fields__)
         if partial:
             settings["learning_rate"] = "constant"
         return TrainingSettings(**settings)
@@ -486,11 +538,74 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return {"dtype": dtype, "module": self._module_options}, self.module_.state_dict()
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self._module_options = {key: persistence.decode(value) for key, value in document["module"].items()}
-        module = self._build_module(self._module_options).to(getattr(torch, document["dtype"]))
+        options = {key: persistence.decode(value) for key, value in document["module"].items()}
+        dtype = getattr(torch, str(document["dtype"]), None)
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"weights cannot have the type {document['dtype']!r}")
+        self._check_file_attributes()
+        self._check_file_options(options, max(_FREE_SIZE, sum(value.numel() for value in tensors.values())))
+        _check_tensors(self._without_storage(options, dtype, tensors).state_dict(), tensors)
+        self._module_options = options
+        module = self._build_module(options).to(dtype)
         module.load_state_dict(tensors)
         self.module_ = module.eval()
         self._optimizer_state = self._generator_state = None
+
+    def _without_storage(
+        self, options: dict[str, Any], dtype: torch.dtype, tensors: dict[str, Tensor]
+    ) -> SequenceModel:
+        """Return the model that ``options`` describe without memory for its weights.
+
+        What building it may cost is bounded by the size of the file, which holds as many numbers as the model.
+        """
+        n_numbers = sum(value.numel() for value in tensors.values())
+        limits = _FREE_SIZE + 100 * len(tensors) + n_numbers, 100 * _FREE_SIZE + 4 * n_numbers
+        try:
+            with WithoutStorage(*limits):
+                return self._build_module(options).to(dtype)
+        except (RuntimeError, TypeError):
+            if network_class(options["network"]).__module__.startswith("sfmts."):
+                raise
+            # A network of one's own may need the numbers themselves.
+            return self._build_module(options).to(dtype)
+
+    def _check_file_options(self, options: dict[str, Any], most: int) -> None:
+        """Raise a ValueError unless the options of a file are complete, valid and no larger than the file."""
+        expected = {*_NETWORK_OPTIONS, *_MODEL_OPTIONS, *({"n_hidden"} & {*self._get_param_names()})}
+        lacking, unknown = sorted(expected - options.keys()), sorted(options.keys() - expected)
+        if lacking or unknown:
+            what = f"lacks {', '.join(lacking)}" if lacking else f"holds {', '.join(unknown)}, which is unknown"
+            raise ValueError(f"its description of the model {what}")
+        constraints = {**SequenceEstimator._parameter_constraints, **self._parameter_constraints}
+        refuse_booleans(constraints, options, type(self).__name__)
+        validate_parameter_constraints(constraints, options, caller_name=type(self).__name__)
+        own = options["network_params"]
+        if own is None:
+            raise ValueError("its network_params are None, not a dictionary")
+        unknown = sorted(own.keys() - {*network_options(options["network"])})
+        if unknown:
+            raise ValueError(f"its network_params hold {', '.join(unknown)}, which is unknown")
+        for name, value in {**options, **own, "n_channels_in_": self.n_channels_in_}.items():
+            if isinstance(value, int) and value > most:
+                raise ValueError(f"{name}={value} is more than the file has numbers")
+
+    def _check_file_attributes(self) -> None:
+        """Raise a ValueError unless a file has all fitted attributes, those that are declared, with their types."""
+        for cls in type(self).__mro__:
+            for name, kind in inspect.get_annotations(cls).items():
+                if not name.endswith("_") or name.startswith("_") or name == "module_":
+                    continue
+                if name not in vars(self):
+                    raise ValueError(f"it lacks the fitted attribute {name!r}")
+                value = vars(self)[name]
+                expected: Any = get_origin(kind) or kind
+                if expected in (int, str, list, dict) and type(value) is not expected:
+                    raise ValueError(f"its fitted attribute {name!r} is {value!r}, not of type {expected.__name__}")
+        classes = getattr(self, "classes_", None)
+        if classes is not None and not (isinstance(classes, np.ndarray) and classes.ndim == 1):
+            raise ValueError("its classes are not an array of one dimension")
+        if self.history_.keys() != History().as_dict().keys():
+            raise ValueError("its history is not that of a training")
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__().copy()
@@ -506,6 +621,20 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless two sets of tensors have the same names, shapes and types."""
+    if expected.keys() != found.keys():
+        names = ", ".join(sorted(expected.keys() ^ found.keys())[:5])
+        raise ValueError(f"its tensors are not those of its model: {names}")
+    for name, value in expected.items():
+        given = found[name]
+        if value.shape != given.shape or value.dtype != given.dtype:
+            raise ValueError(
+                f"size mismatch: {name} is {given.dtype} of shape {tuple(given.shape)}, but its model needs "
+                f"{value.dtype} of shape {tuple(value.shape)}"
+            )
 
 
 def _same(old: Any, new: Any) -> bool:

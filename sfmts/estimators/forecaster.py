@@ -33,6 +33,9 @@ from sfmts.estimators._base import (
     is_there,
     new_random_state,
     own_network_options,
+    plain,
+    plain_parameters,
+    refuse_booleans,
     resolve_device,
 )
 from sfmts.estimators._horizon_fit import HorizonFit
@@ -645,16 +648,16 @@ class SFMForecaster(BaseForecaster):
         return hasattr(self, "pretrained_module_")
 
     def _validate(self) -> None:
-        validate_parameter_constraints(
-            self._parameter_constraints, self.get_params(deep=False), caller_name=type(self).__name__
-        )
+        parameters, name = self.get_params(deep=False), type(self).__name__
+        refuse_booleans(self._parameter_constraints, parameters, name)
+        validate_parameter_constraints(self._parameter_constraints, parameters, caller_name=name)
         own_network_options(self, self.get_param_names())
 
     def _wanted_horizon(self, panel: Panel, fh: ForecastingHorizon | None) -> int:
         if self.horizon is not None:
             return int(self.horizon)
         if fh is None:
-            return max(12, 2 * self.sp)
+            return max(12, 2 * int(self.sp))
         return max(int(series.steps(fh).max()) for series in panel.values())
 
     def _check_like_training(self, panel: Panel) -> None:
@@ -681,13 +684,13 @@ class SFMForecaster(BaseForecaster):
             lambda generator: self._make_model(shape, generator),
             resolve_device(self.device),
             start,
-            TrainingSettings(**{name: getattr(self, name) for name in _SETTINGS}),
+            TrainingSettings(**plain_parameters(self, _SETTINGS)),
             None if self.batch_size == "auto" else int(self.batch_size),
             self.multivariate == "joint",
-            self.linear,
-            self.sp,
-            self.validation_fraction if self.early_stopping else 0.0,
-            self.refit,
+            bool(self.linear),
+            int(self.sp),
+            plain(self.validation_fraction) if self.early_stopping else 0.0,
+            bool(self.refit),
             int(new_random_state(self.random_state).randint(2**31 - 1)),
         )
         model = fit.run().eval()  # nothing is set before: an update that fails leaves the earlier model as it was
@@ -705,7 +708,7 @@ class SFMForecaster(BaseForecaster):
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     def _shape(self, lengths: list[int], n_variables: int, n_covariates: int, horizon: int) -> HorizonShape:
-        length, season = int(np.median(lengths)), self.sp if self.sp > 1 else 0
+        length, season = int(np.median(lengths)), int(self.sp) if self.sp > 1 else 0
         context = self.context_length
         if context is None:
             most = max(14 * season, 2 * horizon, 96)
@@ -719,10 +722,10 @@ class SFMForecaster(BaseForecaster):
         return HorizonShape(int(context), horizon, int(segment), in_window, n_covariates, of_their_own)
 
     def _make_model(self, shape: HorizonShape, generator: torch.Generator) -> HorizonModel:
-        options = {name: getattr(self, name) for name in _NETWORK_OPTIONS}
+        options = plain_parameters(self, _NETWORK_OPTIONS)
         network = make_network(
             self.network,
-            self.n_states if self.n_outputs is None else self.n_outputs,
+            options["n_states"] if self.n_outputs is None else options["n_outputs"],
             **options,
             **own_network_options(self, self.get_param_names()),
             max_length=math.ceil(shape.context_length / shape.segment_length),
@@ -733,7 +736,7 @@ class SFMForecaster(BaseForecaster):
                 f"network={self.network!r} sees the future of each step, which a forecaster must not; take one that is "
                 "causal."
             )
-        model = HorizonModel(network, QuantileHead(), shape, self.dropout, generator)
+        model = HorizonModel(network, QuantileHead(), shape, plain(self.dropout), generator)
         return model.float()
 
     def _standardised(self, covariates: NDArray[np.float64]) -> NDArray[np.float64]:

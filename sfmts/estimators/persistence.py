@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +14,9 @@ from safetensors.torch import save as serialize
 from sfmts._files import replacing
 
 FORMAT = 1
+_DEEPEST = 50  # levels of lists and dictionaries within one another
+_PADDING = 16  # times as many bytes as their content that strings in an array may take, beyond _FREE_PADDING
+_FREE_PADDING = 2**26
 
 
 class Storable(Protocol):
@@ -52,10 +56,18 @@ def save(estimator: Storable, path: Path) -> None:
         **{key: _encode_entry(value, key) for key, value in own.items()},
     }
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    text = json.dumps(document)
-    data = serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)})
+    text = json.dumps(document, sort_keys=True)
+    data = _ordered(serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)}))
     with replacing(path) as temporary:
         temporary.write_bytes(data)  # save_file() would leave it unreadable to others, whatever the umask
+
+
+def _ordered(data: bytes) -> bytes:
+    """Return a safetensors file with its header sorted: safetensors writes metadata in an order drawn at random."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors are aligned to 8 bytes
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def load(path: Path, cls: type[Estimator]) -> Estimator:
@@ -79,7 +91,8 @@ def load(path: Path, cls: type[Estimator]) -> Estimator:
                 raise ValueError("its content does not match its checksum")
             return _restore(document, tensors, cls)
     except Exception as error:  # forged content lets errors of many kinds through
-        raise ValueError(f"{path} is damaged or from an incompatible version: {error}.") from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).removesuffix(".")
+        raise ValueError(f"{path} is damaged or from an incompatible version: {reason}.") from error
     if format_ > FORMAT:
         raise ValueError(f"{path} has format {format_}, newer than this sfmts reads ({FORMAT}).")
     raise ValueError(f"{path} holds a {name}; load it with {name}.load.")
@@ -112,18 +125,23 @@ def _encode_entry(value: Any, name: str) -> Any:
     return _encode(value, name)
 
 
-def _encode(value: Any, name: str) -> Any:
-    """A JSON form of a parameter or fitted attribute."""
+def _encode(value: Any, name: str, within: tuple[int, ...] = ()) -> Any:
+    """Return a JSON form of a parameter or fitted attribute; ``within`` are the ids of what holds it."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if id(value) in within or len(within) == _DEEPEST:
+        reason = "it contains itself" if id(value) in within else f"it is nested more than {_DEEPEST} levels deep"
+        raise TypeError(f"{name} cannot be saved: {reason}. Use pickle or joblib for this estimator.")
+    within = (*within, id(value))
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufUSO":
-        return {"array": [_encode(item, name) for item in value.tolist()], "dtype": value.dtype.str}
+        return {"array": [_encode(item, name, within) for item in value.tolist()], "dtype": value.dtype.str}
     if isinstance(value, list | tuple):
-        return {type(value).__name__: [_encode(item, name) for item in value]}
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_encode(item, name, within) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[_encode(key, name), _encode(item, name)] for key, item in value.items()]}
+        return {"dict": [[_encode(key, name, within), _encode(item, name, within)] for key, item in value.items()]}
     if isinstance(value, np.random.RandomState):
         kind, keys, *rest = value.get_state(legacy=True)
         return {"RandomState": [kind, np.asarray(keys).tolist(), *rest]}
@@ -138,8 +156,9 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        dtype = np.dtype(value["dtype"])
-        return np.array([decode(item) for item in value["array"]], dtype=dtype)
+        items, dtype = [decode(item) for item in value["array"]], np.dtype(value["dtype"])
+        _check_array(items, dtype)
+        return np.array(items, dtype=dtype)
     if "dict" in value:
         return {decode(key): decode(item) for key, item in value["dict"]}
     if "RandomState" in value:
@@ -149,3 +168,22 @@ def decode(value: Any) -> Any:
         return state
     ((kind, items),) = value.items()
     return {"list": list, "tuple": tuple}[kind](decode(item) for item in items)
+
+
+def _check_array(items: list[Any], dtype: np.dtype[Any]) -> None:
+    """Raise a ValueError if an array of strings would take far more memory than what it holds."""
+    if dtype.kind not in "biufUSO":
+        raise ValueError(f"an array cannot have the type {dtype}")
+    if dtype.kind in "US":
+        widths = [len(str(item)) for item in _leaves(items)]
+        if len(widths) * dtype.itemsize > _FREE_PADDING + _PADDING * 4 * sum(widths):
+            raise ValueError(f"{len(widths)} strings with {sum(widths)} characters cannot have the type {dtype}")
+
+
+def _leaves(items: list[Any]) -> Iterator[Any]:
+    """Yield what nested lists hold."""
+    for item in items:
+        if isinstance(item, list):
+            yield from _leaves(item)
+        else:
+            yield item

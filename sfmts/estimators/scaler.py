@@ -81,16 +81,21 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         self : PanelScaler
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X, a weight or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
             batch = as_batch(X, self, reset=True, layout=self.layout)
             weights = as_weights(sample_weight, len(batch))
-        if weights is not None:
-            batch = SequenceBatch(batch.values, batch.lengths, weight=torch.from_numpy(weights))
-        mean, variance = channel_statistics(batch)
-        self.mean_, self.var_ = mean.numpy(), variance.numpy()
-        self.scale_ = channel_scale(mean, variance).numpy()
+            if weights is not None:
+                batch = SequenceBatch(batch.values, batch.lengths, weight=torch.from_numpy(weights))
+            mean, variance = channel_statistics(batch)
+            self.mean_, self.var_ = mean.numpy(), variance.numpy()
+            self.scale_ = channel_scale(mean, variance).numpy()
         return self
 
     def transform(self, X: Any) -> Any:

@@ -5,10 +5,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sfmts._choices import check_choice
 
@@ -231,8 +233,9 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     Raises
     ------
     TypeError
-        If it is no final subclass of :class:`SequenceNetwork`, or if its arguments are not ``n_channels`` and, by
-        keyword only, options that have defaults.
+        If the name is not a string that holds something, if the class is no final subclass of
+        :class:`SequenceNetwork`, or if its arguments are not ``n_channels`` and, by keyword only, options that have
+        defaults.
     ValueError
         If another network has the name.
 
@@ -273,6 +276,8 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
 
     From now on ``SFMClassifier("running_mean")`` trains it.
     """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f'A network is registered under a name, such as @register_network("mine"), not {name!r}.')
 
     def register(cls: NetworkClass) -> NetworkClass:
         _check_class(cls)
@@ -301,6 +306,96 @@ def _check_class(cls: Any) -> None:
                 f"The argument {str(parameter)!r} of {cls.__qualname__} must be taken by keyword only and have a "
                 "default: def __init__(self, n_channels, *, n_states=32, ...)."
             )
+
+
+_SIZES = ("n_states", "n_frequencies", "n_outputs", "n_layers", "n_hidden", "depth", "max_length")
+
+
+def check_size(name: str, value: Any, least: int | None = 1) -> int:
+    """Return a size as Python's integer, or raise an error that says what it must be.
+
+    With ``least=None`` any integer is taken.
+
+    Raises
+    ------
+    TypeError
+        If ``value`` is not an integer; booleans are not.
+    ValueError
+        If ``value`` is less than ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, not {value!r}.")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}.")
+    return int(value)
+
+
+def _checked_sizes(cls: type[SequenceNetwork], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a network with all its integers checked and converted to Python's.
+
+    An option whose default is an integer takes integers only. The network itself knows the least value of its own
+    options; those that all networks share are at least 1.
+    """
+    checked = dict(options)
+    for name, parameter in inspect.signature(cls).parameters.items():
+        default, value = parameter.default, options.get(name)
+        if name not in options or (value is None and default is None):
+            continue
+        whole = isinstance(default, int) and not isinstance(default, bool)
+        if name in _SIZES:
+            checked[name] = check_size(name, value)
+        elif whole:
+            checked[name] = check_size(name, value, least=None)
+    return checked
+
+
+class WithoutStorage(TorchFunctionMode):
+    """Build modules of any size without memory for their numbers: shapes and types are all they have.
+
+    Floating-point tensors are made on PyTorch's ``meta`` device, whatever device is asked for. Integers, such as an
+    index or a seed, stay on the CPU, because shapes may depend on their values. A number read from a tensor without
+    storage is 1.
+
+    Parameters
+    ----------
+    most_calls, most_integers : int, optional
+        Raise a RuntimeError after so many calls of PyTorch's functions, or when so many integers have been made:
+        options that come from a file may ask for loops and indices without end.
+    """
+
+    _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
+    _NUMBERS: ClassVar[dict[Any, Any]] = {
+        Tensor.__bool__: True,
+        Tensor.__int__: 1,
+        Tensor.__float__: 1.0,
+        Tensor.item: 1.0,
+    }
+
+    def __init__(self, most_calls: int | None = None, most_integers: int | None = None) -> None:
+        super().__init__()
+        self._calls = math.inf if most_calls is None else most_calls
+        self._integers = math.inf if most_integers is None else most_integers
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``func`` with the ``meta`` device where it makes a tensor."""
+        if func in self._NUMBERS and args[0].is_meta:
+            return self._NUMBERS[func]
+        if func is Tensor.__iter__ and args[0].is_meta:  # row by row: a million views are not small
+            return (args[0][row] for row in range(len(args[0])))
+        kwargs = dict(kwargs or {})
+        if func in self._FACTORIES or (func is torch.empty_like and "device" in kwargs):
+            kwargs["device"] = "meta"
+        elif func is Tensor.repeat:
+            args = (args[0].to("meta"), *args[1:])
+        result = func(*args, **kwargs)
+        self._calls -= 1
+        if isinstance(result, Tensor) and (func is Tensor.repeat or not result.is_meta):
+            self._integers -= result.numel()
+        if min(self._calls, self._integers) < 0:
+            raise RuntimeError("The options of the network ask for far more work than it has parameters.")
+        return result
 
 
 def network_names() -> list[str]:
@@ -347,9 +442,10 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     Raises
     ------
     ValueError
-        If no network has that name, or this one lacks what is asked for: ``bidirectional=True`` or several layers.
+        If no network has that name, if this one lacks what is asked for (``bidirectional=True`` or several layers), or
+        if a size is less than 1.
     TypeError
-        If the network has not set an attribute of the contract.
+        If a size is not an integer, or if the network has not set an attribute of the contract.
 
     Examples
     --------
@@ -358,6 +454,8 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     1080
     """
     accepted = network_options(name)
+    n_channels = check_size("n_channels", n_channels)
+    options = _checked_sizes(network_class(name), options)
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:
             able = ", ".join(repr(other) for other in network_names() if option in network_options(other))

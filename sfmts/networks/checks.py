@@ -20,6 +20,7 @@ from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_size,
     network_class,
 )
 
@@ -102,7 +103,10 @@ def network_checks(
     >>> "chunks-n_layers=2" in names
     True
     """
+    n_channels = check_size("n_channels", n_channels)
     factory = network_class(network) if isinstance(network, str) else network
+    if not callable(factory):
+        raise TypeError(f"network must be a registered name, a class or a function that builds one, not {network!r}.")
     parameters = inspect.signature(factory).parameters
     if "n_states" in parameters:
         options = {"n_states": _N_STATES, **options}

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from sfmts._choices import check_choice
-from sfmts.networks.base import make_network
+from sfmts.networks.base import WithoutStorage, check_size, make_network
 
 _LONGEST_GAP = 64  # in a row of sizes that a network refuses, before something else must be wrong
+_MOST_CALLS = 10**6  # of PyTorch's functions to build a network
 
 
 def match_budget(
@@ -51,7 +52,10 @@ def match_budget(
     Raises
     ------
     ValueError
-        If the network or the head is unknown, refuses the options, or does not grow with ``n_states``.
+        If the network or the head is unknown, refuses the options, or does not grow with ``n_states``, or if a size is
+        less than 1.
+    TypeError
+        If a size is not an integer.
 
     Examples
     --------
@@ -62,8 +66,8 @@ def match_budget(
     116
     """
     check_choice("head", head, ("linear", "none"))
-    if min(n_parameters, n_outputs, multiple_of) < 1:
-        raise ValueError(f"{n_parameters=}, {n_outputs=} and {multiple_of=} must all be at least 1.")
+    n_parameters, n_outputs = check_size("n_parameters", n_parameters), check_size("n_outputs", n_outputs)
+    multiple_of = check_size("multiple_of", multiple_of)
 
     def first_from(multiple: int) -> tuple[int, int]:
         """The first size from this multiple on that the network takes, and its count."""
@@ -94,9 +98,12 @@ def _count(network: str, n_channels: int, n_outputs: int, head: str, options: di
     """Trainable parameters of a network with its head."""
     if head == "none":
         options = {**options, "n_outputs": n_outputs}
-    # Uniform numbers, as no count depends on the start: orthogonal matrices take longer than all the rest.
-    options = {**options, "init": "paper", "generator": torch.Generator()}
-    module = make_network(network, n_channels, **options)
+    options = {**options, "generator": torch.Generator()}
+    try:
+        with WithoutStorage(most_calls=_MOST_CALLS):
+            module = make_network(network, n_channels, **options)
+    except (RuntimeError, TypeError):  # a network of one's own that needs the numbers themselves
+        module = make_network(network, n_channels, **options)
     if head == "linear":
         return module.n_parameters + (module.output_size + 1) * n_outputs
     if module.output_size != n_outputs:
@@ -163,8 +170,9 @@ def paper_preset(task: str, network: str) -> dict[str, Any]:
     """
     check_choice("task", task, _TASKS)
     sizes = {row: states[_TASKS.index(task)] for row, (states, _) in _TABLE_1.items()}
-    if sizes.get(network) is None:
-        rows = ", ".join(repr(row) for row, size in sizes.items() if size is not None)
-        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; it has {rows}.")
+    rows = [row for row, size in sizes.items() if size is not None]
+    if not isinstance(network, str) or network not in rows:
+        there = ", ".join(map(repr, rows))
+        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; it has {there}.")
     preset = {"network": network, **copy.deepcopy(_TABLE_1[network][1]), "n_states": sizes[network]}
     return {**preset, "n_frequencies": 8 if task == "timit" else 4} if preset["network"] == "sfm" else preset

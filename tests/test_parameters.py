@@ -1,0 +1,141 @@
+"""Parameters of every trained estimator: NumPy's numbers count as Python's, booleans are no numbers."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils._param_validation import Interval
+
+from sfmts import SFMClassifier, SFMDensity, SFMForecaster, SFMLabeler, SFMRegressor
+from sfmts._choices import check_choice
+from tests.helpers import make_panel
+
+ESTIMATORS = {
+    "classifier": SFMClassifier,
+    "regressor": SFMRegressor,
+    "labeler": SFMLabeler,
+    "density": SFMDensity,
+    "forecaster": SFMForecaster,
+}
+every_estimator = pytest.mark.parametrize("cls", ESTIMATORS.values(), ids=ESTIMATORS)
+NUMBERS = {
+    "n_states": 4,
+    "n_frequencies": 2,
+    "n_outputs": 3,
+    "n_layers": 1,
+    "dropout": 0.25,
+    "recurrent_dropout": 0.25,
+    "learning_rate_init": 0.25,
+    "max_iter": 2,
+    "batch_size": 8,
+    "weight_decay": 0.125,
+    "clip_norm": 0.5,
+    "validation_fraction": 0.25,
+    "n_iter_no_change": 2,
+    "tol": 0.5,
+    "random_state": 0,
+    "verbose": 0,
+    "time_channel": 1,
+    "n_hidden": 3,
+    "sp": 2,
+    "context_length": 6,
+    "horizon": 2,
+    "segment_length": 2,
+}
+INTEGERS = (np.int64, np.int32, np.uint8)
+REALS = (np.float32, np.float16, np.float64)
+
+
+def fit(model):
+    """Fit a model to data of its kind and return what it predicts."""
+    X, y = make_panel(n=24)
+    if isinstance(model, SFMForecaster):
+        series = pd.DataFrame({"a": X[:4, :, 0].ravel()})
+        return model.fit(series, fh=[1, 2]).predict().to_numpy()
+    if isinstance(model, SFMDensity):
+        return model.fit((X > 0).astype(float)).predict_proba((X > 0).astype(float))
+    if isinstance(model, SFMLabeler):
+        return model.fit(X, (X[:, :, 0] > 0).astype(int)).predict_proba(X)
+    if isinstance(model, SFMRegressor):
+        return model.fit(X, X.sum(axis=(1, 2))).predict(X)
+    return model.fit(X, y).predict_proba(X)
+
+
+def numbers_of(cls):
+    """Return a value for each parameter of a class that takes numbers."""
+    numbers = {name: value for name, value in NUMBERS.items() if name in cls().get_params()}
+    taken = {
+        name
+        for name, allowed in cls._parameter_constraints.items()
+        if any(isinstance(kind, Interval) or kind in (Integral, Real) for kind in allowed)
+    }
+    assert taken <= numbers.keys()
+    return numbers
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("number", range(3), ids=["int64, float32", "int32, float16", "uint8, float64"])
+@every_estimator
+def test_numbers_of_numpy(cls, number):
+    """All numbers may be NumPy's; the fit is the same, and the parameters stay what was given."""
+    plain = {**numbers_of(cls), "early_stopping": True, "optimizer": "rmsprop"}
+    kinds = {bool: np.bool_, int: INTEGERS[number], float: REALS[number], str: np.str_}
+    given = {name: kinds[type(value)](value) for name, value in plain.items()}
+    model = cls(**given)
+    np.testing.assert_array_equal(fit(model), fit(cls(**plain)))
+    for name, value in given.items():
+        assert model.get_params()[name] is value
+        assert clone(model).get_params()[name] is value
+
+
+@every_estimator
+def test_numbers_of_numpy_for_one_network_alone(cls):
+    plain, given = ({"depth": number(2), "coupled": number(0)} for number in (int, np.int64))
+    plain["coupled"], given["coupled"] = False, np.bool_(False)
+    options = {"max_iter": 1, "random_state": 0, "n_states": 4}
+    model = cls("recurrent_highway", network_params=given, **options)
+    np.testing.assert_array_equal(fit(model), fit(cls("recurrent_highway", network_params=plain, **options)))
+    assert model.network_params is given
+
+
+def test_a_grid_of_numpy_numbers():
+    X, y = make_panel(n=24)
+    grid = {"batch_size": 2 ** np.arange(2, 5), "n_states": np.arange(2, 4)}
+    search = GridSearchCV(SFMClassifier(max_iter=1, random_state=0), grid, cv=2, error_score="raise").fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("value", [True, False, np.bool_(True)], ids=repr)
+@every_estimator
+def test_booleans_are_no_numbers(cls, value):
+    for name in numbers_of(cls).keys() - {"verbose"}:
+        with pytest.raises(ValueError, match=f"The '{name}' parameter of {cls.__name__} must not be a boolean"):
+            fit(cls(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["lstm"], {"lstm": 1}, {"lstm"}, np.array(["lstm", "gru"]), np.zeros(3), torch.zeros(3), None, 3, object()],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_choice_of_any_type_is_a_sentence(value):
+    with pytest.raises(ValueError, match=r"Unknown network .*; choose one of 'gru', 'lstm'\."):
+        check_choice("network", value, ("gru", "lstm"))
+
+
+def test_a_long_choice_is_shortened():
+    with pytest.raises(ValueError, match="Unknown network") as caught:
+        check_choice("network", np.arange(900.0), ("gru",))
+    assert len(str(caught.value)) < 300
+
+
+def test_choices():
+    check_choice("network", np.str_("gru"), ("gru", "lstm"))
+    check_choice("n_phones", np.int64(39), (61, 39))
+    for value in (True, np.array([1]), 1.5, "1"):
+        with pytest.raises(ValueError, match="Unknown n_derivatives"):
+            check_choice("n_derivatives", value, (0, 1, 2))
