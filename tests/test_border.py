@@ -261,7 +261,7 @@ ALL_TENSORS = [
 
 @every_kernel
 @pytest.mark.parametrize(("operation", "name"), ALL_TENSORS)
-def test_what_is_no_tensor_with_memory_is_refused(backend, operation, name):
+def test_what_is_no_tensor_with_storage_is_refused(backend, operation, name):
     make, run = OPERATIONS[operation]
     arguments = make(torch.float64, True)
     value = arguments[name]
@@ -304,7 +304,7 @@ def test_views_whose_sign_is_a_flag(backend, operation):
 @every_kernel
 @pytest.mark.parametrize("operation", ["sfm", "sfm adaptive", "resonate", "resonator_layer", "projection"])
 @pytest.mark.parametrize("kind", ["zero", "negated", "expanded"])
-def test_gradients_without_memory_of_their_own(backend, operation, kind):
+def test_gradients_without_storage_of_their_own(backend, operation, kind):
     """Autograd hands such tensors to a backward."""
     make, run = OPERATIONS[operation]
     arguments = make(torch.float64, True)
