@@ -62,7 +62,7 @@ sanitize: install
 	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 $(THREADS) $(CURDIR)/$(BIN)/python -m pytest \
 		tests/test_kernels.py tests/test_native.py tests/test_projection.py tests/test_resonator_kernel.py \
-		tests/test_bank_kernel.py \
+		tests/test_bank_kernel.py tests/test_border.py \
 		-m "not slow" -k "native and not memory and not installation" \
 		--numprocesses 2 -p no:cacheprovider
 

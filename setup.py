@@ -8,6 +8,7 @@ from setuptools import Extension, setup
 FOLDER = "sfmts/kernels/cpu"
 HEADERS = (
     "problem",
+    "pool",
     "instruction_sets",
     "vectors",
     "matrix",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfmts._choices import check_choice
 from sfmts.kernels import cuda, fused, native, recompute, reference
+from sfmts.kernels._checks import check_batch_sizes, check_detached, check_sizes, check_tensor
 from sfmts.kernels.reference import SFMState, SFMWeights
 
 _KERNELS: dict[str, Callable[..., tuple[Tensor, SFMState]]] = {
@@ -116,14 +117,16 @@ def sfm(
     backward, see :mod:`sfmts.kernels.recompute`.  For everything else see :func:`sfmts.kernels.reference.sfm`.
     """
     check_choice("memory", memory, MEMORIES)
-    _check(x, batch_sizes, t, weights, state, feedback_mask)
+    sizes = _check(x, batch_sizes, t, weights, state, feedback_mask)
+    if amplitudes is not None and not isinstance(amplitudes, list):
+        raise TypeError(f"amplitudes is of type {type(amplitudes).__name__}, but must be a list or None.")
     kernel = _KERNELS[resolve_backend(backend, weights)]
     if memory == "recompute" and torch.is_grad_enabled():
         kernel = partial(recompute.sfm, kernel)
     with torch.autocast(x.device.type, enabled=False):
         return kernel(
             x.to(weights.V.dtype),
-            batch_sizes,
+            sizes,
             t,
             weights,
             state,
@@ -135,53 +138,54 @@ def sfm(
 
 def _check(
     x: Tensor, batch_sizes: Sequence[int], t: Tensor, weights: SFMWeights, state: SFMState, mask: Tensor | None
-) -> None:
-    """Refuse what does not fit together: a compiled kernel would read memory that is not its own."""
+) -> list[int]:
+    """Return batch_sizes as a list, and raise an error if arguments do not fit together."""
+    if not isinstance(weights, SFMWeights):
+        raise TypeError(f"weights is of type {type(weights).__name__}, but must be an SFMWeights.")
+    if not isinstance(state, SFMState):
+        raise TypeError(f"state is of type {type(state).__name__}, but must be an SFMState.")
+    sizes = check_batch_sizes(batch_sizes)
+    V = check_tensor("weights.V", weights.V)
+    check_sizes("weights.V", V.shape, "(R, N)", 2)
+    check_sizes("weights.W_z", check_tensor("weights.W_z", weights.W_z, V, "the weights are").shape, "(K, M, D)", 3)
     D, K, M = weights.sizes
-    B, P, R, N = batch_sizes[0], sum(batch_sizes), sum(weights.gate_sizes), weights.V.shape[1]
-    shapes = {
-        "x": (x, (P, N)),
-        "t": (t, (P,)),
-        "V": (weights.V, (R, N)),
-        "W": (weights.W, (R, M)),
-        "b": (weights.b, (R,)),
-        "U_o": (weights.U_o, (K, M, D)),
-        "W_z": (weights.W_z, (K, M, D)),
-        "b_z": (weights.b_z, (K, M)),
-        "omega": (weights.omega, (K,)),
-        "state.re": (state.re, (B, D, K)),
-        "state.im": (state.im, (B, D, K)),
-        "state.z": (state.z, (B, M)),
-        "state.t": (state.t, (B,)),
-        "state.theta": (state.theta, (B, K)),
-        "feedback_mask": (mask, (B, M)),
+    B, P, R, N = sizes[0], sum(sizes), sum(weights.gate_sizes), V.shape[1]
+    dtype = V.dtype
+    if not dtype.is_floating_point:
+        raise TypeError(f"weights.V is {dtype}, but must be of a floating-point type.")
+    real = torch.promote_types(dtype, torch.float32)  # of the state beside weights of half precision
+    double = (torch.float64,)
+    needed: dict[str, tuple[Tensor, tuple[int, ...], tuple[torch.dtype, ...]]] = {
+        "x": (x, (P, N), ()),
+        "t": (t, (P,), double),
+        "weights.V": (V, (R, N), (dtype,)),
+        "weights.W": (weights.W, (R, M), (dtype,)),
+        "weights.b": (weights.b, (R,), (dtype,)),
+        "weights.U_o": (weights.U_o, (K, M, D), (dtype,)),
+        "weights.W_z": (weights.W_z, (K, M, D), (dtype,)),
+        "weights.b_z": (weights.b_z, (K, M), (dtype,)),
+        "state.re": (state.re, (B, D, K), (dtype, real)),
+        "state.im": (state.im, (B, D, K), (dtype, real)),
+        "state.z": (state.z, (B, M), (dtype, real)),
+        "state.t": (state.t, (B,), double),
+        "state.theta": (state.theta, (B, K), double),
     }
-    for name, (value, shape) in shapes.items():
-        if value is not None and value.shape != shape:
+    if weights.omega is not None:
+        needed["weights.omega"] = (weights.omega, (K,), double)
+    if mask is not None:
+        needed["feedback_mask"] = (mask, (B, M), ())
+    for name, (value, shape, dtypes) in needed.items():
+        if isinstance(value, Tensor) and not value.is_nested and value.shape != shape:
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside the other arguments."
             )
-        if value is not None and value.device != weights.V.device:
-            raise ValueError(f"{name} is on {value.device}, but must be on {weights.V.device} as the weights are.")
-    dtype = weights.V.dtype
-    real = torch.promote_types(dtype, torch.float32)  # of the state beside weights of half precision
-    for name, value, wanted in (
-        *((f"weights.{name}", value, (dtype,)) for name, value in zip(weights._fields[:6], weights[:6], strict=True)),
-        *((f"state.{name}", getattr(state, name), (dtype, real)) for name in ("re", "im", "z")),
-        *((name, value, (torch.float64,)) for name, value in (("t", t), ("omega", weights.omega))),
-        *((f"state.{name}", getattr(state, name), (torch.float64,)) for name in ("t", "theta")),
-    ):
-        if value is not None and value.dtype not in wanted:
-            raise TypeError(f"{name} is {value.dtype}, but must be {wanted[0]} beside weights of {dtype}.")
+        check_tensor(name, value, V, "the weights are")
+        if dtypes and value.dtype not in dtypes:
+            raise TypeError(f"{name} is {value.dtype}, but must be {dtypes[0]} beside weights of {dtype}.")
+        if value.is_complex():
+            raise TypeError(f"{name} is {value.dtype}, but must be real.")
     if t.requires_grad:
         raise ValueError("There is no gradient for time stamps; give them detached.")
-
-
-def check_fits(name: str, value: Tensor, shape: tuple[int, ...], **beside: Tensor) -> None:
-    """Raise a ValueError unless a tensor has a shape, and is where the first of those beside it is."""
-    if value.shape != shape:
-        others = " and ".join(f"{other} of shape {tuple(given.shape)}" for other, given in beside.items())
-        raise ValueError(f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside {others}.")
-    main, x = next(iter(beside.items()))
-    if value.device != x.device:
-        raise ValueError(f"{name} is on {value.device}, but must be on {x.device} as {main} is.")
+    check_detached("state.t", state.t)
+    check_detached("feedback_mask", mask)
+    return sizes

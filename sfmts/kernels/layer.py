@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sfmts.kernels._checks import check_fits, check_sizes, check_tensor
 from sfmts.kernels.dispatch import sfm
 from sfmts.kernels.eager import eager
 from sfmts.kernels.packing import pack, unpack
@@ -76,6 +77,7 @@ def _run(
     feedback_mask: Tensor | None,
     amplitudes: list[Tensor] | None,
 ) -> tuple[Tensor, SFMState]:
+    _check(x, t, weights, state)
     before = SFMState.zeros(len(x), weights) if state is None else state
     kernel = partial(sfm, weights=weights, backend=backend, memory=memory, accumulated=accumulated)
     if lengths is None:  # nothing to sort
@@ -92,6 +94,8 @@ def _run(
         if amplitudes is not None and watched is not None:
             amplitudes.append(torch.stack(watched, dim=1))
         return z.view(length, batch, -1).transpose(0, 1), after
+    if feedback_mask is not None:
+        check_fits("feedback_mask", feedback_mask, (len(x), weights.sizes[2]), x=x)
     packed = pack(x, lengths)
     order = packed.sorted_indices
     watched = None if amplitudes is None else []
@@ -106,6 +110,21 @@ def _run(
     if amplitudes is not None and watched is not None:
         amplitudes.append(unpack(packed, torch.cat(watched), x.shape[1]))
     return unpack(packed, z, x.shape[1]), SFMState._make(value[packed.unsorted_indices] for value in after)
+
+
+def _check(x: Tensor, t: Tensor, weights: SFMWeights, state: SFMState | None) -> None:
+    """Raise an error for what packing would hide; :func:`sfmts.kernels.sfm` checks the rest."""
+    check_sizes("x", check_tensor("x", x).shape, "(B, T, N)", 3)
+    check_fits("t", t, tuple(x.shape[:2]), x=x)
+    if not isinstance(weights, SFMWeights):
+        raise TypeError(f"weights is of type {type(weights).__name__}, but must be an SFMWeights.")
+    check_sizes("weights.W_z", check_tensor("weights.W_z", weights.W_z).shape, "(K, M, D)", 3)
+    check_tensor("weights.V", weights.V)
+    if state is not None and not isinstance(state, SFMState):
+        raise TypeError(f"state is of type {type(state).__name__}, but must be an SFMState or None.")
+    for name, value in () if state is None else zip(state._fields, state, strict=True):
+        if check_tensor(f"state.{name}", value).shape[:1] != x.shape[:1]:
+            raise ValueError(f"state.{name} has shape {tuple(value.shape)}, but must have {len(x)} rows as x has.")
 
 
 @torch.library.custom_op("sfmts::layer", mutates_args=())

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfmts.kernels._checks import check_batch_sizes
 from sfmts.kernels.packing import pack, unpack
 
 State = tuple[Tensor, ...]
@@ -116,7 +117,17 @@ def scan(
     outputs : tuple of Tensors with sum(batch_sizes) rows
     state : tuple of Tensors with batch_sizes[0] rows
         Each sequence's state after its own last step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``batch_sizes`` is not positive and non-increasing, or rows do not fit it.
     """
+    if not torch.compiler.is_compiling():  # sizes may be symbols there
+        batch_sizes = check_batch_sizes(batch_sizes)
+        _check_rows("inputs", inputs, sum(batch_sizes))
+        _check_rows("state", state, batch_sizes[0])
+        _check_rows("mask", () if mask is None else (mask,), batch_sizes[0])
     running = batch_sizes[0]
     outputs: list[State] = []
     ended: list[State] = []
@@ -135,6 +146,13 @@ def scan(
         tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
         tuple(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)),
     )
+
+
+def _check_rows(name: str, parts: State, rows: int) -> None:
+    """Raise a ValueError unless all parts have so many rows: a single row would be broadcast."""
+    for part in parts:
+        if part.ndim == 0 or part.shape[0] != rows:
+            raise ValueError(f"{name} has shape {tuple(part.shape)}, but batch_sizes needs {rows} rows.")
 
 
 def scan_padded(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfmts.kernels._checks import address, plain
 from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, refuse_second_derivatives, wrap_phase
 from sfmts.kernels.workspace import Workspace
 
@@ -118,8 +119,7 @@ class _Problem(ctypes.Structure):
     def point(self, **tensors: Tensor | None) -> None:
         """Set addresses; who calls keeps the tensors alive."""
         for name, tensor in tensors.items():
-            assert tensor is None or tensor.is_contiguous(), name
-            setattr(self, name, None if tensor is None else tensor.data_ptr())
+            setattr(self, name, address(name, tensor))
 
     def run(self, instruction_set: str, pass_name: str) -> None:
         _native.run(instruction_set, pass_name, ctypes.addressof(self))
@@ -146,8 +146,8 @@ class _Call:
         keep: bool,
     ) -> None:
         self.batch_sizes = torch.tensor(batch_sizes, dtype=torch.int64)
-        self.t, self.t_start, self.accumulated, self.keep = t.contiguous(), t_start.contiguous(), accumulated, keep
-        self.mask = None if mask is None else mask.contiguous()
+        self.t, self.t_start, self.accumulated, self.keep = plain(t), plain(t_start), accumulated, keep
+        self.mask = None if mask is None else plain(mask)
         self.amplitudes = amplitudes
         # Both decide how the history lies in memory, so they stay as they are until the backward.
         self.instruction_set, self.threads = instruction_set(), torch.get_num_threads()
@@ -174,7 +174,7 @@ class _Call:
 
     def forward(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """Give z and the last re, im and theta; with ``keep``, fill the history."""
-        self.inputs = [None if v is None else v.detach().contiguous() for v in inputs]
+        self.inputs = [None if v is None else plain(v.detach()) for v in inputs]
         x, W, re, theta = (v for v in (self.inputs[i] for i in (0, 2, 8, 11)) if v is not None)
         problem = self.problem(self.inputs)
         problem.run(self.instruction_set, "plan_forward")
@@ -206,7 +206,7 @@ class _NativeSFM(torch.autograd.Function):
         *inputs, z = ctx.saved_tensors
         call: _Call = ctx.call
         problem = call.problem(inputs)
-        grads = tuple(grad.contiguous() for grad in grads)
+        grads = tuple(map(plain, grads))
         results = [None if v is None else torch.empty_like(v) for v in inputs]
         for index in (0, 7):  # x and omega, whose gradients cost something of their own
             if not ctx.needs_input_grad[index]:

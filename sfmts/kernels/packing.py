@@ -4,17 +4,44 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from sfmts.kernels._checks import check_tensor
+
 
 def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
-    """Pack a padded batch (B, T, ...)."""
+    """Pack a padded batch (B, T, ...).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``lengths`` is not one whole number from 1 to T for each sequence.
+    """
     if lengths is None:
         lengths = torch.full((len(x),), x.shape[1])
+    if not torch.compiler.is_compiling():
+        check_tensor("lengths", lengths)
     if lengths.shape != x.shape[:1]:
         raise ValueError(f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence.")
+    if not torch.compiler.is_compiling():
+        _check_lengths(lengths, x.shape[1])
     return pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
 
 
+def _check_lengths(lengths: Tensor, steps: int) -> None:
+    """Raise an error for lengths with which PyTorch would pack fewer rows than it counts."""
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths is {lengths.dtype}, but must be of whole numbers.")
+    if len(lengths) == 0:
+        raise ValueError("lengths is empty, but at least one sequence is needed.")
+    least, most = int(lengths.min()), int(lengths.max())
+    if least < 1 or most > steps:
+        raise ValueError(f"lengths must lie between 1 and the {steps} steps of x, but are {least} to {most}.")
+
+
 def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
-    """Padded (B, ``length``, ...) form of ``data``, whose rows follow those of ``packed``."""
+    """Return the padded (B, ``length``, ...) form of ``data``, whose rows follow those of ``packed``."""
+    if not torch.compiler.is_compiling():
+        rows = len(packed.data)
+        if data.ndim == 0 or data.shape[0] != rows:
+            raise ValueError(f"data has shape {tuple(data.shape)}, but must have {rows} rows as packed has.")
     like = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
     return pad_packed_sequence(like, batch_first=True, total_length=length)[0]

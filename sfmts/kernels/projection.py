@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfmts._choices import check_choice
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import check_fits
+from sfmts.kernels._checks import addresses, check_fits, check_tensor, plain
 from sfmts.kernels.eager import eager
 from sfmts.kernels.reference import refuse_second_derivatives
 from sfmts.kernels.workspace import reused_empty
@@ -54,7 +55,10 @@ def projection(
     ------
     ValueError
         If shapes or devices do not fit together.
+    TypeError
+        If types do not fit together.
     """
+    check_choice("backend", backend, ("reference", "fused", "native"))
     _check(x, V, b, w, recent)
     given = [value for value in (x, V, b, w, recent) if value is not None]
     types = {value.dtype for value in given}
@@ -64,17 +68,25 @@ def projection(
 
 
 def _check(x: Tensor, V: Tensor, b: Tensor | None, w: Tensor, recent: Tensor) -> None:
-    """Refuse what does not fit together: a compiled kernel would read memory that is not its own."""
+    """Raise an error if arguments do not fit together."""
+    check_tensor("x", x)
+    check_tensor("V", V, x, "x is")
+    check_tensor("w", w, x, "x is")
     if x.ndim != 3 or V.ndim != 2 or x.shape[2] != V.shape[1] or 0 in (*x.shape, len(V)):
         raise ValueError(
             f"x has shape {tuple(x.shape)} and V {tuple(V.shape)}, but (T, B, N) and (R, N) are needed, none 0."
         )
-    (R, N), L = V.shape, len(w)
-    check_fits("V", V, (R, N), x=x, V=V)
+    R, L = len(V), w.shape[0] if w.ndim else 0
+    parts = {"w": (w, (L, R)), "recent": (recent, (L, x.shape[1], R))}
     if b is not None:
-        check_fits("b", b, (R,), x=x, V=V)
-    check_fits("w", w, (L, R), x=x, V=V)
-    check_fits("recent", recent, (L, x.shape[1], R), x=x, V=V)
+        parts["b"] = (b, (R,))
+    for name, (value, shape) in parts.items():
+        check_fits(name, value, shape, x=x, V=V)
+    for name, value in {"x": x, "V": V, **{name: value for name, (value, _) in parts.items()}}.items():
+        if not value.dtype.is_floating_point:
+            raise TypeError(f"{name} is {value.dtype}, but must be of a floating-point type.")
+        if value.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"{name} is {value.dtype}, but must be {x.dtype} as x is.")
 
 
 def linear(x: Tensor, W: Tensor, backend: str) -> Tensor:
@@ -113,7 +125,6 @@ class _Projection(ctypes.Structure):
 def _run(x: Tensor, V: Tensor, w: Tensor, **others: Tensor | None) -> None:
     """One pass: the forward, which writes a and p, or with dV the backward, which writes the gradients."""
     tensors = {"x": x, "V": V, "w": w, **others}
-    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
     T, B, N = x.shape
     call = _Projection(
         is_double=x.dtype == torch.float64,
@@ -121,7 +132,7 @@ def _run(x: Tensor, V: Tensor, w: Tensor, **others: Tensor | None) -> None:
         threads=torch.get_num_threads(),
         n_lags=len(w),
         **dict(zip("TBNR", (T, B, N, len(V)), strict=True)),
-        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+        **addresses(tensors.items()),
     )
     _native.project(native.instruction_set(), ctypes.addressof(call))
 
@@ -129,7 +140,7 @@ def _run(x: Tensor, V: Tensor, w: Tensor, **others: Tensor | None) -> None:
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        contiguous: list[Any] = [None if v is None else v.contiguous() for v in arguments]
+        contiguous: list[Any] = [None if v is None else plain(v) for v in arguments]
         x, V, b, w, recent = contiguous
         (T, B, _), L, R = x.shape, len(w), len(V)
         p = reused_empty(x, L + T if L else 0, B, R)
@@ -145,8 +156,8 @@ class _Native(torch.autograd.Function):
         refuse_second_derivatives("backend='native'")
         x, V, b, w, p = ctx.saved_tensors
         L = len(w)
-        da = x.new_zeros(*x.shape[:2], len(V)) if da is None else da.contiguous()
-        dp = None if dp is None else dp.contiguous()
+        da = x.new_zeros(*x.shape[:2], len(V)) if da is None else plain(da)
+        dp = None if dp is None else plain(dp)
         dx = reused_empty(x, *x.shape) if ctx.needs_input_grad[0] else None
         dV, db, dw = (torch.zeros(shape, dtype=torch.float64) for shape in (V.shape, len(V), w.shape))
         _run(x, V, w, b=b, p=p, da=da, dp=dp, dx=dx, dV=dV, db=db, dw=dw)

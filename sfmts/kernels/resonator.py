@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels import native
-from sfmts.kernels.dispatch import check_fits, choose_kernel
+from sfmts.kernels._checks import addresses, check_detached, check_fits, check_tensor, plain
+from sfmts.kernels.dispatch import choose_kernel
 from sfmts.kernels.eager import eager
 from sfmts.kernels.reference import refuse_second_derivatives
 from sfmts.kernels.workspace import reused_empty
@@ -174,7 +175,6 @@ class _Resonance(ctypes.Structure):
 def _run_native(S: Tensor, has_frequency_gate: bool, **others: Tensor | None) -> None:
     """One pass: the forward, which writes S, or with dstate the backward, which writes the gradients."""
     tensors = {"S": S, **others}
-    assert all(tensor is None or tensor.is_contiguous() for tensor in tensors.values())
     T, B, _, K, D = S.shape
     resonance = _Resonance(
         is_double=S.dtype == torch.float64,
@@ -183,7 +183,7 @@ def _run_native(S: Tensor, has_frequency_gate: bool, **others: Tensor | None) ->
         has_frequency_gate=has_frequency_gate,
         threads=torch.get_num_threads(),
         **dict(zip("TBKD", (T, B, K, D), strict=True)),
-        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+        **addresses(tensors.items()),
     )
     _native.resonate(native.instruction_set(), ctypes.addressof(resonance))
 
@@ -191,7 +191,7 @@ def _run_native(S: Tensor, has_frequency_gate: bool, **others: Tensor | None) ->
 class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        inputs = _Inputs._make(None if v is None else v.contiguous() for v in arguments)
+        inputs = _Inputs._make(None if v is None else plain(v) for v in arguments)
         S = reused_empty(inputs.u, len(inputs.u), *inputs.state.shape)
         _run_native(S, inputs.f_fre is not None, **inputs._asdict())
         ctx.save_for_backward(*inputs._replace(u=S))
@@ -201,7 +201,7 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, dS: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives("backend='native'")
         f_ste, f_fre, S, omega, dt, state = ctx.saved_tensors
-        given = {"f_ste": f_ste, "f_fre": f_fre, "omega": omega, "dt": dt, "state": state, "dS": dS.contiguous()}
+        given = {"f_ste": f_ste, "f_fre": f_fre, "omega": omega, "dt": dt, "state": state, "dS": plain(dS)}
         df_fre = None if f_fre is None else torch.empty_like(f_fre)
         df_ste, du, domega, dstate = (torch.empty_like(v) for v in (f_ste, f_ste, omega, state))
         gradients = {"df_ste": df_ste, "df_fre": df_fre, "du": du, "dparameters": domega, "dstate": dstate}
@@ -279,7 +279,7 @@ class _NativeLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        inputs = _LayerInputs._make(None if v is None else v.contiguous() for v in arguments)
+        inputs = _LayerInputs._make(None if v is None else plain(v) for v in arguments)
         T, B, width = inputs.a.shape
         K, D = inputs.omega.shape
         h, S = inputs.a.new_empty(T, B, D), reused_empty(inputs.a, T, B, 2, K, D)
@@ -296,7 +296,7 @@ class _NativeLayer(torch.autograd.Function):
         K, D = inputs.omega.shape
         da, dstate = reused_empty(inputs.a, *inputs.a.shape), torch.empty_like(inputs.state)
         dparameters = torch.empty(3 * K + 1, D, dtype=torch.float64)
-        above = {"dh": None if dh is None else dh.contiguous(), "dS": None if dS is None else dS.contiguous()}
+        above = {"dh": None if dh is None else plain(dh), "dS": None if dS is None else plain(dS)}
         gradients = {"da": da, "dstate": dstate, "dparameters": dparameters}
         _run_native(S, inputs.a.shape[2] > 4 * D, **inputs._asdict(), **above, **gradients)
         domega, dalpha, dbeta, db_c = dparameters.split((K, K, K, 1))
@@ -571,19 +571,23 @@ class _Part(NamedTuple):
     value: Tensor | None
     shape: tuple[int, ...]
     dtypes: tuple[torch.dtype, ...]
+    is_optional: bool = False
 
 
 def _check(
     f_ste: Tensor, f_fre: Tensor | None, u: Tensor, omega: Tensor, dt: Tensor | None, state: Tensor | None
 ) -> None:
-    """Refuse what does not fit together: a compiled kernel would read memory that is not its own."""
+    """Raise an error if arguments do not fit together."""
+    check_tensor("u", u)
+    check_tensor("omega", omega, u, "u is")
     if u.ndim != 3 or omega.ndim != 2 or 0 in (*u.shape, *omega.shape):
         raise ValueError(
             f"u has shape {tuple(u.shape)} and omega {tuple(omega.shape)}, but (T, B, D) and (K, D) are needed, none 0."
         )
     (T, B, D), K = u.shape, len(omega)
-    gates = [_Part("f_ste", f_ste, (T, B, D), (u.dtype,)), _Part("f_fre", f_fre, (T, B, K), (u.dtype,))]
+    gates = [_Part("f_ste", f_ste, (T, B, D), (u.dtype,)), _Part("f_fre", f_fre, (T, B, K), (u.dtype,), True)]
     _check_parts("u", u, omega, [*gates, *_recurrence_parts(u, omega, dt, state, D)])
+    check_detached("dt", dt)
 
 
 def _check_layer(
@@ -596,6 +600,9 @@ def _check_layer(
     state: Tensor | None,
     mask: Tensor | None,
 ) -> None:
+    """Raise an error if arguments do not fit together."""
+    check_tensor("a", a)
+    check_tensor("omega", omega, a, "a is")
     if a.ndim != 3 or omega.ndim != 2 or 0 in (*a.shape, *omega.shape):
         raise ValueError(
             f"a has shape {tuple(a.shape)} and omega {tuple(omega.shape)}, but (T, B, 4 D) or (T, B, 4 D + K), and "
@@ -607,34 +614,32 @@ def _check_layer(
             f"a is {a.shape[2]} wide, but beside omega of shape {(K, D)} it must be {4 * D}, {D} each for f, g, i and "
             f"o, or {4 * D + K} with a frequency gate."
         )
-    if mask is not None and mask.requires_grad:
-        raise ValueError("There is no gradient for mask; give it detached.")
     dtypes = a.dtype, torch.promote_types(a.dtype, torch.float32)
-    read_out = [_Part("alpha", alpha, (K, D), dtypes), _Part("beta", beta, (K, D), dtypes)]
-    read_out += [_Part("b_c", b_c, (D,), dtypes), _Part("mask", mask, (B, D), dtypes)]
+    read_out = [_Part("alpha", alpha, (K, D), dtypes), _Part("beta", beta, (K, D), dtypes, True)]
+    read_out += [_Part("b_c", b_c, (D,), dtypes), _Part("mask", mask, (B, D), dtypes, True)]
     _check_parts("a", a, omega, [*read_out, *_recurrence_parts(a, omega, dt, state, D)])
+    check_detached("dt", dt)
+    check_detached("mask", mask)
 
 
 def _recurrence_parts(x: Tensor, omega: Tensor, dt: Tensor | None, state: Tensor | None, D: int) -> list[_Part]:
-    """What both take beside x, which is u or a."""
-    if dt is not None and dt.requires_grad:
-        raise ValueError("There is no gradient for dt; give it detached.")
+    """Return what both take beside x, which is u or a."""
     T, B, K = *x.shape[:2], len(omega)
     return [
         _Part("omega", omega, (K, D), (torch.float64, x.dtype)),
-        _Part("dt", dt, (T, B), (torch.float64,)),
-        _Part("state", state, (B, 2, K, D), (x.dtype, torch.promote_types(x.dtype, torch.float32))),
+        _Part("dt", dt, (T, B), (torch.float64,), True),
+        _Part("state", state, (B, 2, K, D), (x.dtype, torch.promote_types(x.dtype, torch.float32)), True),
     ]
 
 
 def _check_parts(main: str, x: Tensor, omega: Tensor, parts: Iterable[_Part]) -> None:
     if not x.dtype.is_floating_point:
         raise TypeError(f"{main} is {x.dtype}, but must be of a floating-point type.")
-    for name, value, shape, dtypes in parts:
-        if value is None:
+    for name, value, shape, dtypes, is_optional in parts:
+        if value is None and is_optional:
             continue
         check_fits(name, value, shape, **{main: x, "omega": omega})
-        if value.dtype not in dtypes:
+        if value is not None and value.dtype not in dtypes:
             raise TypeError(f"{name} is {value.dtype}, but must be {dtypes[0]} beside {main} of {x.dtype}.")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels import native
+from sfmts.kernels._checks import address, plain
 from sfmts.kernels.bank.reference import Bank
 
 if native.missing() is None:
@@ -69,7 +70,7 @@ class Prepared:
             "direct": bank.direct,
             "threshold": bank.threshold,
         }
-        self.tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        self.tensors = {name: plain(tensor) for name, tensor in self.tensors.items()}
 
     def problem(
         self,
@@ -97,8 +98,7 @@ class Prepared:
             is_trace=is_trace,
         )
         for name, tensor in {**self.tensors, **tensors}.items():
-            assert tensor is None or tensor.is_contiguous(), name
-            setattr(problem, name, None if tensor is None else tensor.data_ptr())
+            setattr(problem, name, address(name, tensor))
         return problem
 
 
@@ -111,7 +111,7 @@ def _starts(counts: Tensor) -> Tensor:
 
 
 def _series(x: Tensor, lengths: Tensor, times: Tensor | None) -> dict[str, Tensor | None]:
-    return {"x": x.T.contiguous(), "t": None if times is None else times.contiguous(), "starts": _starts(lengths)}
+    return {"x": plain(x.T), "t": None if times is None else plain(times), "starts": _starts(lengths)}
 
 
 def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, threads: int) -> Tensor:
@@ -126,7 +126,7 @@ def trace(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, strides:
     """Return c at every so many steps of each series; see :func:`sfmts.kernels.bank.trace_bank`."""
     starts = _starts((lengths + strides - 1) // strides)
     prepared, kept = Prepared(bank), x.new_empty(len(bank.s), int(starts[-1]), *bank.s.shape[1:])
-    given = {**_series(x, lengths, times), "strides": strides.contiguous(), "trace_starts": starts, "trace": kept}
+    given = {**_series(x, lengths, times), "strides": plain(strides), "trace_starts": starts, "trace": kept}
     _run(prepared.problem(len(lengths), given, threads=threads, is_trace=True))
     return kept
 

@@ -2,20 +2,15 @@
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
-#include <system_error>
-#include <thread>
-#include <vector>
+#include <exception>
+#include <new>
 
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
 
+#include "pool.h"
 #include "problem.h"
 
 extern const Kernel generic_kernel;
@@ -23,96 +18,24 @@ extern const Kernel generic_kernel;
 extern const Kernel avx2_kernel, avx512_kernel;
 #endif
 
-// Threads that wait for work.  They stay, each on the core that it last ran on: a new thread may start on its parent's
-// core and share it for as long as a whole pass takes.  The pool is never destroyed, as its threads outlive main().
-class Pool {
-  public:
-    void run(int64_t items, int64_t threads, void (*work)(void*, int64_t, int64_t), void* context) {
-        Job job{work, context, items};
-        job.places = std::min(threads, items) - 1;
-        const bool shared = job.places > 0;
-        if (shared) {
-            std::lock_guard<std::mutex> lock(mutex_);
-            add_threads(job.places);
-            jobs_.push_back(&job);
-            ++pushed_;
-            wake_.notify_all();
-        }
-        job.do_items(0);
-        if (!shared) return;
-        std::unique_lock<std::mutex> lock(mutex_);
-        jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
-        done_.wait(lock, [&] { return job.running == 0; });
-    }
-
-  private:
-    struct Job {
-        void (*work)(void*, int64_t, int64_t);
-        void* context;
-        int64_t items;
-        std::atomic<int64_t> next{0};
-        int64_t places = 0, joined = 0, running = 0;  // these are guarded by the pool's mutex
-
-        void do_items(int64_t thread) {
-            for (int64_t item = next++; item < items; item = next++) work(context, item, thread);
-        }
-    };
-
-    void add_threads(int64_t wanted) {
-        for (; idle_ < wanted; ++idle_) {
-            try {
-                std::thread(&Pool::wait_for_jobs, this).detach();
-            } catch (const std::system_error&) {
-                return;  // the system has no thread to give: those that run do its share
-            }
-        }
-    }
-
-    void wait_for_jobs() {
-        std::unique_lock<std::mutex> lock(mutex_);
-        for (;;) {
-            Job* job = nullptr;
-            wake_.wait(lock, [&] {
-                for (Job* waiting : jobs_)
-                    if (!job && waiting->joined < waiting->places) job = waiting;
-                return job != nullptr;
-            });
-            const int64_t thread = ++job->joined;
-            ++job->running, --idle_;
-            lock.unlock();
-            job->do_items(thread);
-            lock.lock();
-            ++idle_;
-            if (--job->running == 0) done_.notify_all();
-            stay_awake(lock);
-        }
-    }
-
-    // The backward follows the forward at once: who goes to sleep between them may wake up on the core of the caller.
-    void stay_awake(std::unique_lock<std::mutex>& lock) {
-        const uint64_t seen = pushed_;
-        lock.unlock();
-        const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
-        while (pushed_ == seen && std::chrono::steady_clock::now() < end) std::this_thread::yield();
-        lock.lock();
-    }
-
-    std::atomic<uint64_t> pushed_{0};
-    std::mutex mutex_;
-    std::condition_variable wake_, done_;
-    std::vector<Job*> jobs_;
-    int64_t idle_ = 0;
-};
-
 static Pool* pool = new Pool;
 
 void share_work(int64_t items, int64_t threads, void (*work)(void*, int64_t, int64_t), void* context) {
     pool->run(items, threads, work, context);
 }
 
-// The kernels that this processor can run, the fastest first.
-static std::vector<const Kernel*> usable_kernels() {
-    std::vector<const Kernel*> kernels;
+// The kernels that this processor can run, the fastest first; a small array, so that nothing here throws.
+struct Kernels {
+    const Kernel* of[3];
+    int count = 0;
+
+    void push_back(const Kernel* kernel) { of[count++] = kernel; }
+    const Kernel* const* begin() const { return of; }
+    const Kernel* const* end() const { return of + count; }
+};
+
+static Kernels usable_kernels() {
+    Kernels kernels;
 #if defined(__x86_64__)
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
@@ -142,23 +65,33 @@ static const struct {
               {"plan_backward", Pass::plan_backward},
               {"backward", Pass::backward}};
 
-// Calls work(kernel), without the interpreter's lock, for the kernels compiled for the named instruction set.
+// Calls work(kernel), without the interpreter's lock, for the kernels compiled for the named instruction set.  No
+// exception of C++ leaves this function: what is thrown becomes a Python exception.
 template <class Work>
-static PyObject* with_kernel(const char* name, Work work) {
-    for (const Kernel* kernel : usable_kernels()) {
-        if (std::strcmp(kernel->name, name) != 0) continue;
-        bool out_of_memory = false;
-        Py_BEGIN_ALLOW_THREADS
-        try {
+static PyObject* with_kernel(const char* name, Work work) noexcept {
+    bool known = false, out_of_memory = false, failed = false;
+    char message[512] = "an exception of unknown type";  // memory for a string may be missing
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        for (const Kernel* kernel : usable_kernels()) {
+            if (std::strcmp(kernel->name, name) != 0) continue;
+            known = true;
             work(*kernel);
-        } catch (const std::bad_alloc&) {
-            out_of_memory = true;
+            break;
         }
-        Py_END_ALLOW_THREADS
-        if (out_of_memory) return PyErr_NoMemory();
-        Py_RETURN_NONE;
+    } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+    } catch (const std::exception& error) {
+        failed = true;
+        std::strncpy(message, error.what(), sizeof message - 1);
+    } catch (...) {
+        failed = true;
     }
-    return PyErr_Format(PyExc_ValueError, "this processor has no instruction set '%s'", name);
+    Py_END_ALLOW_THREADS
+    if (out_of_memory) return PyErr_NoMemory();
+    if (failed) return PyErr_Format(PyExc_RuntimeError, "the compiled kernel failed: %s", message);
+    if (!known) return PyErr_Format(PyExc_ValueError, "this processor has no instruction set '%s'", name);
+    Py_RETURN_NONE;
 }
 
 static PyObject* run(PyObject*, PyObject* arguments) {

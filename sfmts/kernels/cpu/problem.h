@@ -60,4 +60,5 @@ struct Kernel {
 };
 
 // Calls work(context, item, thread) for every item, in any order, on up to `threads` threads, the caller's among them.
+// An exception of any of them reaches the caller, once all have stopped.
 void share_work(int64_t items, int64_t threads, void (*work)(void* context, int64_t item, int64_t thread), void* context);
