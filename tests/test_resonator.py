@@ -217,7 +217,7 @@ def test_saved_model_is_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"depth": 0}, "depth=0"),
+        ({"depth": 0}, "depth must be at least 1, not 0"),
         ({"n_lags": -1}, "n_lags=-1"),
         ({"period_range": (64.0, 3.0)}, "64.0"),
         ({"period_range": (0.0, 3.0)}, "positive"),
