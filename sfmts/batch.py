@@ -22,6 +22,7 @@ from torch import Tensor
 
 LAYOUTS = ("ntc", "nct")
 _PADDED_STEPS = 1 << 18  # of a batch in prediction
+_LARGEST = 1e150  # of whose squares a sum is finite
 _FLOATS = (np.float64, np.float32)
 
 
@@ -511,12 +512,14 @@ def frames_of(data: Any) -> dict[tuple[Any, ...], Any]:
 
 
 def check_finite_frame(what: str, frame: Any) -> None:
-    """Refuse infinite values and NaN."""
-    odd = np.argwhere(~np.isfinite(frame.to_numpy(dtype=np.float64)))
+    """Raise ValueError if a frame holds infinite values, NaN, or numbers whose variance would not be finite."""
+    values = frame.to_numpy(dtype=np.float64)
+    odd = np.argwhere(~(np.abs(values) <= _LARGEST))
     if len(odd):
         row, column = odd[0]
+        advice = "divide the column by a constant" if np.isfinite(values[row, column]) else "fill it"
         raise ValueError(
-            f"{what} is {frame.iat[row, column]} in column {frame.columns[column]!r} at {frame.index[row]}: fill it."
+            f"{what} is {frame.iat[row, column]} in column {frame.columns[column]!r} at {frame.index[row]}: {advice}."
         )
 
 

@@ -780,6 +780,9 @@ class TestBadInput:
                 id="infinite",
             ),
             pytest.param(
+                lambda y, X: (y * 1e155, X), ValueError, r"y is \S*e\+15\d in column 'y'.*divide the column", id="huge"
+            ),
+            pytest.param(
                 lambda y, X: (y, at(X, MONTHS[3], np.nan)), ValueError, "X passed contained missing", id="NaN in X"
             ),
             pytest.param(

@@ -150,7 +150,13 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _apply(self, X: Any, change: Any) -> Any:
         batch = as_batch(X, self, reset=False, layout=self.layout)
-        result = unbatch(batch, change(batch.values))
+        values = change(batch.values)
+        if not bool(values.isfinite().all()):
+            raise ValueError(
+                f"X holds values up to {float(batch.values.abs().max()):.3g} in size, too large for "
+                f"{batch.values.dtype} after scaling. Look for fill values, or give X as float64."
+            )
+        result = unbatch(batch, values)
         if batch.form == "nt":
             return result[:, :, 0]
         if batch.form == "list" and np.ndim(next(iter(X))) == 1:
