@@ -11,7 +11,7 @@ import signal
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -115,6 +115,15 @@ class Watcher(Protocol):
 
     def epoch_ended(self) -> bool:
         """An epoch has ended; return whether training should, too."""
+
+
+def best_epoch(scores: Sequence[float]) -> int:
+    """Return the number, from 1, of the first epoch with the greatest score; a score that is NaN is never the greatest.
+
+    It is 1 if there is no score, as after a part of an epoch.
+    """
+    comparable = [-math.inf if math.isnan(score) else score for score in scores]
+    return 1 + comparable.index(max(comparable)) if comparable else 1
 
 
 class Trainer:

@@ -13,7 +13,7 @@ from sfmts.batch import SequenceBatch, bucketed_batches
 from sfmts.heads import BernoulliHead, ClassificationHead, NADEHead, RegressionHead, SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base
-from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, evaluate, outputs
+from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, best_epoch, evaluate, outputs
 from tests.helpers import make_panel
 
 
@@ -229,6 +229,14 @@ def test_a_score_that_is_no_number_is_never_the_best():
         best.update(key, trainer.model)
     assert (best.key, best.epoch) == ((0.5, -1.0), 2)
     _Best(0.0, 5).update((math.nan, 0.0), trainer.model)
+
+
+@pytest.mark.parametrize(
+    ("scores", "epoch"),
+    [([], 1), ([0.1, 0.3, 0.3], 2), ([math.nan, -0.5, -0.2, math.nan], 3), ([math.nan] * 3, 1), ([-math.inf, -1.0], 2)],
+)
+def test_the_best_epoch_is_never_one_whose_score_is_nan(scores, epoch):
+    assert best_epoch(scores) == epoch
 
 
 def test_a_loss_that_ends_far_above_its_start_is_told():
