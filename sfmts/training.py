@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from sfmts._choices import check_choice
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts.heads import Model
 
@@ -193,6 +194,7 @@ class Trainer:
         for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(setting)
 
+    @own_precision()
     def fit(
         self,
         train: TrainingData,
@@ -532,6 +534,7 @@ class _Best:
         return self.waited >= self.patience
 
 
+@own_precision()
 @torch.no_grad()
 def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     """Return the head's raw outputs for all items, on the CPU, computed in batches of similar length."""
@@ -557,6 +560,7 @@ def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, 
     return score / data.total_weight, loss / data.total_weight
 
 
+@own_precision()
 @torch.no_grad()
 def _summed(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
     """Score and loss summed over the items, each times its weight."""

@@ -24,6 +24,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.batch import (
     LAYOUTS,
     SequenceBatch,
@@ -158,10 +159,10 @@ def _has_amplitudes(estimator: Any) -> bool:
 
 @contextmanager
 def fitting(estimator: Any) -> Iterator[None]:
-    """With gradients, whatever the caller's mode; and whatever goes wrong inside, the estimator is left as it was."""
+    """Enable gradients, turn autocast off, and restore the estimator's attributes if an error occurs."""
     before = estimator.__dict__.copy()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), own_precision():
             yield
     except BaseException:
         estimator.__dict__.clear()
@@ -472,6 +473,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return self.module_
 
     @available_if(_has_amplitudes)
+    @own_precision()
     def state_amplitudes(self, X: Any) -> NDArray[Any] | list[NDArray[Any]]:
         """Amplitudes ``|S|`` of the states at each time step, as in the paper's Figure 5.
 

@@ -10,6 +10,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.kernels._checks import check_tensor
 from sfmts.kernels.bank import fused, native, reference
 from sfmts.kernels.bank.checks import check_bank, check_finite, check_on_cpu, check_type
@@ -65,6 +66,7 @@ def resolve_bank(backend: str, device: torch.device) -> str:
     return choose_kernel(backend, _SUMMARIZE, device.type, unavailable)
 
 
+@own_precision()
 def summarize_bank(
     x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, *, backend: str = "auto", threads: int | None = None
 ) -> Tensor:
@@ -104,6 +106,7 @@ def summarize_bank(
         return kernel(x, lengths, times, bank, threads or torch.get_num_threads())
 
 
+@own_precision()
 def trace_bank(
     x: Tensor,
     lengths: Tensor,
