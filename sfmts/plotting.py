@@ -1811,7 +1811,8 @@ def _native_estimator(face: Any) -> Any:
     name = f"sfmts.sktime.{type(face).__name__}"
     if hasattr(face, "classifiers_"):
         raise ValueError(
-            f"{name} was fitted to several columns of labels, with a classifier for each; pass an entry of its classifiers_."
+            f"{name} was fitted to several columns of labels, with a classifier for each; pass an entry of its "
+            "classifiers_."
         )
     raise ValueError(
         f"{name} was fitted to a single class, for which sktime trains no estimator; fit it to two or more classes."
