@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfmts.features.signal import LARGEST, SignalScale, check_duration, check_range
-from sfmts.kernels.bank import Bank, native
+from sfmts.kernels._bank import Bank, native
 
 __all__ = ["FeatureStream"]
 
