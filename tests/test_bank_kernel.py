@@ -26,7 +26,7 @@ def backend(request, monkeypatch):
     monkeypatch.setattr(fused, "_GPU_CHUNK", 21)
     if variant == "parallel":
         monkeypatch.setattr(_linear_scan, "in_parallel", lambda x: True)
-        monkeypatch.setattr(fused, "_in_parallel", lambda x: True)
+        monkeypatch.setattr(fused, "in_parallel", lambda x: True)
     if name == "native":
         monkeypatch.setenv("SFMTS_INSTRUCTION_SET", variant)
     return name

@@ -128,10 +128,20 @@ def trace_bank(
 
     Parameters
     ----------
-    x, lengths, times, bank, backend, threads
-        As in :func:`summarize_bank`.
+    x : Tensor of shape (sum of lengths, channels), float32
+        All series, one after another. All values must be finite.
+    lengths : Tensor of shape (n,), int64, on the CPU
+        Length of each series, at least 1.
+    times : Tensor of shape (sum of lengths,), float64, or None
+        Time stamps, finite and increasing within each series. None means that every step lasts ``bank.unit``.
+    bank : Bank
+        Oscillators and read-outs.
     strides : Tensor of shape (n,), int64, on the CPU
         Steps 0, strides[i], 2 strides[i], ... of series i are kept, counted in the direction in which a block reads.
+    backend : {"auto", "reference", "fused", "native"}, default="auto"
+        The kernel; see :func:`resolve_bank`.
+    threads : int, optional
+        Threads of the compiled kernel; by default as many as PyTorch uses.
 
     Returns
     -------

@@ -49,7 +49,7 @@ SUMMARIES = ("share", "longest", "moment", "greatest", "least", "greatest_mean",
 class Bank(NamedTuple):
     """Oscillators, read-outs and thresholds, in slots of shape (blocks, 8 members, 16 groups).
 
-    Attributes
+    Parameters
     ----------
     s : Tensor of shape (blocks, 8, 16), complex128
         Poles -1 / tau + j omega, per unit of time.

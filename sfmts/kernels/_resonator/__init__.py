@@ -326,7 +326,7 @@ def _check_layer(
     B, (K, D) = a.shape[1], omega.shape
     if a.shape[2] not in (4 * D, 4 * D + K):
         raise ValueError(
-            f"a is {a.shape[2]} wide, but with omega of shape {(K, D)} it must be {4 * D} wide, {D} each for f, g, i "
+            f"a is {a.shape[2]} wide, but with omega of shape {(K, D)} it must be {4 * D}, {D} each for f, g, i "
             f"and o, or {4 * D + K} with a frequency gate."
         )
     dtypes = a.dtype, torch.promote_types(a.dtype, torch.float32)

@@ -342,6 +342,8 @@ class _Gradients:
         return self.x, dV, dW, self._b, self._U_o, self._W_z, self._b_z, self.theta
 
 
+# In the comments, e_t is the gradient of z_t from outside, r the one that the next step fed back, and S' the state
+# before the step.
 def _backward_steps(
     buffers: _Buffers,
     steps: range,
@@ -354,10 +356,7 @@ def _backward_steps(
     rows: slice,
     totals: _Gradients,
 ) -> _GradientCarry:
-    """Fill ``alphas`` from the last of ``steps`` to the first; ``first`` is the state before the segment.
-
-    Names: e_t is the gradient of z_t from outside, r the one that the next step fed back, S' the state before the step.
-    """
+    """Fill ``alphas`` from the last of ``steps`` to the first; ``first`` is the state before the segment."""
     begin, end, count, n = steps.start, steps.stop, len(steps), buffers.a.shape[2]
     dS, r, dtheta = carry.dS, carry.dz.contiguous(), carry.dtheta
     e = _to_feature_major(grad_z.contiguous(), count, n).contiguous()

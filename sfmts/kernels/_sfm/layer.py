@@ -43,8 +43,12 @@ def sfm_layer(
         Weights of the layer.
     state : SFMState or None
         State before the first step; None means zero.
-    backend, memory, accumulated
-        See :func:`sfmts.kernels.sfm`.
+    backend : {"auto", "reference", "fused", "native", "cuda"}, default="auto"
+        The kernel; see :func:`sfmts.kernels.resolve_backend`.
+    memory : {"fast", "recompute"}, default="fast"
+        As in :func:`sfmts.kernels.sfm`.
+    accumulated : bool, default=False
+        Whether the phase of an adaptive layer is accumulated, as in :func:`sfmts.kernels.sfm`.
     feedback_mask : Tensor of shape (B, M), optional
         Multiplies z_{t-1} wherever a gate reads it.
     amplitudes : list, optional

@@ -27,7 +27,7 @@ class SFMWeights(NamedTuple):
     The R rows of ``V``, ``W`` and ``b`` are blocks in this order: ste (D), fre (K), g (D), i (D), for an adaptive
     layer (A-SFM) omega (K), and o (K blocks of M). They belong to Eqs. 6, 7, 9, 10, 16 and 12.
 
-    Attributes
+    Parameters
     ----------
     V : Tensor of shape (R, N)
         Input weights.
@@ -69,7 +69,7 @@ class SFMWeights(NamedTuple):
 class SFMState(NamedTuple):
     """State of a layer between two calls, in the order of the batch.
 
-    Attributes
+    Parameters
     ----------
     re, im : Tensor of shape (B, D, K)
         Real and imaginary part of S.
@@ -89,7 +89,20 @@ class SFMState(NamedTuple):
 
     @classmethod
     def zeros(cls, batch: int, weights: SFMWeights) -> "SFMState":
-        """Return S_0 = 0 and z_0 = 0 at time 0 for ``batch`` sequences."""
+        """Return the initial state: S_0 = 0 and z_0 = 0 at time 0.
+
+        Parameters
+        ----------
+        batch : int
+            Number of sequences.
+        weights : SFMWeights
+            Weights of the layer, for sizes and type.
+
+        Returns
+        -------
+        state : SFMState
+            Zeros.
+        """
         D, K, M = weights.sizes
         new = weights.V.new_zeros
         return cls(
