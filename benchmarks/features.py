@@ -27,8 +27,7 @@ import numpy as np
 import torch
 
 from sfmts import SFMFeatures, SFMRidgeClassifier
-from sfmts.kernels import native, summarize_bank
-from sfmts.kernels.bank import Bank
+from sfmts.kernels import Bank, _compiled, summarize_bank
 
 # Floating-point operations of an oscillator and step: 4 multiply-adds turn it, 3 read it; threshold 5; the competition
 # of a group of 8 takes 2 x (7 comparisons, 8 tests, 16 sums) for all, 8 for each.
@@ -90,7 +89,7 @@ def kernel() -> None:
 
         return run
 
-    names = native._native.instruction_sets()
+    names = _compiled.library.instruction_sets()
     runs = {f"native, {name}": compiled(name, series) for name in names}
     runs["native, jittered time stamps"] = compiled(names[0], timed)
     runs["fused"] = lambda: summarize_bank(*series, bank, backend="fused")

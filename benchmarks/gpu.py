@@ -30,9 +30,10 @@ package = types.ModuleType("sfmts")
 package.__path__ = [str(ROOT / "sfmts")]
 sys.modules.setdefault("sfmts", package)
 
-from sfmts.kernels import SFMState, SFMWeights, cuda, fused, reference  # noqa: E402
-from sfmts.kernels.gpu import program  # noqa: E402
-from sfmts.kernels.gpu.layout import Device, Layout, Sizes, choose_layout, choose_tile  # noqa: E402
+from sfmts.kernels import SFMState, SFMWeights  # noqa: E402
+from sfmts.kernels._sfm import cuda, fused, reference  # noqa: E402
+from sfmts.kernels._sfm.gpu import program  # noqa: E402
+from sfmts.kernels._sfm.gpu.layout import Device, Layout, Sizes, choose_layout, choose_tile  # noqa: E402
 
 H200 = Device(processors=132, shared_bytes=232_448)
 STEPS, LOOP_STEPS = 500, 20

@@ -46,7 +46,9 @@ from torch import Tensor
 from sfmts import SFMClassifier, training
 from sfmts.batch import SequenceBatch
 from sfmts.heads import ClassificationHead, SequenceModel
-from sfmts.kernels import MEMORIES, dispatch, native
+from sfmts.kernels import MEMORIES
+from sfmts.kernels._registry import OPERATIONS
+from sfmts.kernels._sfm import native
 
 MIB = 1 << 20
 SECOND_TASK = TASKS[1]
@@ -311,8 +313,9 @@ def parts_timed() -> Iterator[Stopwatch]:
         for part, owner, name in PARTS:
             timed = watch.timed(part, getattr(owner, name))
             stack.enter_context(mock.patch.object(owner, name, timed))
-        timed = watch.timed("kernel: forward", dispatch._KERNELS["native"])
-        stack.enter_context(mock.patch.dict(dispatch._KERNELS, {"native": timed}))
+        kernels = OPERATIONS["sfm"].kernels
+        timed = watch.timed("kernel: forward", kernels["native"])
+        stack.enter_context(mock.patch.dict(kernels, {"native": timed}))
         yield watch
 
 

@@ -49,7 +49,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfmts.kernels import SFMState, SFMWeights, native, sfm
+from sfmts.kernels import SFMState, SFMWeights, _compiled, sfm
 from sfmts.networks import SFM, SequenceNetwork, make_network, match_budget, network_names
 
 TOLERANCE = 1e-4  # of the largest entry of each tensor
@@ -91,7 +91,7 @@ SMALL_TASKS = tuple(replace(task, B=B, T=500) for task in (*TASKS[:2], TASKS[3])
 
 def kernels() -> list[str]:
     """The kernels to check and to time; the compiled one may be missing from an installation."""
-    return ["reference", "fused"] if native.missing() else ["reference", "fused", "native"]
+    return ["reference", "fused"] if _compiled.missing() else ["reference", "fused", "native"]
 
 
 def lstm_parameters(n_channels: int, width: int) -> int:
@@ -423,7 +423,7 @@ def print_environment() -> None:
     versions = re.findall(r"(Math Kernel Library Version|MKL-DNN v)\s*([\d.]+)", torch.__config__.show())
     libraries = [f"{'oneDNN' if 'DNN' in name else 'MKL'} {version}" for name, version in versions]
     print(f"{cpu_name()}; Python {platform.python_version()}; {'; '.join([f'torch {torch.__version__}', *libraries])}")
-    compiled = native.missing() or native.instruction_set()
+    compiled = _compiled.missing() or _compiled.instruction_set()
     print(f"compiled kernel: {compiled}; torch: {torch.backends.cpu.get_cpu_capability()}; float32")
 
 

@@ -6,7 +6,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS
 import pytest
 import torch
 
-from sfmts.kernels.workspace import Workspace
+from sfmts.kernels._workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

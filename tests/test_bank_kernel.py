@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from sfmts.kernels import native, resonator
-from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, fused, reference, summarize_bank, trace_bank
-from sfmts.kernels.bank.native import BankStream
+from sfmts.kernels import _compiled, _linear_scan
+from sfmts.kernels._bank import MEMBERS, SUMMARIES, Bank, fused, reference, summarize_bank, trace_bank
+from sfmts.kernels._bank.native import BankStream
 
-VARIANTS = ["fused-steps", "fused-parallel", *(f"native-{name}" for name in native._native.instruction_sets())]
+VARIANTS = ["fused-steps", "fused-parallel", *(f"native-{name}" for name in _compiled.library.instruction_sets())]
 C_TOLERANCE = 1e-5  # of c, in units of the largest magnitude of each oscillator
 TOLERANCE = 2e-5  # of summaries
 BLOCKS = [("value", 1, 16), ("slope", 1, 5), ("value", -1, 1), ("slope", -1, 16)]  # drive, direction, groups
@@ -26,8 +26,8 @@ def backend(request, monkeypatch):
     monkeypatch.setattr(fused, "_GPU_BATCH", 3)
     monkeypatch.setattr(fused, "_GPU_CHUNK", 21)
     if variant == "parallel":
-        monkeypatch.setattr(resonator, "_in_parallel", lambda x: True)
-        monkeypatch.setattr(fused, "_in_parallel", lambda x: True)
+        monkeypatch.setattr(_linear_scan, "in_parallel", lambda x: True)
+        monkeypatch.setattr(fused, "in_parallel", lambda x: True)
     if name == "native":
         monkeypatch.setenv("SFMTS_INSTRUCTION_SET", variant)
     return name

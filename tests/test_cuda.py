@@ -15,10 +15,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sfmts.kernels import SFMState, cuda, reference
-from sfmts.kernels.gpu import layout as layouts
-from sfmts.kernels.gpu import program
-from sfmts.kernels.gpu.layout import Device, Sizes, choose_layout
+from sfmts.kernels import SFMState
+from sfmts.kernels._sfm import cuda, reference
+from sfmts.kernels._sfm.gpu import layout as layouts
+from sfmts.kernels._sfm.gpu import program
+from sfmts.kernels._sfm.gpu.layout import Device, Sizes, choose_layout
 from tests.test_kernels import FREQUENCIES, SIZES, assert_same, make_case, outputs_and_gradients, size_id
 
 H200 = Device(processors=132, shared_bytes=232_448)
@@ -314,7 +315,7 @@ def test_second_derivatives_are_refused_not_wrong(on_host):
     on_host()
     case = make_case()
     z, _ = OnCuda(case).run()
-    with pytest.raises(RuntimeError, match="first derivatives only; take backend='reference'"):
+    with pytest.raises(RuntimeError, match="first derivatives only; use backend='reference'"):
         torch.autograd.grad(z.sum(), case.x, create_graph=True)
 
 
@@ -329,7 +330,7 @@ def test_autocast_changes_nothing(on_host):
 def test_sizes_beyond_the_device_are_refused(on_host, monkeypatch):
     on_host()
     monkeypatch.setattr(cuda, "_device", lambda _: Device(processors=2, shared_bytes=1 << 10))
-    with pytest.raises(RuntimeError, match="too large for backend='cuda'; take backend='fused'"):
+    with pytest.raises(RuntimeError, match="too large for backend='cuda'; use backend='fused'"):
         OnCuda(make_case()).run()
 
 

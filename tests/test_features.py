@@ -8,7 +8,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sfmts import SFMFeatures
-from sfmts.kernels.bank import SUMMARIES
+from sfmts.kernels import SUMMARIES
 from tests.helpers import make_panel
 
 SMALL = {"n_features": 448, "random_state": 0}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sfmts.kernels import BACKENDS, SFMState, SFMWeights, reference, resolve_backend, sfm, sfm_state
-from sfmts.kernels.workspace import Workspace
+from sfmts.kernels import BACKENDS, SFMState, SFMWeights, resolve_backend, sfm, sfm_state
+from sfmts.kernels._sfm import reference
+from sfmts.kernels._workspace import Workspace
 from tests.helpers import FAST_KERNELS, KERNELS
 
 TWO_PI = 2 * np.pi
@@ -427,7 +428,7 @@ def test_graphs_do_not_share_memory(backend, monkeypatch):
 def test_second_derivatives_are_refused_not_wrong():
     case = make_case()
     z, _ = case.run("fused")
-    with pytest.raises(RuntimeError, match="first derivatives only; take backend='reference'"):
+    with pytest.raises(RuntimeError, match="first derivatives only; use backend='reference'"):
         torch.autograd.grad(z.sum(), case.x, create_graph=True)
 
 

@@ -19,13 +19,14 @@ import torch
 
 import sfmts
 from sfmts import SFMClassifier
-from sfmts.kernels import SFMState, SFMWeights, dispatch, native
-from sfmts.kernels.workspace import Workspace
+from sfmts.kernels import SFMState, SFMWeights, _compiled, _registry
+from sfmts.kernels._sfm import native
+from sfmts.kernels._workspace import Workspace
 from sfmts.networks import SFM
 from tests.helpers import KERNELS, make_panel
 from tests.test_kernels import assert_same, fresh, make_case, outputs_and_gradients
 
-INSTRUCTION_SETS = native._native.instruction_sets()
+INSTRUCTION_SETS = _compiled.library.instruction_sets()
 PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-4)]
 ADAPTIVE = {"frequencies": "adaptive"}
 ACCUMULATED = {"frequencies": "adaptive", "accumulated": True}
@@ -122,14 +123,14 @@ def reference_results(name, dtype):
 @pytest.mark.parametrize("name", PARITY)
 def test_parity_of_every_instruction_set(instruction_set, dtype, tolerance, name, monkeypatch):
     monkeypatch.setenv("SFMTS_INSTRUCTION_SET", instruction_set)
-    assert native.instruction_set() == instruction_set
+    assert _compiled.instruction_set() == instruction_set
     assert_same(reference_results(name, dtype), outputs_and_gradients(parity_case(name, dtype), "native"), tolerance)
 
 
 def test_the_fastest_instruction_set_is_taken():
     assert INSTRUCTION_SETS[-1] == "generic"
     if "SFMTS_INSTRUCTION_SET" not in os.environ:
-        assert native.instruction_set() == INSTRUCTION_SETS[0]
+        assert _compiled.instruction_set() == INSTRUCTION_SETS[0]
 
 
 def test_an_unknown_instruction_set_is_refused(monkeypatch):
@@ -332,7 +333,7 @@ def test_other_python_threads_run_during_a_call(monkeypatch):
     """
     case = make_case(D=50, K=8, M=61, N=26, lengths=(20_000,), dtype=torch.float32)
     counted, stop, progress = [0], threading.Event(), {}
-    run = native._native.run
+    run = _compiled.library.run
 
     def watched(instruction_set, pass_name, address):
         before = counted[0]
@@ -344,7 +345,7 @@ def test_other_python_threads_run_during_a_call(monkeypatch):
             counted[0] += 1
             time.sleep(0)  # gives the lock back
 
-    monkeypatch.setattr(native._native, "run", watched)
+    monkeypatch.setattr(_compiled.library, "run", watched)
     interval = sys.getswitchinterval()
     counter = threading.Thread(target=count)
     sys.setswitchinterval(100.0)
@@ -398,7 +399,7 @@ def test_changing_what_the_backward_needs_is_noticed(name):
 @pytest.mark.parametrize("B", [1, 9])
 def test_second_derivatives_are_refused_not_wrong(B):
     case = make_case(lengths=(5,) * B)
-    with pytest.raises(RuntimeError, match="first derivatives only; take backend='reference'"):
+    with pytest.raises(RuntimeError, match="first derivatives only; use backend='reference'"):
         torch.autograd.grad(case.run("native")[0].sum(), case.x, create_graph=True)
 
 
@@ -712,16 +713,16 @@ def test_a_thousand_fits_leave_no_memory_behind(store):
 @pytest.fixture
 def no_extension(monkeypatch):
     """An installation whose extension could not be built; the log line is told anew."""
-    monkeypatch.setattr(native, "_import_error", "No module named 'sfmts.kernels._native'")
-    dispatch._tell.cache_clear()
+    monkeypatch.setattr(_compiled, "_import_error", "No module named 'sfmts.kernels._native'")
+    _registry._warn_once.cache_clear()
     yield
-    dispatch._tell.cache_clear()
+    _registry._warn_once.cache_clear()
 
 
 @pytest.mark.usefixtures("no_extension")
 def test_without_the_extension_the_kernel_says_what_to_do():
-    message = r"backend='native' cannot serve here: the compiled kernel is missing \(No module named .*\): reinstall"
-    with pytest.raises(RuntimeError, match=message + r".*; take backend='auto' or 'fused'"):
+    message = r"backend='native' is unavailable here: the compiled kernel is missing \(No module named .*\): install"
+    with pytest.raises(RuntimeError, match=message + r".* Use backend='auto' or 'fused'"):
         SFM(2, backend="native")
     with pytest.raises(RuntimeError, match=message):
         make_case().run("native")
@@ -738,7 +739,7 @@ def test_without_the_extension_the_fused_kernel_serves_and_it_is_told_once(caplo
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("sfmts", "WARNING")
     assert "the compiled kernel is missing" in record.message
-    assert "backend='fused' serves instead" in record.message
+    assert "falling back to backend='fused'" in record.message
     assert [network.backend for network in networks] == ["fused"] * 3
     expected = outputs_and_gradients(case, "fused")
     for result in results:
@@ -777,7 +778,7 @@ def test_installation_without_a_compiler(tmp_path):
     code = "import sfmts; from sfmts.kernels import resolve_backend; print(sfmts.__file__, resolve_backend('auto'))"
     done = python("-c", code)
     assert done.stdout.split() == [str(tmp_path / "sfmts" / "__init__.py"), "fused"]
-    assert "reinstall sfmts where there is a C++ compiler" in done.stderr
+    assert "install a C++ compiler and reinstall sfmts" in done.stderr
 
 
 def test_a_graph_that_ends_while_memory_is_being_taken(monkeypatch):

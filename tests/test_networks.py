@@ -146,7 +146,7 @@ def test_second_derivatives_are_right_or_refused(name, dropout):
 
     inputs = (x[:, :5].requires_grad_(), *parameters)
     if name in ("associative_lstm", "sfm_kdd"):
-        with pytest.raises(RuntimeError, match=f"network='{name}' has first derivatives only; take another network"):
+        with pytest.raises(RuntimeError, match=f"network='{name}' has first derivatives only; use another network"):
             torch.autograd.gradgradcheck(states, inputs, fast_mode=True)
     else:
         assert torch.autograd.gradgradcheck(states, inputs, fast_mode=True, atol=1e-4)

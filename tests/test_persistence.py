@@ -266,7 +266,7 @@ def test_a_model_of_a_gpu_predicts_without_one(backend, way, tmp_path, monkeypat
     if backend == "auto":
         copied.partial_fit(X, y)
     else:
-        with pytest.raises(RuntimeError, match="backend='cuda' cannot serve here"):
+        with pytest.raises(RuntimeError, match="backend='cuda' is unavailable here"):
             copied.partial_fit(X, y)
 
 

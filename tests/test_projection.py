@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sfmts.kernels import native
-from sfmts.kernels.projection import linear, projection
+from sfmts.kernels import _compiled
+from sfmts.kernels._resonator.projection import linear, projection
 
-INSTRUCTION_SETS = native._native.instruction_sets()
+INSTRUCTION_SETS = _compiled.library.instruction_sets()
 BACKENDS = ["fused", "native"]
 SIZES = {  # T, B, N, R, L
     "ordinary": (9, 5, 7, 20, 2),
@@ -159,7 +159,7 @@ def test_native_second_derivatives_are_refused_not_wrong():
     [
         ({"x": torch.zeros(9, 5, 6)}, r"x has shape \(9, 5, 6\) and V \(20, 7\)"),
         ({"x": torch.zeros(9, 7)}, r"x has shape \(9, 7\)"),
-        ({"x": torch.zeros(0, 5, 7)}, "none 0"),
+        ({"x": torch.zeros(0, 5, 7)}, "without empty axes"),
         ({"b": torch.zeros(19)}, r"b has shape \(19,\), but \(20,\) is needed"),
         ({"w": torch.zeros(3, 20)}, r"recent has shape \(2, 5, 20\), but \(3, 5, 20\)"),
         ({"recent": torch.zeros(2, 4, 20)}, r"recent has shape \(2, 4, 20\)"),

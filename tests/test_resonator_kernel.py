@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from sfmts.kernels import dispatch, native, resolve_resonator, resonate, resonator, resonator_layer
-from sfmts.kernels.workspace import Workspace
+from sfmts.kernels import _compiled, _linear_scan, _registry, resolve_resonator, resonate, resonator_layer
+from sfmts.kernels._workspace import Workspace
 
 KERNELS = ["reference", "fused", "native"]
 FAST_KERNELS = KERNELS[1:]
-INSTRUCTION_SETS = native._native.instruction_sets()
+INSTRUCTION_SETS = _compiled.library.instruction_sets()
 PRECISIONS = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
 
 every_kernel = pytest.mark.parametrize("backend", KERNELS)
@@ -280,7 +280,7 @@ def test_parity_of_every_native_instruction_set(instruction_set, dtype, toleranc
 @every_precision
 @pytest.mark.parametrize("name", PARITY)
 def test_parity_of_the_fused_kernel_as_on_a_gpu(dtype, tolerance, name, monkeypatch):
-    monkeypatch.setattr(resonator, "_in_parallel", lambda x: True)
+    monkeypatch.setattr(_linear_scan, "in_parallel", lambda x: True)
     got = outputs_and_gradients(make_case(**PARITY[name], dtype=dtype), "fused")
     assert_same(reference_results(name, dtype), got, tolerance)
 
@@ -658,7 +658,7 @@ def test_changing_what_the_native_layer_needs_is_noticed(name):
 @every_fast_kernel
 def test_second_derivatives_of_the_layer_are_refused_not_wrong(backend):
     case = make_layer()
-    with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; take backend='reference'"):
+    with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; use backend='reference'"):
         torch.autograd.grad(case.run(backend)[0].sum(), case.a, create_graph=True)
 
 
@@ -702,21 +702,21 @@ def test_compilation_goes_around_the_layer():
     ("name", "change", "error", "message"),
     [
         ("a", lambda v: v[..., :-1], ValueError, r"a is 30 wide, but .* must be 28, 7 each .*, or 31 with a frequency"),
-        ("a", lambda v: v[:0], ValueError, r"a has shape \(0, 4, 31\).* are needed, none 0"),
+        ("a", lambda v: v[:0], ValueError, r"a has shape \(0, 4, 31\).* are needed, without empty axes"),
         ("a", lambda v: v[0], ValueError, r"a has shape \(4, 31\).* are needed"),
         ("a", torch.Tensor.long, TypeError, "a is torch.int64, but must be of a floating-point type"),
-        ("omega", lambda v: v[:2], ValueError, r"a is 31 wide, but beside omega of shape \(2, 7\) it must be 28"),
-        ("alpha", lambda v: v[:2], ValueError, r"alpha has shape \(2, 7\), but \(3, 7\) is needed beside a of shape"),
+        ("omega", lambda v: v[:2], ValueError, r"a is 31 wide, but with omega of shape \(2, 7\) it must be 28"),
+        ("alpha", lambda v: v[:2], ValueError, r"alpha has shape \(2, 7\), but \(3, 7\) is needed with a of shape"),
         ("beta", lambda v: v[:, :1], ValueError, r"beta has shape \(3, 1\), but \(3, 7\) is needed"),
         ("b_c", lambda v: v[:1], ValueError, r"b_c has shape \(1,\), but \(7,\) is needed"),
         ("dt", lambda v: v.T, ValueError, r"dt has shape \(4, 9\), but \(9, 4\) is needed"),
         ("state", lambda v: v[:1], ValueError, r"state has shape \(1, 2, 3, 7\), but \(4, 2, 3, 7\) is needed"),
         ("mask", lambda v: v[0], ValueError, r"mask has shape \(7,\), but \(4, 7\) is needed"),
-        ("alpha", torch.Tensor.half, TypeError, "alpha is torch.float16, but must be torch.float64 beside a"),
+        ("alpha", torch.Tensor.half, TypeError, "alpha is torch.float16, but must be torch.float64 with a"),
         ("mask", lambda v: v > 0, TypeError, "mask is torch.bool, but must be torch.float64"),
         ("b_c", lambda v: v.to("meta"), ValueError, "b_c is on meta, but must be on cpu as a is"),
-        ("dt", lambda v: v.requires_grad_(), ValueError, "no gradient for dt; give it detached"),
-        ("mask", lambda v: v.requires_grad_(), ValueError, "no gradient for mask; give it detached"),
+        ("dt", lambda v: v.requires_grad_(), ValueError, "dt requires a gradient"),
+        ("mask", lambda v: v.requires_grad_(), ValueError, "mask requires a gradient"),
     ],
 )
 @every_kernel
@@ -753,7 +753,7 @@ def test_changing_what_the_backward_needs_is_noticed(backend, name):
 @every_fast_kernel
 def test_second_derivatives_are_refused_not_wrong(backend):
     case = make_case()
-    with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; take backend='reference'"):
+    with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; use backend='reference'"):
         torch.autograd.grad(case.run(backend).sum(), case.u, create_graph=True)
 
 
@@ -798,19 +798,19 @@ def test_compilation_goes_around_the_kernel():
 @pytest.mark.parametrize(
     ("name", "change", "error", "message"),
     [
-        ("f_ste", lambda v: v[:-1], ValueError, r"f_ste has shape \(8, 4, 7\), but \(9, 4, 7\) is needed beside u"),
+        ("f_ste", lambda v: v[:-1], ValueError, r"f_ste has shape \(8, 4, 7\), but \(9, 4, 7\) is needed with u"),
         ("f_fre", lambda v: v[..., :2], ValueError, r"f_fre has shape \(9, 4, 2\), but \(9, 4, 3\) is needed"),
         ("omega", lambda v: v[:, :6], ValueError, r"omega has shape \(3, 6\), but \(3, 7\) is needed"),
         ("omega", lambda v: v[0], ValueError, r"omega \(7,\), but \(T, B, D\) and \(K, D\) are needed"),
-        ("u", lambda v: v[:0], ValueError, r"u has shape \(0, 4, 7\).* are needed, none 0"),
+        ("u", lambda v: v[:0], ValueError, r"u has shape \(0, 4, 7\).* are needed, without empty axes"),
         ("dt", lambda v: v.T, ValueError, r"dt has shape \(4, 9\), but \(9, 4\) is needed"),
         ("state", lambda v: v[:, :1], ValueError, r"state has shape \(4, 1, 3, 7\), but \(4, 2, 3, 7\) is needed"),
-        ("f_ste", torch.Tensor.float, TypeError, "f_ste is torch.float32, but must be torch.float64 beside u"),
-        ("omega", torch.Tensor.half, TypeError, "omega is torch.float16, but must be torch.float64 beside u"),
+        ("f_ste", torch.Tensor.float, TypeError, "f_ste is torch.float32, but must be torch.float64 with u"),
+        ("omega", torch.Tensor.half, TypeError, "omega is torch.float16, but must be torch.float64 with u"),
         ("dt", torch.Tensor.float, TypeError, "dt is torch.float32, but must be torch.float64"),
         ("u", torch.Tensor.long, TypeError, "u is torch.int64, but must be of a floating-point type"),
         ("f_ste", lambda v: v.to("meta"), ValueError, "f_ste is on meta, but must be on cpu as u is"),
-        ("dt", lambda v: v.requires_grad_(), ValueError, "no gradient for dt; give it detached"),
+        ("dt", lambda v: v.requires_grad_(), ValueError, "dt requires a gradient"),
     ],
 )
 @every_kernel
@@ -831,24 +831,24 @@ def test_the_compiled_kernel_is_for_the_processor():
     elsewhere = torch.empty(1, device="meta")
     assert resolve_resonator("auto") == "native"
     assert resolve_resonator("auto", elsewhere) == "fused"
-    with pytest.raises(RuntimeError, match=r"backend='native' cannot serve here: .* runs on the CPU.* are on meta"):
+    with pytest.raises(RuntimeError, match=r"backend='native' is unavailable here: .* runs on the CPU.* are on meta"):
         resolve_resonator("native", elsewhere)
 
 
 @pytest.mark.parametrize("age", ["missing", "resonate", "project"])
 def test_without_the_compiled_kernel_the_fused_one_serves(age, monkeypatch, caplog):
     """Told once; an extension of an earlier version lacks one function or both."""
-    dispatch._tell.cache_clear()
+    _registry._warn_once.cache_clear()
     if age == "missing":
-        monkeypatch.setattr(native, "_import_error", "no module")
+        monkeypatch.setattr(_compiled, "_import_error", "no module")
     else:
-        monkeypatch.delattr(native._native, age)
+        monkeypatch.delattr(_compiled.library, age)
     case = make_case()
     with caplog.at_level("WARNING", logger="sfmts"):
         results = [case.run("auto") for _ in range(2)]
     assert all(torch.equal(S, case.run("fused")) for S in results)
     assert len(caplog.records) == 1
     assert "reinstall sfmts" in caplog.text
-    with pytest.raises(RuntimeError, match=r"backend='native' cannot serve here: the compiled kernel is .*reinstall"):
+    with pytest.raises(RuntimeError, match=r"backend='native' is unavailable here: the compiled kernel is .*reinstall"):
         case.run("native")
-    dispatch._tell.cache_clear()
+    _registry._warn_once.cache_clear()

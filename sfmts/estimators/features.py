@@ -28,8 +28,8 @@ from sfmts.estimators._base import (
 from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
 from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
 from sfmts.features.stream import FeatureStream
-from sfmts.kernels.bank import LANES, MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
-from sfmts.kernels.bank.checks import check_bank
+from sfmts.kernels._bank import LANES, MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
+from sfmts.kernels._bank.checks import check_bank
 
 _SHORTEST = 2.5  # default of the shortest period, in steps
 _VALUES_AT_ONCE = 1 << 19  # values of X that are converted at once
@@ -413,7 +413,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
     Notes
     -----
     The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time; the
-    equations stand in :mod:`sfmts.kernels.bank.reference`.
+    equations are in :doc:`/features_design`.
 
     Examples
     --------

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts.kernels.bank import LANES, MEMBERS, SUMMARIES, Bank, trace_bank
+from sfmts.kernels._bank import LANES, MEMBERS, SUMMARIES, Bank, trace_bank
 
 KINDS = ("value", "slope")
 _SLOTS = (MEMBERS, LANES)
@@ -145,12 +145,12 @@ def fit_bank(
     bank : Bank
         Drawn, with ``m`` and ``direct`` in double precision.
     series : (Tensor, Tensor, Tensor or None)
-        Values, lengths and time stamps, as :func:`sfmts.kernels.bank.summarize_bank` takes them.
+        Values, lengths and time stamps, as :func:`sfmts.kernels.summarize_bank` takes them.
     weight : ndarray of shape (n,), optional
         How much each series counts.
     random_state : RandomState
     backend, threads
-        As in :func:`sfmts.kernels.bank.summarize_bank`.
+        As in :func:`sfmts.kernels.summarize_bank`.
     """
     level = _LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * _stratified(random_state, bank.s.numel())
     x, lengths, times = series

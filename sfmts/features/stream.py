@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfmts.features.signal import LARGEST, SignalScale, check_duration, check_range
-from sfmts.kernels.bank import Bank, native
-from sfmts.kernels.bank.checks import check_bank
+from sfmts.kernels._bank import Bank, native
+from sfmts.kernels._bank.checks import check_bank
 
 __all__ = ["FeatureStream"]
 

@@ -1,7 +1,7 @@
-"""What every kernel accepts.
+"""Check the arguments of kernels.
 
-A compiled kernel reads addresses, so that an argument that does not fit would make it read or write memory of others.
-All backends share these checks, and so accept and refuse the same arguments.
+A compiled kernel reads memory by address, so an invalid argument would make it read or write outside of a tensor. All
+backends share these checks and therefore accept the same arguments and raise the same errors.
 """
 
 import operator
@@ -16,17 +16,18 @@ _CPU = torch.device("cpu")
 
 
 def check_tensor(name: str, value: object, like: Tensor | None = None, as_what: str = "") -> Tensor:
-    """Return a value that is a dense tensor with memory behind it, and raise a TypeError or ValueError otherwise.
+    """Return ``value`` if it is a dense tensor with memory for its values; raise TypeError or ValueError otherwise.
 
     Parameters
     ----------
     name : str
-        Its name in messages.
+        Name of the value in error messages.
     value : object
+        The value to check.
     like : Tensor, optional
-        The tensor on whose device it must be.
+        A tensor that must be on the same device.
     as_what : str, optional
-        What ``like`` is, with its verb, as in "the weights are".
+        Name of ``like`` in error messages, with its verb, as in "the weights are".
     """
     if not isinstance(value, Tensor):
         seen = "None" if value is None else f"of type {type(value).__name__}"
@@ -39,7 +40,7 @@ def check_tensor(name: str, value: object, like: Tensor | None = None, as_what: 
         raise ValueError(f"{name} is on {value.device}, but must be on {like.device} as {as_what}.")
     if value.is_meta:
         raise ValueError(f"{name} is on meta, where tensors have no values; pass a tensor with values.")
-    # A compiler traces with tensors that have no memory, and so do the transforms of torch.func.
+    # torch.compile and the transforms of torch.func trace with tensors that have no memory.
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(value):
         return value
     if not _has_memory(value):
@@ -51,29 +52,29 @@ def _has_memory(value: Tensor) -> bool:
     """Return whether the storage of a tensor holds all its values."""
     if value.numel() == 0:
         return True
-    if torch._is_zerotensor(value):  # has a shape and no address
+    if torch._is_zerotensor(value):  # has a shape but no address
         return False
     try:
         if value.data_ptr() == 0:
             return False
-        there = value.untyped_storage().nbytes()
+        available = value.untyped_storage().nbytes()
     except (RuntimeError, NotImplementedError):  # subclasses that wrap other tensors
         return False
     last = value.storage_offset() + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
-    return (last + 1) * value.element_size() <= there
+    return (last + 1) * value.element_size() <= available
 
 
-def check_fits(name: str, value: object, shape: tuple[int, ...], **beside: Tensor) -> None:
-    """Raise an error unless a value is a tensor of a shape, on the device of the first of those beside it."""
-    main, x = next(iter(beside.items()))
+def check_fits(name: str, value: object, shape: tuple[int, ...], **others: Tensor) -> None:
+    """Raise an error unless ``value`` is a tensor of this shape on the device of the first of ``others``."""
+    main, x = next(iter(others.items()))
     if isinstance(value, Tensor) and not value.is_nested and value.shape != shape:
-        others = " and ".join(f"{other} of shape {tuple(given.shape)}" for other, given in beside.items())
-        raise ValueError(f"{name} has shape {tuple(value.shape)}, but {shape} is needed beside {others}.")
+        given = " and ".join(f"{other} of shape {tuple(tensor.shape)}" for other, tensor in others.items())
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, but {shape} is needed with {given}.")
     check_tensor(name, value, x, f"{main} is")
 
 
 def check_batch_sizes(batch_sizes: Any) -> list[int]:
-    """Return the number of sequences at each step as a list, and raise an error unless they never increase.
+    """Return the number of running sequences at each step as a list.
 
     Parameters
     ----------
@@ -83,9 +84,9 @@ def check_batch_sizes(batch_sizes: Any) -> list[int]:
     Raises
     ------
     TypeError
-        If it is no sequence of integers.
+        If ``batch_sizes`` is not a sequence of integers.
     ValueError
-        If it is empty, not positive or increasing.
+        If it is empty, or a number is not positive or greater than the one before.
     """
     if isinstance(batch_sizes, str | bytes) or not isinstance(batch_sizes, Iterable):
         raise TypeError(f"batch_sizes is {batch_sizes!r}, but must be a sequence of integers.")
@@ -94,15 +95,15 @@ def check_batch_sizes(batch_sizes: Any) -> list[int]:
     if set(map(type, sizes)) != {int}:
         sizes = [_integer(step, size) for step, size in enumerate(sizes)]
     if not sizes:
-        raise ValueError("batch_sizes is empty, but needs the number of sequences of at least one step.")
+        raise ValueError("batch_sizes is empty, but must hold the number of sequences of at least one step.")
     if min(sizes) < 1:
         step = next(step for step, size in enumerate(sizes) if size < 1)
         raise ValueError(f"batch_sizes[{step}] is {sizes[step]}, but must be positive.")
     if any(map(operator.lt, sizes, sizes[1:])):
         step = next(step for step, (before, size) in enumerate(pairwise(sizes), start=1) if size > before)
         raise ValueError(
-            f"batch_sizes[{step}] is {sizes[step]} after {sizes[step - 1]}, but batch_sizes must never increase: sort "
-            "sequences by decreasing length."
+            f"batch_sizes[{step}] is {sizes[step]} after {sizes[step - 1]}, but batch_sizes must never increase; sort "
+            "the sequences by decreasing length."
         )
     return sizes
 
@@ -121,22 +122,28 @@ def _integer(step: int, size: Any) -> int:
 
 
 def check_detached(name: str, value: Tensor | None) -> None:
-    """Raise a ValueError if a tensor that gets no gradient requires one."""
+    """Raise a ValueError if a tensor requires a gradient that kernels do not compute."""
     if value is not None and value.requires_grad:
-        raise ValueError(f"There is no gradient for {name}; give it detached.")
+        raise ValueError(f"{name} requires a gradient, but kernels compute none for it; pass {name}.detach().")
 
 
-# -- the border
+def refuse_second_derivatives(setting: str, instead: str = "backend='reference'") -> None:
+    """Raise an error in a hand-written backward pass that is to be differentiated (``create_graph=True``)."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{setting} has first derivatives only; use {instead} for higher ones.")
+
+
+# -- arguments of compiled code
 
 
 def plain(value: Tensor) -> Tensor:
-    """Return a tensor whose values lie in memory as they are, one after another: itself if possible, else a copy.
+    """Return a contiguous tensor with explicit signs: ``value`` itself if possible, otherwise a copy.
 
-    Negated and conjugated views keep their sign in a flag that a compiled kernel does not see.
+    Negated and conjugated views keep their sign in a flag, which compiled code does not read.
     """
     if value.layout is not torch.strided:
         value = value.to_dense()
-    if torch._is_zerotensor(value):  # autograd makes them for gradients
+    if torch._is_zerotensor(value):  # autograd uses them as gradients
         return value.clone(memory_format=torch.contiguous_format)
     return value.contiguous().resolve_conj().resolve_neg()
 
@@ -167,6 +174,6 @@ def addresses(tensors: Iterable[tuple[str, Tensor | None]], device: torch.device
 
 
 def check_sizes(name: str, shape: Sequence[int], wanted: str, ndim: int) -> None:
-    """Raise a ValueError unless a shape has so many axes, none of them empty."""
+    """Raise a ValueError unless a shape has ``ndim`` axes, none of them empty."""
     if len(shape) != ndim or 0 in shape:
-        raise ValueError(f"{name} has shape {tuple(shape)}, but {wanted} is needed, none 0.")
+        raise ValueError(f"{name} has shape {tuple(shape)}, but {wanted} is needed, without empty axes.")

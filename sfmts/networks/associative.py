@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.kernels.reference import refuse_second_derivatives
+from sfmts.kernels._checks import refuse_second_derivatives
 from sfmts.networks.base import chrono_bias, register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import resolve_resonator, resonator_layer
-from sfmts.kernels.projection import linear, projection
+from sfmts.kernels._resonator.projection import linear, projection
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
-from sfmts.kernels.dispatch import backend_here
+from sfmts.kernels._registry import backend_here
 from sfmts.networks.base import (
     INITIALISATIONS,
     NetworkOutput,

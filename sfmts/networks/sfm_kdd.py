@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, unpack
-from sfmts.kernels.reference import refuse_second_derivatives
+from sfmts.kernels._checks import refuse_second_derivatives
 from sfmts.networks.base import chrono_bias, register_network, reverse_sequences
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
 

@@ -1,4 +1,4 @@
-// The kernels for processors with AVX2.
+// The kernels compiled for processors with AVX2.
 #include "instruction_sets.h"
 
 #if defined(SFM_X86)

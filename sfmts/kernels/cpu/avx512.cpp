@@ -1,4 +1,4 @@
-// The kernels for processors with AVX-512.
+// The kernels compiled for processors with AVX-512.
 #include "instruction_sets.h"
 
 #if defined(SFM_X86)

@@ -1,4 +1,14 @@
-// The backward pass of one tile, from its last step to its first, and the sums of the weights' gradients.
+// The backward pass of the SFM kernel: a tile runs from its last step to its first. With e the gradient of z from
+// outside, r the gradient that the next step fed back, and dS = (dR, dI) the gradient of S, one step computes
+//
+//     dz = e + r,   alpha_o = dz y o (1 - o),   alpha_y = dz o (1 - y^2)
+//     dA = U_o^T alpha_o + W_z^T alpha_y,   dS += dA S / A
+//     dp = sum_k (dR cos theta + dI sin theta),   dtheta = sum_d p (dI cos theta - dR sin theta)
+//     dF = dR R' + dI I',   df_ste = sum_k dF f_fre,   df_fre = sum_d dF f_ste
+//     dS' = f_ste f_fre dS,   r = W^T alpha
+//
+// where alpha are the gradients of all pre-activations. The gradients of weights are sums of alpha [x | z']^T,
+// alpha_o A^T and alpha_y A^T. They are added up chunk by chunk, while alpha is still in the caches.
 #pragma once
 
 #include "tiles.h"
@@ -12,11 +22,13 @@ struct Backward {
     static constexpr int W = C::W, NV = C::NV, L = C::L;
     static constexpr Index chunk = C::chunk, max_groups = 16;
 
-    struct Sums {  // of one group of tiles
+    struct Sums {  // weight gradients of one group of tiles
         T *VW, *UW, *b;
         double* omega;
     };
-    struct Memory {  // of one thread; alphas, beside and A_rows hold a chunk of steps, states those after its first
+    // Working memory of one thread. alphas, beside ([x | z'] of each lane) and A_rows hold a chunk of steps, and states
+    // holds S after each of them.
+    struct Memory {
         T *alphas, *beside, *A_rows, *states, *p, *dA, *dS, *dz, *r, *dx, *mask, *zeros, *dp, *df_ste, *df_fre, *dphase;
         double *dtheta, *omega;
     };
@@ -24,11 +36,11 @@ struct Backward {
     Problem& p;
     const Rows<C> r;
     const Tiles<C> plan;
-    const bool narrow, phase;    // one output; whether the phase has a gradient
-    const Index inputs;          // rows of the gradient of x; none if it is not wanted
+    const bool narrow, phase;    // M = 1; whether the phase has a gradient
+    const Index inputs;          // rows of the gradient of x; 0 if it is not needed
     const Index alphas;          // rows of alphas: all pre-activations, then those of y
     const Index width, A_width;  // columns of [x | z] and of A, in whole vectors
-    Index groups;                // tiles are dealt to so many sums, whatever the threads
+    Index groups;                // of tiles, independent of the threads, so that sums are too
     T *x_w, *z_w, *dA_w;  // packed weights
     Allocator take;
     std::vector<Sums> sums;
@@ -154,7 +166,7 @@ struct Backward {
         return History<C>((T*)p.history + tile.history + t * History<C>::size(r), r);
     }
 
-    // The read-out of the step before, and the gates that the next scan needs.
+    // Returns the memory to prefetch: the read-out of the previous step, and the gates that the next rescan reads.
     Ahead next_step(const TilePlan& tile, Index t) const {
         Ahead ahead;
         const Index rows = (t ? plan.row_start[t - 1] : 0) + tile.b0;
@@ -166,6 +178,7 @@ struct Backward {
         return ahead;
     }
 
+    // Recomputes S of the steps from `first` to `end`, from the checkpoint before them.
     void scan_again(const TilePlan& tile, Memory& m, Index first, Index end, const T* checkpoint) const {
         const T* S = checkpoint;
         for (Index t = first; t < end; ++t) {
@@ -177,12 +190,12 @@ struct Backward {
         }
     }
 
-    // Sequences that end at this step bring the gradients of their last state.
+    // Adds the sequences that end at this step, with the gradients of their last state.
     void begin_lanes(const TilePlan& tile, Index begin, Index end, Memory& m) const {
         read_state<C>(p.dre_last, r, tile.b0, begin, end, m.dS);
         read_state<C>(p.dim_last, r, tile.b0, begin, end, m.dS + r.state() / 2);
         for (Index l = begin; l < end; ++l) {
-            for (Index j = 0; j < r.M; ++j) m.r[j * L + l] = 0;  // what the lane held before is not this sequence's
+            for (Index j = 0; j < r.M; ++j) m.r[j * L + l] = 0;  // values from before belong to no sequence
             for (Index k = 0; k < r.K; ++k) m.dtheta[k * L + l] = p.dtheta_last[(tile.b0 + l) * r.K + k];
         }
     }
@@ -216,6 +229,7 @@ struct Backward {
         copy_beside(tile, t, n, m.beside + slot * L * width);
     }
 
+    // dz = e + r;  alpha_o = dz y o (1 - o);  alpha_y = dz o (1 - y^2)
     void read_out(const History<C>& h, Memory& m, T* alpha, const T* dz_rows, Index n) const {
         const Index count = r.Mp * L;
         gather<C>(dz_rows, r.M, n, m.zeros, m.dz);
@@ -231,8 +245,9 @@ struct Backward {
         }
     }
 
-    // One frequency: dA to dS, and its part of the gradients of p = g i, of f and of theta.  A takes the place of dA.
-    // For one output dA is made, and the gradients of U_o and W_z are summed, on the way.
+    // One frequency: dS += dA S / A, its terms of dp, df_ste, df_fre and dtheta, and dS' = f_ste f_fre dS. Overwrites
+    // dA by A, which the gradients of U_o and W_z need. For M = 1 this loop also computes dA = U_o alpha_o + W_z
+    // alpha_y and sums the gradients of U_o and W_z.
     template <bool Narrow, bool Phase>
     void states(Index k, const History<C>& h, const T* S, const T* S_before, Memory& m, const T* alpha_o,
                 const T* alpha_y, Sums& sums, Ahead& ahead) const {
@@ -300,6 +315,7 @@ struct Backward {
         else C::store(values + k * L + v * W, sum);
     }
 
+    // alpha_ste = df_ste f (1 - f);  alpha_g = dp i g (1 - g);  alpha_i = dp g (1 - i^2);  alpha_fre = df_fre f (1 - f)
     void gates(const History<C>& h, Memory& m, T* alpha) const {
         const T *g = h.gates + r.g * L, *i = h.gates + r.i * L;
         for (Index j = 0; j < r.Dp * L; j += W) {
@@ -314,6 +330,8 @@ struct Backward {
         }
     }
 
+    // alpha_omega = t dtheta omega (1 - omega / 2 pi), with t - t' in place of t and the sum of all later dtheta for an
+    // accumulated phase; without adaptive frequencies, domega += t dtheta
     void phases(const History<C>& h, Memory& m, T* alpha, const TilePlan& tile, Index row, Index n, Index t,
                 Sums& s) const {
         if (p.adaptive) {
@@ -336,7 +354,7 @@ struct Backward {
         }
     }
 
-    // What the gates read at this step, [x | z of the step before, masked], in rows.
+    // Copies what the gates read at this step, [x | z' masked], to rows.
     void copy_beside(const TilePlan& tile, Index t, Index n, T* rows) const {
         const T* mask = (const T*)p.mask;
         for (Index l = 0; l < L; ++l) {
@@ -354,6 +372,7 @@ struct Backward {
         }
     }
 
+    // [dV | dW] += alpha [x | z']^T;  dU_o += alpha_o A^T;  dW_z += alpha_y A^T;  db, db_z += alpha, over a chunk
     void add_gradients(Memory& m, Sums& s, Index steps) const {
         Left<T> alpha{m.alphas, steps, alphas * L, L, L};
         add_outer<Whole<T>>(alpha, r.all, m.beside, r.N + r.M, width, s.VW, width);
@@ -374,7 +393,7 @@ struct Backward {
         }
     }
 
-    // Sums over the groups, in their order, without the padding.
+    // Writes the sums over all groups, in fixed order and without padding.
     void write_gradients() const {
         T *dV = (T*)p.dV, *dW = (T*)p.dW, *db = (T*)p.db, *dU = (T*)p.dU_o, *dWz = (T*)p.dW_z, *dbz = (T*)p.db_z;
         for (Index row = 0; row < r.all; ++row) {

@@ -1,20 +1,21 @@
-// Summaries of a bank of damped oscillators driven by series: the compiled form of sfmts/kernels/bank/reference.py.
+// Summaries of a bank of damped oscillators driven by series: the compiled form of _bank/reference.py.
 //
-// Oscillators lie in blocks of 8 members x 16 groups; the members of a group compete with each other.  A block runs
-// through a series chunk by chunk, in three passes over memory that stays in the first cache:
+// A block has 8 members x 16 groups of oscillators; the members of a group compete with each other. It runs through a
+// series chunk by chunk, in three passes over memory that stays in the first-level cache:
 //
 //     1. Y_t = lambda Y_{t-1} + g (x_t - x_{t-1}) / dt_t,   c_t = Re(m Y_t) + direct x_t
+//        with lambda = exp(s dt_t) and g = (exp(s dt_t) - 1) / (exp(s unit) - 1)
 //     2. share, longest stretch and moment of the time at which c_t is above its threshold
-//     3. for the greatest and for the least of each group: share of time, and sum of c_t while it is that one
+//     3. for the greatest and for the least of each group: share of time, and sum of its c_t
 //
-// Nothing is stored per step beyond a chunk, so memory does not grow with the length of a series.
+// Steps before the current chunk are not stored, so memory does not grow with the length of a series.
 #pragma once
 
 #include "tiles.h"
 #include "vectors.h"
 
-// What one call works on.  `_Problem` in bank/native.py mirrors this struct field by field.  Arrays are contiguous.
-// "Slots" are the 8 x 16 places of a block.
+// The arguments of one call. `_Problem` in _bank/native.py mirrors this struct field by field. Arrays are contiguous.
+// "Slots" are the 8 x 16 oscillators of a block.
 struct BankProblem {
     int64_t threads, n_series, n_steps, n_channels, n_blocks, n_features, has_times, is_trace;
 
@@ -23,7 +24,7 @@ struct BankProblem {
     const double* t;              // (n_steps,), used if has_times
     const double* unit;           // (1,): duration of the first step, and of every step without time stamps
     const float* mix;             // (n_blocks, 8, n_channels): each member's drive is mix . x
-    const int64_t* mixes;         // (n_blocks,): 1 if all members of a block have the same drive, else 8
+    const int64_t* mixes;         // (n_blocks,): 1 if all members of a block have the same drive, otherwise 8
     const int64_t* directions;    // (n_blocks,): 1 forwards, -1 backwards in time
     const int64_t* groups;        // (n_blocks,): groups in use, at most 16
     const int64_t* offsets;       // (n_blocks,): number of the first feature
@@ -32,15 +33,15 @@ struct BankProblem {
     const float *lambda_re, *lambda_im;     // exp(s unit)
     const double *s_re, *s_im;              // poles, per unit of time
     const double *inverse_re, *inverse_im;  // 1 / (exp(s unit) - 1)
-    const float *start_re, *start_im;       // Y of the first step, over its x
+    const float *start_re, *start_im;       // Y of the first step, divided by its x
     const float *m_re, *m_im, *direct, *threshold;
 
-    const int64_t *strides, *trace_starts;  // trace: (n_series,) keep every so many steps; (n_series + 1)
+    const int64_t *strides, *trace_starts;  // trace: (n_series,) distance of kept steps; (n_series + 1)
     float* trace;                           // trace: (n_blocks, kept steps, slots)
 
-    void* state;       // stream: n_blocks of BlockState, zeros at first, or null
-    float* last_x;     // stream: (n_channels,) of the step before
-    double* elapsed;   // stream: (2,) duration so far, time stamp of the step before
+    void* state;       // stream: n_blocks of BlockState, initially zero, or null
+    float* last_x;     // stream: (n_channels,) of the previous step
+    double* elapsed;   // stream: (2,) duration so far, time stamp of the previous step
     float* features;   // (n_series, n_features) or null
 };
 
@@ -48,14 +49,14 @@ namespace {
 
 constexpr Index members = 8, lanes = 16, slots = members * lanes, chunk = 32;
 
-// What a block carries from chunk to chunk.  Sums are of a chunk in single precision, and of all chunks in double: single
-// sums of a long series would stand still.
+// The state of a block between chunks. Sums within a chunk are in single precision, and sums over chunks in double:
+// in single precision, the sum of a long series would stop growing.
 struct BlockState {
     float re[slots], im[slots], run[slots], longest[slots];
     double share[slots], moment[slots], greatest[slots], least[slots], greatest_sum[slots], least_sum[slots];
 };
 
-// a where c holds, else 0
+// Returns a where c is true, otherwise 0.
 template <class V, class M>
 INLINE V where(M c, V a) {
     return (V)((M)a & c);
@@ -82,13 +83,13 @@ class BankBlock {
     float values[members][chunk], slopes[members][chunk], last[members];
     double durations[chunk], last_time = 0;
     float weights[chunk], times[chunk];
-    double computed_for = 0;  // the duration whose factors are in these:
+    double computed_for = 0;  // duration whose factors lambda and g are stored here:
     alignas(cache_line) float re_of[slots], im_of[slots], g_re[slots], g_im[slots];
 
   public:
     BankBlock(const BankProblem& problem, Index block, BlockState& carried) : p(problem), b(block), state(carried) {}
 
-    // A whole series, from steps `begin` to `end`
+    // Runs through a whole series.
     void run(Index series) {
         const Index begin = p.starts[series], end = p.starts[series + 1], n = end - begin;
         const bool forwards = p.directions[b] > 0;
@@ -104,7 +105,7 @@ class BankBlock {
         if (!p.is_trace) finish(elapsed, p.features + series * p.n_features);
     }
 
-    // Some steps more of a series that comes step by step, after `elapsed` of duration if there were any before.
+    // Runs through the next steps of a stream. p.elapsed[0] is the duration so far, 0 at the start.
     void advance() {
         double elapsed = p.elapsed[0];
         if (elapsed > 0) {
@@ -129,14 +130,14 @@ class BankBlock {
         return sum;
     }
 
-    // Durations that differ from the unit, or from the last one, by rounding are the same: their factors are at hand.
+    // Returns the unit or the last duration if `duration` differs from it by rounding only: their factors are known.
     double snapped(double duration) const {
         for (const double known : {*p.unit, computed_for})
             if (std::abs(duration - known) < 1e-9 * known) return known;
         return duration;
     }
 
-    // Values, slopes, durations and weights of `count` steps, the first of them number `first`.
+    // Loads values, slopes, durations and weights of `count` steps from step `first` on.
     void load(Index first, Index count, Index step, bool is_start, double& elapsed) {
         const double unit = *p.unit;
         for (Index i = 0; i < count; ++i) {
@@ -156,7 +157,7 @@ class BankBlock {
                 const float* const x = p.x + k * p.n_steps + first;
                 for (Index i = 0; i < count; ++i) value[i] += w[k] * x[i * step];
             }
-            const float per_unit = float(1 / unit);  // g holds the rest of 1 / duration, which may be huge
+            const float per_unit = float(1 / unit);  // g has the factor unit / duration, which may be huge
             float before = is_start ? value[0] : last[j];
             for (Index i = 0; i < count; ++i) {
                 slopes[j][i] = (value[i] - before) * per_unit;
@@ -166,7 +167,7 @@ class BankBlock {
         }
     }
 
-    // lambda and g for steps of a duration other than the unit, exact in double.
+    // lambda = exp(s dt) and g = (lambda - 1) / (exp(s unit) - 1) * unit / dt in double precision, for dt != unit
     void compute_factors(double duration) {
         if (duration == computed_for) return;
         computed_for = duration;
@@ -189,7 +190,7 @@ class BankBlock {
     }
     static INLINE Vec<double, W / 2> load_wide(const double* at) { return ::load<double, W / 2>(at); }
 
-    // Pass 1, in stretches of steps of one duration
+    // Pass 1, in runs of steps of equal duration
     void oscillate(Index count, bool is_start) {
         const Index at = b * slots;
         if (is_start) begin();
@@ -206,7 +207,7 @@ class BankBlock {
         }
     }
 
-    // The first step: Y_0 = start x_0 and c_0 = 0, written as such: rounding must not decide who is the greatest.
+    // The first step: Y_0 = start x_0 and c_0 = 0. An exact 0, because rounding must not decide which one is greatest.
     void begin() {
         for (Index i = 0; i < slots; i += W) {
             const Index at = b * slots + i;
@@ -216,10 +217,10 @@ class BankBlock {
         }
     }
 
-    // With the unit as duration, g is 1.
+    // Y = lambda Y + g slope;  c = Re(m Y) + direct x. For steps of one unit, g is 1.
     template <bool is_unit>
     void turn(const float* lambda_re, const float* lambda_im, Index first, Index end) {
-        constexpr int together = 2;  // vectors side by side, as each waits for its last step
+        constexpr int together = 2;  // vectors in parallel, because each depends on its own previous step
         for (Index slot = 0; slot < slots; slot += together * W) {
             V a[together], s[together], u[together], v[together], x[together], y[together];
             const float *value[together], *slope[together];
@@ -250,7 +251,7 @@ class BankBlock {
         }
     }
 
-    // Passes 2 and 3
+    // Passes 2 and 3: share += above w; run = above (run + w); longest = max(longest, run); moment += above w elapsed
     void summarize(Index count) {
         for (Index i = 0; i < slots; i += W) {
             const V threshold = get(p.threshold + b * slots + i);
@@ -270,6 +271,7 @@ class BankBlock {
         compete(count, state.least, state.least_sum, [](V a, V b) { return smaller(a, b); });
     }
 
+    // won += w where c is the best of its group;  sum += w c there. Ties count for all of the tied members.
     template <class Best>
     void compete(Index count, double* times_won, double* sums, Best best) {
         for (Index lane = 0; lane < lanes; lane += W) {
@@ -291,7 +293,7 @@ class BankBlock {
         }
     }
 
-    // Trace: every stride-th step, in the order in which the block reads them
+    // Trace: copies every stride-th step, in the order in which the block reads them.
     void keep(Index series, Index done, Index count) {
         const Index stride = p.strides[series], first = p.trace_starts[series];
         const Index kept = p.trace_starts[p.n_series];
@@ -301,12 +303,12 @@ class BankBlock {
                             slots * sizeof(float));
     }
 
-    // Sums to features, in the order of reference.SUMMARIES, members within summaries, groups within members
+    // Converts sums to features: in the order of SUMMARIES, then members, then groups.
     void finish(double elapsed, float* features) const {
         const double per = 1 / elapsed, per_square = per * per;
         float* to = features + p.offsets[b];
         const auto each = [&](const auto* sums, auto feature) {
-            alignas(cache_line) float all[slots];  // whole vectors, of which only groups in use are copied
+            alignas(cache_line) float all[slots];  // whole vectors; only the groups in use are copied
             for (Index i = 0; i < slots; ++i) all[i] = float(feature(sums[i]));
             for (Index j = 0; j < members; ++j, to += p.groups[b]) std::copy_n(all + j * lanes, p.groups[b], to);
         };

@@ -1,4 +1,9 @@
-// The forward pass of one tile through all its steps.
+// The forward pass of the SFM kernel: a tile runs through all its steps on one thread. One step computes
+//
+//     a = V x + W z' + b,   f_ste, f_fre, g = sigmoid(a),   i = tanh(a)      (Eqs. 6, 7, 9, 10)
+//     theta = omega t,  or for an accumulated phase  theta' + omega (t - t')
+//     S = f_ste f_fre S' + g i (cos theta, sin theta),   A = |S|             (Eqs. 1-4, 8)
+//     o = sigmoid(U_o A + a_o),   y = tanh(W_z A + b_z),   z = sum_k o y     (Eqs. 11-13)
 #pragma once
 
 #include "tiles.h"
@@ -10,10 +15,10 @@ struct Forward {
     using T = typename C::T;
     using V = typename C::V;
     static constexpr int W = C::W, NV = C::NV, L = C::L;
-    static constexpr Index block = 32;  // steps whose inputs a solo tile projects together
+    static constexpr Index block = 32;  // steps whose V x a solo tile computes together
     using Curve = Activation<T, W>;
 
-    struct Memory {  // of one thread
+    struct Memory {  // working memory of one thread
         T *fed, *S, *p, *A, *z, *mask, *zeros, *steps;
         double *theta, *omega, *t, *t_before;
     };
@@ -21,11 +26,11 @@ struct Forward {
     Problem& p;
     const Rows<C> r;
     const Tiles<C> plan;
-    const bool narrow;         // one output: the read-out is part of the loop over states
-    const Index inputs;        // features of x among those that the gates read at a step: [x | z]
-    const Index fed;           // all those features
+    const bool narrow;         // M = 1: the loop over states also computes the read-out
+    const Index inputs;        // features of x in [x | z], which the gates read
+    const Index fed;           // features of [x | z]
     const Index gate_rows;     // rows of the product for the gates
-    const Index o_stride;      // from the o and y of one frequency to the next; without history they share memory
+    const Index o_stride;      // between the o and y of two frequencies; 0 without history: they share memory
     T *gates_w, *o_w, *y_w, *V_w, *bias, *bias_y;  // packed weights
     Allocator take;
     std::vector<Memory> memory;
@@ -159,7 +164,7 @@ struct Forward {
         return ahead;
     }
 
-    // U = V x + b for the next steps at once; a solo tile is the only sequence, so its rows are adjacent.
+    // U = V x + b for the next steps at once. A solo tile is the only sequence, so its rows are adjacent.
     void project(const TilePlan& tile, Memory& m, Index t) const {
         const Index count = std::min(block, tile.steps - t), size = History<C>::size(r);
         T* U = step(tile, m, t);
@@ -167,11 +172,13 @@ struct Forward {
         add_outer<Whole<T>>({(const T*)p.x + t * r.N, 1, 0, r.N, r.N}, count, V_w, r.all, r.all, U, size);
     }
 
-    void gates(History<C>& h) const {  // Eqs. 6, 7, 9, 10
+    // f_ste, f_fre, g = sigmoid(a);  i = tanh(a)    (Eqs. 6, 7, 9, 10)
+    void gates(History<C>& h) const {
         for (Index j = 0; j < r.i * L; j += W) C::store(h.gates + j, Curve::sigmoid(C::load(h.gates + j)));
         for (Index j = r.i * L; j < r.omega * L; j += W) C::store(h.gates + j, Curve::tanh(C::load(h.gates + j)));
     }
 
+    // theta = omega t, or theta' + omega (t - t'), reduced to one revolution, in double; then cos and sin in T
     void phases(History<C>& h, Memory& m, Index row, Index n) const {
         constexpr int wide = wide_lanes<C>, count = L < wide ? 1 : wide;
         std::swap(m.t, m.t_before);
@@ -191,7 +198,7 @@ struct Forward {
         turn<C>(m.theta, r.Kp * L, h.cosine, h.sine);
     }
 
-    // All sequences are at the same time, as they are on index time: one lane serves all.
+    // All sequences are at the same time, as on index time: compute one lane and copy it.
     void common_phases(History<C>& h, Memory& m) const {
         T cosine[wide_lanes<C>], sine[wide_lanes<C>];
         for (Index first = 0; first < r.K; first += wide_lanes<C>) {
@@ -207,7 +214,8 @@ struct Forward {
         }
     }
 
-    void states(const History<C>& h, Memory& m) const {  // Eqs. 1-4 and 8
+    // S = f S' + p (cos theta, sin theta);  A = |S|    (Eqs. 1-4, 8)
+    void states(const History<C>& h, Memory& m) const {
         for (Index k = 0; k < r.K; ++k) {
             T* A = m.A + k * r.Dp * L;
             advance(r, k, h, m.p, m.S, m.S,
@@ -215,7 +223,7 @@ struct Forward {
         }
     }
 
-    // The same for one output: what the read-out needs of A is summed on the way.
+    // The same for M = 1, together with the sums U_o A + a_o and W_z A + b_z.
     void narrow_states(const History<C>& h, Memory& m, Ahead& ahead) const {
         for (Index k = 0; k < r.K; ++k) {
             const T *U = (const T*)p.U_o + k * r.D, *Wz = (const T*)p.W_z + k * r.D;
@@ -238,7 +246,8 @@ struct Forward {
         }
     }
 
-    void read_out(const History<C>& h, Memory& m, Ahead& ahead) const {  // Eqs. 11-13
+    // o = sigmoid(U_o A + a_o);  y = tanh(W_z A + b_z);  z = sum_k o y    (Eqs. 11-13)
+    void read_out(const History<C>& h, Memory& m, Ahead& ahead) const {
         for (Index k = 0; k < r.K; ++k) {
             T *o = h.o + k * o_stride, *y = h.y + k * o_stride;
             if (!narrow) {
@@ -256,7 +265,7 @@ struct Forward {
         }
     }
 
-    // The last state of the sequences that run no further.
+    // Writes the last state of the sequences that end at this step.
     void end_lanes(const TilePlan& tile, Index begin, Index end, const Memory& m) const {
         write_state<C>(m.S, r, tile.b0, begin, end, p.re_last);
         write_state<C>(m.S + r.state() / 2, r, tile.b0, begin, end, p.im_last);

@@ -1,4 +1,4 @@
-// The kernels for any processor, in vectors of 16 bytes.
+// The kernels compiled for any processor, with vectors of 16 bytes.
 #include "instruction_sets.h"
 
 #define SFM_VECTOR_BYTES 16

@@ -1,5 +1,5 @@
-// Standard headers first, then what selects the instruction set of the rest of a file: inline functions of the standard
-// library must stay callable on every processor, as the linker keeps one copy of each.
+// Selects the instruction set of the rest of a file. Standard headers come before it: the linker keeps one copy of each
+// of their inline functions, which must run on every processor.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,8 @@
 #define SFM_TARGET_END SFM_PRAGMA(GCC pop_options)
 #endif
 
-// While one lives, numbers too small for a normal representation are taken as 0: a decayed S is full of them, and they
-// cost a hundred times as much.
+// Treats denormal numbers as 0 while an object exists. A decayed S is full of them, and arithmetic on them takes a
+// hundred times as long.
 class FlushDenormals {
 #if defined(SFM_X86)
   public:

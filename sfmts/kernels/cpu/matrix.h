@@ -1,15 +1,15 @@
-// Matrix products on a tile of sequences.  Arrays are [feature][lane]; a tile has L lanes.
+// Matrix products on a tile of sequences. Arrays are [feature][lane]; a tile has L lanes.
 //
-// Batched tiles hold one sequence in a lane and multiply vectors of lanes by single weights; a solo tile (L = 1) holds
-// one sequence and multiplies single features by vectors of weights.  Both read weights packed in panels: H rows of the
-// matrix, column by column.
+// A batched tile holds one sequence per lane and multiplies vectors of lanes by single weights. A solo tile (L = 1)
+// holds one sequence and multiplies single features by vectors of weights. Both read weights packed in panels: H rows
+// of the matrix, column by column.
 #pragma once
 
 #include "vectors.h"
 
 namespace {
 
-// How a tile lies in vectors of W numbers: NV vectors of lanes, or a solo tile whose features fill the vectors.
+// The layout of a tile in vectors of W numbers: NV vectors of lanes, or a solo tile whose features fill the vectors.
 template <class T_, int W_, int NV_, bool Solo_>
 struct Tile {
     using T = T_;
@@ -17,9 +17,9 @@ struct Tile {
     static constexpr int W = W_, NV = NV_;
     static constexpr bool solo = Solo_;
     static constexpr int L = Solo_ ? 1 : W_ * NV_;
-    static constexpr int step = Solo_ ? W_ : 1;  // rows are counted in these units
+    static constexpr int step = Solo_ ? W_ : 1;  // unit in which rows are counted
     static constexpr int chunk = L < 128 ? 128 / L : 1;  // steps whose weight gradients are formed together
-    // Accumulators that fit into the registers beside the operands.
+    // Rows whose accumulators fit into the registers together with the operands.
     static constexpr int panel = Solo_ ? 8 : (SFM_REGISTERS - 4) / NV_;
 
     static INLINE V load(const T* p) { return ::load<T, W>(p); }
@@ -28,7 +28,7 @@ struct Tile {
     static Index padded(Index features) { return (features + step - 1) / step * step; }
 };
 
-// Products of rows with rows use whole vectors, however few lanes the tile has.
+// Products of rows with rows use whole vectors, even if the tile has fewer lanes.
 template <class T>
 using Whole = Tile<T, SFM_VECTOR_BYTES / sizeof(T), 1, false>;
 
@@ -44,7 +44,7 @@ INLINE void for_each_panel(Index rows, F f) {
     }
 }
 
-// Packs columns of one panel, given where each row of them begins; a null pointer is a row of zeros.
+// Packs the columns of one panel. row(r) points to the first number of row r, or is null for a row of zeros.
 template <class C, class Row>
 typename C::T* pack_rows(typename C::T* packed, Index first, Index height, Index columns, Row row) {
     using T = typename C::T;
@@ -71,8 +71,8 @@ typename C::T* pack_rows(typename C::T* packed, Index first, Index height, Index
     return packed + height * columns;
 }
 
-// Packs a matrix of `rows` rows of which the first `count` have a source: column(c) points to them, one behind the other;
-// a null pointer is a column of zeros.
+// Packs a matrix of `rows` rows; those after the first `count` are zero. column(c) points to the contiguous numbers of
+// column c, or is null for a column of zeros.
 template <class C, class Column>
 void pack_columns(typename C::T* packed, Index rows, Index count, Index columns, Column column) {
     using T = typename C::T;
@@ -86,15 +86,15 @@ void pack_columns(typename C::T* packed, Index rows, Index count, Index columns,
     });
 }
 
-// Memory that the next steps need.  Products ask for its lines one at a time while they compute, so that it has come near
-// when its turn is there; a history is much larger than the caches.
+// Memory that the next steps read. A history is much larger than the caches, so products prefetch one line at a time
+// while they compute.
 class Ahead {
   public:
     template <class T>
     void add(const T* values, Index count) {
         if (last_ < capacity) ranges_[last_++] = {(const char*)values, (const char*)(values + count)};
     }
-    // Where the next `lines` requests begin, and their stride: 0 when there is nothing more to ask for.
+    // Returns where the next `lines` prefetches begin, and sets their stride; 0 if nothing is left.
     INLINE const char* take(Index lines, Index& stride) {
         while (first_ < last_ && ranges_[first_].at >= ranges_[first_].end) ++first_;
         stride = first_ < last_ ? line : 0;
@@ -114,15 +114,15 @@ class Ahead {
 
 INLINE void ask_for(const char* address) { __builtin_prefetch(address, 0, 2); }
 
-// A vector that a matrix multiplies: features [count][L].
+// A factor of a matrix: features [count][L].
 template <class T>
 struct Operand {
     const T* values;
     Index count;
 };
 
-// out[H rows] = initial + panel * (first; second), where initial is the bias (in a solo tile it may be `out` itself) or,
-// without one, zero.
+// out[H rows] = initial + panel * (first; second), where initial is the bias or, without one, zero. In a solo tile, the
+// bias may be `out` itself.
 template <class C, int H>
 void panel_product(const typename C::T* w, Operand<typename C::T> first, Operand<typename C::T> second,
                    const typename C::T* bias, typename C::T* out, const char* ahead, Index stride) {
@@ -181,9 +181,9 @@ void product(const typename C::T* packed, Index rows, Operand<typename C::T> fir
     });
 }
 
-// -- sums of outer products, by which the gradients of weights are formed
+// -- sums of outer products, for the gradients of weights
 
-// A matrix whose entry (row, step, lane) stands at values[step * step_stride + row * row_stride + lane].
+// A matrix whose entry (row, step, lane) is values[step * step_stride + row * row_stride + lane].
 template <class T>
 struct Left {
     const T* values;
@@ -233,8 +233,8 @@ struct OuterTable {
     }
 };
 
-// total (rows x columns) += left * right, summed over steps and lanes; the rows of `right` and of `total` are padded to
-// right_stride and total_stride, whole vectors.
+// total (rows x columns) += left * right, summed over steps and lanes. Rows of `right` and `total` are padded to whole
+// vectors, right_stride and total_stride. At most two vectors of columns at a time: GCC 12 spills more sums.
 template <class C>
 void add_outer(Left<typename C::T> left, Index rows, const typename C::T* right, Index columns, Index right_stride,
                typename C::T* total, Index total_stride) {

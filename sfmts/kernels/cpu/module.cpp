@@ -1,4 +1,4 @@
-// The Python module: it chooses the instruction set and lets go of the interpreter's lock while a kernel runs.
+// The Python module. It selects the kernels of an instruction set and releases the interpreter's lock while they run.
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
 
@@ -24,7 +24,7 @@ void share_work(int64_t items, int64_t threads, void (*work)(void*, int64_t, int
     pool->run(items, threads, work, context);
 }
 
-// The kernels that this processor can run, the fastest first; a small array, so that nothing here throws.
+// The kernels that this processor supports, the fastest first. A fixed array cannot throw, unlike a vector.
 struct Kernels {
     const Kernel* of[3];
     int count = 0;
@@ -65,12 +65,12 @@ static const struct {
               {"plan_backward", Pass::plan_backward},
               {"backward", Pass::backward}};
 
-// Calls work(kernel), without the interpreter's lock, for the kernels compiled for the named instruction set.  No
-// exception of C++ leaves this function: what is thrown becomes a Python exception.
+// Calls work(kernel) for the kernels of the named instruction set, without the interpreter's lock. C++ exceptions
+// become Python exceptions.
 template <class Work>
 static PyObject* with_kernel(const char* name, Work work) noexcept {
     bool known = false, out_of_memory = false, failed = false;
-    char message[512] = "an exception of unknown type";  // memory for a string may be missing
+    char message[512] = "an exception of unknown type";  // a std::string could fail to allocate
     Py_BEGIN_ALLOW_THREADS
     try {
         for (const Kernel* kernel : usable_kernels()) {
@@ -105,7 +105,7 @@ static PyObject* run(PyObject*, PyObject* arguments) {
     return with_kernel(name, [&](const Kernel& kernel) { kernel.run(*reinterpret_cast<Problem*>(address), *pass); });
 }
 
-// A function of the kernels that takes one struct, by its address.
+// Calls a kernel function that takes the address of one struct.
 template <class Struct, void (*Kernel::*function)(const Struct&)>
 static PyObject* call(PyObject*, PyObject* arguments) {
     const char* name;
@@ -128,7 +128,7 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, 0, m
 
 PyMODINIT_FUNC PyInit__native() {
 #if !defined(_WIN32)
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });  // a forked child has none of its parent's threads
+    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });  // threads do not survive a fork
 #endif
     return PyModule_Create(&definition);
 }

@@ -1,4 +1,4 @@
-// Threads that wait for work.
+// A pool of threads that wait for jobs.
 #pragma once
 
 #include <algorithm>
@@ -13,11 +13,12 @@
 #include <utility>
 #include <vector>
 
-// The threads stay, each on the core that it last ran on: a new thread may start on its parent's
-// core and share it for as long as a whole pass takes.  The pool is never destroyed, as its threads outlive main().
+// Threads are reused, because a new thread may start on the core of its parent and share it for a whole pass. The pool
+// is never destroyed, because its threads outlive main().
 class Pool {
   public:
-    // Calls work(context, item, thread) for every item, and rethrows the first exception of any thread.
+    // Calls work(context, item, thread) for every item, and rethrows the first exception of any thread. The caller
+    // works as thread 0.
     void run(int64_t items, int64_t threads, void (*work)(void*, int64_t, int64_t), void* context) {
         Job job{work, context, items};
         job.places = std::min(threads, items) - 1;
@@ -44,12 +45,13 @@ class Pool {
         void* context;
         int64_t items;
         std::atomic<int64_t> next{0};
-        int64_t places = 0, joined = 0, running = 0;  // these are guarded by the pool's mutex
+        int64_t places = 0, joined = 0, running = 0;  // guarded by the mutex of the pool
 
         std::atomic<bool> failed{false};
-        std::exception_ptr error;  // written by the first that fails, read after all have stopped
+        std::exception_ptr error;  // written by the first thread that fails, read after all have stopped
 
-        // An exception ends the job: it must not leave a thread of the pool, nor the caller while others use the job.
+        // An exception ends the job. It must neither end a thread of the pool, nor unwind the caller, who owns the job,
+        // while other threads use it.
         void do_items(int64_t thread) noexcept {
             try {
                 for (int64_t item = next++; item < items && !failed; item = next++) work(context, item, thread);
@@ -64,7 +66,7 @@ class Pool {
             try {
                 std::thread(&Pool::wait_for_jobs, this).detach();
             } catch (const std::system_error&) {
-                return;  // the system has no thread to give: those that run do its share
+                return;  // no more threads available: the running ones do the work
             }
         }
     }
@@ -89,7 +91,8 @@ class Pool {
         }
     }
 
-    // The backward follows the forward at once: who goes to sleep between them may wake up on the core of the caller.
+    // The backward pass follows the forward pass soon. A thread that sleeps between them may wake up on the core of the
+    // caller, so it polls for 2 ms first.
     void stay_awake(std::unique_lock<std::mutex>& lock) {
         const uint64_t seen = pushed_;
         lock.unlock();

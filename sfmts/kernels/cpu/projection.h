@@ -1,28 +1,32 @@
-// A layer's pre-activations, p_t = V x_t and a_t = p_t + b + sum_j w_j p_{t-j}, and their gradients: a matrix product and
-// a filter across the steps, which is why the rows of some steps are filtered while they are still in the caches.
+// The pre-activations of a layer and their gradients: a matrix product, and a filter across the steps.
+//
+//     p_t = V x_t,   a_t = p_t + b + sum_j w_j p_{t-j}
+//     dp_t += da_t + sum_j w_j da_{t+j},   dw_j = sum_t da_t p_{t-j},   dV = sum_t dp_t x_t^T,   dx_t = V^T dp_t
+//
+// The rows of a few steps are filtered while they are still in the caches.
 #pragma once
 
 #include "tiles.h"
 
-// What one call works on.  `_Projection` in projection.py mirrors this struct field by field.  Arrays are contiguous; T is
-// float or double (`is_double`).  Without lags p, w and their gradients are not used.
+// The arguments of one call. `_Projection` in _resonator/projection.py mirrors this struct field by field. Arrays are
+// contiguous, of float or double (`is_double`). Without lags, p, w and their gradients are not used.
 struct Projection {
     int64_t is_double, is_backward, threads;
     int64_t T, B, N, R, n_lags;
 
     const void *x, *V, *b, *w;  // (T, B, N), (R, N), (R,) or null: zeros, (n_lags, R)
-    void* p;                    // (n_lags + T, B, R): the first n_lags are given, the forward writes the rest
+    void* p;                    // (n_lags + T, B, R): the first n_lags are inputs, the forward pass writes the others
     void* a;                    // (T, B, R)
 
-    const void *da, *dp;   // (T, B, R), and what else depends on p: (n_lags + T, B, R) or null
-    void* dx;              // null: not wanted
-    double *dV, *db, *dw;  // (R, N), (R,), (n_lags, R); sums are added to what is there
+    const void *da, *dp;   // (T, B, R), and other gradients of p, (n_lags + T, B, R) or null
+    void* dx;              // null if not needed
+    double *dV, *db, *dw;  // (R, N), (R,), (n_lags, R); sums are added to their values
 };
 
 namespace {
 
-// Numbers from one row to the next: whole vectors, and no multiple of 1024 bytes, at which all rows would share a few
-// places in the cache.
+// Returns the distance of two rows: whole vectors, but not a multiple of 1024 bytes, at which all rows would compete
+// for a few sets of the cache.
 template <class T>
 Index row_stride(Index numbers) {
     constexpr Index W = Whole<T>::W, refused = 1024 / Index(sizeof(T));
@@ -30,7 +34,7 @@ Index row_stride(Index numbers) {
     return whole % refused ? whole : whole + W;
 }
 
-// rows x columns numbers into rows of `stride`
+// Copies rows x columns numbers to rows that are `stride` apart, and pads them with zeros.
 template <class T>
 void pad_rows(const T* from, Index rows, Index columns, Index stride, T* to) {
     for (Index r = 0; r < rows; ++r) {
@@ -39,7 +43,7 @@ void pad_rows(const T* from, Index rows, Index columns, Index stride, T* to) {
     }
 }
 
-// total += left * right, where left has one row of `inner` numbers, `left_stride` apart, for each row of total
+// total += left * right, where left has `rows` rows of `inner` numbers
 template <class T>
 void add_product(const T* left, Index left_stride, Index rows, Index inner, const T* right, Index right_stride,
                  Index columns, T* total, Index total_stride) {
@@ -47,7 +51,7 @@ void add_product(const T* left, Index left_stride, Index rows, Index inner, cons
                         total_stride);
 }
 
-// total += left^T * right, where left has `columns` numbers a row and right `right_columns`
+// total += left^T * right, where left has rows of `columns` and right of `right_columns` numbers
 template <class T>
 void add_transposed_product(const T* left, Index left_stride, Index columns, Index rows, const T* right,
                             Index right_stride, Index right_columns, T* total, Index total_stride) {
@@ -66,11 +70,11 @@ void add(const T* __restrict x, T* __restrict y, Index count) {
     for (Index c = 0; c < count; ++c) y[c] += x[c];
 }
 
-// Some sequences through all steps, as many steps at a time as make a block of rows.
+// Runs some sequences through all steps, in blocks of steps that give about block_rows rows.
 template <class T>
 class Projector {
     const Projection& p;
-    const Index b0, n, steps;         // the first sequence, how many, and steps of a block
+    const Index b0, n, steps;         // first sequence, number of sequences, steps per block
     const Index x_stride, stride;     // of rows of N and of R numbers
     Allocator take;
     T *const inputs, *const outputs;  // rows of a block: x (N), and p or its gradient (R)
@@ -78,7 +82,7 @@ class Projector {
     T* const sums;                    // (1 + n_lags, R): a block's share of db and dw
 
   public:
-    // `count` sequences, of which there is memory for `most`
+    // Takes `count` sequences; the memory is for `most`.
     Projector(const Projection& projection, Index first, Index count, Index most, void* memory)
         : p(projection), b0(first), n(count), steps(std::min<Index>(p.T, std::max<Index>(block_rows / most, 1))),
           x_stride(row_stride<T>(p.N)), stride(row_stride<T>(p.R)), take(memory),
@@ -89,7 +93,7 @@ class Projector {
     static constexpr Index block_rows = 128;
     static Index bytes(const Projection& p, Index n) { return Projector(p, 0, n, n, nullptr).take.used(); }
 
-    // `matrix` is V transposed, in rows of stride.
+    // `matrix` is V^T in rows of `stride`.
     void forward(const T* matrix) {
         for (Index t = 0; t < p.T; t += steps) {
             const Index count = std::min(steps, p.T - t);
@@ -101,8 +105,8 @@ class Projector {
         }
     }
 
-    // `matrix` is V, in rows of x_stride.  Adds these sequences' share to dV (R, x_stride), and of db and dw to totals
-    // (1 + n_lags, R).
+    // `matrix` is V in rows of x_stride. Adds the gradients of these sequences to dV (R, x_stride), and those of b and
+    // w to totals (1 + n_lags, R).
     void backward(const T* matrix, T* dV, double* totals) {
         for (Index t = 0; t < p.T; t += steps) {
             const Index count = std::min(steps, p.T - t);
@@ -132,7 +136,7 @@ class Projector {
             pad_rows(row<const T>(p.x, t + s, 0, p.N), n, p.N, x_stride, inputs + s * n * x_stride);
     }
 
-    // a of a step of a sequence, from its p and those before
+    // a_t = p_t + b + sum_j w_j p_{t-j} of one sequence
     void filter(Index t, Index i, const T* projected) {
         T* const a = row<T>(p.a, t, i, p.R);
         std::copy_n(projected, p.R, a);
@@ -143,7 +147,7 @@ class Projector {
             add_scaled(weights(lag), row<const T>(p.p, p.n_lags + t - lag, i, p.R), a, p.R);
     }
 
-    // The gradient of a step's p, from those of its a and the ones behind; adds to db and dw.
+    // dp_t = da_t + sum_j w_j da_{t+j} + dp_t from outside, of one sequence;  db += da_t;  dw_j += da_t p_{t-j}
     void filter_back(Index t, Index i, T* dprojected) {
         const T* const da = row<const T>(p.da, t, i, p.R);
         std::copy_n(da, p.R, dprojected);
@@ -160,7 +164,7 @@ class Projector {
     const T* weights(Index lag) const { return static_cast<const T*>(p.w) + (lag - 1) * p.R; }
 };
 
-// V as the products read it: the forward by columns, the backward by rows.
+// Returns V in the order that the products read: by columns for the forward pass, by rows for the backward pass.
 template <class T>
 std::vector<T> padded_matrix(const Projection& p) {
     const T* const V = static_cast<const T*>(p.V);
@@ -175,7 +179,7 @@ std::vector<T> padded_matrix(const Projection& p) {
     return matrix;
 }
 
-// The batch is cut in the same way whatever threads there are, so that sums do not depend on them.
+// The batch is cut in the same way for any number of threads, so that sums do not depend on it.
 template <class T>
 void project_as(const Projection& p) {
     constexpr Index fewest = 8, most_items = 16;

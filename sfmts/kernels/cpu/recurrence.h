@@ -1,4 +1,4 @@
-// The passes of a `Kernel`, for the type of the numbers and the width of the tiles that a problem calls for.
+// Runs a pass of the SFM kernel with the number type and the tile width that fit a problem.
 #pragma once
 
 #include "backward.h"
@@ -19,7 +19,7 @@ void run_pass(Problem& p, Pass pass) {
     }
 }
 
-// Wide tiles are the faster ones; narrower ones give every thread something to do.
+// Wide tiles are faster. Narrow ones are used where wide ones would leave threads without work.
 template <class T>
 void choose_tile(Problem& p, Pass pass) {
     constexpr int W = SFM_VECTOR_BYTES / sizeof(T);

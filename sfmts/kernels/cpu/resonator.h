@@ -1,34 +1,43 @@
-// Damped oscillators, S_t = f_ste f_fre e^{-j omega dt} S_{t-1} + u, and their gradients: of given decay and drive, or
-// as a layer, whose gates come from pre-activations and which reads c = sum_k alpha Re S + beta Im S + b_c out of S.
+// Damped oscillators and their gradients, with given decay and drive, or as a layer with gates and a read-out:
 //
-// Vectors lie across the states d.  The last one of a row overlaps the one before rather than being shorter, and rows
-// shorter than a vector get narrower ones: what is written twice is the same both times.  What goes on from step to
-// step has a slot of its own for each lane, so that nothing is read right after only a part of it has been written.
-// While a step is computed the memory of the next one is fetched, which is too far away for the processor to foresee:
-// that halves the time.
+//     S_t = f_ste f_fre e^{-j omega dt} S_{t-1} + u
+//     layer:  f, g, o = sigmoid(a),  i = tanh(a),  f_ste = f,  u = g i
+//             c = sum_k alpha Re S + beta Im S + b_c,  h = o tanh(c)
+//
+// Backward, with G = (dx, dy) the gradient of S_t and H = e^{-j omega dt} S_{t-1} = (real, imaginary):
+//
+//     decay = f_ste f_fre,   d decay = dx real + dy imaginary,   du = sum_k dx
+//     domega += dt decay (dx imaginary - dy real),   gradient of S_{t-1} = decay e^{j omega dt} G
+//     layer:  dc = dh o (1 - tanh(c)^2),   G += dc (alpha, beta),   dalpha += dc Re S,   dbeta += dc Im S
+//
+// Vectors run across the states d. The last vector of a row overlaps the previous one instead of being shorter, and
+// rows shorter than a vector use narrower ones. Overlapping lanes are written twice with the same value. State that
+// passes from step to step has its own slot for each lane, because reading a vector right after writing a part of it
+// stalls. Each step prefetches the memory of the next one, which halves the time: its distance is too large for the
+// processor to predict.
 #pragma once
 
 #include "tiles.h"
 
-// What one call works on.  `_Resonance` in resonator.py mirrors this struct field by field.  Arrays are contiguous; T
-// is float or double (`is_double`).  Pointers that the kind of call does not name are null.
+// The arguments of one call. `_Resonance` in _resonator/native.py mirrors this struct field by field. Arrays are
+// contiguous, of float or double (`is_double`). Pointers that a kind of call does not use are null.
 struct Resonance {
     int64_t is_double, is_backward, is_layer, has_frequency_gate, threads;
     int64_t T, B, K, D;
 
-    const double *omega, *dt;  // (K, D), (T, B); dt may be null: all ones
+    const double *omega, *dt;  // (K, D), (T, B); a null dt is all ones
     const void* state;         // (B, 2, K, D)
-    void* S;                   // (T, B, 2, K, D), written by the forward and read by the backward
-    const void* dS;            // that of a layer may be null: nothing
+    void* S;                   // (T, B, 2, K, D), written by the forward pass, read by the backward pass
+    const void* dS;            // in a layer, null is all zeros
     void* dstate;
     double* dparameters;  // (K, D) of omega; of a layer (3 K + 1, D) of omega, alpha, beta, b_c
 
-    const void *f_ste, *f_fre, *u;  // of given decay and drive: (T, B, D), (T, B, K) if there is that gate, (T, B, D)
+    const void *f_ste, *f_fre, *u;  // given decay and drive: (T, B, D), (T, B, K) with a frequency gate, (T, B, D)
     void *df_ste, *df_fre, *du;
 
-    const void *a, *alpha, *beta, *b_c, *mask;  // of a layer: (T, B, 4 D [+ K]), (K, D) twice, (D,), (B, D) or null
+    const void *a, *alpha, *beta, *b_c, *mask;  // layer: (T, B, 4 D [+ K]), (K, D) twice, (D,), (B, D) or null
     void* h;                                    // (T, B, D)
-    const void* dh;                             // null: nothing
+    const void* dh;                             // null is all zeros
     void* da;
 };
 
@@ -52,7 +61,7 @@ INLINE T sum_of_lanes(Vec<T, W> v) {
     }
 }
 
-// Some sequences side by side through all steps: rows are neighbours in memory, and none waits for the one before.
+// Runs some sequences through all steps together: their rows are adjacent in memory, and they are independent.
 template <class C, bool is_layer>
 class Oscillators {
     using T = typename C::T;
@@ -61,15 +70,15 @@ class Oscillators {
     static constexpr int W = C::W;
 
     const Resonance& p;
-    const Index b0, n;         // the first sequence, and how many
-    const Index slots, plane;  // of a row of D numbers, and of K such rows
+    const Index b0, n;         // first sequence, number of sequences
+    const Index slots, plane;  // numbers of a padded row of D, and of K such rows
     Allocator take;
-    T* const carry;                     // (n, 2, K, slots): S, or in the backward what a step hands to the one before
+    T* const carry;                     // (n, 2, K, slots): S; in the backward pass, the gradient of S_{t-1}
     T *const cosine, *const sine;       // (n, K, slots): of omega dt
-    T *const sums, *const gates;        // (K, W), and f_fre of a step
-    T* const first_time;                // (slots,): 0 for a lane that repeats one of the vector before, else 1
+    T *const sums, *const gates;        // (K, W): terms of df_fre; f_fre of a step
+    T* const first_time;                // (slots,): 0 for a lane that repeats one of the previous vector, otherwise 1
     double *const omega, *const theta;  // (K, slots)
-    double* const dt;                   // (n,): what cosine and sine are of
+    double* const dt;                   // (n,): the durations for which cosine and sine are computed
 
     struct Gates {
         V f, g, i, o;
@@ -97,7 +106,7 @@ class Oscillators {
             for (Index i = 0; i < n; ++i) advance(t, i);
     }
 
-    // dparameters (n, gradient_rows, slots) receives each sequence's share.
+    // Writes the gradients of parameters for each sequence to dparameters (n, gradient_rows, slots).
     void backward(T* dparameters) {
         prepare();
         const Index share = gradient_rows(p) * slots;
@@ -109,7 +118,7 @@ class Oscillators {
         each_part_of_states([&](Index offset, T* slot) { put(dstate + offset, get(slot)); });
     }
 
-    // work(d, slot) for each vector of a row: the first state it covers, and where it stands among the slots
+    // Calls work(d, slot) for each vector of a row, with its first state and its first slot.
     template <class Work>
     static INLINE void each_vector(Index D, Work work) {
         for (Index slot = 0; slot < D; slot += W) work(std::min<Index>(slot, D - W), slot);
@@ -119,7 +128,7 @@ class Oscillators {
     static INLINE V get(const T* from) { return load<T, W>(from); }
     static INLINE void put(T* to, V v) { store<T, W>(to, v); }
 
-    // What belongs to a step of a sequence, `size` numbers; null of an array that is not there
+    // Returns row `index` of an array with rows of `size` numbers; null for a null array.
     static INLINE const T* row(const void* array, Index index, Index size) {
         return array ? static_cast<const T*>(array) + index * size : nullptr;
     }
@@ -127,10 +136,10 @@ class Oscillators {
         return array ? static_cast<T*>(array) + index * size : nullptr;
     }
 
-    // Numbers in a step's row of a
+    // Returns the numbers in a row of a.
     INLINE Index width() const { return 4 * p.D + (p.has_frequency_gate ? p.K : 0); }
 
-    // work(offset, slots of carry) for each vector of the (B, 2, K, D) states of these sequences
+    // Calls work(offset, slots of carry) for each vector of the (B, 2, K, D) states of these sequences.
     template <class Work>
     void each_part_of_states(Work work) {
         for (Index r = 0; r < n * 2 * p.K; ++r)
@@ -146,11 +155,11 @@ class Oscillators {
             for (Index k = 0; k < p.K; ++k)
                 std::memcpy(omega + k * slots + slot, p.omega + k * p.D + d, W * sizeof(double));
         });
-        std::fill_n(dt, n, std::nan(""));  // unlike any
+        std::fill_n(dt, n, std::nan(""));  // equal to no duration
         if (!p.dt) turn_by(1.0, 0);
     }
 
-    // Cosine and sine of sequence i; most series are regular, so that they stay.
+    // Computes cosine and sine for sequence i, unless the duration is the same as before, as in regular series.
     void turn_by(double step, Index i) {
         if (step == dt[i]) return;
         dt[i] = step;
@@ -158,14 +167,14 @@ class Oscillators {
         turn<C>(theta, plane, cosine + i * plane, sine + i * plane);
     }
 
-    // Where cosine and sine of a step are
+    // Returns the offset of cosine and sine of a step.
     INLINE Index turned(Index index, Index i) {
-        if (!p.dt) return 0;  // the same for all
+        if (!p.dt) return 0;  // all steps share them
         turn_by(p.dt[index], i);
         return i * plane;
     }
 
-    // f_fre of a step: as given, from the pre-activations, or all ones
+    // Returns f_fre of a step: given, computed from pre-activations, or all ones.
     INLINE const T* frequency_gates(Index index) {
         if (!p.has_frequency_gate) return gates;
         if constexpr (!is_layer) return row(p.f_fre, index, p.K);
@@ -174,7 +183,7 @@ class Oscillators {
         return gates;
     }
 
-    // `ahead` is how far away those of the next step are.
+    // Returns f, g, i and o of a step, and prefetches those of the next one, `ahead` numbers away.
     INLINE Gates gates_of_states(const T* a, Index ahead) const {
         for (Index gate = 0; gate < 4; ++gate) __builtin_prefetch(a + ahead + gate * p.D);
         return {Curve::sigmoid(get(a)), Curve::sigmoid(get(a + p.D)), Curve::tanh(get(a + 2 * p.D)),
@@ -183,9 +192,10 @@ class Oscillators {
 
     INLINE V masked(V v, Index i, Index d) const { return p.mask ? v * get(row(p.mask, b0 + i, p.D) + d) : v; }
 
-    // What S adds to c
+    // The terms of one frequency in c
     static INLINE V read(V re, V im, const T* alpha, const T* beta) { return re * get(alpha) + im * get(beta); }
 
+    // One step of sequence i, forwards
     INLINE void advance(Index t, Index i) {
         const Index index = t * p.B + b0 + i, K = p.K, D = p.D, turn = turned(index, i);
         const T *const f_fre = frequency_gates(index), *const a = row(p.a, index, width());
@@ -216,7 +226,8 @@ class Oscillators {
         });
     }
 
-    // From the output to c: returns the gradient of c, writes that of a_o, and adds to those of alpha, beta and b_c.
+    // From h to c: returns dc = dh o (1 - y^2) with y = tanh(c), writes da_o = dh y o (1 - o), and adds to the
+    // gradients of alpha, beta and b_c.
     INLINE V go_back_to_c(Index index, Index ahead, Index i, Index d, Index slot, V o, T* dparameters) const {
         const Index K = p.K, D = p.D;
         const T* const S = row(p.S, index, 2 * K * D) + d;
@@ -235,6 +246,7 @@ class Oscillators {
         return dc;
     }
 
+    // One step of sequence i, backwards
     INLINE void go_back(Index t, Index i, T* dparameters) {
         const Index index = t * p.B + b0 + i, K = p.K, D = p.D, turn = turned(index, i), state = 2 * K * D;
         const T *const f_fre = frequency_gates(index), *const a = row(p.a, index, width());
@@ -267,7 +279,7 @@ class Oscillators {
                 V dx = get(re + j), dy = get(im + j);
                 if constexpr (is_layer) dx += dc * get(alpha + k * D + d), dy += dc * get(beta + k * D + d);
                 if (!is_layer || dS) dx += get(dS + k * D + d), dy += get(dS + (K + k) * D + d);
-                const V real = cos * x + sin * y, imaginary = cos * y - sin * x;  // what the forward multiplied by f
+                const V real = cos * x + sin * y, imaginary = cos * y - sin * x;  // H
                 const V ddecay = dx * real + dy * imaginary, decay = f * f_fre[k];
                 df += ddecay * f_fre[k];
                 drive += dx;
@@ -293,7 +305,7 @@ class Oscillators {
     }
 };
 
-// Each sequence's share (B, rows, slots) summed in the order of the batch, whatever threads there were.
+// Sums the gradients of all sequences (B, rows, slots) in the order of the batch, independently of the threads.
 template <class C>
 void sum_over_batch(const std::vector<typename C::T>& shares, Index B, Index rows, Index slots, Index D, double* sum) {
     const Index size = rows * slots;
@@ -306,7 +318,7 @@ void sum_over_batch(const std::vector<typename C::T>& shares, Index B, Index row
                         C::W * sizeof(double));
 }
 
-// So many sequences are taken together that what goes on from step to step stays in the first cache.
+// Takes as many sequences together as keep their state in the first-level cache.
 template <class C, bool is_layer>
 void resonate_in(const Resonance& p) {
     using T = typename C::T;
@@ -328,7 +340,7 @@ void resonate_in(const Resonance& p) {
     if (p.is_backward) sum_over_batch<C>(dparameters, p.B, share / slots, slots, p.D, p.dparameters);
 }
 
-// The widest vectors that fit a row of D numbers.
+// Uses the widest vectors that fit a row of D numbers.
 template <class T, int W = SFM_VECTOR_BYTES / sizeof(T)>
 void resonate_as(const Resonance& p) {
     if constexpr (W > 1)

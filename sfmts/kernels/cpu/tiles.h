@@ -1,8 +1,9 @@
-// How a batch is cut into tiles, how a tile lies in memory, and the parts of a step that forward and backward share.
+// Tiles of a batch, their layout in memory, and the parts of a step that both passes share.
 //
-// Letters as in reference.py.  Arrays of a tile are [feature][lane]; [k][d][lane] for the state.  What the backward needs
-// of a step is kept in the history: gates, o and y, cos and sin of theta.  Of S only a checkpoint every few steps is
-// kept; the backward scans the states between two of them again, which costs less than moving them through memory.
+// Letters are those of _sfm/reference.py. Arrays of a tile are [feature][lane], and [k][d][lane] for the state. The
+// history keeps gates, o, y, and cos and sin of theta of each step for the backward pass. It keeps S only every few
+// steps (checkpoints). The backward pass recomputes the states between two checkpoints, which is faster than moving
+// them through memory.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +21,8 @@ namespace {
 
 constexpr Index cache_line = 64;
 
-// Hands out pieces of one block of memory, or, without a block, counts what is needed.  Under the address sanitizer a
-// forbidden line stands behind each piece.
+// Hands out pieces of one block of memory; without a block, it counts the bytes. With the address sanitizer, a poisoned
+// line follows each piece.
 class Allocator {
   public:
     explicit Allocator(void* block) : block_(static_cast<char*>(block)) {}
@@ -50,13 +51,13 @@ class Allocator {
     Index used_ = 0;
 };
 
-// Rows of the pre-activations as a tile holds them, features padded to whole vectors in a solo tile.
+// Rows of the pre-activations in a tile. In a solo tile, features are padded to whole vectors.
 template <class C>
 struct Rows {
     Index N, D, K, M;            // features
-    Index Dp, Kp, Mp;            // the same, padded
-    Index fre, g, i, omega, gates;  // first row of each gate after ste; rows of all gates but o
-    Index all;                   // rows with o (K blocks of M)
+    Index Dp, Kp, Mp;            // padded
+    Index fre, g, i, omega, gates;  // first row of each gate after ste; number of rows without o
+    Index all;                   // number of rows with o (K blocks of M)
 
     explicit Rows(const Problem& p) : N(p.N), D(p.D), K(p.K), M(p.M) {
         Dp = C::padded(D), Kp = C::padded(K), Mp = C::padded(M);
@@ -67,7 +68,7 @@ struct Rows {
 
     Index state() const { return 2 * K * Dp * C::L; }  // numbers in S: real parts, then imaginary parts
 
-    // The row of V, W and b that stands in a padded row, or -1.
+    // Returns the row of V, W and b for a padded row, or -1 for padding.
     Index source(Index row, bool adaptive) const {
         const Index starts[] = {0, fre, g, i, omega}, sizes[] = {D, K, D, D, adaptive ? K : 0};
         Index before = 0;
@@ -97,9 +98,9 @@ struct History {
     }
 };
 
-// -- between packed rows and tiles
+// -- copies between packed rows and tiles
 
-// Calls f(first feature) for blocks of W features; the last block overlaps the one before rather than being shorter.
+// Calls f(first feature) for blocks of W features. The last block overlaps the previous one instead of being shorter.
 template <int W, class F>
 INLINE void for_each_block(Index features, F f) {
     if (features < W) return;
@@ -107,7 +108,7 @@ INLINE void for_each_block(Index features, F f) {
     f(features - W);
 }
 
-// Rows of n sequences, each of `features` numbers, that begin at `rows`, into tile[feature][lane]; absent lanes get 0.
+// Copies n rows of `features` numbers into tile[feature][lane]. The other lanes get 0.
 template <class C>
 void gather(const typename C::T* rows, Index features, Index n, const typename C::T* zeros, typename C::T* tile) {
     using T = typename C::T;
@@ -131,7 +132,7 @@ void gather(const typename C::T* rows, Index features, Index n, const typename C
     }
 }
 
-// The inverse: lanes of tile[feature][lane] to rows `stride` apart; only the first n lanes are written.
+// Copies the first n lanes of tile[feature][lane] to rows that are `stride` numbers apart.
 template <class C>
 void scatter(const typename C::T* tile, Index features, Index n, typename C::T* rows, Index stride) {
     using T = typename C::T;
@@ -155,7 +156,7 @@ void scatter(const typename C::T* tile, Index features, Index n, typename C::T* 
     }
 }
 
-// (B, D, K) arrays of the caller, for the lanes from `begin` to `end` of the tile whose first sequence is `b0`.
+// Copies between (B, D, K) arrays and the lanes from `begin` to `end` of the tile whose first sequence is `b0`.
 template <class C>
 void read_state(const void* source, const Rows<C>& r, Index b0, Index begin, Index end, typename C::T* tile) {
     using T = typename C::T;
@@ -177,8 +178,8 @@ void write_state(const typename C::T* tile, const Rows<C>& r, Index b0, Index be
 // -- tiles
 
 struct TilePlan {
-    Index b0, lanes, steps;      // first sequence, sequences, steps of the longest
-    Index history, checkpoints;  // where they begin in the history
+    Index b0, lanes, steps;      // first sequence, number of sequences, steps of the longest one
+    Index history, checkpoints;  // offsets in the history
 };
 
 template <class C>
@@ -202,7 +203,7 @@ struct Tiles {
     }
 };
 
-// Runs work(item, thread) for all items on up to `threads` threads, one of them the caller's.
+// Runs work(item, thread) for all items on up to `threads` threads including the caller's.
 template <class Work>
 void in_parallel(Index items, Index threads, Work work) {
     const auto run = [](void* context, int64_t item, int64_t thread) {
@@ -217,7 +218,7 @@ void in_parallel(Index items, Index threads, Work work) {
 template <class C>
 constexpr int wide_lanes = SFM_VECTOR_BYTES / 8 < C::W ? SFM_VECTOR_BYTES / 8 : C::W;
 
-// theta (features x lanes, flat, a multiple of the vector) to cosine and sine in T
+// Converts theta (features x lanes, flat, whole vectors) to cosine and sine in T.
 template <class C>
 void turn(const double* theta, Index count, typename C::T* cosine, typename C::T* sine) {
     constexpr int W = wide_lanes<C>;
@@ -229,7 +230,7 @@ void turn(const double* theta, Index count, typename C::T* cosine, typename C::T
     }
 }
 
-// 2 pi sigmoid(a), Eq. 16
+// omega = 2 pi sigmoid(a)    (Eq. 16)
 template <class C>
 void angular_frequencies(const typename C::T* a, Index count, double* omega) {
     constexpr int W = wide_lanes<C>;
@@ -239,9 +240,9 @@ void angular_frequencies(const typename C::T* a, Index count, double* omega) {
     }
 }
 
-// -- what forward and backward share
+// -- parts of a step that both passes share
 
-// What belongs to frequency k, for the vector v of lanes.
+// Returns the values of frequency k for the vector v of lanes.
 template <class C>
 INLINE typename C::V across(const typename C::T* values, Index k, int v) {
     return C::solo ? C::splat(values[k]) : C::load(values + k * C::L + v * C::W);
@@ -252,7 +253,8 @@ INLINE void multiply(typename C::T* values, const typename C::T* factors, Index 
     for (Index j = 0; j < count; j += C::W) C::store(values + j, C::load(values + j) * C::load(factors + j));
 }
 
-// S to S_next (Eqs. 1-3 and 8) at frequency k; each(j, v, re, im) sees the new state at offset j of the plane.
+// S_next = f_ste f_fre S + p (cos theta, sin theta) at frequency k    (Eqs. 1-3 and 8).
+// Calls each(j, v, re, im) with the new state at offset j of the plane.
 template <class C, class Each>
 INLINE void advance(const Rows<C>& r, Index k, const History<C>& h, const typename C::T* p, const typename C::T* S,
                     typename C::T* S_next, Each each) {
@@ -276,14 +278,14 @@ INLINE void advance(const Rows<C>& r, Index k, const History<C>& h, const typena
         }
 }
 
-// The input to the state, p = g i
+// p = g i, the drive of the state
 template <class C>
 INLINE void drive(const Rows<C>& r, const History<C>& h, typename C::T* p) {
     for (Index j = 0; j < r.Dp * C::L; j += C::W)
         C::store(p + j, C::load(h.gates + r.g * C::L + j) * C::load(h.gates + r.i * C::L + j));
 }
 
-// A (Eq. 4), with the epsilon that keeps its gradient finite, and 1 / A
+// A = sqrt(Re^2 + Im^2 + epsilon) and 1 / A    (Eq. 4); epsilon keeps the gradient finite
 template <class C>
 INLINE Root<typename C::T, C::W> amplitude(typename C::V re, typename C::V im) {
     constexpr auto epsilon = sizeof(typename C::T) == 8 ? 1e-24 : 1e-12;

@@ -1,6 +1,6 @@
-// Vectors of W numbers with the arithmetic of the compiler's vector extension, and the functions of them that the
-// recurrence needs.  Everything is in an anonymous namespace: each instruction set compiles its own copy, and the
-// linker must never merge two of them.
+// Vectors of W numbers by the compiler's vector extension, and the functions that the recurrences apply to them.
+// Everything is in an anonymous namespace: each instruction set compiles its own copy, and the linker must not merge
+// copies of different instruction sets.
 #pragma once
 
 #include <cmath>
@@ -44,8 +44,11 @@ INLINE T horizontal_sum(Vec<T, W> v) {
     return sum;
 }
 
-// -- division and square roots.  In float the processor's estimate and a Newton step are twice as fast as the real thing
-// and good to the last digit but one.
+// -- division and square roots
+//
+// In float, the processor's estimate and one Newton step take half the time of the exact instruction and are accurate
+// to about one unit in the last place but one. With e ~ 1 / sqrt(v): 1 / sqrt(v) ~ e (3 - v e^2) / 2; with e ~ 1 / b:
+// 1 / b ~ e (2 - b e).
 
 template <class T, int W>
 INLINE Vec<T, W> square_root(Vec<T, W> v) {
@@ -96,7 +99,7 @@ INLINE Vec<float, 8> quotient<float, 8>(Vec<float, 8> a, Vec<float, 8> b) {
 }
 #endif
 
-#if defined(SFM_AVX512)  // the masked forms, as GCC 12 warns of the others
+#if defined(SFM_AVX512)  // masked forms, because GCC 12 warns about the others
 template <>
 INLINE Vec<double, 8> square_root<double, 8>(Vec<double, 8> v) {
     return _mm512_maskz_sqrt_pd(0xff, v);
@@ -113,7 +116,9 @@ INLINE Vec<float, 16> quotient<float, 16>(Vec<float, 16> a, Vec<float, 16> b) {
 }
 #endif
 
-// -- sigmoid and tanh.  NaN stays NaN: comparisons are written so that it passes.
+// -- sigmoid and tanh
+//
+// All of them keep NaN: comparisons with NaN are false, and are written so that this selects x.
 
 template <class T, int W>
 INLINE Vec<T, W> clamp(Vec<T, W> x, T limit) {
@@ -121,7 +126,7 @@ INLINE Vec<T, W> clamp(Vec<T, W> x, T limit) {
     return x < -limit ? splat<T, W>(-limit) : x;
 }
 
-#if defined(SFM_AVX512) || defined(SFM_AVX2)  // the processor's min and max give their second argument if either is NaN
+#if defined(SFM_AVX512) || defined(SFM_AVX2)  // min and max return their second argument if either is NaN
 template <>
 INLINE Vec<float, 8> clamp<float, 8>(Vec<float, 8> x, float limit) {
     return _mm256_max_ps(_mm256_set1_ps(-limit), _mm256_min_ps(_mm256_set1_ps(limit), x));
@@ -136,7 +141,7 @@ INLINE Vec<float, 16> clamp<float, 16>(Vec<float, 16> x, float limit) {
 }
 #endif
 
-// sum of coefficients[i] x^i
+// Returns the sum of coefficients[i] x^i.
 template <class T, int W, int Count>
 INLINE Vec<T, W> polynomial(Vec<T, W> x, const T (&coefficients)[Count]) {
     Vec<T, W> sum = splat<T, W>(coefficients[Count - 1]);
@@ -145,11 +150,12 @@ INLINE Vec<T, W> polynomial(Vec<T, W> x, const T (&coefficients)[Count]) {
     return sum;
 }
 
+// Returns e^x = 2^n e^r with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln 2 / 2.
 template <int W>
 INLINE Vec<double, W> exponential(Vec<double, W> x) {
     typedef int64_t Bits __attribute__((vector_size(W * 8)));
     constexpr double log2_e = 1.4426950408889634, ln2_high = 0x1.62e42fef00000p-1, ln2_low = 0x1.473de6af278edp-34;
-    constexpr double magic = 0x1.8p52;  // adding it rounds to an integer, which then stands in the lowest bits
+    constexpr double magic = 0x1.8p52;  // adding it rounds to an integer, which is then in the lowest bits
     static constexpr double inverse_factorials[] = {
         1.0,         1.0,          1.0 / 2,       1.0 / 6,        1.0 / 24,        1.0 / 120,        1.0 / 720,
         1.0 / 5040,  1.0 / 40320,  1.0 / 362880,  1.0 / 3628800,  1.0 / 39916800,  1.0 / 479001600,  1.0 / 6227020800};
@@ -175,7 +181,8 @@ template <int W>
 struct Activation<float, W> {
     using V = Vec<float, W>;
 
-    // x P(x^2) / Q(x^2), fitted for the least greatest relative error on |x| <= 9 (2e-8; 3.5e-7 in float arithmetic).
+    // tanh x = x P(x^2) / Q(x^2), fitted for the lowest maximum relative error on |x| <= 9: 2e-8, and 3.5e-7 with float
+    // arithmetic.
     static INLINE V tanh(V x) {
         static constexpr float P[] = {1.0f, 0.13381025195121765f, 0.0034955875016748905f, 2.0609069906640798e-05f,
                                       1.3354646277718984e-08f};
@@ -184,13 +191,13 @@ struct Activation<float, W> {
         x = clamp<float, W>(x, 9.0f);
         const V u = x * x;
         const V y = quotient<float, W>(x * polynomial<float, W>(u, P), polynomial<float, W>(u, Q));
-        return clamp<float, W>(y, 1.0f);  // rounding may have left the range
+        return clamp<float, W>(y, 1.0f);  // rounding may exceed the range
     }
 
-    // 1 / (1 + 2^(-x / ln 2)): also a gate that is nearly shut keeps its relative precision.
+    // sigmoid x = 1 / (1 + 2^(-x / ln 2)). This form keeps the relative precision of a gate that is nearly closed.
     static INLINE V sigmoid(V x) {
         typedef int32_t Bits __attribute__((vector_size(W * 4)));
-        constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, which then stands in the lowest bits
+        constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, which is then in the lowest bits
         static constexpr float power_of_two[] = {1.0f, 0.6931469440460205f, 0.24022120237350464f, 0.05550713092088699f,
                                                  0.009675540961325169f, 0.001327647129073739f};  // 8e-8 on |r| <= 1/2
         constexpr float minus_log2_e = -1.4426950408889634f;
@@ -205,7 +212,7 @@ struct Activation<float, W> {
 
 // -- phases, always in double
 
-// Within one revolution from 0.  The parts of 2 pi are so short that their products with n are exact.
+// Returns theta modulo 2 pi, in [0, 2 pi]. The parts of 2 pi are so short that their products with n are exact.
 template <int W>
 INLINE Vec<double, W> wrap(Vec<double, W> theta) {
     constexpr double two_pi = 6.283185307179586, high = 0x1.921fb54400000p2, low = 0x1.0b46p-32, magic = 0x1.8p52;
@@ -214,8 +221,9 @@ INLINE Vec<double, W> wrap(Vec<double, W> theta) {
     return rest < 0.0 ? rest + two_pi : rest;
 }
 
-// Cosine and sine.  Argument reduction is exact enough for |theta| up to 1e9 where the processor has fused
-// multiply-add; beyond, the rounding of theta itself is what counts.
+// Computes cosine and sine: theta = q pi / 2 + r with |r| <= pi / 4, their series in r, and their exchange and signs by
+// q modulo 4. With fused multiply-add, the argument reduction is accurate for |theta| up to 1e9; beyond that, the
+// rounding of theta itself dominates.
 template <int W>
 INLINE void cosine_sine(Vec<double, W> theta, Vec<double, W>& cosine, Vec<double, W>& sine) {
     typedef int64_t Bits __attribute__((vector_size(W * 8)));

@@ -1,14 +1,16 @@
-r"""Summaries of a bank of damped oscillators, in plain PyTorch: the definition that all kernels are tested against.
+"""Define the summaries of a bank of damped oscillators, in plain PyTorch and double precision.
 
-An oscillator with pole s = -1 / tau + j omega is driven by a series x, which is zero before its first observation and
-linear between two observations.  That is the state equation of the State-Frequency Memory (Hu & Qi, "State-Frequency
-Memory Recurrent Neural Networks", ICML 2017, Eq. 1) in continuous time with constant gates: the forget gates
-keep exp(-1 / tau) per unit of time, the input gate is constant, and omega is the frequency::
+Every faster kernel is tested against this file.
+
+An oscillator with pole s = -1 / tau + j omega is driven by a series x. The series is zero before its first observation
+and linear between two observations. This is the state equation of the State-Frequency Memory (Hu & Qi,
+"State-Frequency Memory Recurrent Neural Networks", ICML 2017, Eq. 1) in continuous time with constant gates: the forget
+gates keep exp(-1 / tau) per unit of time, and omega is the frequency::
 
     S'(t) = s S(t) + x(t),    S_0 = 0 at the first observation
 
-The deviation of S from its steady state, V = S + x / s, obeys V' = s V + x' / s, whose exact solution over a step of
-duration dt with constant slope (first-order hold) needs nothing but E = exp(s dt) - 1::
+The deviation of S from its steady state, V = S + x / s, obeys V' = s V + x' / s. With a constant slope (first-order
+hold), its exact solution over a step of duration dt needs E = exp(s dt) - 1 only::
 
     V_t = V_{t-1} + E_t (V_{t-1} + slope_t / s^2),    V_0 = x_0 / s
 
@@ -18,9 +20,9 @@ Kernels scale V to Y = V s^2 / (exp(s unit) - 1), so that a step of one ``unit``
     c_t = Re(m Y_t) + direct x_t,    c_0 = 0
 
 With start = s / (exp(s unit) - 1) and direct = Re(-m' / s), where m' = m s^2 / (exp(s unit) - 1), c reads S driven by
-x.  With start = direct = 0 it is driven by the slope of x.
+x. With start = direct = 0, it reads S driven by the slope of x.
 
-Summaries of c over the time of a series, where a step weighs its duration and T is the sum of durations:
+Summaries of c over the time of a series. Each step has its duration as weight, and T is the sum of durations:
 
 ==================  =====================================================================================
 ``share``           time at which c is above its threshold, over T
@@ -45,25 +47,26 @@ SUMMARIES = ("share", "longest", "moment", "greatest", "least", "greatest_mean",
 
 
 class Bank(NamedTuple):
-    """Oscillators, their read-outs and thresholds, in slots (blocks, 8, 16).
+    """Oscillators, read-outs and thresholds, in slots of shape (blocks, 8 members, 16 groups).
 
-    Attributes
+    Parameters
     ----------
     s : Tensor of shape (blocks, 8, 16), complex128
         Poles -1 / tau + j omega, per unit of time.
     start : Tensor of shape (blocks, 8, 16), complex64
-        Y of the first step, over its x.
+        Y of the first step, divided by x of that step.
     m : Tensor of shape (blocks, 8, 16), complex64
         Read-out of Y.
     direct : Tensor of shape (blocks, 8, 16), float32
         Read-out of x.
     threshold : Tensor of shape (blocks, 8, 16), float32
+        Outputs c above it count for ``share``, ``longest`` and ``moment``.
     mix : Tensor of shape (blocks, 8, channels), float32
-        Drive of each row of oscillators: a weighted sum of the channels.
+        Weights of the channels in the drive of each row of oscillators.
     direction : Tensor of shape (blocks,), int64
-        1 reads a series forwards, -1 backwards in time.
+        1 to read a series forwards, -1 to read it backwards in time.
     groups : Tensor of shape (blocks,), int64
-        Number of groups in use, 1 to 16; the slots behind them give no features.
+        Number of groups in use, 1 to 16. The other slots give no features.
     unit : float
         Duration of the first step, and of every step of a series without time stamps.
     """
@@ -80,7 +83,7 @@ class Bank(NamedTuple):
 
     @property
     def n_features(self) -> int:
-        """Number of features of each series."""
+        """Return the number of features of each series."""
         return int(self.groups.sum()) * MEMBERS * len(SUMMARIES)
 
 
@@ -90,14 +93,20 @@ def outputs(x: Tensor, times: Tensor | None, bank: Bank, block: int) -> tuple[Te
     Parameters
     ----------
     x : Tensor of shape (T, channels), float64
+        One series.
     times : Tensor of shape (T,), float64, optional
+        Its time stamps.
     bank : Bank
+        Oscillators and read-outs.
     block : int
+        Number of the block in the bank.
 
     Returns
     -------
     c : Tensor of shape (T, 8, 16), float64
+        Outputs.
     durations : Tensor of shape (T,), float64
+        Duration of each step.
     """
     u = x @ bank.mix[block].double().T
     if bank.direction[block] < 0:
@@ -111,7 +120,7 @@ def outputs(x: Tensor, times: Tensor | None, bank: Bank, block: int) -> tuple[Te
     c.append(torch.zeros_like(direct))
     for t in range(1, len(u)):
         slope, E = (u[t] - u[t - 1]) / durations[t], torch.expm1(s * durations[t])
-        Y = Y + E * Y + E / scale * slope[:, None]
+        Y = Y + E * Y + E / scale * slope[:, None]  # exp(s dt) Y + g slope
         c.append((m * Y).real + direct * u[t][:, None])
     return torch.stack(c), durations
 
@@ -140,7 +149,7 @@ def summarize_outputs(c: Tensor, durations: Tensor, threshold: Tensor) -> Tensor
 
 
 def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, threads: int = 1) -> Tensor:
-    """Summarise each series; see :func:`sfmts.kernels.bank.summarize_bank`."""
+    """Summarise each series; see :func:`sfmts.kernels.summarize_bank`."""
     features = []
     parts = [None] * len(lengths) if times is None else times.cpu().split(lengths.tolist())
     for series, stamps in zip(x.double().cpu().split(lengths.tolist()), parts, strict=True):
@@ -151,7 +160,7 @@ def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, thre
 
 
 def trace(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, strides: Tensor, threads: int = 1) -> Tensor:
-    """Return c at every so many steps of each series; see :func:`sfmts.kernels.bank.trace_bank`."""
+    """Return c at regular steps of each series; see :func:`sfmts.kernels.trace_bank`."""
     parts = [None] * len(lengths) if times is None else times.cpu().split(lengths.tolist())
     blocks = []
     for block in range(len(bank.s)):

@@ -1,34 +1,34 @@
-// The SFM recurrence on a GPU: one persistent block for TILE sequences, from their first step to their last.
+// The SFM recurrence on a GPU: one persistent block runs TILE sequences from their first step to their last.
 //
-// sfmts/kernels/cuda.py chooses the macros below, compiles this file once for each set of sizes (-DFORWARD or
-// -DBACKWARD) and launches it.  Letters and rows are those of sfmts/kernels/reference.py.
+// cuda.py and gpu/layout.py choose the macros below; gpu/program.py compiles this file once for each set of sizes
+// (-DFORWARD or -DBACKWARD) and launches it. Letters and rows are those of reference.py; equations are the paper's.
 //
-// * A recurrence is a chain of small products, so what counts is latency.  A block needs nobody but itself: no
-//   synchronisation over the grid, a handful of barriers a step, and the weights resident (matrix.h): as many in
-//   registers and shared memory as fit, the rest streamed from the L2 cache.
-// * Products that do not depend on the recurrence are left to libraries: U = X V' + b for all rows beforehand, and all
-//   gradients of weights afterwards, from the gradients alpha of the pre-activations that the backward writes.
-// * What a step reads from global memory is copied STAGES - 1 steps ahead into a ring in shared memory.
-// * Each sequence of a tile has its own length; after its last step it writes nothing and its state stays as it is.
-// * The state S, its gradient and all sums are `real`, whatever the type of the weights; phases are double.
+// * A recurrence is a chain of small products, so latency dominates. Blocks are independent: no synchronisation across
+//   the grid, and a few barriers per step. As many weights as fit stay in registers and shared memory, and the others
+//   are streamed from the L2 cache (matrix.h).
+// * Libraries compute the products that do not depend on the recurrence: U = X V^T + b for all rows before the forward
+//   kernel, and the gradients of all weights from the gradients alpha of the pre-activations after the backward kernel.
+// * The global memory that a step reads is copied STAGES - 1 steps ahead into a ring in shared memory.
+// * Each sequence of a tile has its own length. After its last step it writes nothing and keeps its state.
+// * The state S, its gradient and all sums are `real` for all types of weights; phases are double.
 //
-// Forward, a step:   gates     a = U + W z', activated in place                  (thread: row of W)
-//                    state     S = f S' + p e^{j theta}, A = |S|                 (thread: d, k)
-//                    read_out  o = sigma(U_o A + a_o), y = tanh(W_z A + b_z)     (thread: k, m or a part of it)
-//                    sum_up    z = sum over k of o y                             (thread: m)
-// Backward, a step:  read_out_gradient   alpha_o, alpha_y from dz = e + r        (thread: k, m)
-//                    amplitude_gradient  dA = U_o' alpha_o + W_z' alpha_y        (thread: d, k or a part of it)
-//                    state_gradient      dS and its products with S', cos, sin   (thread: d, k)
-//                    gate_gradient       all other alpha                         (thread: d; k)
-//                    feedback_gradient   r = W' alpha                            (thread: m, a part of it)
+// Forward step:   gates     a = U + W z', activated in place (Eqs. 6, 7, 9, 10)  (thread: row of W)
+//                 state     S = f S' + p e^{j theta}, A = |S| (Eqs. 1-4, 8)      (thread: d, k)
+//                 read_out  o = sigmoid(U_o A + a_o), y = tanh(W_z A + b_z)      (thread: k, m or a part of it)
+//                 sum_up    z = sum over k of o y (Eqs. 11-13)                   (thread: m)
+// Backward step:  read_out_gradient   alpha_o, alpha_y from dz = e + r           (thread: k, m)
+//                 amplitude_gradient  dA = U_o^T alpha_o + W_z^T alpha_y         (thread: d, k or a part of it)
+//                 state_gradient      dS and its products with S', cos, sin      (thread: d, k)
+//                 gate_gradient       all other alpha                            (thread: d; k)
+//                 feedback_gradient   r = W^T alpha                              (thread: m, a part of it)
 //
-// A C++ compiler reads the same file and runs the phases thread by thread (platform.h).  That proves arithmetic,
-// indices, lengths, residency and the order of copies.  It shows nothing of the instructions that only a GPU has
-// (cp.async, __expf, rsqrtf), of the hardware's own order of memory accesses, or of speed.
+// A C++ compiler reads the same file and runs the phases thread by thread (platform.h). That tests arithmetic, indices,
+// lengths, residency and the order of copies. It cannot test the instructions of a GPU (cp.async, __expf, rsqrtf), the
+// order in which hardware accesses memory, or speed.
 //
 // Macros: D, K, M; REAL (float, double), EPSILON, WEIGHT_BITS (64, 32, 16 for bfloat16); ADAPTIVE, ACCUMULATED (0, 1);
-// TILE sequences and THREADS threads a block; STAGES of the ring; for each of the two matrices its SPLIT and the
-// chunks of a slot IN_REGISTERS and IN_SHARED; SHARED_BYTES, what cuda.py believes that all this takes.
+// TILE sequences and THREADS threads per block; STAGES of the ring; for each of the two matrices its SPLIT and the
+// chunks of a slot IN_REGISTERS and IN_SHARED; SHARED_BYTES, the shared memory that layout.py computes for all this.
 
 #include "matrix.h"
 
@@ -40,49 +40,49 @@ constexpr int KM = K * M, KD = K * D;
 
 #ifdef FORWARD
 typedef Matrix<R, M, 1, GATES_SPLIT, GATES_IN_REGISTERS, GATES_IN_SHARED> Gates;               // W
-typedef Matrix<KM, D, 2, STATES_SPLIT, STATES_IN_REGISTERS, STATES_IN_SHARED> States;          // U_o and W_z
+typedef Matrix<KM, D, 2, STATES_SPLIT, STATES_IN_REGISTERS, STATES_IN_SHARED> States;          // U_o, W_z
 #else
 constexpr int PADDED_D = up(D, 4);
 typedef Matrix<M, R, 1, GATES_SPLIT, GATES_IN_REGISTERS, GATES_IN_SHARED> Gates;               // W'
 typedef Matrix<KD, 2 * M, 1, STATES_SPLIT, STATES_IN_REGISTERS, STATES_IN_SHARED> States;      // [U_o; W_z]'
 #endif
 
-// The same fields stand in cuda.py; each is 8 bytes wide.  P rows of packed steps, B sequences; buffers marked * hold
-// only the rows of this launch, from row `first` on.
+// `_Arguments` in cuda.py mirrors this struct field by field; each field has 8 bytes. P rows of packed steps, B
+// sequences. Buffers marked * hold only the rows of this launch, from row `first` on.
 struct Arguments {
-    const uint4* W;             // packed as matrix.h wants it
-    const uint4* UW;            // likewise
+    const uint4* W;             // packed in the order of matrix.h
+    const uint4* UW;            // the same
     const real* b_z;            // (K, M)
     const long long* start;     // (T + 1,) first row of each step
-    const long long* length;    // (B,) steps of each sequence, not increasing
-    const double* tau;          // (P,) what omega is multiplied by: t, or time since the step before; adaptive only
-    const real* mask;           // (B, M) on fed-back z, or null
-    real* gates;                // (P*, R) in: U; out: gates (forward with y).  Backward: (P, R), only read
-    real* cs;                   // (P*, 2, K) cos and sin of the phase; adaptive: out.  Backward: (P, 2, K), only read
-    real* y;                    // (P, K, M), or null if nothing need be kept
-    real* S;                    // (P, 2, K, D), or null likewise
+    const long long* length;    // (B,) steps of each sequence, non-increasing
+    const double* tau;          // (P,) factor of omega: t, or time since the previous step; adaptive only
+    const real* mask;           // (B, M) factors of z where gates read it, or null
+    real* gates;                // (P*, R) in: U; out: gates (forward with y). Backward: (P, R), only read
+    real* cs;                   // (P*, 2, K) cos and sin of the phase; adaptive: out. Backward: (P, 2, K), only read
+    real* y;                    // (P, K, M), or null without a backward pass
+    real* S;                    // (P, 2, K, D), or null if it is not kept
     real* z;                    // (P, M)
-    real* S_carry;              // (B, 2, K, D) in: state before; out: state after.  Backward: before `begin`
+    real* S_carry;              // (B, 2, K, D) in: state before; out: state after. Backward: before `begin`
     real* z_carry;              // (B, M)
     double* theta_carry;        // (B, K)
     const real* e;              // (P, M) gradient of z
     real* alpha;                // (P*, R) gradients of the pre-activations
-    real* alpha_y;              // (P*, K, M) and of the read-out's
+    real* alpha_y;              // (P*, K, M) gradients of the pre-activations of y
     double* dtheta;             // (P, K) gradient of the phases, or null
     real* dS_carry;             // (B, 2, K, D) in: gradient of the state after; out: of the state before
-    real* r_carry;              // (B, M) likewise of the fed-back z, behind the mask
-    double* dtheta_carry;       // (B, K) likewise of the accumulated phase
+    real* r_carry;              // (B, M) the same for the masked z
+    double* dtheta_carry;       // (B, K) the same for the accumulated phase
     long long first, begin, end, batch;  // rows before this launch; steps from begin to end; B
 };
 
-// One stage of the ring; both directions use part of it.
+// One stage of the ring. Each direction uses a part of it.
 struct Stage {
     alignas(16) real gates[TILE * R];
     alignas(16) real cs[TILE * 2 * K];
     alignas(16) double tau[ADAPTIVE ? TILE : 2];
 #ifdef BACKWARD
     alignas(16) real y[TILE * KM];
-    alignas(16) real before[TILE * 2 * KD];  // S of the step before
+    alignas(16) real before[TILE * 2 * KD];  // S of the previous step
     alignas(16) real e[TILE * M];
 #endif
 };
@@ -91,13 +91,13 @@ struct Shared {
     Gates::Memory W;
     States::Memory UW;
     Stage ring[STAGES];
-    alignas(16) int length[up(TILE, 4)];  // 0 where a tile has no sequence
+    alignas(16) int length[up(TILE, 4)];  // 0 for places of a tile without a sequence
     alignas(16) real mask[TILE * M];
     alignas(16) real S[TILE * 2 * KD];
 #ifdef FORWARD
     alignas(16) double theta[TILE * K];
     alignas(16) real b_z[KM];
-    alignas(16) real fed[TILE * Gates::WIDTH];         // z of the step before, behind the mask
+    alignas(16) real fed[TILE * Gates::WIDTH];         // masked z of the previous step
     alignas(16) real A[TILE * K * States::WIDTH];
     alignas(16) real sums[States::SPLIT * 2 * TILE * KM];  // parts of U_o A and W_z A
     alignas(16) real oy[TILE * KM];
@@ -105,19 +105,19 @@ struct Shared {
     alignas(16) double dtheta[TILE * K];
     alignas(16) real dS[TILE * 2 * KD];
     alignas(16) real alpha[TILE * Gates::WIDTH];
-    alignas(16) real alpha_oy[TILE * K * States::WIDTH];   // for each k alpha_o and alpha_y, one after the other
+    alignas(16) real alpha_oy[TILE * K * States::WIDTH];   // for each k, alpha_o followed by alpha_y
     alignas(16) real dA[States::SPLIT * TILE * KD];        // parts
     alignas(16) real r[Gates::SPLIT * TILE * M];           // parts, before the mask
-    alignas(16) real dp[TILE * KD];                        // to be summed over k
-    alignas(16) real df_ste[TILE * KD];                    // likewise
-    alignas(16) real df_fre[TILE * K * PADDED_D];          // to be summed over d
-    alignas(16) real turn[TILE * K * PADDED_D];            // likewise: gradient of the phase
+    alignas(16) real dp[TILE * KD];                        // terms of a sum over k
+    alignas(16) real df_ste[TILE * KD];                    // terms of a sum over k
+    alignas(16) real df_fre[TILE * K * PADDED_D];          // terms of a sum over d
+    alignas(16) real turn[TILE * K * PADDED_D];            // terms of a sum over d: gradient of the phase
 #endif
 };
 
-static_assert(sizeof(Shared) == SHARED_BYTES, "cuda.py counts the shared memory otherwise");
+static_assert(sizeof(Shared) == SHARED_BYTES, "layout.py computes another size of the shared memory");
 
-// What a thread keeps to itself over all steps.
+// State that a thread keeps over all steps.
 struct Held {
     Gates::Registers W;
     States::Registers UW;
@@ -126,14 +126,14 @@ struct Held {
 
 DEVICE real tanh_of(real x) { return 2 * sigmoid(2 * x) - 1; }
 
-// Row of the packed batch.
+// Returns a row of the packed batch.
 DEVICE long long row_of(const Arguments& a, int step, int sequence) { return load_constant(a.start + step) + sequence; }
 
 DEVICE int last_step(const Arguments& a, const Shared& s, int b) {
     return smaller(s.length[b], static_cast<int>(a.end)) - 1;
 }
 
-// At most MOST numbers: the bound is known, so that no loop is left.
+// Copies at most MOST numbers. The bound is a constant, so the loop is unrolled.
 template <int MOST, class T>
 DEVICE void copy_rows(Waiting& waiting, T* to, const T* from, int numbers, int tid) {
     constexpr int ROUNDS = (MOST + THREADS - 1) / THREADS;
@@ -183,7 +183,7 @@ DEVICE void prepare(const Arguments& a, Shared& s, Held& own, int b0, int tid) {
     fill(s.A, TILE * K * States::WIDTH, 0, tid);
 }
 
-// Ask for what a step reads.
+// Starts the copies of what a step reads.
 DEVICE void fetch(const Arguments& a, Shared& s, Held& own, int b0, int step, int tid) {
     if (step < a.end) {
         Stage& stage = s.ring[step % STAGES];
@@ -199,7 +199,8 @@ DEVICE void fetch(const Arguments& a, Shared& s, Held& own, int b0, int step, in
     close_group(own.waiting);
 }
 
-// Eq. 16: from its pre-activation the share of a revolution that omega_t is, and with it cosine and sine of the phase.
+// Computes share = omega_t / 2 pi = sigmoid(x) from the pre-activation x (Eq. 16), and cosine and sine of the phase
+// theta = omega_t t, or theta' + omega_t (t - t') if it is accumulated.
 DEVICE real advance_phase(const Arguments& a, Shared& s, Stage& stage, int b0, int b, int k, int step, real x) {
     const double share = sigmoid(static_cast<double>(x));
     double theta = (ACCUMULATED ? s.theta[b * K + k] : 0.0) + TWO_PI * share * stage.tau[b];
@@ -218,6 +219,7 @@ DEVICE real advance_phase(const Arguments& a, Shared& s, Stage& stage, int b0, i
     return static_cast<real>(share);
 }
 
+// a = U + W z';  f_ste, f_fre, g = sigmoid(a);  i = tanh(a);  a_o stays a pre-activation    (Eqs. 6, 7, 9, 10)
 DEVICE void gates(const Arguments& a, Shared& s, const Held& own, int b0, int step, int tid) {
     Stage& stage = s.ring[step % STAGES];
     UNROLL(Gates::UNROLLED)
@@ -226,7 +228,7 @@ DEVICE void gates(const Arguments& a, Shared& s, const Held& own, int b0, int st
         if (row < R) {
             real sums[1][TILE];
             Gates::multiply(a.W, own.W, s.W, round, row, s.fed, Gates::WIDTH, sums);
-            const bool modulation = row >= I;  // tanh x = 2 sigma(2 x) - 1
+            const bool modulation = row >= I;  // tanh x = 2 sigmoid(2 x) - 1
             UNROLL(TILE)
             for (int b = 0; b < TILE; ++b) {
                 if (step >= s.length[b]) continue;
@@ -244,6 +246,7 @@ DEVICE void gates(const Arguments& a, Shared& s, const Held& own, int b0, int st
     }
 }
 
+// S = f_ste f_fre S' + g i (cos theta, sin theta);  A = sqrt(Re^2 + Im^2 + epsilon)    (Eqs. 1-4, 8)
 DEVICE void state(const Arguments& a, Shared& s, int b0, int step, int tid) {
     const Stage& stage = s.ring[step % STAGES];
     for (int j = tid; j < TILE * KD; j += THREADS) {
@@ -271,7 +274,7 @@ DEVICE void state(const Arguments& a, Shared& s, int b0, int step, int tid) {
     }
 }
 
-// Eqs. 11 and 12 from the sums U_o A and W_z A; row is k * M + m.
+// o = sigmoid(a_o + U_o A);  y = tanh(b_z + W_z A), from the sums U_o A and W_z A; row is k * M + m    (Eqs. 11, 12)
 DEVICE void activate(const Arguments& a, Shared& s, int b0, int b, int step, int row, real sum_o, real sum_y) {
     if (step >= s.length[b]) return;
     const real o = sigmoid(s.ring[step % STAGES].gates[b * R + O + row] + sum_o);
@@ -284,6 +287,7 @@ DEVICE void activate(const Arguments& a, Shared& s, int b0, int b, int step, int
     }
 }
 
+// U_o A and W_z A. Without parts, the thread also activates o and y.
 DEVICE void read_out(const Arguments& a, Shared& s, const Held& own, int b0, int step, int tid) {
     UNROLL(States::UNROLLED)
     for (int round = 0; round < States::ROUNDS; ++round) {
@@ -306,7 +310,7 @@ DEVICE void read_out(const Arguments& a, Shared& s, const Held& own, int b0, int
     }
 }
 
-// Only where read_out left parts.
+// Adds the parts that read_out left, and activates o and y.
 DEVICE void join_parts(const Arguments& a, Shared& s, int b0, int step, int tid) {
     for (int j = tid; j < TILE * KM; j += THREADS) {
         real sum_o = 0, sum_y = 0;
@@ -319,6 +323,7 @@ DEVICE void join_parts(const Arguments& a, Shared& s, int b0, int step, int tid)
     }
 }
 
+// z = sum_k o y    (Eq. 13)
 DEVICE void sum_up(const Arguments& a, Shared& s, int b0, int step, int tid) {
     for (int j = tid; j < TILE * M; j += THREADS) {
         const int b = j / M, m = j % M;
@@ -384,7 +389,7 @@ DEVICE void prepare(const Arguments& a, Shared& s, Held& own, int b0, int tid) {
     fill(s.alpha_oy, TILE * K * States::WIDTH, 0, tid);
 }
 
-// Ask for what a step reads.
+// Starts the copies of what a step reads.
 DEVICE void fetch(const Arguments& a, Shared& s, Held& own, int b0, int step, int tid) {
     if (step >= a.begin) {
         Stage& stage = s.ring[step % STAGES];
@@ -402,7 +407,7 @@ DEVICE void fetch(const Arguments& a, Shared& s, Held& own, int b0, int step, in
     close_group(own.waiting);
 }
 
-// Gradient of the fed-back z, before the mask.
+// Returns r = W^T alpha, the gradient of the fed-back z, before the mask.
 DEVICE real sum_of_parts(const Shared& s, int b, int m) {
     real r = 0;
     UNROLL(Gates::SPLIT)
@@ -410,6 +415,7 @@ DEVICE real sum_of_parts(const Shared& s, int b, int m) {
     return r;
 }
 
+// dz = e + r;  alpha_o = dz y o (1 - o);  alpha_y = dz o (1 - y^2)
 DEVICE void read_out_gradient(const Arguments& a, Shared& s, int b0, int step, int tid) {
     const Stage& stage = s.ring[step % STAGES];
     for (int j = tid; j < TILE * KM; j += THREADS) {
@@ -427,6 +433,7 @@ DEVICE void read_out_gradient(const Arguments& a, Shared& s, int b0, int step, i
     }
 }
 
+// dA = U_o^T alpha_o + W_z^T alpha_y
 DEVICE void amplitude_gradient(const Arguments& a, Shared& s, const Held& own, int tid) {
     UNROLL(States::UNROLLED)
     for (int round = 0; round < States::ROUNDS; ++round) {
@@ -442,6 +449,8 @@ DEVICE void amplitude_gradient(const Arguments& a, Shared& s, const Held& own, i
     }
 }
 
+// dS += dA S / A;  dF = dR R' + dI I';  dS' = f_ste f_fre dS, and the terms of
+// dp = sum_k (dR cos + dI sin),  df_ste = sum_k dF f_fre,  df_fre = sum_d dF f_ste,  dtheta = sum_d p (dI cos - dR sin)
 DEVICE void state_gradient(const Arguments& a, Shared& s, int step, int tid) {
     const Stage& stage = s.ring[step % STAGES];
     for (int j = tid; j < TILE * KD; j += THREADS) {
@@ -475,6 +484,7 @@ DEVICE void put_alpha(const Arguments& a, Shared& s, int b, long long at, int ro
     a.alpha[at * R + row] = value;
 }
 
+// alpha_ste = df_ste f (1 - f);  alpha_g = dp i g (1 - g);  alpha_i = dp g (1 - i^2)
 DEVICE void gate_gradient_of_state(const Arguments& a, Shared& s, const Stage& stage, int b, int d, long long at) {
     const real* gate = stage.gates + b * R;
     const real f_ste = gate[d], g = gate[G + d], i = gate[I + d];
@@ -489,7 +499,7 @@ DEVICE void gate_gradient_of_state(const Arguments& a, Shared& s, const Stage& s
     put_alpha(a, s, b, at, I + d, dp * g * (1 - i * i));
 }
 
-// One thread adds all states of a frequency, so reads are wide and four sums are under way.
+// One thread adds all states of a frequency. Its reads are wide, and four independent sums hide latency.
 DEVICE real sum_over_states(const real* padded) {
     real sums[4] = {};
     UNROLL(16)
@@ -502,6 +512,7 @@ DEVICE real sum_over_states(const real* padded) {
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
+// alpha_fre = df_fre f (1 - f);  alpha_omega = tau dtheta 2 pi share (1 - share), with omega = 2 pi share
 DEVICE void gate_gradient_of_frequency(const Arguments& a, Shared& s, const Stage& stage, int b, int k, long long at) {
     const real* gate = stage.gates + b * R;
     const real f_fre = gate[FRE + k], df = sum_over_states(s.df_fre + (b * K + k) * PADDED_D);
@@ -532,6 +543,7 @@ DEVICE void gate_gradient(const Arguments& a, Shared& s, int b0, int step, int t
     }
 }
 
+// r = W^T alpha, in parts
 DEVICE void feedback_gradient(const Arguments& a, Shared& s, const Held& own, int tid) {
     UNROLL(Gates::UNROLLED)
     for (int round = 0; round < Gates::ROUNDS; ++round) {

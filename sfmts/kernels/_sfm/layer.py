@@ -1,4 +1,4 @@
-"""One SFM layer over a padded batch, as it is called from a network, from `torch.compile` and from `torch.export`."""
+"""Run one SFM layer over a padded batch: from a network, under `torch.compile` and under `torch.export`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels._checks import check_fits, check_sizes, check_tensor
-from sfmts.kernels.dispatch import sfm
-from sfmts.kernels.eager import eager
-from sfmts.kernels.packing import pack, unpack
-from sfmts.kernels.reference import SFMState, SFMWeights
+from sfmts.kernels._eager import eager
+from sfmts.kernels._packing import pack, unpack
+from sfmts.kernels._sfm import sfm
+from sfmts.kernels._sfm.reference import SFMState, SFMWeights
 
 
 def sfm_layer(
@@ -28,36 +28,45 @@ def sfm_layer(
 ) -> tuple[Tensor, SFMState]:
     """Run one SFM or A-SFM layer over a padded batch.
 
-    `torch.compile` leaves its graph here and comes back, so that training is as fast as without it; `torch.export`
-    records one call of the operator ``sfmts::layer``, which has no gradient.
+    `torch.compile` breaks its graph here and runs the layer uncompiled, so training is as fast as without it.
+    `torch.export` records one call of the operator ``sfmts::layer``, which has no gradient.
 
     Parameters
     ----------
     x : Tensor of shape (B, T, N)
-    lengths : Tensor of shape (B,), optional
-        True lengths; all are T by default.
+        Padded input.
+    lengths : Tensor of shape (B,) or None
+        Length of each sequence; None means that all are T.
     t : Tensor of shape (B, T), float64
-        The time of each step.
+        Time of each step.
     weights : SFMWeights
-    state : SFMState, optional
-        What came before; zeros by default.
-    backend, memory, accumulated
-        See :func:`sfmts.kernels.sfm`.
+        Weights of the layer.
+    state : SFMState or None
+        State before the first step; None means zero.
+    backend : {"auto", "reference", "fused", "native", "cuda"}, default="auto"
+        The kernel; see :func:`sfmts.kernels.resolve_backend`.
+    memory : {"fast", "recompute"}, default="fast"
+        As in :func:`sfmts.kernels.sfm`.
+    accumulated : bool, default=False
+        Whether the phase of an adaptive layer is accumulated, as in :func:`sfmts.kernels.sfm`.
     feedback_mask : Tensor of shape (B, M), optional
         Multiplies z_{t-1} wherever a gate reads it.
     amplitudes : list, optional
-        Receives A of shape (B, T, D, K), zero behind a sequence's end.
+        Receives A of shape (B, T, D, K), zero after the end of a sequence.
 
     Returns
     -------
     z : Tensor of shape (B, T, M)
-        Zero behind a sequence's end.
+        Output; zero after the end of a sequence.
     state : SFMState
         Each sequence's state after its own last step.
     """
     if torch.compiler.is_exporting():
         if feedback_mask is not None or amplitudes is not None:
-            raise RuntimeError("torch.export takes a network in its evaluation mode, without state_amplitudes.")
+            raise RuntimeError(
+                "torch.export supports networks in evaluation mode and without state_amplitudes only; call "
+                "network.eval() before."
+            )
         before = [] if state is None else list(state)
         z, *after = _operator(x, lengths, t, list(weights[:6]), weights.omega, before, backend, accumulated)
         return z, SFMState._make(after)
@@ -113,7 +122,7 @@ def _run(
 
 
 def _check(x: Tensor, t: Tensor, weights: SFMWeights, state: SFMState | None) -> None:
-    """Raise an error for what packing would hide; :func:`sfmts.kernels.sfm` checks the rest."""
+    """Raise an error for invalid arguments that packing would hide; :func:`sfmts.kernels.sfm` checks the others."""
     check_sizes("x", check_tensor("x", x).shape, "(B, T, N)", 3)
     check_fits("t", t, tuple(x.shape[:2]), x=x)
     if not isinstance(weights, SFMWeights):

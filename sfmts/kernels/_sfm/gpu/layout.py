@@ -1,7 +1,7 @@
-"""How one kernel is laid out on a device: threads, sequences of a block, and where each weight stays.
+"""Choose the layout of a kernel on a device: threads, sequences per block, and the place of each weight.
 
-A block keeps as many weights as possible in registers, then in shared memory, and reads the rest at every step from
-the L2 cache; `sfm.cu` is compiled anew for each layout.
+A block keeps as many weights as possible in registers, then in shared memory. It reads the others at every step from
+the L2 cache. `sfm.cu` is compiled for each layout.
 """
 
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ import torch
 
 Direction = Literal["forward", "backward"]
 
-MAX_TILE = 8  # sequences of a block: each costs two registers a thread and its vectors in shared memory
-_RING_BYTES = 12 << 10  # prefetch further ahead than one step only as far as this goes
-# For all but weights and sums; with fewer, nvcc spilled some at the paper's sizes.
+MAX_TILE = 8  # sequences per block: each takes two registers per thread, and vectors in shared memory
+_RING_BYTES = 12 << 10  # most shared memory for a prefetch of more than one step
+# Registers for everything except weights and sums. With fewer, nvcc spilled some at the paper's sizes.
 _OTHER_REGISTERS: dict[Direction, int] = {"forward": 88, "backward": 80}
-_MAX_THREADS = 512  # beyond, a thread has too few registers even without weights
-_BYTES = 16  # of a chunk of weights, and what every array in shared memory is aligned to
+_MAX_THREADS = 512  # with more, a thread has too few registers even without weights
+_BYTES = 16  # size of a chunk of weights, and alignment of every array in shared memory
 
 
 class Device(NamedTuple):
-    """What a layout depends on."""
+    """Properties of a device that determine a layout."""
 
     processors: int
-    shared_bytes: int  # most that one block may have
-    registers: int = 65536  # of one processor
+    shared_bytes: int  # most shared memory of one block
+    registers: int = 65536  # per processor
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a layer and of its numbers."""
+    """Sizes of a layer, and its type."""
 
     D: int
     K: int
@@ -42,23 +42,23 @@ class Sizes:
 
     @property
     def real(self) -> torch.dtype:
-        """Type of state, gates and sums."""
+        """Return the type of state, gates and sums."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     @property
     def R(self) -> int:  # noqa: N802
-        """Rows of W."""
+        """Return the number of rows of W."""
         return 3 * self.D + self.K + (self.K if self.adaptive else 0) + self.K * self.M
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One of the two products of a step, spread over the threads; the words are those of `matrix.h`."""
+    """One of the two matrix products of a step, distributed over the threads; `matrix.h` explains the terms."""
 
     rows: int
     columns: int
     matrices: int
-    chunk: int  # weights in a chunk
+    chunk: int  # weights per chunk
     threads: int
     split: int = 1
     in_registers: int = 0
@@ -66,47 +66,47 @@ class Matrix:
 
     @property
     def slots(self) -> int:
-        """Parts of rows."""
+        """Return the number of parts of rows."""
         return self.rows * self.split
 
     @property
     def rounds(self) -> int:
-        """Slots of the busiest thread."""
+        """Return the number of slots of the busiest thread."""
         return _ceil(self.slots, self.threads)
 
     @property
     def chunks(self) -> int:
-        """Chunks of a slot."""
+        """Return the number of chunks per slot."""
         return _ceil(_ceil(self.columns, self.chunk), self.split)
 
     @property
     def width(self) -> int:
-        """Numbers of a vector, with its padding."""
+        """Return the length of a vector, including its padding."""
         return self.split * self.chunks * self.chunk
 
     @property
     def registers_per_chunk(self) -> int:
-        """32-bit registers that one more chunk of each slot takes in every thread."""
+        """Return the number of 32-bit registers that one more chunk of each slot takes in every thread."""
         return 4 * self.rounds * self.matrices
 
     @property
     def bytes_per_chunk(self) -> int:
-        """Shared memory that one more chunk of each slot takes."""
+        """Return the shared memory that one more chunk of each slot takes."""
         return _BYTES * self.slots * self.matrices
 
     @property
     def shared_bytes(self) -> int:
-        """Of struct Memory."""
+        """Return the size of struct Memory."""
         return self.in_shared * self.bytes_per_chunk + _BYTES
 
     def pack(self, weights: torch.Tensor) -> torch.Tensor:
-        """Bring weights of shape (matrices, rows, columns) into the order of `matrix.h`."""
+        """Return weights of shape (matrices, rows, columns) in the order that `matrix.h` reads."""
         padded = torch.nn.functional.pad(weights, (0, self.width - self.columns))
         parts = padded.view(self.matrices, self.rows, self.split, self.chunks, self.chunk)
         return parts.permute(2, 3, 0, 1, 4).contiguous()
 
     def cycles(self, tile: int) -> float:
-        """Rough time of one product, to compare layouts by; bandwidths are those of recent data-centre GPUs."""
+        """Estimate the time of one product with the bandwidths of recent data-centre GPUs, to compare layouts."""
         warps = _ceil(self.slots, 32)
         vectors = self.chunks * tile * max(1, self.chunk // 4)
         sums = self.chunks * self.chunk * tile * self.matrices
@@ -118,7 +118,7 @@ class Matrix:
         return max(issue, shared, stream, latency) + latency / 4
 
     def best_split(self, tile: int) -> "Matrix":
-        """The split that is fastest were all weights in registers."""
+        """Return the split that would be fastest with all weights in registers."""
         most = min(_ceil(self.columns, self.chunk), max(1, self.threads // self.rows))
         candidates = [replace(self, split=split) for split in range(1, most + 1)]
         return min(candidates, key=lambda m: replace(m, in_registers=m.chunks).cycles(tile))
@@ -126,7 +126,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that `sfm.cu` is compiled for."""
+    """All parameters that `sfm.cu` is compiled for."""
 
     direction: Direction
     sizes: Sizes
@@ -137,22 +137,22 @@ class Layout:
 
     @property
     def stage_bytes(self) -> int:
-        """Of one stage of the ring."""
+        """Return the size of one stage of the ring."""
         return sum(map(_aligned, self._stage()))
 
     @property
     def stages(self) -> int:
-        """Steps in the ring."""
+        """Return the number of steps in the ring."""
         return min(4, max(2, _RING_BYTES // self.stage_bytes))
 
     @cached_property
     def shared_bytes(self) -> int:
-        """What one block takes; a static assertion in `sfm.cu` compares it with the truth."""
+        """Return the shared memory of one block; a static assertion in `sfm.cu` verifies it."""
         arrays = sum(map(_aligned, self._vectors()))
         return self.gates.shared_bytes + self.states.shared_bytes + self.stages * self.stage_bytes + arrays
 
     def macros(self) -> dict[str, object]:
-        """Names and values to compile `sfm.cu` with."""
+        """Return the names and values of the macros of `sfm.cu`."""
         sizes = self.sizes
         single = sizes.real == torch.float32
         return {
@@ -168,7 +168,7 @@ class Layout:
         }
 
     def _stage(self) -> Iterator[int]:
-        """Bytes of the arrays of struct Stage, in their order."""
+        """Yield the bytes of the arrays of struct Stage, in their order."""
         (D, K, M), real = (self.sizes.D, self.sizes.K, self.sizes.M), self.sizes.real.itemsize
         numbers = [self.sizes.R, 2 * K]
         if self.direction == "backward":
@@ -177,9 +177,14 @@ class Layout:
         yield 8 * (self.tile if self.sizes.adaptive else 2)
 
     def _vectors(self) -> Iterator[int]:
-        """Bytes of the arrays of struct Shared that hold neither weights nor the ring."""
+        """Yield the bytes of the arrays of struct Shared, without weights and ring."""
         (D, K, M), real = (self.sizes.D, self.sizes.K, self.sizes.M), self.sizes.real.itemsize
-        numbers = [M, 2 * K * D, self.gates.width, K * self.states.width]  # mask, S, and what the two products read
+        numbers = [
+            M,
+            2 * K * D,
+            self.gates.width,
+            K * self.states.width,
+        ]  # mask, S, vectors of the products
         if self.direction == "forward":
             numbers += [self.states.split * 2 * K * M, K * M]
             yield real * K * M  # b_z
@@ -208,7 +213,7 @@ def _residency(name: str, matrix: Matrix) -> dict[str, object]:
 
 
 def choose_tile(batch: int, device: Device) -> int:
-    """Sequences of a block, so that every processor has its block."""
+    """Return the number of sequences per block that gives every processor a block."""
     return min(MAX_TILE, _ceil(batch, device.processors))
 
 
@@ -216,9 +221,9 @@ def choose_tile(batch: int, device: Device) -> int:
 def choose_layout(
     direction: Direction, sizes: Sizes, tile: int, device: Device, threads: int | None = None
 ) -> Layout | None:
-    """The layout that looks fastest, with fewer sequences to a block if ``tile`` do not fit.
+    """Return the layout with the lowest estimated time, with fewer sequences per block if ``tile`` do not fit.
 
-    Returns None if not even one sequence fits, whose vectors alone exceed the shared memory.
+    Return None if the vectors of a single sequence exceed the shared memory.
     """
     for fewer in range(tile, 0, -1):
         widths = [threads] if threads else range(64, _MAX_THREADS + 1, 32)
@@ -230,11 +235,11 @@ def choose_layout(
 
 
 def _bare(direction: Direction, sizes: Sizes, tile: int, threads: int) -> Layout:
-    """A layout whose weights are all streamed."""
+    """Return a layout that streams all weights from the L2 cache."""
     D, K, M, R = sizes.D, sizes.K, sizes.M, sizes.R
     chunk = _BYTES // sizes.dtype.itemsize
     if direction == "forward":
-        # Not split: there are at least K rows for each column, and the gates are activated where they are summed.
+        # Not split: each column has at least K rows, and the thread that sums a gate activates it.
         gates = Matrix(R, M, 1, chunk, threads)
         states = Matrix(K * M, D, 2, chunk, threads).best_split(tile)
     else:
@@ -244,15 +249,15 @@ def _bare(direction: Direction, sizes: Sizes, tile: int, threads: int) -> Layout
 
 
 def _fill(layout: Layout, device: Device) -> Layout:
-    """Give the weights of both products their places."""
+    """Place the weights of both products in registers and shared memory."""
     matrices = {"gates": layout.gates, "states": layout.states}
-    # A processor has four parts, each with a quarter of the registers, which it gives to its warps by eights.
+    # Each of the four parts of a processor has a quarter of the registers and allocates them in units of eight.
     warps = _ceil(_ceil(layout.threads, 32), 4)
     per_thread = min(255, device.registers // 4 // (32 * warps) // 8 * 8)
     most_sums = layout.tile * max(m.matrices for m in matrices.values())
     registers = per_thread - _OTHER_REGISTERS[layout.direction] - 3 * most_sums
     room = device.shared_bytes - layout.shared_bytes
-    # A register of a slot that does not exist is lost, so those go first whose slots fill the threads best.
+    # Threads without a slot waste their registers, so the product whose slots fill the threads best comes first.
     for name in sorted(matrices, key=lambda n: -matrices[n].slots / (matrices[n].rounds * layout.threads)):
         matrix = matrices[name]
         in_registers = min(matrix.chunks, max(0, registers) // matrix.registers_per_chunk)
@@ -264,7 +269,7 @@ def _fill(layout: Layout, device: Device) -> Layout:
 
 
 def _cycles(layout: Layout) -> float:
-    """Rough time of a step."""
+    """Estimate the time of a step."""
     tile, threads, K, D, M = layout.tile, layout.threads, layout.sizes.K, layout.sizes.D, layout.sizes.M
     pointwise = 40 * sum(_ceil(tile * items, threads) for items in (K * D, K * M, M))
     barriers = 5 * (30 + threads / 16)

@@ -1,7 +1,7 @@
-"""Less memory for long series: keep the state every so often and run the steps between again in the backward.
+"""Save memory in long series: store the state between chunks of steps and recompute each chunk in the backward pass.
 
-Works with any kernel.  A training step of T steps keeps what about sqrt(T) steps keep, at least 128, and takes one
-forward pass more.
+This works with any kernel. For T steps it keeps about as much as max(sqrt(T), 128) steps need, and takes one more
+forward pass.
 """
 
 import math
@@ -12,38 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels.reference import SFMState, SFMWeights, last_rows, refuse_second_derivatives
+from sfmts.kernels._checks import refuse_second_derivatives
+from sfmts.kernels._sfm.reference import SFMState, SFMWeights, last_rows
 
 Kernel = Callable[..., tuple[Tensor, SFMState]]
 
-_LEAST_STEPS = 128  # of a chunk: with shorter ones the calls cost more than the steps
-
-
-def sfm(
-    kernel: Kernel,
-    x: Tensor,
-    batch_sizes: Sequence[int],
-    t: Tensor,
-    weights: SFMWeights,
-    state: SFMState,
-    *,
-    accumulated: bool = False,
-    feedback_mask: Tensor | None = None,
-    amplitudes: list[Tensor] | None = None,
-) -> tuple[Tensor, SFMState]:
-    """Run a kernel in chunks of steps of which the backward keeps only the first states.
-
-    For everything but ``kernel`` see :func:`sfmts.kernels.reference.sfm`.  Time stamps get no gradient.
-    """
-    plan = _Plan(kernel, tuple(batch_sizes), t.detach(), state.t, accumulated, feedback_mask, amplitudes)
-    z, re, im, theta = _Recomputed.apply(x, *weights, state.re, state.im, state.z, state.theta, plan)
-    last = last_rows(batch_sizes, z.device)
-    return z, SFMState(re, im, z[last], t[last], theta if accumulated else theta.detach())
+_LEAST_STEPS = 128  # of a chunk: in shorter ones the calls cost more than the steps
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Everything that has no gradient."""
+    """The kernel and all arguments that have no gradient."""
 
     kernel: Kernel
     batch_sizes: tuple[int, ...]
@@ -54,7 +33,7 @@ class _Plan:
     amplitudes: list[Tensor] | None
 
     def chunks(self) -> Iterator[tuple[slice, tuple[int, ...]]]:
-        """Packed rows and batch sizes of each chunk."""
+        """Yield the packed rows and batch sizes of each chunk."""
         steps = max(_LEAST_STEPS, math.isqrt(len(self.batch_sizes)))
         row = 0
         for first in range(0, len(self.batch_sizes), steps):
@@ -71,6 +50,7 @@ class _Plan:
         state: SFMState,
         watched: bool = False,
     ) -> tuple[Tensor, SFMState]:
+        """Run the kernel over one chunk; only a ``watched`` run, the first one, collects amplitudes."""
         mask = None if self.feedback_mask is None else self.feedback_mask[: sizes[0]]
         return self.kernel(
             x,
@@ -85,6 +65,8 @@ class _Plan:
 
 
 class _Recomputed(torch.autograd.Function):
+    """Keep the state before each chunk; in the backward pass, run each chunk again with autograd, last chunk first."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         *tensors, plan = rest
@@ -143,13 +125,35 @@ class _Recomputed(torch.autograd.Function):
 
 
 def _with_ended(carry: list[Tensor], grad_last: list[Tensor], n: int) -> list[Tensor]:
-    """Gradients of the state after a chunk of n sequences, those that end in it included."""
+    """Return the gradients of the state after a chunk of n sequences, including those that end in it."""
     now = len(carry[0])
     re, im, theta = (value[now:n] for value in grad_last)
-    z = carry[2].new_zeros(n - now, carry[2].shape[1])  # the last z is a row of the output, whose gradient comes there
+    z = carry[2].new_zeros(n - now, carry[2].shape[1])  # the last z is a row of the output and gets its gradient there
     return [torch.cat(pair) for pair in zip(carry, (re, im, z, theta), strict=True)]
 
 
 def _gradients(outputs: list[tuple[Tensor, Tensor]], wanted: list[Tensor]) -> list[Tensor]:
     values, grads = zip(*((v, g) for v, g in outputs if v.requires_grad), strict=True)
     return list(torch.autograd.grad(values, wanted, grads, allow_unused=True, materialize_grads=True))
+
+
+def sfm(
+    kernel: Kernel,
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState,
+    *,
+    accumulated: bool = False,
+    feedback_mask: Tensor | None = None,
+    amplitudes: list[Tensor] | None = None,
+) -> tuple[Tensor, SFMState]:
+    """Run a kernel in chunks of steps, and keep only the state before each chunk for the backward pass.
+
+    For all arguments except ``kernel`` see :func:`sfmts.kernels.sfm`. Time stamps get no gradient.
+    """
+    plan = _Plan(kernel, tuple(batch_sizes), t.detach(), state.t, accumulated, feedback_mask, amplitudes)
+    z, re, im, theta = _Recomputed.apply(x, *weights, state.re, state.im, state.z, state.theta, plan)
+    last = last_rows(batch_sizes, z.device)
+    return z, SFMState(re, im, z[last], t[last], theta if accumulated else theta.detach())

@@ -1,4 +1,4 @@
-"""Working memory that outlives one call, for the kernels with a hand-written backward pass."""
+"""Reuse working memory between calls of kernels with a hand-written backward pass."""
 
 import math
 import threading
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class Workspace:
-    """The working memory of one graph.
+    """The working memory of one autograd graph.
 
-    On the CPU it is taken from, and on the graph's end given back to, a small store: touching fresh pages for the
-    first time costs more than the arithmetic done on them.  Two graphs never share memory.
+    On the CPU, memory comes from a small store and returns to it when the graph is freed: the first access to fresh
+    pages costs more than the arithmetic on them. Two graphs never share memory.
     """
 
-    limit = 1 << 29  # bytes kept in the store at most
+    limit = 1 << 29  # most bytes kept in the store
     _store: ClassVar[list[Tensor]] = []
-    # The garbage collector may end a graph, and so come to __del__, while this very thread holds the lock.
+    # Reentrant: the garbage collector may free a graph, and so call __del__, in the thread that holds the lock.
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self, like: Tensor, elements: int) -> None:
@@ -31,17 +31,17 @@ class Workspace:
                 if block.dtype == like.dtype and elements <= block.numel() <= 2 * elements:
                     cls._store[:] = [other for other in cls._store if other is not block]
                     return block
-        with torch.inference_mode(False):  # whoever uses it next may need gradients
-            return like.new_empty(elements + elements // 8)  # some slack, so that the next ragged batch fits too
+        with torch.inference_mode(False):  # the next user of the block may need gradients
+            return like.new_empty(elements + elements // 8)  # room to spare, so that the next ragged batch fits too
 
     def empty(self, *shape: int) -> Tensor:
-        """A part of the memory that nobody else has, with whatever it holds."""
+        """Return an uninitialised, unused part of the memory."""
         size = math.prod(shape)
         self._used += size
         return self._block[self._used - size : self._used].view(shape)
 
     def clear(self) -> None:
-        """Give out all of the memory anew."""
+        """Mark all of the memory as unused."""
         self._used = 0
 
     def __del__(self) -> None:
@@ -53,11 +53,18 @@ class Workspace:
                 del self._store[0]
 
 
-_FEW_BYTES = 1 << 16  # which the allocator has at hand
+def allocate(x: Tensor, size: int) -> tuple[Workspace, Tensor]:
+    """Allocate a buffer of ``size`` bytes and return the workspace that owns it, then the buffer."""
+    elements = -(-size // x.element_size())
+    workspace = Workspace(x, elements)
+    return workspace, workspace.empty(elements)
+
+
+_FEW_BYTES = 1 << 16  # smaller blocks come from the allocator's own cache
 
 
 class _Loan:
-    """Memory of the store that :class:`Workspace` keeps, on loan to whoever views it."""
+    """An array in the memory of a :class:`Workspace`, which returns to the store when the last view is freed."""
 
     def __init__(self, like: Tensor, shape: tuple[int, ...]) -> None:
         self._workspace = Workspace(like, math.prod(shape))
@@ -65,9 +72,9 @@ class _Loan:
 
 
 def reused_empty(like: Tensor, *shape: int) -> Tensor:
-    """`like.new_empty` in memory that goes back to the store with its last view: fresh pages cost more than a pass."""
+    """Return `like.new_empty(shape)` in memory that goes back to the store with its last view."""
     if math.prod(shape) * like.element_size() < _FEW_BYTES:
         return like.new_empty(shape)
-    import numpy as np  # the other kernels, and benchmarks of them, do without
+    import numpy as np  # not at the top: the other kernels and their benchmarks run without NumPy
 
     return torch.from_numpy(np.asarray(_Loan(like, shape)))

@@ -1,4 +1,7 @@
-"""The bank compiled for the processor (cpu/bank.h): series in parallel, oscillators in vector lanes, no history."""
+"""Summarise a bank of oscillators compiled for the processor (cpu/bank.h).
+
+Threads share the series, vector lanes hold the groups of oscillators, and no history is kept.
+"""
 
 import ctypes
 from collections.abc import Mapping
@@ -7,19 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels import native
+from sfmts.kernels import _compiled
+from sfmts.kernels._bank.checks import check_bank
+from sfmts.kernels._bank.reference import Bank
 from sfmts.kernels._checks import address, plain
-from sfmts.kernels.bank.checks import check_bank
-from sfmts.kernels.bank.reference import Bank
 
-if native.missing() is None:
-    from sfmts.kernels import _native
-
-STATE_BYTES = 4 * 4 + 6 * 8  # of each oscillator, from step to step: BlockState of cpu/bank.h
+STATE_BYTES = 4 * 4 + 6 * 8  # state of each oscillator between steps: BlockState of cpu/bank.h
 
 
 class _Problem(ctypes.Structure):
-    """Mirror the struct of cpu/bank.h."""
+    """Mirror of the struct in cpu/bank.h, field by field."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("threads", "n_series", "n_steps", "n_channels", "n_blocks")),
@@ -34,18 +34,15 @@ class _Problem(ctypes.Structure):
 
 
 def missing() -> str | None:
-    """Return why there is no compiled bank in this installation; None if there is one."""
-    if (reason := native.missing()) is not None:
-        return reason
-    if not hasattr(_native, "summarize_bank"):
-        return "the compiled kernel is of an older version of sfmts: reinstall sfmts"
-    return None
+    """Return why the compiled kernel of the bank is missing; None if it is available."""
+    return _compiled.missing("summarize_bank")
 
 
 class Prepared:
-    """A bank as the compiled kernel reads it, with the arrays that it points to."""
+    """A bank in the form that the compiled kernel reads, and the owner of its arrays."""
 
     def __init__(self, bank: Bank) -> None:
+        # exp(s unit) and 1 / (exp(s unit) - 1): the factors of a step without time stamps
         factor = torch.exp(bank.s * bank.unit)
         inverse = 1 / torch.expm1(bank.s * bank.unit)
         same = (bank.mix == bank.mix[:, :1]).flatten(1).all(1)
@@ -82,9 +79,9 @@ class Prepared:
         is_trace: bool = False,
         n_steps: int | None = None,
     ) -> _Problem:
-        """Return a call of the kernel on ``x`` of shape (channels, steps) and what else it is given.
+        """Return a call of the kernel on ``x`` of shape (channels, steps) and other tensors by their names.
 
-        It holds addresses: the caller keeps this object and the tensors alive.
+        The call holds addresses, so the caller must keep this object and the tensors alive.
         """
         x = tensors["x"]
         assert x is not None
@@ -104,10 +101,11 @@ class Prepared:
 
 
 def _run(problem: _Problem) -> None:
-    _native.summarize_bank(native.instruction_set(), ctypes.addressof(problem))
+    _compiled.library.summarize_bank(_compiled.instruction_set(), ctypes.addressof(problem))
 
 
 def _starts(counts: Tensor) -> Tensor:
+    """Return where each of several consecutive ranges starts, and where the last one ends."""
     return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
 
 
@@ -116,7 +114,7 @@ def _series(x: Tensor, lengths: Tensor, times: Tensor | None) -> dict[str, Tenso
 
 
 def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, threads: int) -> Tensor:
-    """Summarise each series; see :func:`sfmts.kernels.bank.summarize_bank`."""
+    """Summarise each series; see :func:`sfmts.kernels.summarize_bank`."""
     prepared, features = Prepared(bank), x.new_empty(len(lengths), bank.n_features)
     given = {**_series(x, lengths, times), "features": features}
     _run(prepared.problem(len(lengths), given, threads=threads))
@@ -124,7 +122,7 @@ def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, thre
 
 
 def trace(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, strides: Tensor, threads: int) -> Tensor:
-    """Return c at every so many steps of each series; see :func:`sfmts.kernels.bank.trace_bank`."""
+    """Return c at regular steps of each series; see :func:`sfmts.kernels.trace_bank`."""
     starts = _starts((lengths + strides - 1) // strides)
     prepared, kept = Prepared(bank), x.new_empty(len(bank.s), int(starts[-1]), *bank.s.shape[1:])
     given = {**_series(x, lengths, times), "strides": plain(strides), "trace_starts": starts, "trace": kept}
@@ -167,11 +165,11 @@ class BankStream:
             "x": self._step,
             "t": self._time if has_times else None,
         }
-        # Both calls are made once: what changes from step to step changes in place.
+        # Both calls are prepared once. What changes from step to step changes in place.
         self._one_step = self._prepared.problem(1, given)
         self._read = self._prepared.problem(1, {**given, "features": self._features}, n_steps=0)
         self._calls = [ctypes.addressof(call) for call in (self._one_step, self._read)]
-        self._instruction_set = native.instruction_set()
+        self._instruction_set = _compiled.instruction_set()
         self._unit, self._has_times = bank.unit, has_times
         self._step_array, self._last_array = self._step.numpy(), self._last_x.numpy()
         self._elapsed_array, self._time_array = self._elapsed.numpy(), self._time.numpy()
@@ -180,13 +178,13 @@ class BankStream:
         """Read one step: its scaled channels and its time stamp."""
         self._step_array[:, 0] = x
         self._time_array[0] = time
-        _native.summarize_bank(self._instruction_set, self._calls[0])
+        _compiled.library.summarize_bank(self._instruction_set, self._calls[0])
         elapsed = self._elapsed_array
         elapsed[0] += time - elapsed[1] if self._has_times and elapsed[0] > 0 else self._unit
         elapsed[1] = time
         self._last_array[:] = x
 
     def features(self) -> Tensor:
-        """Return the features of the steps so far, in memory that the next call writes to again."""
-        _native.summarize_bank(self._instruction_set, self._calls[1])
+        """Return the features of the steps so far, in memory that the next call overwrites."""
+        _compiled.library.summarize_bank(self._instruction_set, self._calls[1])
         return self._features

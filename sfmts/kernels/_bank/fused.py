@@ -1,9 +1,8 @@
-"""The bank in operations of PyTorch, on any device: series side by side, step by step or in a parallel scan.
+"""Summarise a bank of oscillators in PyTorch operations, on any device.
 
-Series lie in batches of similar length, and a batch runs through each block in chunks of steps. A block carries the
-state of its oscillators and the sums behind its summaries from chunk to chunk, so memory does not grow with the length
-of a series. Tensors have shape (steps, 8 members, 16 groups, series). An axis has size 1 where all values along it are
-equal.
+A batch holds series of similar length and runs through each block of the bank in chunks of steps. The state of the
+oscillators and the sums behind the summaries pass from chunk to chunk, so memory does not grow with the length of a
+series. Tensors have shape (steps, 8 members, 16 groups, series). An axis has size 1 if all values along it are equal.
 """
 
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sfmts.kernels.bank.reference import LANES, MEMBERS, Bank
-from sfmts.kernels.resonator import _accumulate, _in_parallel
+from sfmts.kernels._bank.reference import LANES, MEMBERS, Bank
+from sfmts.kernels._linear_scan import accumulate, in_parallel
 
-# Steps of a chunk, and series of a batch: on the CPU as large as its caches, else large enough to fill a GPU.
+# Steps of a chunk, and series of a batch. On the CPU they fit the caches; otherwise they fill a GPU.
 _CPU_CHUNK, _CPU_BATCH = 32, 128
 _GPU_CHUNK, _GPU_BATCH = 128, 512
 
@@ -39,8 +38,8 @@ class _Chunk(NamedTuple):
 
     first: int
     x: Tensor  # (1 + steps, series, channels): begins with the step before
-    durations: Tensor  # (steps, series), float64; past the end of a series, the unit
-    weights: Tensor  # (steps, 1, 1, series): durations, but 0 past the end of a series
+    durations: Tensor  # (steps, series), float64; the unit after the end of a series
+    weights: Tensor  # (steps, 1, 1, series): durations; 0 after the end of a series
     elapsed: Tensor  # (steps, 1, 1, series): duration so far
     total: Tensor  # (series,), float64: duration of the last step and all before it
     is_regular: bool  # whether all durations are the unit
@@ -74,7 +73,7 @@ class _Sums(NamedTuple):
 
 
 def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, threads: int) -> Tensor:
-    """Summarise each series; see :func:`sfmts.kernels.bank.summarize_bank`."""
+    """Summarise each series; see :func:`sfmts.kernels.summarize_bank`."""
     blocks = _blocks(bank, x.device)
     features = x.new_empty(len(lengths), bank.n_features)
     for chosen, batch in _batches(x, lengths, times, bank.unit):
@@ -84,7 +83,7 @@ def summarize(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, thre
 
 
 def trace(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, strides: Tensor, threads: int) -> Tensor:
-    """Return c at every so many steps of each series; see :func:`sfmts.kernels.bank.trace_bank`."""
+    """Return c at regular steps of each series; see :func:`sfmts.kernels.trace_bank`."""
     counts = (lengths + strides.cpu() - 1) // strides.cpu()
     begins = counts.cumsum(0) - counts
     blocks = _blocks(bank, x.device)
@@ -122,12 +121,12 @@ def _batches(x: Tensor, lengths: Tensor, times: Tensor | None, unit: float) -> I
     """Yield batches of series of similar length, and the number of each series."""
     starts = lengths.cumsum(0) - lengths
     order = lengths.argsort(descending=True, stable=True)
-    for chosen in order.split(_GPU_BATCH if _in_parallel(x) else _CPU_BATCH):
+    for chosen in order.split(_GPU_BATCH if in_parallel(x) else _CPU_BATCH):
         yield chosen, _Batch(x, times, unit, starts[chosen].to(x.device), lengths[chosen].to(x.device))
 
 
 def _read(batch: _Batch, forwards: bool, first: int, count: int) -> _Chunk:
-    """Read ``count`` steps of each series. Past its end, a series repeats its last value."""
+    """Read ``count`` steps of each series. After its end, a series repeats its last value."""
     steps = torch.arange(first - 1, first + count, device=batch.x.device)[:, None]
     places = torch.minimum(steps.clamp(min=0), batch.lengths - 1)
     opening = batch.starts if forwards else batch.starts + batch.lengths - 1
@@ -154,7 +153,7 @@ def _read(batch: _Batch, forwards: bool, first: int, count: int) -> _Chunk:
 
 def _outputs(batch: _Batch, lengths: list[int], block: _Block) -> Iterator[tuple[int, _Chunk, Tensor]]:
     """Yield chunks of c, of shape (steps, 8, 16, series), with the number of series that reach them."""
-    size = _GPU_CHUNK if _in_parallel(batch.x) else _CPU_CHUNK
+    size = _GPU_CHUNK if in_parallel(batch.x) else _CPU_CHUNK
     state = block.m.new_zeros(MEMBERS, LANES, len(lengths))
     for first in range(0, lengths[0], size):
         count = sum(length > first for length in lengths)
@@ -165,7 +164,7 @@ def _outputs(batch: _Batch, lengths: list[int], block: _Block) -> Iterator[tuple
 
 
 def _oscillate(chunk: _Chunk, block: _Block, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return c and the state m Y after the last step, for the state before the first."""
+    """Return c and the state m Y after the last step, given the state before the first."""
     u = (chunk.x.double() @ block.mix.T).movedim(2, 1)[:, :, None]
     # Z_t = lambda_t Z_{t-1} + m g_t slope_t, where Z = m Y
     slope = (u.diff(dim=0) / chunk.durations[:, None, None]).to(state.dtype)
@@ -175,7 +174,7 @@ def _oscillate(chunk: _Chunk, block: _Block, state: Tensor) -> tuple[Tensor, Ten
         drive[0] = block.m * block.start * u[1].to(state.dtype)
     else:
         drive[0] += factors[0] * state
-    Z = _accumulate(factors.expand_as(drive), drive)
+    Z = accumulate(factors.expand_as(drive), drive)
     # c_t = Re(Z_t) + direct x_t,    c_0 = 0
     c = torch.addcmul(Z.real, block.direct, u[1:].float())
     if chunk.first == 0:
@@ -230,7 +229,7 @@ def _add(sums: _Sums, chunk: _Chunk, c: Tensor, threshold: Tensor) -> None:
     sums.moment.add_((held * chunk.elapsed).sum(0))
     # run_t = above_t (run_{t-1} + weight_t)
     held[0].addcmul_(above[0], sums.run)
-    run = _accumulate(above, held)
+    run = accumulate(above, held)
     sums.run.copy_(run[-1])
     torch.maximum(sums.longest, run.amax(0), out=sums.longest)
     for best, won, gain in (

@@ -1,4 +1,4 @@
-"""Recurrences that step in PyTorch: the loop over packed rows, and matrices that every step multiplies by."""
+"""Step recurrences in PyTorch: the loop over packed rows, and matrices that every step multiplies by."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sfmts.kernels._checks import check_batch_sizes
-from sfmts.kernels.packing import pack, unpack
+from sfmts.kernels._packing import pack, unpack
 
 State = tuple[Tensor, ...]
 Step = Callable[[State, State, Tensor | None], tuple[State, State]]
@@ -16,14 +16,14 @@ Step = Callable[[State, State, Tensor | None], tuple[State, State]]
 class SharedMatrix:
     """A matrix W that every step of a recurrence multiplies by: ``shared(v, a)`` is a + v W^T.
 
-    Autograd would make a gradient of W's size in each step and add it to the others.  Here a step only notes v and
-    the gradient of its product, and one product over all steps makes W's gradient at the end.  Where gradients are to
-    be differentiated again (``create_graph=True``), each step's gradient is autograd's.
+    Autograd would compute a gradient of the size of W in each step and add them up. Here, a step only stores v and the
+    gradient of its product; one product over all steps gives the gradient of W at the end. With
+    ``create_graph=True``, autograd computes the gradient of each step.
 
     Parameters
     ----------
     W : Tensor of shape (rows, columns)
-        The parameter itself or anything made from it; each forward pass needs a SharedMatrix of its own.
+        A parameter or a function of parameters. Each forward pass needs its own SharedMatrix.
     """
 
     def __init__(self, W: Tensor) -> None:
@@ -32,7 +32,7 @@ class SharedMatrix:
         self.W = _Gather.apply(W, self._noted) if self._deferred else W
 
     def __call__(self, v: Tensor, a: Tensor | None = None) -> Tensor:
-        """The product, a + v W^T, of shape (n, columns) and a, zero by default, of shape (n, rows)."""
+        """Return a + v W^T for v of shape (n, columns) and a of shape (n, rows), zero by default."""
         if self._deferred:
             product: Tensor = _Product.apply(v, a, self.W, self._noted)
             return product
@@ -40,7 +40,7 @@ class SharedMatrix:
 
 
 class _Noted:
-    """What the steps of each backward pass have noted; several may run over one graph at a time."""
+    """Factors and gradients of all products of each backward pass; several passes may run over one graph at a time."""
 
     def __init__(self) -> None:
         self.passes: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
@@ -51,13 +51,13 @@ class _Noted:
         gradients.append(gradient)
 
     def take(self) -> Tensor | None:
-        """The gradient of W."""
+        """Return the gradient of W, sum_t gradient_t^T v_t, as one product; None without products."""
         factors, gradients = self.passes.pop(torch._C._current_graph_task_id(), ([], []))
         return torch.cat(gradients).T @ torch.cat(factors) if factors else None
 
 
 class _Gather(torch.autograd.Function):
-    """W itself; its backward runs after that of all products."""
+    """Return W; its backward runs after that of all products and adds up their gradients."""
 
     @staticmethod
     def forward(ctx: Any, W: Tensor, noted: _Noted) -> Tensor:
@@ -74,7 +74,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """a + v W^T, whose backward leaves W's share to :class:`_Gather`."""
+    """Return a + v W^T; its backward leaves the gradient of W to :class:`_Gather`."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, a: Tensor | None, W: Tensor, noted: _Noted) -> Tensor:
@@ -87,7 +87,7 @@ class _Product(torch.autograd.Function):
         v, W = ctx.saved_tensors
         needs_v, needs_a, *_ = ctx.needs_input_grad
         of_W = None
-        if torch.is_grad_enabled():  # create_graph=True: what is only noted could not be differentiated
+        if torch.is_grad_enabled():  # create_graph=True: noted factors cannot be differentiated
             of_W = gradient.T @ v
         else:
             ctx.noted.add(v, gradient)
@@ -102,26 +102,28 @@ def scan(
     Parameters
     ----------
     step : callable
-        ``step(inputs, state, mask) -> (outputs, state)``, each a tuple of tensors whose rows are the sequences that
-        are still running.
+        ``step(inputs, state, mask) -> (outputs, state)``. Inputs, outputs and states are tuples of tensors whose rows
+        are the running sequences.
     inputs : tuple of Tensors with sum(batch_sizes) rows
         Packed as by :func:`sfmts.kernels.pack`.
     batch_sizes : sequence of int
-        How many sequences run at each step; never more than at the step before.
+        Number of running sequences at each step; never increases.
     state : tuple of Tensors with batch_sizes[0] rows
+        The state before the first step.
     mask : Tensor with batch_sizes[0] rows, optional
-        Handed to each step, cut to the sequences that still run.
+        Passed to each step, cut to the running sequences.
 
     Returns
     -------
     outputs : tuple of Tensors with sum(batch_sizes) rows
+        Outputs of all steps, packed like ``inputs``.
     state : tuple of Tensors with batch_sizes[0] rows
         Each sequence's state after its own last step.
 
     Raises
     ------
     ValueError, TypeError
-        If ``batch_sizes`` is not positive and non-increasing, or rows do not fit it.
+        If ``batch_sizes`` is not positive and non-increasing, or a tensor has another number of rows.
     """
     if not torch.compiler.is_compiling():  # sizes may be symbols there
         batch_sizes = check_batch_sizes(batch_sizes)
@@ -149,7 +151,7 @@ def scan(
 
 
 def _check_rows(name: str, parts: State, rows: int) -> None:
-    """Raise a ValueError unless all parts have so many rows: a single row would be broadcast."""
+    """Raise a ValueError unless all parts have this number of rows. A single row would be broadcast silently."""
     for part in parts:
         if part.ndim == 0 or part.shape[0] != rows:
             raise ValueError(f"{name} has shape {tuple(part.shape)}, but batch_sizes needs {rows} rows.")
@@ -168,21 +170,24 @@ def scan_padded(
     Parameters
     ----------
     prepare : callable
-        From the packed rows of each of ``padded`` to the inputs of :func:`scan`.
+        Takes the packed rows of each tensor of ``padded`` and returns the inputs of :func:`scan`.
     step : callable
         As in :func:`scan`.
     padded : tuple of Tensors of shape (B, T, ...)
-    lengths : Tensor of shape (B,), optional
-        True lengths; all are T by default.
+        Padded batches.
+    lengths : Tensor of shape (B,) or None
+        Length of each sequence; None means that all are T.
     state : tuple of Tensors with B rows
+        The state before the first step.
     mask : Tensor with B rows, optional
+        As in :func:`scan`.
 
     Returns
     -------
     output : Tensor of shape (B, T, ...)
-        The first output of each step, zero behind a sequence's end.
+        The first output of each step; zero after the end of a sequence.
     rest : tuple of Tensors with a row for each step within the sequences
-        The others.
+        The other outputs, packed.
     state : tuple of Tensors with B rows
         Each sequence's state after its own last step.
     """

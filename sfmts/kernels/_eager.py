@@ -1,4 +1,4 @@
-"""Functions that `torch.compile` shall leave as they are."""
+"""Exclude functions from `torch.compile`."""
 
 import functools
 import sys
@@ -12,7 +12,20 @@ Result = TypeVar("Result")
 
 
 def eager(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """`torch.compiler.disable`, which takes a second to import, put off until there is a compiler to disable."""
+    """Make `torch.compile` run a function uncompiled.
+
+    This is `torch.compiler.disable`, applied only once a compiler has been imported: the import takes a second.
+
+    Parameters
+    ----------
+    function : callable
+        Any function, such as the step of a recurrence.
+
+    Returns
+    -------
+    function : callable
+        The same function, in which `torch.compile` breaks its graph.
+    """
     disabled: list[Callable[Arguments, Result]] = []
 
     @functools.wraps(function)
@@ -23,5 +36,5 @@ def eager(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
             disabled.append(torch.compiler.disable(function))
         return disabled[0](*args, **kwargs)
 
-    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # what the compiler goes by
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # the compiler looks for this attribute
     return call

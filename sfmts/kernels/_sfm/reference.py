@@ -1,12 +1,12 @@
-"""The SFM recurrence in the paper's letters, in plain autograd.
+"""Define the SFM recurrence in the letters of the paper, with gradients by autograd.
 
-This file is the definition against which every faster kernel is tested.  Equation numbers are those of Hu & Qi,
-"State-Frequency Memory Recurrent Neural Networks", ICML 2017.
+Every faster kernel is tested against this file. Equation numbers are those of Hu & Qi, "State-Frequency Memory
+Recurrent Neural Networks", ICML 2017.
 
-All kernels share the signature of :func:`sfm`.  A batch of sequences of unequal length is *packed* as in
-`torch.nn.utils.rnn.PackedSequence`: sequences sorted by decreasing length, rows in time-major order, and
-``batch_sizes[t]`` the number of sequences that are still running at step t.  Padding therefore never exists inside a
-kernel and cannot influence a result.
+All kernels share the signature of :func:`sfm`. A batch of sequences of unequal length is *packed* as in
+`torch.nn.utils.rnn.PackedSequence`: sequences are sorted by decreasing length, rows are in time-major order, and
+``batch_sizes[t]`` is the number of sequences that are still running at step t. Kernels never see padding, so it cannot
+influence a result.
 
 Shapes: B sequences, P = sum(batch_sizes) rows, N inputs, D states, K frequencies, M outputs.
 """
@@ -24,43 +24,85 @@ TWO_PI = 2.0 * math.pi
 class SFMWeights(NamedTuple):
     """Weights of one SFM layer.
 
-    The rows of ``V``, ``W`` and ``b`` are, in this order, ste (D), fre (K), g (D), i (D), for an adaptive layer also
-    omega (K), then o (K blocks of M): Eqs. 6, 7, 9, 10, 16 and 12.  ``omega`` is None for an adaptive layer (A-SFM).
+    The R rows of ``V``, ``W`` and ``b`` are blocks in this order: ste (D), fre (K), g (D), i (D), for an adaptive
+    layer (A-SFM) omega (K), and o (K blocks of M). They belong to Eqs. 6, 7, 9, 10, 16 and 12.
+
+    Parameters
+    ----------
+    V : Tensor of shape (R, N)
+        Input weights.
+    W : Tensor of shape (R, M)
+        Recurrent weights.
+    b : Tensor of shape (R,)
+        Biases.
+    U_o : Tensor of shape (K, M, D)
+        Weights of the amplitudes in the output gates, Eq. 12.
+    W_z : Tensor of shape (K, M, D)
+        Weights of the amplitudes in the outputs, Eq. 11.
+    b_z : Tensor of shape (K, M)
+        Biases of the outputs, Eq. 11.
+    omega : Tensor of shape (K,), float64, or None
+        Frequencies in radians per unit of time; None for an adaptive layer.
     """
 
-    V: Tensor  # (R, N) input weights
-    W: Tensor  # (R, M) recurrent weights
-    b: Tensor  # (R,)
-    U_o: Tensor  # (K, M, D), Eq. 12
-    W_z: Tensor  # (K, M, D), Eq. 11
-    b_z: Tensor  # (K, M), Eq. 11
-    omega: Tensor | None  # (K,) radians per unit of time, float64
+    V: Tensor
+    W: Tensor
+    b: Tensor
+    U_o: Tensor
+    W_z: Tensor
+    b_z: Tensor
+    omega: Tensor | None
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """D, K and M."""
+        """Return D, K and M."""
         K, M, D = self.W_z.shape
         return D, K, M
 
     @property
     def gate_sizes(self) -> list[int]:
-        """Row counts of the blocks ste, fre, g, i, omega (0 unless adaptive), o."""
+        """Return the number of rows of the blocks ste, fre, g, i, omega (0 unless adaptive) and o."""
         D, K, M = self.sizes
         return [D, K, D, D, K if self.omega is None else 0, K * M]
 
 
 class SFMState(NamedTuple):
-    """What a layer remembers between two calls, in the order of the batch."""
+    """State of a layer between two calls, in the order of the batch.
 
-    re: Tensor  # (B, D, K) real part of S
-    im: Tensor  # (B, D, K) imaginary part of S
-    z: Tensor  # (B, M)
-    t: Tensor  # (B,) float64, time of the last step
-    theta: Tensor  # (B, K) float64, phase in radians; phase="accumulated" goes on from it, all others only report it
+    Parameters
+    ----------
+    re, im : Tensor of shape (B, D, K)
+        Real and imaginary part of S.
+    z : Tensor of shape (B, M)
+        The last output.
+    t : Tensor of shape (B,), float64
+        Time of the last step.
+    theta : Tensor of shape (B, K), float64
+        Phase in radians. An accumulated phase continues from it; otherwise it is informative only.
+    """
+
+    re: Tensor
+    im: Tensor
+    z: Tensor
+    t: Tensor
+    theta: Tensor
 
     @classmethod
     def zeros(cls, batch: int, weights: SFMWeights) -> "SFMState":
-        """S_0 = 0 and z_0 = 0 at time 0."""
+        """Return the initial state: S_0 = 0 and z_0 = 0 at time 0.
+
+        Parameters
+        ----------
+        batch : int
+            Number of sequences.
+        weights : SFMWeights
+            Weights of the layer, for sizes and type.
+
+        Returns
+        -------
+        state : SFMState
+            Zeros.
+        """
         D, K, M = weights.sizes
         new = weights.V.new_zeros
         return cls(
@@ -73,17 +115,17 @@ class SFMState(NamedTuple):
 
 
 def amplitude_epsilon(dtype: torch.dtype) -> float:
-    """The epsilon in A = sqrt(Re^2 + Im^2 + epsilon), which keeps the gradient finite where S = 0."""
-    return {torch.float64: 1e-24, torch.float16: 1e-7}.get(dtype, 1e-12)  # 1e-12 is 0 in float16
+    """Return the epsilon in A = sqrt(Re^2 + Im^2 + epsilon), which keeps the gradient finite where S = 0."""
+    return {torch.float64: 1e-24, torch.float16: 1e-7}.get(dtype, 1e-12)  # 1e-12 would be 0 in float16
 
 
 def wrap_phase(theta: Tensor) -> Tensor:
-    """Reduce a phase to one revolution, so that casting it to a short float loses nothing."""
+    """Reduce a phase to one revolution, so that a cast to a shorter type keeps its digits."""
     return torch.remainder(theta, TWO_PI)
 
 
 def last_rows(batch_sizes: Sequence[int], device: torch.device) -> slice | Tensor:
-    """Packed row of each sequence's last step; a slice if they are neighbours, as they are in a batch of one length."""
+    """Return the packed row of each sequence's last step; a slice if all sequences have the same length."""
     if batch_sizes[0] == batch_sizes[-1]:
         return slice(len(batch_sizes) * batch_sizes[0] - batch_sizes[0], None)
     sizes = torch.as_tensor(batch_sizes)
@@ -93,7 +135,7 @@ def last_rows(batch_sizes: Sequence[int], device: torch.device) -> slice | Tenso
 
 
 def sfm_state(u: Tensor, f: Tensor, omega: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the state equation alone, without gates: S_t = f_t S_{t-1} + u_t e^{j omega t} (Eqs. 1-3).
+    """Run the state equation without gates: S_t = f_t S_{t-1} + u_t e^{j omega t} (Eqs. 1-3).
 
     Parameters
     ----------
@@ -102,18 +144,19 @@ def sfm_state(u: Tensor, f: Tensor, omega: Tensor, t: Tensor) -> tuple[Tensor, T
     f : Tensor of shape (T, D, K)
         The joint forget gate.
     omega : Tensor of shape (K,)
-        Frequencies, in radians per unit of time.
+        Frequencies in radians per unit of time.
     t : Tensor of shape (T,)
         Time of each step.
 
     Returns
     -------
-    re, im : Tensors of shape (T, D, K)
+    re, im : Tensor of shape (T, D, K)
+        Real and imaginary part of S after each step.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.kernels.reference import sfm_state
+    >>> from sfmts.kernels import sfm_state
     >>> u, f = torch.tensor([[1.0], [1.0]]), torch.ones(2, 1, 1)
     >>> re, im = sfm_state(u, f, torch.tensor([torch.pi]), torch.tensor([1.0, 2.0]))
     >>> re.flatten().round().tolist()
@@ -128,7 +171,7 @@ def sfm_state(u: Tensor, f: Tensor, omega: Tensor, t: Tensor) -> tuple[Tensor, T
 
 
 def _state_step(re: Tensor, im: Tensor, f: Tensor, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Eqs. 2 and 3; the phase (..., K) may be more precise than the state."""
+    """Apply Eqs. 2 and 3 for one step; the phase (..., K) may be more precise than the state."""
     cos, sin = torch.cos(theta).to(re.dtype), torch.sin(theta).to(re.dtype)
     re = f * re + u[..., :, None] * cos[..., None, :]
     im = f * im + u[..., :, None] * sin[..., None, :]
@@ -146,33 +189,7 @@ def sfm(
     feedback_mask: Tensor | None = None,
     amplitudes: list[Tensor] | None = None,
 ) -> tuple[Tensor, SFMState]:
-    """Run one SFM or A-SFM layer over a packed batch.
-
-    Parameters
-    ----------
-    x : Tensor of shape (P, N)
-        Packed input.
-    batch_sizes : sequence of T non-increasing int
-        How many sequences are running at each step.
-    t : Tensor of shape (P,), float64
-        The time of each row.
-    weights : SFMWeights
-    state : SFMState
-        What came before, in sorted order.
-    accumulated : bool
-        For an adaptive layer: the phase is the running sum of omega_t * (t - t_previous) instead of omega_t * t.
-    feedback_mask : Tensor of shape (B, M), optional
-        Multiplies z_{t-1} wherever a gate reads it (recurrent dropout, one mask a sequence).
-    amplitudes : list, optional
-        Receives A_t, of shape (batch_sizes[t], D, K), at every step.
-
-    Returns
-    -------
-    z : Tensor of shape (P, M)
-        Packed output (Eq. 13).
-    state : SFMState
-        Each sequence's state after its own last step.
-    """
+    """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.sfm`."""
     epsilon = amplitude_epsilon(x.dtype)
     re, im, z, t_previous, theta = state
     outputs, ended = [], []
@@ -207,16 +224,14 @@ def sfm(
 def _phase(
     a_omega: Tensor, t: Tensor, t_previous: Tensor, theta: Tensor, omega: Tensor | None, accumulated: bool
 ) -> Tensor:
-    """The phase of this step in float64: omega t, or Eq. 16 with the sigmoid that the paper describes in words."""
+    """Return the phase of this step in float64.
+
+    With given frequencies it is omega t. In an adaptive layer, omega_t = 2 pi sigmoid(a_omega): Eq. 16 with the sigmoid
+    that the paper describes in words. The phase is then omega_t t, or the sum of omega_t (t - t_previous).
+    """
     if omega is not None:
         return wrap_phase(omega * t[:, None])
     omega_t = TWO_PI * torch.sigmoid(a_omega.double())
     if accumulated:
         return wrap_phase(theta + omega_t * (t - t_previous)[:, None])
     return wrap_phase(omega_t * t[:, None])
-
-
-def refuse_second_derivatives(setting: str, instead: str = "backend='reference'") -> None:
-    """Raise if gradients shall be differentiated again, which a hand-written backward pass cannot serve."""
-    if torch.is_grad_enabled():  # that is, create_graph=True: better no result than one without its gradient
-        raise RuntimeError(f"{setting} has first derivatives only; take {instead} for higher ones.")

@@ -1,9 +1,9 @@
-// What differs between a CUDA compiler and a C++ compiler.
+// The differences between a CUDA compiler and a C++ compiler.
 //
-// A kernel is written as a row of phases, EACH_THREAD({...}), with a barrier after each.  A CUDA compiler runs the
-// threads of a block at once.  A C++ compiler runs them one after another, in either order, and then all phases of a
-// block: every value is the same, so that a machine without a GPU can test the kernel's arithmetic, its indices and
-// that no phase reads what another thread of the same phase writes.  What such a test cannot show is in sfm.cu.
+// A kernel is a sequence of phases, EACH_THREAD({...}), with a barrier after each. With a CUDA compiler, the threads of
+// a block run at the same time. With a C++ compiler, they run one after another, in either order. All values are the
+// same, so a machine without a GPU can test arithmetic and indices, and that no phase reads what another thread of the
+// same phase writes. sfm.cu lists what such a test cannot show.
 #pragma once
 
 #ifdef __CUDACC__
@@ -27,12 +27,12 @@
     }                                                                                    \
     DEVICE void name##_block(const Arguments& a, int block, Shared& s, Held& own)
 
-struct Waiting {};  // copies under way are known to the hardware
+struct Waiting {};  // the hardware tracks pending copies
 
 DEVICE uint4 load16(const void* from) { return *static_cast<const uint4*>(from); }
 DEVICE uint4 load16_constant(const uint4* from) { return __ldg(from); }
 DEVICE long long load_constant(const long long* from) { return __ldg(from); }
-DEVICE void forget_origin(uint4& value) {  // what is computed from it cannot be taken out of a loop
+DEVICE void forget_origin(uint4& value) {  // so that computations on it stay inside a loop
     asm volatile("" : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w));
 }
 DEVICE float as_float(unsigned bits) { return __uint_as_float(bits); }
@@ -45,14 +45,14 @@ DEVICE double inverse_root(double x) { return rsqrt(x); }
 DEVICE void cos_sin_pi(float x, float& c, float& s) { sincospif(x, &s, &c); }
 DEVICE void cos_sin_pi(double x, double& c, double& s) { sincospi(x, &s, &c); }
 
-// Copy one number from global to shared memory behind the program's back, until wait_for_copies.
+// Starts an asynchronous copy of one number from global to shared memory; wait_for_copies completes it.
 template <class T>
 DEVICE void copy_later(Waiting&, T* to, const T* from) {
     const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(target), "l"(from), "n"(sizeof(T)) : "memory");
 }
 DEVICE void close_group(Waiting&) { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Return when all copies of this thread have arrived but those of the last `pending` groups.
+// Waits until all copies of this thread are complete, except those of the last PENDING groups.
 template <int PENDING>
 DEVICE void wait_for_copies(Waiting&) {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
@@ -79,7 +79,7 @@ DEVICE void wait_for_copies(Waiting&) {
     extern "C" void name(const Arguments* a, int blocks) {                                   \
         void* memory = aligned_alloc(16, sizeof(Shared));                                    \
         for (int block = 0; block < blocks; ++block) {                                       \
-            memset(memory, 0xff, sizeof(Shared)); /* NaN, as shared memory may hold anything */ \
+            memset(memory, 0xff, sizeof(Shared)); /* NaN, to find reads of unwritten memory */  \
             std::vector<Held> every(THREADS);                                                \
             name##_block(*a, block, *static_cast<Shared*>(memory), every);                   \
         }                                                                                    \
@@ -128,12 +128,12 @@ DEVICE double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 DEVICE float inverse_root(float x) { return 1.0f / sqrtf(x); }
 DEVICE double inverse_root(double x) { return 1.0 / sqrt(x); }
 template <class T>
-DEVICE void cos_sin_pi(T x, T& c, T& s) {  // of pi x
+DEVICE void cos_sin_pi(T x, T& c, T& s) {  // cosine and sine of pi x
     c = static_cast<T>(cos(3.14159265358979323846 * x));
     s = static_cast<T>(sin(3.14159265358979323846 * x));
 }
 
-// The two extremes of what hardware may do: a copy is made at once, or not before it is waited for.
+// The two extremes of what hardware may do: copy immediately, or when the copy is waited for.
 template <class T>
 DEVICE void copy_later(Waiting& waiting, T* to, const T* from) {
     const Copy copy{to, from, sizeof(T)};

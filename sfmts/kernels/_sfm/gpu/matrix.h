@@ -1,11 +1,12 @@
-// A weight matrix that stays where the block can reach it, and its product with the vectors of TILE sequences.
+// A weight matrix that stays close to a block, and its product with the vectors of TILE sequences.
 //
-// Weights travel as chunks of 16 bytes: CHUNK weights of one row.  The chunks of a row are cut into SPLIT parts; one
-// thread multiplies one part of one row (a slot), and part sums are added up by whoever reads the result.  Of each
-// slot's chunks the first IN_REGISTERS are held in the thread's registers, the next IN_SHARED in shared memory, and
-// the rest are read from global memory (in practice: the L2 cache) at every step.  Packed order, in all three places:
-// part, chunk, matrix, row.  Neighbouring threads own neighbouring rows, so reads are coalesced and free of bank
-// conflicts; the vector is read by all of them at once.
+// A chunk is 16 bytes: CHUNK weights of one row. The chunks of a row are cut into SPLIT parts. A slot is one part of
+// one row, which one thread multiplies; the reader of the result adds the sums of all parts. The first IN_REGISTERS
+// chunks of a slot are in the registers of its thread, the next IN_SHARED in shared memory. The others are read from
+// global memory (in practice, the L2 cache) at every step. The packed order in all three places is part, chunk, matrix,
+// row.
+// Neighbouring threads own neighbouring rows, so reads are coalesced and without bank conflicts, and all of them read
+// the same number of the vector at a time.
 #pragma once
 
 #include "platform.h"
@@ -14,7 +15,7 @@ typedef REAL real;
 
 constexpr int CHUNK = 128 / WEIGHT_BITS;     // weights in 16 bytes
 constexpr int REALS = 16 / sizeof(real);     // numbers of a vector in 16 bytes
-constexpr int CHAINS = TILE == 1 ? 4 : TILE == 2 ? 2 : 1;  // sums under way at once: hides the latency of an addition
+constexpr int CHAINS = TILE == 1 ? 4 : TILE == 2 ? 2 : 1;  // independent sums, to hide the latency of an addition
 
 DEVICE constexpr int up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -49,9 +50,9 @@ struct Matrix {
     static constexpr int SPLIT = SPLIT_;
     static constexpr int SLOTS = ROWS * SPLIT;
     static constexpr int ROUNDS = (SLOTS + THREADS - 1) / THREADS;
-    static constexpr int CHUNKS = ((COLUMNS + CHUNK - 1) / CHUNK + SPLIT - 1) / SPLIT;  // of one slot
-    static constexpr int PART = CHUNKS * CHUNK;                                        // columns of one slot
-    static constexpr int WIDTH = SPLIT * PART;                                         // of a vector, with its padding
+    static constexpr int CHUNKS = ((COLUMNS + CHUNK - 1) / CHUNK + SPLIT - 1) / SPLIT;  // per slot
+    static constexpr int PART = CHUNKS * CHUNK;                                        // columns per slot
+    static constexpr int WIDTH = SPLIT * PART;                                         // length of a padded vector
     static constexpr int UNROLLED = IN_REGISTERS ? ROUNDS : 1;
 
     struct Registers {
@@ -81,7 +82,7 @@ struct Matrix {
         }
     }
 
-    // sums[matrix][b] = part of a row times the same part of vector b, which begins at v + b * stride.
+    // sums[matrix][b] = the part of a row times the same part of vector b, which starts at v + b * stride
     DEVICE static void multiply(const uint4* packed, const Registers& held, const Memory& memory, int round, int slot,
                                 const real* v, int stride, real (&sums)[MATRICES][TILE]) {
         const int row = slot % ROWS, part = slot / ROWS;
@@ -91,13 +92,13 @@ struct Matrix {
             uint4 chunks[MATRICES];
             for (int matrix = 0; matrix < MATRICES; ++matrix) {
                 chunks[matrix] = held.chunks[(round * IN_REGISTERS + c) * MATRICES + matrix];
-                // Unpacked once and for all, bfloat16 weights would take twice the registers.
+                // Unpacked outside of the loop over steps, bfloat16 weights would take twice the registers.
                 if (WEIGHT_BITS == 16) forget_origin(chunks[matrix]);
             }
             add(chunks, 1, v + c * CHUNK, stride, chains);
         }
         const uint4* shared = &memory.chunks[part * IN_SHARED * MATRICES * ROWS + row];
-        UNROLL(8 / MATRICES)  // as many reads under way as registers allow
+        UNROLL(8 / MATRICES)  // as many pending reads as registers allow
         for (int c = 0; c < IN_SHARED; ++c) {
             add(shared + c * MATRICES * ROWS, ROWS, v + (IN_REGISTERS + c) * CHUNK, stride, chains);
         }

@@ -1,7 +1,7 @@
-"""Compile `sfm.cu` at run time, keep what was compiled, and launch it.
+"""Compile `sfm.cu` at run time, cache the result, and launch it.
 
-NVRTC and the driver are reached through NVIDIA's `cuda-bindings`, which PyTorch's CUDA wheels require from 2.10 on.
-Nothing here touches CUDA before the first call.
+NVRTC and the driver are called through NVIDIA's `cuda-bindings`, which PyTorch's CUDA wheels require from 2.10 on.
+This module does not touch CUDA before the first call.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from sfmts.kernels.gpu.layout import Layout
+from sfmts.kernels._sfm.gpu.layout import Layout
 
 _logger = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ class Program(Protocol):
     """A compiled kernel."""
 
     def launch(self, blocks: int, arguments: ctypes.Structure) -> None:
-        """Run ``blocks`` blocks, after whatever was asked of the device before."""
+        """Queue ``blocks`` blocks on the current stream."""
         ...
 
 
 @cache
 def missing(capability: tuple[int, int]) -> str | None:
-    """Why nothing can be compiled or launched for such a device, or None if it can."""
+    """Return why kernels cannot be compiled or launched for a device of this capability; None if they can."""
     try:
         nvrtc, driver = _nvrtc(), _driver()
         version = _checked(nvrtc, nvrtc.nvrtcVersion())
@@ -44,7 +44,7 @@ def missing(capability: tuple[int, int]) -> str | None:
         driver_version = _checked(driver, driver.cuDriverGetVersion())
     except ImportError:
         return "the package cuda-bindings is not installed"
-    except Exception as error:  # the bindings raise several types when a library is not found
+    except Exception as error:  # the bindings raise several types if a library is missing
         return f"NVRTC or the driver cannot be used: {error}"
     # Within a major version an older driver runs newer binaries.
     if driver_version // 1000 < version[0]:
@@ -55,7 +55,7 @@ def missing(capability: tuple[int, int]) -> str | None:
 
 
 def load(layout: Layout, device: torch.device) -> Program:
-    """The kernel of this layout on this device, compiled unless it is kept in memory or on disk."""
+    """Return the kernel of this layout on this device; compile it unless it is cached in memory or on disk."""
     return _load(layout, torch.cuda.current_device() if device.index is None else device.index)
 
 
@@ -69,13 +69,13 @@ def _load(layout: Layout, device: int) -> Program:
 
 
 def compiler_options(layout: Layout, architecture: str) -> tuple[str, ...]:
-    """What NVRTC and nvcc are told."""
+    """Return the options of NVRTC and nvcc for a layout."""
     defines = [f"-D{name}={value}" for name, value in layout.macros().items()]
     return (f"--gpu-architecture={architecture}", "--std=c++17", *defines)
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels stay; where nobody has a home, a place that nothing can be written to."""
+    """Return the folder of compiled kernels; without a home directory, a path that cannot be written."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfmts" / "cuda"
     except RuntimeError:
@@ -85,10 +85,10 @@ def cache_folder() -> Path:
 def cached_cubin(
     options: Sequence[str], version: str, compiler: Callable[[Sequence[str]], bytes], folder: Path
 ) -> bytes:
-    """Read a compiled kernel from ``folder``, or compile and keep it.
+    """Read a compiled kernel from ``folder``, or compile it and write it there.
 
-    A file begins with a digest of what follows, so that one that was cut short or damaged is compiled again.  It is
-    written under a temporary name and then renamed, so that other processes see all of it or nothing.
+    A file begins with a digest of its content, so a truncated or damaged one is compiled again. It is written under a
+    temporary name and renamed, so other processes see all of it or nothing.
     """
     key = hashlib.sha256(repr((_source_digest(), tuple(options), version)).encode()).hexdigest()
     path = folder / f"{key}.cubin"
@@ -102,12 +102,12 @@ def cached_cubin(
     try:
         _write(path, hashlib.sha256(cubin).digest() + cubin)
     except OSError as error:
-        _logger.info("A compiled kernel cannot be kept in %s: %s", folder, error)
+        _logger.info("Cannot write a compiled kernel to %s: %s", folder, error)
     return cubin
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write all of a file or none of it."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:
@@ -133,7 +133,7 @@ def compile_cubin(options: Sequence[str]) -> bytes:
     Raises
     ------
     RuntimeError
-        With the compiler's own words.
+        If the compiler fails; the message has its log.
     """
     nvrtc = _nvrtc()
     source = (SOURCES / "sfm.cu").read_bytes()
@@ -153,13 +153,13 @@ def compile_cubin(options: Sequence[str]) -> bytes:
 
 
 class _CudaProgram:
-    """A kernel on one device."""
+    """A compiled kernel, loaded on one device."""
 
     def __init__(self, cubin: bytes, layout: Layout, device: int) -> None:
         driver = _driver()
         self._layout, self._device = layout, device
         with torch.cuda.device(device):
-            torch.cuda.current_stream().query()  # makes the device's context the current one
+            torch.cuda.current_stream().query()  # this makes the context of the device current
             self._module = _checked(driver, driver.cuModuleLoadData(cubin))
             name = f"sfm_{layout.direction}".encode()
             self._function = _checked(driver, driver.cuModuleGetFunction(self._module, name))
@@ -195,7 +195,7 @@ def _driver() -> Any:
 
 
 def _checked(module: Any, result: tuple[Any, ...]) -> Any:
-    """What a call of the bindings returned, without its status.
+    """Return the result of a call of the bindings, without its status.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Padded batches to packed ones and back."""
+"""Convert padded batches to packed ones and back."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,24 @@ from sfmts.kernels._checks import check_tensor
 
 
 def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
-    """Pack a padded batch (B, T, ...).
+    """Pack a padded batch.
+
+    Parameters
+    ----------
+    x : Tensor of shape (B, T, ...)
+        The padded batch.
+    lengths : Tensor of shape (B,) or None
+        Length of each sequence; None means that all are T.
+
+    Returns
+    -------
+    packed : torch.nn.utils.rnn.PackedSequence
+        Sequences sorted by decreasing length, rows in time-major order.
 
     Raises
     ------
     ValueError, TypeError
-        If ``lengths`` is not one whole number from 1 to T for each sequence.
+        If ``lengths`` is not one integer from 1 to T for each sequence.
     """
     if lengths is None:
         lengths = torch.full((len(x),), x.shape[1])
@@ -27,9 +39,9 @@ def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
 
 
 def _check_lengths(lengths: Tensor, steps: int) -> None:
-    """Raise an error for lengths with which PyTorch would pack fewer rows than it counts."""
+    """Raise an error for lengths that PyTorch would accept although it then packs fewer rows than it counts."""
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths is {lengths.dtype}, but must be of whole numbers.")
+        raise TypeError(f"lengths is {lengths.dtype}, but must be of an integer type.")
     if len(lengths) == 0:
         raise ValueError("lengths is empty, but at least one sequence is needed.")
     least, most = int(lengths.min()), int(lengths.max())
@@ -38,7 +50,22 @@ def _check_lengths(lengths: Tensor, steps: int) -> None:
 
 
 def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
-    """Return the padded (B, ``length``, ...) form of ``data``, whose rows follow those of ``packed``."""
+    """Pad rows of a packed batch.
+
+    Parameters
+    ----------
+    packed : torch.nn.utils.rnn.PackedSequence
+        A result of :func:`pack`.
+    data : Tensor of shape (rows of packed, ...)
+        One row for each row of ``packed``.
+    length : int
+        Steps of the padded batch.
+
+    Returns
+    -------
+    padded : Tensor of shape (B, length, ...)
+        Zero after the end of each sequence.
+    """
     if not torch.compiler.is_compiling():
         rows = len(packed.data)
         if data.ndim == 0 or data.shape[0] != rows:

@@ -1,12 +1,12 @@
-"""The SFM recurrence as one persistent GPU kernel for each direction, compiled at run time.
+"""Run the SFM recurrence in one persistent GPU kernel for each direction, compiled at run time.
 
-Same signature and same results as :mod:`sfmts.kernels.reference`.  The kernels are in `gpu/sfm.cu`, which says what
-they do; here stand the products around them, which do not depend on the recurrence:
+The signature and the results are those of ``reference.py``. ``gpu/sfm.cu`` has the kernels. This file has the products
+around them, which do not depend on the recurrence:
 
-* before the forward kernel the input's share of all pre-activations, in one product;
-* after the backward kernel the gradients of weights and input, from the gradients of the pre-activations.
+* before the forward kernel, V x + b for all rows in one product;
+* after the backward kernel, the gradients of weights and input, from the gradients of the pre-activations.
 
-bfloat16 input and weights keep a float32 state: the output is bfloat16, the state that is returned float32.
+With bfloat16 input and weights, the state is float32: the output is bfloat16, and the returned state is float32.
 """
 
 import ctypes
@@ -18,102 +18,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels._checks import addresses
-from sfmts.kernels.gpu import program
-from sfmts.kernels.gpu.layout import Device, Direction, Layout, Sizes, choose_layout, choose_tile
-from sfmts.kernels.reference import SFMState, SFMWeights, amplitude_epsilon, refuse_second_derivatives, wrap_phase
+from sfmts.kernels._checks import addresses, refuse_second_derivatives
+from sfmts.kernels._sfm.gpu import program
+from sfmts.kernels._sfm.gpu.layout import Device, Direction, Layout, Sizes, choose_layout, choose_tile
+from sfmts.kernels._sfm.reference import SFMState, SFMWeights, amplitude_epsilon, wrap_phase
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-_CAPABILITY = (8, 0)  # copies behind the program's back
-_LEAST_SHARED_BYTES = 99 << 10  # of a block, on any device of that capability
-_PIECE_ROWS = 2048
-# Numbers that a launch may write apart from what must be kept; longer series take several launches.
+_CAPABILITY = (8, 0)  # needed for asynchronous copies to shared memory
+_LEAST_SHARED_BYTES = 99 << 10  # that a block may have on any device of that capability
+_PIECE_ROWS = 2048  # rows of a partial sum
+# Most numbers that one launch writes in addition to the history. Longer series take several launches.
 _CHUNK_NUMBERS = 1 << 25
 
 
-def unavailable(x: Tensor, weights: SFMWeights) -> str | None:
-    """Say why this kernel cannot serve these tensors.
-
-    Parameters
-    ----------
-    x : Tensor
-        The input.
-    weights : SFMWeights
-
-    Returns
-    -------
-    reason : str or None
-        None if the kernel can serve.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sfmts.kernels.cuda import unavailable
-    >>> from sfmts.networks import SFM
-    >>> unavailable(torch.zeros(3, 2), SFM(2).layers[0].weights())
-    'the tensors are on cpu, not on a CUDA device'
-    """
-    if x.device.type != "cuda":
-        return f"the tensors are on {x.device.type}, not on a CUDA device"
-    if torch.version.hip is not None:
-        return "the kernel is written for NVIDIA devices"
-    if x.dtype not in _DTYPES or weights.W.dtype != x.dtype:
-        return f"the kernel takes float32, float64 or bfloat16 for both, not {x.dtype} with {weights.W.dtype} weights"
-    capability = torch.cuda.get_device_capability(x.device)
-    if capability < _CAPABILITY:
-        return f"the device has compute capability {'.'.join(map(str, capability))}, the kernel needs 8.0"
-    if (reason := program.missing(capability)) is not None:
-        return reason
-    device, sizes = _device(x), _sizes(weights, accumulated=True)
-    if any(choose_layout(direction, sizes, 1, device) is None for direction in ("forward", "backward")):
-        return "D, K and M are too large for the device's shared memory"
-    return None
-
-
-def sfm(
-    x: Tensor,
-    batch_sizes: Sequence[int],
-    t: Tensor,
-    weights: SFMWeights,
-    state: SFMState,
-    *,
-    accumulated: bool = False,
-    feedback_mask: Tensor | None = None,
-    amplitudes: list[Tensor] | None = None,
-) -> tuple[Tensor, SFMState]:
-    """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.reference.sfm`.
-
-    Gradients of first order only.  ``amplitudes`` receives values without gradients.  Whether the kernel can serve is
-    what :func:`unavailable` says.
-    """
-    theta = None if weights.omega is None else wrap_phase(weights.omega * t[:, None])
-    sizes = _sizes(weights, accumulated)
-    S = torch.stack([state.re, state.im], dim=1).transpose(2, 3).to(sizes.real)
-    inputs = (x, *weights[:6], theta, S, state.z.to(sizes.real), state.theta)
-    keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)
-    call = _Call(tuple(batch_sizes), t, state.t, sizes, feedback_mask, amplitudes, keep)
-    with torch.autocast(x.device.type, enabled=False):  # which would change the type of what the kernel reads
-        z, S, theta_last = _CudaSFM.apply(*inputs, call)
-    last = call.batch.last_rows
-    theta_last = theta_last if theta is None else theta[last]
-    re, im = S.transpose(2, 3).unbind(1)
-    theta_last = theta_last if accumulated else theta_last.detach()
-    return z, SFMState(re.contiguous(), im.contiguous(), z[last], t[last], theta_last)
-
-
-def _sizes(weights: SFMWeights, accumulated: bool) -> Sizes:
-    adaptive = weights.omega is None
-    return Sizes(*weights.sizes, adaptive, adaptive and accumulated, weights.W.dtype)
-
-
-def _device(x: Tensor) -> Device:
-    properties = torch.cuda.get_device_properties(x.device)
-    shared_bytes = getattr(properties, "shared_memory_per_block_optin", _LEAST_SHARED_BYTES)
-    return Device(properties.multi_processor_count, shared_bytes)
-
-
 class _Batch:
-    """Where the steps of each sequence stand in a packed array; tensors are on the device."""
+    """Positions of the steps of each sequence in a packed array; tensors are on the device."""
 
     def __init__(self, batch_sizes: tuple[int, ...], device: torch.device) -> None:
         sizes = torch.tensor(batch_sizes)
@@ -122,27 +41,27 @@ class _Batch:
         self.starts: list[int] = starts.tolist()
         self.sequences, self.steps, self.rows = batch_sizes[0], len(batch_sizes), self.starts[-1]
         self.ragged = batch_sizes[-1] < batch_sizes[0]
-        # Not blocking: what is copied is small and read at once, so the device need not be waited for.
+        # The host reads these small tensors when it queues the copy, so it need not wait for the device.
         self.start, self.length = (v.to(device, non_blocking=True) for v in (starts, lengths))
 
     @cached_property
     def last_rows(self) -> Tensor:
-        """Row of each sequence's last step, (B,)."""
+        """Return the row of each sequence's last step, (B,)."""
         return self.start[self.length - 1] + torch.arange(self.sequences, device=self.start.device)
 
     @cached_property
     def step(self) -> Tensor:
-        """Step of each row, (P,)."""
+        """Return the step of each row, (P,)."""
         steps = torch.arange(self.steps, device=self.start.device)
         return steps.repeat_interleave(self.start.diff(), output_size=self.rows)
 
     @cached_property
     def sequence(self) -> Tensor:
-        """Sequence of each row, (P,)."""
+        """Return the sequence of each row, (P,)."""
         return torch.arange(self.rows, device=self.start.device) - self.start[self.step]
 
     def previous(self, first: Tensor, packed: Tensor) -> Tensor:
-        """At each row what ``packed`` (P, ...) holds one step before, or ``first`` (B, ...) at the first step."""
+        """Return for each row the row of ``packed`` (P, ...) one step before; at the first step, ``first`` (B, ...)."""
         joined = torch.cat([first, packed])
         if not self.ragged:
             return joined[: self.rows]
@@ -150,7 +69,10 @@ class _Batch:
         return joined[torch.where(self.step > 0, before, self.sequence)]
 
     def chunks(self, numbers: int) -> Iterator[tuple[int, int]]:
-        """Steps from .. to, so that rows of so many numbers stay below `_CHUNK_NUMBERS`, one step at least."""
+        """Yield ranges of steps whose rows, of ``numbers`` numbers each, take at most `_CHUNK_NUMBERS` numbers.
+
+        A range has at least one step.
+        """
         begin = 0
         for step in range(1, self.steps + 1):
             too_long = step < self.steps and (self.starts[step + 1] - self.starts[begin]) * numbers > _CHUNK_NUMBERS
@@ -161,7 +83,7 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Call:
-    """Everything a call needs that has no gradient."""
+    """All arguments that have no gradient."""
 
     batch_sizes: tuple[int, ...]
     t: Tensor  # (P,)
@@ -181,21 +103,25 @@ class _Call:
 
     @cached_property
     def tau(self) -> Tensor | None:
-        """What omega is multiplied by at each row, (P,)."""
+        """Return the factor of omega at each row, (P,): the time, or for accumulated phases the time since before."""
         if not self.sizes.adaptive:
             return None
         return (self.t - self.batch.previous(self.t_start, self.t) if self.sizes.accumulated else self.t).contiguous()
 
     def layout(self, direction: Direction, x: Tensor) -> Layout:
+        """Return the fastest layout of the kernel for this batch."""
         device = _device(x)
         layout = choose_layout(direction, self.sizes, choose_tile(self.batch.sequences, device), device)
         if layout is None:
-            raise RuntimeError("D, K and M are too large for backend='cuda'; take backend='fused'.")
+            raise RuntimeError("D, K and M are too large for backend='cuda'; use backend='fused'.")
         return layout
 
 
+# -- launcher
+
+
 class _Arguments(ctypes.Structure):
-    """The same fields as struct Arguments in `sfm.cu`."""
+    """Mirror of struct Arguments in `sfm.cu`, field by field."""
 
     _pointers = (
         *("W", "UW", "b_z", "start", "length", "tau", "mask", "gates", "cs", "y", "S", "z"),
@@ -220,11 +146,16 @@ def _launch(layout: Layout, call: _Call, begin: int, end: int, first: int, **ten
 
 
 def _cos_sin(theta: Tensor, real: torch.dtype) -> Tensor:
-    """(P, 2, K), from phases in float64."""
+    """Return cosine and sine, (P, 2, K), of phases in float64."""
     return torch.stack([theta.cos(), theta.sin()], dim=1).to(real)
 
 
+# -- autograd
+
+
 class _CudaSFM(torch.autograd.Function):
+    """Run both kernels over chunks of steps; the forward pass keeps gates, y, S and z for the backward pass."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -260,7 +191,7 @@ class _CudaSFM(torch.autograd.Function):
         }
         for begin, end in [(0, batch.steps)] if call.keep else batch.chunks(sizes.R):
             rows = slice(batch.starts[begin], batch.starts[end])
-            # Not in bfloat16: an adaptive phase multiplies the rounding of its pre-activation by the time.
+            # U = V x + b. Not in bfloat16: an adaptive phase multiplies the rounding of its pre-activation by the time.
             gates = torch.addmm(b.to(real), x[rows].to(real), V.T.to(real))
             cs = gates.new_empty(len(gates), 2, K) if theta is None else _cos_sin(theta[rows], real)
             tensors = {"gates": gates, "cs": cs, "y": y, "S": kept_S, "z": out}
@@ -282,7 +213,7 @@ class _CudaSFM(torch.autograd.Function):
 
 
 def _backward(ctx: Any, grad_z: Tensor, grad_S: Tensor, grad_theta: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of all inputs of `_CudaSFM`."""
+    """Return the gradients of all inputs of `_CudaSFM`."""
     x, V, W, U_o, W_z, S, z, theta, out, gates, cs, y, kept_S = ctx.saved_tensors
     call: _Call = ctx.call
     sizes, batch, real = call.sizes, call.batch, call.sizes.real
@@ -315,15 +246,15 @@ def _backward(ctx: Any, grad_z: Tensor, grad_S: Tensor, grad_theta: Tensor) -> t
 
 
 def _amplitude(S: Tensor) -> Tensor:
-    """A (n, K, D) of states (n, 2, K, D)."""
+    """Return A (n, K, D) of states (n, 2, K, D); Eq. 4."""
     re, im = S.unbind(1)
     return torch.addcmul(re * re, im, im).add_(amplitude_epsilon(S.dtype)).sqrt_()
 
 
 def _sum_over_rows(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """(..., p, q) from (n, ..., p) and (n, ..., q).
+    """Return sum_n a[n] b[n]^T, (..., p, q), of a (n, ..., p) and b (n, ..., q).
 
-    Cut into pieces: as one product, a long sum into a small matrix would keep only a few processors busy.
+    The sum is cut into pieces: one product with a long sum and a small result would occupy a few processors only.
     """
     pieces = max(1, len(a) // _PIECE_ROWS)
     even = len(a) // pieces * pieces
@@ -337,7 +268,7 @@ def _sum_over_rows(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Gradients:
-    """The gradients that all rows add to, by a product for each chunk of rows, in the weights' type."""
+    """Gradients that sum over all rows: one product per weight and chunk of rows, in the type of the weights."""
 
     def __init__(self, x: Tensor, V: Tensor, U_o: Tensor, sizes: Sizes, of_x: bool) -> None:
         self._x, self._V, self._sizes = x, V, sizes
@@ -346,6 +277,7 @@ class _Gradients:
         self._of_x = torch.empty_like(x, memory_format=torch.contiguous_format) if of_x else None
 
     def add(self, alpha: Tensor, alpha_y: Tensor, A: Tensor, fed: Tensor, rows: slice) -> None:
+        """Add a chunk: dV = alpha x^T, dW = alpha z_{t-1}^T, dU_o = alpha_o A^T, dW_z = alpha_y A^T, dx = V^T alpha."""
         dV, dW, db, dU_o, dW_z, db_z = self._sums
         db += alpha.sum(0)
         db_z += alpha_y.sum(0)
@@ -359,5 +291,78 @@ class _Gradients:
             torch.mm(alpha, self._V, out=self._of_x[rows])
 
     def result(self) -> tuple[Tensor | None, ...]:
-        """Gradients of x, V, W, b, U_o, W_z and b_z."""
+        """Return the gradients of x, V, W, b, U_o, W_z and b_z."""
         return self._of_x, *(value.to(self._x.dtype) for value in self._sums)
+
+
+# -- public functions
+
+
+def unavailable(x: Tensor, weights: SFMWeights) -> str | None:
+    """Return why this kernel is unavailable for these tensors; None if it is available.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sfmts.kernels._sfm.cuda import unavailable
+    >>> from sfmts.networks import SFM
+    >>> unavailable(torch.zeros(3, 2), SFM(2).layers[0].weights())
+    'the tensors are on cpu, not on a CUDA device'
+    """
+    if x.device.type != "cuda":
+        return f"the tensors are on {x.device.type}, not on a CUDA device"
+    if torch.version.hip is not None:
+        return "the kernel is written for NVIDIA devices"
+    if x.dtype not in _DTYPES or weights.W.dtype != x.dtype:
+        return f"the kernel takes float32, float64 or bfloat16 for both, not {x.dtype} with {weights.W.dtype} weights"
+    capability = torch.cuda.get_device_capability(x.device)
+    if capability < _CAPABILITY:
+        return f"the device has compute capability {'.'.join(map(str, capability))}, the kernel needs 8.0"
+    if (reason := program.missing(capability)) is not None:
+        return reason
+    device, sizes = _device(x), _sizes(weights, accumulated=True)
+    if any(choose_layout(direction, sizes, 1, device) is None for direction in ("forward", "backward")):
+        return "D, K and M are too large for the device's shared memory"
+    return None
+
+
+def _sizes(weights: SFMWeights, accumulated: bool) -> Sizes:
+    adaptive = weights.omega is None
+    return Sizes(*weights.sizes, adaptive, adaptive and accumulated, weights.W.dtype)
+
+
+def _device(x: Tensor) -> Device:
+    properties = torch.cuda.get_device_properties(x.device)
+    shared_bytes = getattr(properties, "shared_memory_per_block_optin", _LEAST_SHARED_BYTES)
+    return Device(properties.multi_processor_count, shared_bytes)
+
+
+def sfm(
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState,
+    *,
+    accumulated: bool = False,
+    feedback_mask: Tensor | None = None,
+    amplitudes: list[Tensor] | None = None,
+) -> tuple[Tensor, SFMState]:
+    """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.sfm`.
+
+    Gradients are of first order only. ``amplitudes`` receives values without gradients. The caller has checked that
+    :func:`unavailable` returns None.
+    """
+    theta = None if weights.omega is None else wrap_phase(weights.omega * t[:, None])
+    sizes = _sizes(weights, accumulated)
+    S = torch.stack([state.re, state.im], dim=1).transpose(2, 3).to(sizes.real)
+    inputs = (x, *weights[:6], theta, S, state.z.to(sizes.real), state.theta)
+    keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)
+    call = _Call(tuple(batch_sizes), t, state.t, sizes, feedback_mask, amplitudes, keep)
+    with torch.autocast(x.device.type, enabled=False):  # autocast would change the types that the kernel reads
+        z, S, theta_last = _CudaSFM.apply(*inputs, call)
+    last = call.batch.last_rows
+    theta_last = theta_last if theta is None else theta[last]
+    re, im = S.transpose(2, 3).unbind(1)
+    theta_last = theta_last if accumulated else theta_last.detach()
+    return z, SFMState(re.contiguous(), im.contiguous(), z[last], t[last], theta_last)
