@@ -306,7 +306,7 @@ class TestParameters:
             ("n_states", 2.5, ["int", "[1, inf)"]),
             ("n_frequencies", 0, ["int", "[1, inf)"]),
             ("n_outputs", 0, ["int", "[1, inf)", "None"]),
-            ("n_layers", 0, ["int", "[1, inf)"]),
+            ("n_layers", 0, ["int", "[1, inf)", "None"]),
             ("max_iter", 0, ["int", "[1, inf)"]),
             ("batch_size", 0, ["int", "[1, inf)"]),
             ("learning_rate_init", 0.0, ["float", "(0.0, inf)"]),

@@ -607,7 +607,7 @@ COUNTS = {
         ({"n_layers": 3, "n_feedforward": 7}, lambda H, N: H * (N + 1) + 3 * (2 * H * 7 + 7 + 5 * H)),
     ],
     "resonator": [
-        ({"depth": 1, "n_lags": 0}, lambda D, N, K=4: 4 * D * (N + 1) + 3 * K * D + D + D * N + D),
+        ({"n_layers": 1, "n_lags": 0}, lambda D, N, K=4: 4 * D * (N + 1) + 3 * K * D + D + D * N + D),
         ({}, lambda D, N, K=4: 4 * D * (N + D + 6) + 6 * K * D + 3 * D + D * N),
     ],
     "rotation_gru": [
@@ -743,9 +743,21 @@ def test_what_a_network_cannot_do_is_refused(register, option):
     make_network("projecting", 3, bidirectional=False, n_layers=1, time="timestamps", recurrent_dropout=0.3)
 
 
-def test_layers_of_the_resonator_have_another_name():
-    with pytest.raises(ValueError, match=r"takes no n_layers=3.*layers are depth=3.*network_params=\{'depth': 3\}"):
-        make_network("resonator", 2, n_layers=3)
+@pytest.mark.parametrize(("name", "n_layers"), [("resonator", 2), ("sfm", 1), ("lstm", 1), ("gru", 1)])
+def test_make_network_leaves_the_number_of_layers_to_the_network(name, n_layers):
+    default, unset = make_network(name, 2), make_network(name, 2, n_layers=None)
+    assert default.n_parameters == unset.n_parameters == make_network(name, 2, n_layers=n_layers).n_parameters
+    assert make_network(name, 2, n_layers=3).n_parameters > default.n_parameters
+
+
+@every_network
+def test_init_is_modern_by_default(name):
+    starts = [
+        make_network(name, 2, n_states=10, generator=torch.Generator().manual_seed(0), **options).state_dict()
+        for options in ({}, {"init": None}, {"init": "modern"})
+    ]
+    for other in starts[1:]:
+        assert all(torch.equal(value, other[key]) for key, value in starts[0].items())
 
 
 @every_network

@@ -138,6 +138,28 @@ def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.where((index >= 0).view(shape), backwards, 0)
 
 
+LayerStateT = TypeVar("LayerStateT")
+
+
+def run_layers(
+    x: Tensor, n_layers: int, directions: int, run: Callable[[int, Tensor, bool], tuple[Tensor, LayerStateT]]
+) -> tuple[Tensor, list[LayerStateT]]:
+    """Run stacked layers in one or both directions; each level reads the concatenated outputs of the level below.
+
+    ``run(number, x, backward)`` returns a layer's output, in the order of x, and its state. Layers are numbered level
+    by level, the forward direction first; the returned states have the same order.
+    """
+    states: list[LayerStateT] = []
+    for _ in range(n_layers):
+        outputs: list[Tensor] = []
+        for direction in range(directions):
+            output, state = run(len(states), x, direction == 1)
+            outputs.append(output)
+            states.append(state)
+        x = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)
+    return x, states
+
+
 def step_times(x: Tensor, time: str, stamps: Tensor | None, last: Tensor | None) -> Tensor:
     """Time of each step of x (B, T, C), (B, T) in float64.
 
@@ -161,6 +183,14 @@ def check_period_range(period_range: Sequence[float]) -> tuple[float, float]:
     if len(periods) != 2 or not 0.0 < periods[0] <= periods[1] < math.inf:
         raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
     return periods
+
+
+def check_init(init: str | None) -> str:
+    """Return the initialisation to use, "modern" for None; raise ValueError if it is unknown."""
+    if init is None:
+        return "modern"
+    check_choice("init", init, INITIALISATIONS)
+    return init
 
 
 def initialise_input(matrix: Tensor, init: str, generator: torch.Generator | None) -> None:
@@ -455,14 +485,13 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     """
     accepted = network_options(name)
     n_channels = check_size("n_channels", n_channels)
+    if options.get("n_layers", 1) is None:
+        del options["n_layers"]
     options = _checked_sizes(network_class(name), options)
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:
             able = ", ".join(repr(other) for other in network_names() if option in network_options(other))
-            value, hint = options[option], ""
-            if option == "n_layers" and "depth" in accepted:
-                hint = f" Its layers are depth={value}, of an estimator network_params={{'depth': {value}}}."
-            raise ValueError(f"network={name!r} takes no {option}={value!r}; these do: {able}.{hint}")
+            raise ValueError(f"network={name!r} takes no {option}={options[option]!r}; these do: {able}.")
     network = network_class(name)(n_channels, **{key: value for key, value in options.items() if key in accepted})
     for attribute in CONTRACT_ATTRIBUTES:
         if not hasattr(network, attribute):

@@ -11,7 +11,14 @@ from torch.nn.utils import skip_init
 
 from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.networks.base import INITIALISATIONS, NetworkOutput, SequenceNetwork, chrono_bias, register_network
+from sfmts.networks.base import (
+    NetworkOutput,
+    SequenceNetwork,
+    check_init,
+    chrono_bias,
+    initialise_input,
+    register_network,
+)
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
 
 METHODS = ("auto", "fft", "matrix")
@@ -429,12 +436,12 @@ class FNet(SequenceNetwork):
         n_feedforward: int | None = None,
         positions: str = "sinusoidal",
         method: str = "auto",
-        init: str = "modern",
+        init: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_choice("positions", positions, POSITIONS)
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         self.n_channels, self.output_size, self.causal = n_channels, n_states, False
         self.positions = positions
         self.projection = skip_init(nn.Linear, n_channels, n_states)
@@ -478,15 +485,9 @@ class FNet(SequenceNetwork):
 
 
 def _initialise_linear(linear: nn.Linear, init: str, generator: torch.Generator | None) -> None:
-    """As :func:`initialise_blocks` does it for V."""
+    """Fill the weight as :func:`initialise_input` does, and set the bias to 0."""
     linear.bias.zero_()
-    if init == "paper":
-        linear.weight.uniform_(-0.1, 0.1, generator=generator)
-    elif init == "authors":
-        linear.weight.normal_(generator=generator)
-        linear.weight.div_(linear.weight.norm(dim=1, keepdim=True))
-    else:
-        nn.init.xavier_uniform_(linear.weight, generator=generator)
+    initialise_input(linear.weight, init, generator)
 
 
 def _sinusoids(length: int, like: Tensor) -> Tensor:
@@ -623,7 +624,7 @@ class RotationGRU(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:

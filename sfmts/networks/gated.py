@@ -6,18 +6,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, scan_padded, unpack
 from sfmts.networks.base import (
-    INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_init,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     in_own_precision,
     register_network,
     reverse_sequences,
+    run_layers,
 )
 
 
@@ -39,12 +39,12 @@ class _Gated(SequenceNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         self.n_channels, self.n_states = n_channels, n_states
         self.output_size = n_states * (2 if bidirectional else 1)
         self.causal = not bidirectional
@@ -125,15 +125,14 @@ class _Gated(SequenceNetwork):
             zeros = x.new_zeros(self.cell.num_layers * len(directions), len(x), self.n_states)
             state = (zeros, zeros) if isinstance(self.cell, nn.LSTM) else zeros
         starts = list(zip(*(state if isinstance(state, tuple) else (state,)), strict=True))
-        lasts: list[State] = []
-        for level in range(self.cell.num_layers):
-            outputs: list[Tensor] = []
-            for direction in directions:
-                read = reverse_sequences(x, lengths) if direction else x
-                output, last = self._masked_layer(read, lengths, f"l{level}{direction}", starts[len(lasts)], generator)
-                outputs.append(reverse_sequences(output, lengths) if direction else output)
-                lasts.append(last)
-            x = torch.cat(outputs, dim=2)
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, State]:
+            suffix = f"l{number // len(directions)}{directions[-1] if backward else ''}"
+            read = reverse_sequences(x, lengths) if backward else x
+            output, last = self._masked_layer(read, lengths, suffix, starts[number], generator)
+            return (reverse_sequences(output, lengths) if backward else output), last
+
+        x, lasts = run_layers(x, self.cell.num_layers, len(directions), run)
         final = torch.cat([last[0] for last in lasts[-len(directions) :]], dim=1)
         if self.bidirectional:
             return NetworkOutput(x, final, None)

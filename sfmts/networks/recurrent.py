@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from sfmts._choices import check_choice
 from sfmts.kernels import State, Step, eager, scan_padded
 from sfmts.networks.base import (
-    INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_init,
     check_recurrent_dropout,
     dropout_mask,
     in_own_precision,
     initialise_input,
     reverse_sequences,
+    run_layers,
     step_times,
 )
 
@@ -137,12 +138,12 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
         time: str = "index",
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         check_choice("time", time, RECURRENT_TIMES)
         self.n_channels, self.n_layers, self.bidirectional = n_channels, n_layers, bidirectional
         self.recurrent_dropout, self.time = check_recurrent_dropout(recurrent_dropout), time
@@ -186,22 +187,20 @@ class RecurrentNetwork(SequenceNetwork, ABC):
             raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
         t = step_times(x, self.time, time, None if state is None else state.t)
         further: list[State] = []
-        states: list[State] = []
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, State]:
+            layer = self.layers[number]
+            assert isinstance(layer, RecurrentLayer)
+            given = None if state is None else state.layers[number]
+            mask = None
+            if self.training and self.recurrent_dropout > 0.0:
+                mask = dropout_mask(x.new_empty(len(x), layer.n_fed), self.recurrent_dropout, generator)
+            output, rest, after = (_run_backwards if backward else _run)(layer, x, lengths, t, given, mask)
+            further.append(rest)
+            return output, after
+
         directions = 2 if self.bidirectional else 1
-        for level in range(self.n_layers):
-            outputs: list[Tensor] = []
-            for layer in self.layers[level * directions : (level + 1) * directions]:
-                assert isinstance(layer, RecurrentLayer)
-                given = None if state is None else state.layers[len(states)]
-                mask = None
-                if self.training and self.recurrent_dropout > 0.0:
-                    mask = dropout_mask(x.new_empty(len(x), layer.n_fed), self.recurrent_dropout, generator)
-                run = _run_backwards if len(outputs) == 1 else _run
-                output, rest, after = run(layer, x, lengths, t, given, mask)
-                outputs.append(output)
-                further.append(rest)
-                states.append(after)
-            x = torch.cat(outputs, dim=2) if self.bidirectional else outputs[0]
+        x, states = run_layers(x, self.n_layers, directions, run)
         final = torch.cat([after[0] for after in states[-directions:]], dim=1)
         last = t[:, -1] if lengths is None else t.gather(1, lengths.to(t.device)[:, None] - 1)[:, 0]
         after_all = None if self.bidirectional else RecurrentState(states, last)

@@ -10,15 +10,16 @@ from sfmts._choices import check_choice
 from sfmts.kernels import resolve_resonator, resonator_layer
 from sfmts.kernels.projection import linear, projection
 from sfmts.networks.base import (
-    INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_init,
     check_period_range,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     initialise_input,
     register_network,
+    run_layers,
     step_times,
 )
 
@@ -171,7 +172,7 @@ class Resonator(SequenceNetwork):
         D, also the width of all layers' outputs.
     n_frequencies : int
         K.
-    depth : int
+    n_layers : int
         Layers.  With one, gates know nothing of what came before the last ``n_lags`` steps.
     spacing : {"log", "zero"}
         Where frequencies start: omega_0 = 0 and periods 2 pi / omega drawn log-uniformly from ``period_range``; or all
@@ -202,7 +203,7 @@ class Resonator(SequenceNetwork):
     Raises
     ------
     ValueError
-        If an option is none of its choices, ``depth`` is less than 1, ``n_lags`` is negative, or ``period_range`` is
+        If an option is none of its choices, ``n_layers`` is less than 1, ``n_lags`` is negative, or ``period_range`` is
         not two positive numbers, the smaller first.
 
     Notes
@@ -242,7 +243,7 @@ class Resonator(SequenceNetwork):
         *,
         n_states: int = 32,
         n_frequencies: int = 4,
-        depth: int = 2,
+        n_layers: int = 2,
         spacing: str = "log",
         period_range: tuple[float, float] = (3.0, 64.0),
         readout: str = "phase",
@@ -250,7 +251,7 @@ class Resonator(SequenceNetwork):
         frequency_gate: bool = False,
         time: str = "index",
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         backend: str = "auto",
         generator: torch.Generator | None = None,
@@ -259,10 +260,10 @@ class Resonator(SequenceNetwork):
         check_choice("spacing", spacing, SPACINGS)
         check_choice("readout", readout, READOUTS)
         check_choice("time", time, TIMES)
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         resolve_resonator(backend)
-        if depth < 1:
-            raise ValueError(f"depth={depth} must be at least 1.")
+        if n_layers < 1:
+            raise ValueError(f"n_layers={n_layers} must be at least 1.")
         if n_lags < 0:
             raise ValueError(f"n_lags={n_lags} must not be negative.")
         period_range = check_period_range(period_range)
@@ -271,7 +272,7 @@ class Resonator(SequenceNetwork):
         self.time, self._backend = time, backend
         self.recurrent_dropout = check_recurrent_dropout(recurrent_dropout)
         self.layers = nn.ModuleList()
-        for level in range(depth):
+        for level in range(n_layers):
             layer = _ResonatorLayer(
                 n_states if level else n_channels,
                 n_states,
@@ -389,14 +390,14 @@ class Resonator(SequenceNetwork):
             outside = (steps[:, None] >= lengths.to(x.device))[..., None]
             y = y.masked_fill(outside, 0.0)
             dt = None if dt is None else dt.masked_fill(outside[..., 0], 0.0)
-        histories: list[Tensor] = []
-        inputs: list[Tensor] = []
-        for level, layer in enumerate(self.layers):
+
+        def run(level: int, y: Tensor, backward: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             mask = None
             if dropout and self.training and self.recurrent_dropout > 0.0:
                 mask = dropout_mask(x.new_empty(len(x), self.n_states), self.recurrent_dropout, generator)
             S, recent = (None, None) if state is None else (state.layers[level], state.recent[level])
-            y, history, projected = layer(y, dt, S, recent, mask, self._backend)
-            histories.append(history)
-            inputs.append(projected)
-        return y, histories, inputs, outside, t
+            y, history, projected = self.layers[level](y, dt, S, recent, mask, self._backend)
+            return y, (history, projected)
+
+        y, kept = run_layers(y, len(self.layers), 1, run)
+        return y, [history for history, _ in kept], [projected for _, projected in kept], outside, t

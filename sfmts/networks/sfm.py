@@ -10,15 +10,16 @@ from sfmts._choices import check_choice
 from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
 from sfmts.kernels.dispatch import backend_here
 from sfmts.networks.base import (
-    INITIALISATIONS,
     NetworkOutput,
     SequenceNetwork,
+    check_init,
     check_period_range,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     register_network,
     reverse_sequences,
+    run_layers,
     step_times,
 )
 
@@ -303,7 +304,7 @@ class SFM(SequenceNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         backend: str = "auto",
         memory: str = "fast",
@@ -314,7 +315,7 @@ class SFM(SequenceNetwork):
         check_choice("time", time, TIMES)
         check_choice("phase", phase, PHASES)
         period_range = _check_spacing(spacing, period_range, frequencies, time)
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         check_choice("memory", memory, MEMORIES)
         resolve_backend(backend)
         n_outputs = n_states if n_outputs is None else n_outputs
@@ -406,19 +407,16 @@ class SFM(SequenceNetwork):
                 "state; use time='index' or time='timestamps' in one direction."
             )
         directions = 2 if self.bidirectional else 1
-        mask = None
-        states: list[LayerState] = []
-        for level in range(self.n_layers):
-            outputs: list[Tensor] = []
-            for layer in self.layers[level * directions : (level + 1) * directions]:
-                given = None if state is None else state[len(states)]
-                watch = amplitudes if level == watched else None
-                if dropout and self.training and self.recurrent_dropout > 0.0:
-                    mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
-                z, after = self._run_layer(layer, x, lengths, time, given, mask, len(outputs) == 1, watch)
-                outputs.append(z)
-                states.append(after)
-            x = outputs[0] if directions == 1 else torch.cat(outputs, dim=2)
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, LayerState]:
+            given = None if state is None else state[number]
+            watch = amplitudes if number // directions == watched else None
+            mask = None
+            if dropout and self.training and self.recurrent_dropout > 0.0:
+                mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
+            return self._run_layer(self.layers[number], x, lengths, time, given, mask, backward, watch)
+
+        x, states = run_layers(x, self.n_layers, directions, run)
         finals = [after.z for after in states[-directions:]]
         return NetworkOutput(x, torch.cat(finals, dim=1), states)
 

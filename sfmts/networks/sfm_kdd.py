@@ -222,7 +222,7 @@ class KDDSFM(RecurrentNetwork):
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
         time: str = "index",
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
