@@ -863,8 +863,8 @@ class RBMHead(_JointHead):
     """RNN-RBM: a restricted Boltzmann machine for each frame (Boulanger-Lewandowski et al., ICML 2012).
 
     Training follows the gradient of contrastive divergence. The value of contrastive divergence has no meaning, so the
-    reported loss is the cross-entropy between a frame and its reconstruction. See :func:`density_head` for the parameters
-    and :class:`sfmts.networks.energy.RBM` for the density.
+    reported loss is the cross-entropy between a frame and its reconstruction. See :func:`density_head` for the
+    parameters and :class:`sfmts.networks.energy.RBM` for the density.
     """
 
     model: RBM

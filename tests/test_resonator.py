@@ -197,10 +197,9 @@ def test_tells_periods_apart_that_it_could_not_without_waves():
     X, y = make_periods(600, n_steps=40, periods=(8, 12), noise=0.5, random_state=0)
     scores = {}
     for spacing in ("log", "zero"):
-        options = {"n_layers": 1, "n_lags": 0, "readout": "amplitude", "spacing": spacing}
-        model = SFMClassifier(
-            "resonator", network_params=options, n_states=10, learning_rate_init=0.02, max_iter=15, random_state=0
-        )
+        options = {"n_layers": 1, "n_states": 10, "learning_rate_init": 0.02, "max_iter": 15, "random_state": 0}
+        own = {"n_lags": 0, "readout": "amplitude", "spacing": spacing}
+        model = SFMClassifier("resonator", network_params=own, **options)
         scores[spacing] = model.fit(X[:400], y[:400]).score(X[400:], y[400:])
     assert scores["log"] > 0.95
     assert scores["zero"] < 0.8
@@ -218,7 +217,7 @@ def test_saved_model_is_the_model(tmp_path):
     ("options", "words"),
     [
         ({"n_layers": 0}, "n_layers must be at least 1, not 0"),
-        ({"n_lags": -1}, "n_lags=-1"),
+        ({"n_lags": -1}, "n_lags must be at least 0, not -1"),
         ({"period_range": (64.0, 3.0)}, "64.0"),
         ({"period_range": (0.0, 3.0)}, "positive"),
         ({"period_range": (3.0,)}, "two positive numbers"),

@@ -9,35 +9,33 @@ from torch import Tensor, nn
 from sfmts._choices import check_choice
 from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
 from sfmts.kernels.dispatch import backend_here
-from sfmts.networks.base import (
-    NetworkOutput,
-    SequenceNetwork,
+from sfmts.networks._common import (
     check_init,
     check_period_range,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
-    register_network,
     reverse_sequences,
     run_layers,
     step_times,
 )
+from sfmts.networks.base import NetworkOutput, SequenceNetwork, register_network
 
 FREQUENCIES = ("fixed", "learned", "adaptive")
 SPACINGS = ("uniform", "log", "zero")
 TIMES = ("index", "normalized", "timestamps", "zero_until_last")
 PHASES = ("product", "accumulated")
-LOG_PERIODS = (3.0, 64.0)  # steps: from where a wave is still seen as one to the length of many a short series
+LOG_PERIODS = (3.0, 64.0)  # in steps: from the shortest period that sampling still shows to a short series' length
 TWO_PI = 2.0 * math.pi
 
 
-def initial_frequencies(
+def _initial_frequencies(
     n_frequencies: int,
     spacing: str = "uniform",
     period_range: tuple[float, float] | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """omega_0 = 0, ..., omega_{K-1}, in float64; see ``spacing`` and ``period_range`` of :class:`SFM`."""
+    """Return omega_0 = 0, ..., omega_{K-1} in float64; see ``spacing`` and ``period_range`` of :class:`SFM`."""
     K = n_frequencies
     if spacing == "zero":
         return torch.zeros(K, dtype=torch.float64, device=device)
@@ -55,42 +53,42 @@ def initial_frequencies(
 def _check_spacing(
     spacing: str, period_range: tuple[float, float] | None, frequencies: str, time: str
 ) -> tuple[float, float] | None:
-    """``period_range`` as a tuple, or a ValueError if it, or ``spacing``, does not go with the other options."""
+    """Return ``period_range`` as a tuple; raise ValueError if it or ``spacing`` contradicts the other options."""
     check_choice("spacing", spacing, SPACINGS)
     if spacing == "zero" and frequencies == "learned":
         raise ValueError(
-            "spacing='zero' with frequencies='learned' would never move: abs(S) is an even function of omega, whose "
-            "gradient at 0 is 0. Take frequencies='fixed' for a network without waves, or another spacing."
+            "spacing='zero' with frequencies='learned' would never train: abs(S) is an even function of omega, whose "
+            "gradient at 0 is 0. Use frequencies='fixed' for a network without waves, or another spacing."
         )
     if period_range is None:
         if spacing == "log" and time != "index":
             raise ValueError(
-                f"spacing='log' with time={time!r} needs period_range=(shortest, longest), in units of that time; "
-                f"without it periods of {LOG_PERIODS[0]:g} to {LOG_PERIODS[1]:g} are meant, which are steps."
+                f"spacing='log' with time={time!r} needs period_range=(shortest, longest) in units of that time. "
+                f"The default, {LOG_PERIODS[0]:g} to {LOG_PERIODS[1]:g}, is in steps."
             )
         return None
     if spacing == "zero":
-        raise ValueError(f"spacing='zero' has no periods, so that period_range must be None, not {period_range}.")
+        raise ValueError(f"spacing='zero' has no periods, so period_range must be None, not {period_range}.")
     periods = check_period_range(period_range)
     if frequencies == "adaptive" and periods[0] <= 1.0:
         raise ValueError(
-            "frequencies='adaptive' lie between 0 and 2 pi (Eq. 16), so that the shortest of period_range must be "
-            f"above 1, not {periods[0]}; give time stamps in a smaller unit."
+            "frequencies='adaptive' lie between 0 and 2 pi (Eq. 16), so the shortest period of period_range must be "
+            f"above 1, not {periods[0]}. Give time stamps in a smaller unit."
         )
     return periods
 
 
-class LayerState(NamedTuple):
-    """Where one layer stands after a chunk: :class:`sfmts.kernels.SFMState`, and from when its times are counted.
+class _LayerState(NamedTuple):
+    """State of one layer after a chunk: :class:`sfmts.kernels.SFMState`, and the origin of its times.
 
-    Parameters
+    Attributes
     ----------
     re, im, z, theta : Tensor
         As in :class:`sfmts.kernels.SFMState`.
     t : Tensor of shape (B,), float64
         Time of the last step since ``origin``.
     origin : Tensor of shape (B,), float64
-        The first time stamp where the origin of time does not matter, else 0.
+        The first time stamp if the origin of time does not matter, otherwise 0.
     """
 
     re: Tensor
@@ -101,11 +99,12 @@ class LayerState(NamedTuple):
     origin: Tensor
 
 
-class SFMLayer(nn.Module):
+class _SFMLayer(nn.Module):
     """One direction of one layer: parameters, and the call into the kernels.
 
-    Parameters are blocks whose rows are ordered as in :class:`sfmts.kernels.SFMWeights`; their number is
-    (3D + K)(M + N + 1) + K M (2D + M + N + 2), plus K if frequencies are learned or K (M + N + 1) if adaptive.
+    Rows of the parameters are ordered as in :class:`sfmts.kernels.SFMWeights`. There are
+    (3D + K)(M + N + 1) + K M (2D + M + N + 2) parameters, plus K for learned frequencies or K (M + N + 1) for adaptive
+    ones.
     """
 
     def __init__(
@@ -133,10 +132,10 @@ class SFMLayer(nn.Module):
         self.omega = nn.Parameter(self._initial_omega().to(self.V)) if frequencies == "learned" else None
 
     def _initial_omega(self) -> Tensor:
-        return initial_frequencies(len(self.b_z), self.spacing, self.period_range, self.V.device)
+        return _initial_frequencies(len(self.b_z), self.spacing, self.period_range, self.V.device)
 
     def weights(self) -> SFMWeights:
-        """The parameters as the kernels want them; frequencies are float64 whatever the rest is."""
+        """Return the parameters as the kernels read them; frequencies are always float64."""
         omega = None if self.omega is None else self.omega.double()
         if self.frequencies == "fixed":
             omega = self._initial_omega()
@@ -202,9 +201,9 @@ class SFMLayer(nn.Module):
         self.b.zero_()
         self.b_z.zero_()
         ste, fre, _, _, omega, _ = self.b.split(weights.gate_sizes)
-        ste.fill_(2.0)  # together with the next the joint forget gate starts at 0.78
+        ste.fill_(2.0)  # sigmoid(2)^2: the joint forget gate starts at 0.78
         fre.fill_(2.0)
-        if len(omega):  # start at the fixed set; 0 lies at minus infinity, so take a 16th of the next frequency
+        if len(omega):  # start at the fixed set; logit(0) is minus infinity, so take a 16th of the next frequency
             share = self._initial_omega() / TWO_PI
             lowest = share[1] if K > 1 and share[1] > 0.0 else 1.0 / K
             omega.copy_(torch.logit(share.clamp_min(lowest / 16)))
@@ -212,68 +211,82 @@ class SFMLayer(nn.Module):
 
 @register_network("sfm")
 class SFM(SequenceNetwork):
-    """State-Frequency Memory network, stacked and in one or both directions.
+    """State-Frequency Memory network (Hu & Qi, ICML 2017), stacked and in one or both directions.
 
-    A state of D x K complex numbers is driven by the input at K frequencies; forget gates over states and over
-    frequencies decide what is kept, and the read-out sees the amplitudes (Hu & Qi, ICML 2017, Eqs. 1-13 and 16).
+    The input drives a state of D x K complex numbers at K frequencies. Forget gates over states and over frequencies
+    decide what is kept, and the read-out sees the amplitudes (Eqs. 1 to 13 and 16 of the paper):
+
+    .. code-block:: text
+
+        f_ste, f_fre, g = sigmoid(W z_{t-1} + V x_t + b)             D, K and D wide      (6, 7, 9)
+        i    = tanh(W_i z_{t-1} + V_i x_t + b_i)                     D wide               (10)
+        S_t  = (f_ste f_fre) S_{t-1} + (g i) e^{j omega t}           D x K, complex       (1-3, 8)
+        A_t  = |S_t|                                                                      (4)
+        o^k  = sigmoid(U_o^k A_t^k + W_o^k z_{t-1} + V_o^k x_t + b_o^k)      M wide       (12)
+        z_t  = sum_k o^k tanh(W_z^k A_t^k + b_z^k)                           M wide       (11, 13)
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        D.
+        Number of states D.
     n_frequencies : int
-        K.
+        Number of frequencies K.
     n_outputs : int, optional
-        M, the width of the output z, which is also what the gates read of the past.  As many as states by default.
+        Width M of the output z, which is also what the gates read of the past. By default M = D.
     frequencies : {"fixed", "learned", "adaptive"}
-        omega_k as ``spacing`` says; the same as the start of K learned numbers; or omega_t = 2 pi sigmoid(...) of the
-        input and of z at each step (A-SFM, Eq. 16), which starts there, too, if ``init`` is "modern" or "chrono".
+        "fixed" keeps the omega_k of ``spacing``. "learned" trains K numbers that start there. "adaptive" computes
+        omega_t = 2 pi sigmoid(W z_{t-1} + V x_t + b) at each step (A-SFM, Eq. 16); with ``init`` "modern" or "chrono"
+        it also starts at the omega_k of ``spacing``.
     spacing : {"uniform", "log", "zero"}
-        omega_k = 2 pi k / K, as in the paper; omega_0 = 0 and periods 2 pi / omega_k that grow by equal factors; or
-        omega_k = 0 for all k, so that S holds no waves and its columns differ by their gates alone.
+        "uniform" is omega_k = 2 pi k / K, as in the paper. "log" is omega_0 = 0 and periods 2 pi / omega_k that grow by
+        equal factors. "zero" is omega_k = 0 for all k, a network without waves whose columns differ by their gates
+        only.
     period_range : tuple of two floats, optional
-        Shortest and longest period, those of omega_{K-1} and omega_1, in the unit of time; omega_0 = 0 stays outside.
-        By default (K / (K - 1), K) for "uniform", which is the paper's 2 pi k / K, and 3 to 64 steps for "log".  Set it
-        if time stamps do not count something like steps; "log" then has no default, nor for normalized time, where
-        the unit is the length of the series.
+        Shortest and longest period, of omega_{K-1} and omega_1, in the unit of time; omega_0 = 0 is not affected. The
+        default is (K / (K - 1), K) for "uniform", which gives 2 pi k / K, and 3 to 64 steps for "log". "log" has no
+        default for time stamps or normalized time, whose unit is not a step.
     time : {"index", "normalized", "timestamps", "zero_until_last"}
-        What t is in omega t: 1, 2, 3, ...; the step divided by the sequence's length, which looks ahead; the time
-        stamps given to :meth:`forward`; or 0 until the last step's 1, as in the authors' released program.
+        The t in omega t. "index" is 1, 2, 3, .... "normalized" is the step divided by the length of the sequence, which
+        looks ahead. "timestamps" are those given to :meth:`forward`. "zero_until_last" is 0 until the last step, where
+        it is 1, as in the authors' released program.
     phase : {"accumulated", "product"}
-        For adaptive frequencies: the sum of omega_t (t - t_previous), or omega_t t as the paper prints it.  A change
-        of omega moves the product by t times as much, so that late in a series it is noise; sums train far better.
+        For adaptive frequencies. "accumulated" is the sum of omega_t (t - t_previous). "product" is omega_t t, as the
+        paper prints it: a change of omega moves it by t times as much, which is noise late in a series, so it trains
+        much worse.
     n_layers : int
-        Each layer reads the z of the one below.
+        Number of layers. Each layer reads the z of the layer below.
     bidirectional : bool
-        A second set of layers reads each sequence backwards; outputs are concatenated.
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the fed-back z is dropped, one mask for a whole sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices with open forget gates; the same with forget biases spread over
-        ``max_length`` steps; U(-0.1, 0.1) as in the paper; rows of unit norm as in the authors' program.
+        Probability of dropping an entry of the fed-back z in training, with one mask per sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices with open forget gates. "chrono": the same with forget
+        biases spread over ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": rows of unit norm, as in the authors'
+        program.
     max_length : int
-        Number of steps over which memories reach at the start, for ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     backend : {"auto", "reference", "fused", "native", "cuda"}
-        Kernel; see :func:`sfmts.kernels.resolve_backend`.  A network in evaluation mode that has left its GPU runs
-        without "cuda".
+        Kernel; see :func:`sfmts.kernels.resolve_backend`. In evaluation mode on another device than its GPU, the
+        network does not use "cuda".
     memory : {"fast", "recompute"}
-        What training keeps for the backward pass: all it needs of every step, or the states of about sqrt(T) steps,
-        between which the network runs once more.
+        What training keeps for the backward pass. "fast" keeps all that it needs of every step. "recompute" keeps the
+        states of about sqrt(T) steps and runs the network again between them.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
     ValueError
-        If there is no such option, or ``period_range`` does not go with the others.
+        If an option is invalid, or ``period_range`` contradicts the other options.
 
     Notes
     -----
-    What is read of S is abs(S), an even function of each omega_k, and at t = 1, 2, 3, ... also a periodic one: omega_k
-    and 2 pi - omega_k say the same.  Of K = 4 uniform frequencies three are therefore different, the columns 1 and 3
-    differing by their gates alone; and learned ones stay where they start if that is 0 or, at whole t, pi.
+    The read-out sees abs(S), which is an even function of each omega_k. At t = 1, 2, 3, ... it is also
+    periodic, so omega_k and 2 pi - omega_k are equivalent. For K = 4 uniform frequencies only three are therefore
+    different, and columns 1 and 3 differ by their gates only. A learned frequency that starts at 0, or at pi with whole
+    t, stays there.
 
     Examples
     --------
@@ -328,7 +341,7 @@ class SFM(SequenceNetwork):
         self.causal = not bidirectional and time in ("index", "timestamps")
         self._backend, self.memory = backend, memory
         self.layers = nn.ModuleList(
-            SFMLayer(
+            _SFMLayer(
                 n_channels if level == 0 else self.output_size,
                 n_states,
                 n_frequencies,
@@ -342,14 +355,20 @@ class SFM(SequenceNetwork):
             for _ in range(directions)
         )
         for layer in self.layers:
-            assert isinstance(layer, SFMLayer)
+            assert isinstance(layer, _SFMLayer)
             layer.initialise(init, max_length, generator)
 
     @property
     def backend(self) -> str:
-        """Name of the kernel at work."""
+        """Return the name of the kernel that runs.
+
+        Returns
+        -------
+        backend : str
+            "reference", "fused", "native" or "cuda".
+        """
         layer = self.layers[0]
-        assert isinstance(layer, SFMLayer)
+        assert isinstance(layer, _SFMLayer)
         return resolve_backend(self._backend_here(), layer.weights())
 
     def _backend_here(self) -> str:
@@ -361,29 +380,51 @@ class SFM(SequenceNetwork):
         lengths: Tensor | None = None,
         *,
         time: Tensor | None = None,
-        state: list[LayerState] | None = None,
+        state: list[_LayerState] | None = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
-        """Read a batch; see :meth:`SequenceNetwork.forward`."""
+        """Read a batch; see :meth:`SequenceNetwork.forward`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
+        lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
+        time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
+        state : object, optional
+            ``state`` of an earlier call, to continue where that call ended.
+        generator : torch.Generator, optional
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        output : NetworkOutput
+            The states are z.
+        """
         return self._run(x, lengths, time, state, generator)
 
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
     ) -> Tensor:
-        """Amplitudes ``|S|`` of one layer at each step (Eq. 4).
+        """Return the amplitudes ``|S|`` of one layer at each step (Eq. 4), without dropout.
 
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
         time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
         layer : int
-            Which of the layers; the last by default.
+            Number of the layer; the last by default.
 
         Returns
         -------
         amplitudes : Tensor of shape (B, T, D, K), or (B, T, 2 D, K) if bidirectional
-            Zero behind the end of a sequence.
+            Zero after the end of a sequence.
         """
         amplitudes: list[Tensor] = []
         with torch.no_grad():
@@ -395,7 +436,7 @@ class SFM(SequenceNetwork):
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: list[LayerState] | None,
+        state: list[_LayerState] | None,
         generator: torch.Generator | None,
         amplitudes: list[Tensor] | None = None,
         watched: int = -1,
@@ -404,11 +445,11 @@ class SFM(SequenceNetwork):
         if state is not None and (self.bidirectional or self.time not in ("index", "timestamps")):
             raise ValueError(
                 "A network that needs the whole sequence (bidirectional, or time='normalized') cannot continue from a "
-                "state; use time='index' or time='timestamps' in one direction."
+                "state. Use time='index' or time='timestamps' in one direction."
             )
         directions = 2 if self.bidirectional else 1
 
-        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, LayerState]:
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
             given = None if state is None else state[number]
             watch = amplitudes if number // directions == watched else None
             mask = None
@@ -426,12 +467,12 @@ class SFM(SequenceNetwork):
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: LayerState | None,
+        state: _LayerState | None,
         mask: Tensor | None,
         backward: bool,
         amplitudes: list[Tensor] | None,
-    ) -> tuple[Tensor, LayerState]:
-        """One layer in one direction, padded to padded."""
+    ) -> tuple[Tensor, _LayerState]:
+        """Run one layer in one direction over a padded batch; return a padded batch and the state."""
         t = self._clock(x, lengths, time, None if state is None else state.t)
         if backward:
             x = reverse_sequences(x, lengths)
@@ -442,22 +483,22 @@ class SFM(SequenceNetwork):
         z, after = layer(x, lengths, t - origin[:, None], before, self._backend_here(), self.memory, mask, watched)
         if amplitudes is not None and watched is not None:
             amplitudes.extend(reverse_sequences(A, lengths) if backward else A for A in watched)
-        return (reverse_sequences(z, lengths) if backward else z), LayerState(
+        return (reverse_sequences(z, lengths) if backward else z), _LayerState(
             after.re, after.im, after.z, after.t, after.theta, origin
         )
 
     def _origin(self, layer: nn.Module, t: Tensor) -> Tensor:
-        """From when a layer counts time, (B,): time stamps from the first one, where that changes nothing else.
+        """Return the origin of a layer's time, (B,): the first time stamp, where that changes nothing else.
 
-        The gradient of a frequency is a sum of t times numbers that add up to 0, of which rounding, in single
-        precision, leaves a remainder: with the seconds since 1970 for t it would be all there is.
+        The gradient of a frequency is a sum of t times numbers that add up to 0. In single precision rounding leaves a
+        remainder of t times their error, which would dominate for large t such as seconds since 1970.
         """
         if self.time == "timestamps" and not (layer.frequencies == "adaptive" and layer.phase == "product"):
             return t[:, 0]
         return torch.zeros_like(t[:, 0])
 
     def _clock(self, x: Tensor, lengths: Tensor | None, time: Tensor | None, start: Tensor | None) -> Tensor:
-        """The t of each step, (B, T) in float64; ``start`` is the time of the step before the first."""
+        """Return the t of each step, (B, T) in float64; ``start`` is the time of the step before the first one."""
         if self.time in ("index", "timestamps"):
             return step_times(x, self.time, time, start)
         steps = step_times(x, "index", None, None)
