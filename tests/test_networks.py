@@ -682,7 +682,7 @@ def test_a_registered_network_is_there(register):
 
 
 def test_a_name_is_registered_once(register):
-    with pytest.raises(ValueError, match="The name 'sfm' belongs to another network, SFM. Register"):
+    with pytest.raises(ValueError, match="The name 'sfm' belongs to another network, SFM"):
         register("sfm", Projecting)
     assert network_class("sfm") is SFM
 
