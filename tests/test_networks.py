@@ -20,6 +20,7 @@ from sfmts.networks import (
     network_names,
     register_network,
 )
+from sfmts.networks import sfm as sfm_module
 from sfmts.networks.base import network_class, network_options
 from tests.helpers import FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
 
@@ -797,3 +798,26 @@ def test_register_network_takes_a_name(register, name):
     with pytest.raises(TypeError, match="A network is registered under a name"):
         register_network(name)
     assert network_names() == NETWORKS
+
+
+@pytest.mark.parametrize(("time", "packs"), [("index", 2), ("timestamps", 3)])
+def test_sfm_packs_a_batch_once(monkeypatch, time, packs):
+    """The input and the times of each direction that has its own, whatever the number of layers."""
+    calls = {"pack": 0, "unpack": 0}
+    for name in calls:
+
+        def counted(*arguments, name=name, call=getattr(sfm_module, name)):
+            calls[name] += 1
+            return call(*arguments)
+
+        monkeypatch.setattr(sfm_module, name, counted)
+    network = make_network("sfm", 2, n_states=3, n_layers=3, bidirectional=True, time=time)
+    network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), time=torch.arange(5.0).expand(3, 5))
+    assert calls == {"pack": packs, "unpack": 1}
+
+
+def test_sfm_refuses_the_state_of_another_batch():
+    network = make_network("sfm", 2, n_states=3)
+    state = network(torch.zeros(4, 5, 2)).state
+    with pytest.raises(ValueError, match=r"state\.re has shape \(4, 3, 4\), but must have 3 rows as x has"):
+        network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), state=state)

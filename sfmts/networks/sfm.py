@@ -7,7 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
+from sfmts.kernels import (
+    MEMORIES,
+    SFMState,
+    SFMWeights,
+    eager,
+    pack,
+    resolve_backend,
+    sfm,
+    sfm_layer,
+    unpack,
+)
 from sfmts.kernels.dispatch import backend_here
 from sfmts.networks._common import (
     check_init,
@@ -99,6 +109,65 @@ class _LayerState(NamedTuple):
     origin: Tensor
 
 
+class _PackedBatch:
+    """A padded batch as packed rows: step by step, without padding, the longest sequence first.
+
+    Parameters
+    ----------
+    x : Tensor of shape (B, T, C)
+        The padded batch.
+    lengths : Tensor of shape (B,), optional
+        True lengths; all are T by default, and the sequences keep their order.
+    """
+
+    def __init__(self, x: Tensor, lengths: Tensor | None) -> None:
+        self._lengths, self._length = lengths, x.shape[1]
+        self._backwards: Tensor | None = None
+        self._packed = None if lengths is None else pack(x, lengths)
+        if self._packed is None:
+            self.rows, self.batch_sizes = self.pack(x), [len(x)] * x.shape[1]
+        else:
+            self.rows, self.batch_sizes = self._packed.data, self._packed.batch_sizes.tolist()
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Return the rows of a padded batch (B, T, ...)."""
+        return padded.transpose(0, 1).flatten(0, 1) if self._lengths is None else pack(padded, self._lengths).data
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """Return the padded batch (B, T, ...) of rows."""
+        if self._packed is None:
+            return rows.view(self._length, -1, *rows.shape[1:]).transpose(0, 1)
+        return unpack(self._packed, rows, self._length)
+
+    def sort(self, values: Tensor) -> Tensor:
+        """Return values of sequences (B, ...) in the order of the rows."""
+        return values if self._packed is None else values[self._packed.sorted_indices]
+
+    def unsort(self, values: Tensor) -> Tensor:
+        """Return values of sequences (B, ...) in the order of the padded batch."""
+        return values if self._packed is None else values[self._packed.unsorted_indices]
+
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Reverse each sequence within its own length."""
+        if self._backwards is None:
+            # Row offset_s + q holds step s of sequence q. Its counterpart is offset_{L_q - 1 - s} + q.
+            sizes = torch.tensor(self.batch_sizes)
+            offsets = sizes.cumsum(0) - sizes
+            steps = torch.arange(len(sizes)).repeat_interleave(sizes)
+            sequence = torch.arange(len(steps)) - offsets[steps]
+            lengths = (sizes[:, None] > torch.arange(self.batch_sizes[0])).sum(0)
+            self._backwards = (offsets[lengths[sequence] - 1 - steps] + sequence).to(rows.device)
+        return rows.index_select(0, self._backwards)
+
+
+def _check_rows(state: list[_LayerState], batch: int) -> None:
+    """Raise ValueError unless the states have a row for each sequence, which packing would hide."""
+    for layer in state:
+        for name, value in zip(layer._fields, layer, strict=True):
+            if value.shape[:1] != (batch,):
+                raise ValueError(f"state.{name} has shape {tuple(value.shape)}, but must have {batch} rows as x has.")
+
+
 class _SFMLayer(nn.Module):
     """One direction of one layer: parameters, and the call into the kernels.
 
@@ -122,6 +191,7 @@ class _SFMLayer(nn.Module):
         N, D, K, M = n_channels, n_states, n_frequencies, n_outputs
         self.frequencies, self.phase = frequencies, phase
         self.spacing, self.period_range = spacing, period_range
+        self._accumulated = phase == "accumulated" and frequencies == "adaptive"
         rows = 3 * D + K + K * M + (K if frequencies == "adaptive" else 0)
         self.V = nn.Parameter(torch.empty(rows, N))
         self.W = nn.Parameter(torch.empty(rows, M))
@@ -142,26 +212,33 @@ class _SFMLayer(nn.Module):
         return SFMWeights(self.V, self.W, self.b, self.U_o, self.W_z, self.b_z, omega)
 
     def forward(
+        self, x: Tensor, lengths: Tensor | None, t: Tensor, state: SFMState | None, backend: str
+    ) -> tuple[Tensor, SFMState]:
+        """Run over a padded batch; see :func:`sfmts.kernels.sfm_layer`."""
+        return sfm_layer(x, lengths, t, self.weights(), state, backend=backend, accumulated=self._accumulated)
+
+    def run(
         self,
-        x: Tensor,
-        lengths: Tensor | None,
+        rows: Tensor,
+        batch_sizes: list[int],
         t: Tensor,
         state: SFMState | None,
         backend: str,
         memory: str,
-        feedback_mask: Tensor | None = None,
-        amplitudes: list[Tensor] | None = None,
+        feedback_mask: Tensor | None,
+        amplitudes: list[Tensor] | None,
     ) -> tuple[Tensor, SFMState]:
-        """Run over a padded batch; see :func:`sfmts.kernels.sfm_layer`."""
-        return sfm_layer(
-            x,
-            lengths,
+        """Run over packed rows; see :func:`sfmts.kernels.sfm`."""
+        weights = self.weights()
+        return sfm(
+            rows,
+            batch_sizes,
             t,
-            self.weights(),
-            state,
+            weights,
+            SFMState.zeros(batch_sizes[0], weights) if state is None else state,
             backend=backend,
             memory=memory,
-            accumulated=self.phase == "accumulated" and self.frequencies == "adaptive",
+            accumulated=self._accumulated,
             feedback_mask=feedback_mask,
             amplitudes=amplitudes,
         )
@@ -335,6 +412,7 @@ class SFM(SequenceNetwork):
         directions = 2 if bidirectional else 1
         self.n_channels, self.output_size = n_channels, n_outputs * directions
         self.n_states, self.n_frequencies, self.n_outputs = n_states, n_frequencies, n_outputs
+        self.frequencies, self.phase = frequencies, phase
         self.time, self.bidirectional = time, bidirectional
         self.recurrent_dropout = check_recurrent_dropout(recurrent_dropout)
         self.n_layers = n_layers
@@ -448,52 +526,107 @@ class SFM(SequenceNetwork):
                 "state. Use time='index' or time='timestamps' in one direction."
             )
         directions = 2 if self.bidirectional else 1
-
-        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
-            given = None if state is None else state[number]
-            watch = amplitudes if number // directions == watched else None
-            mask = None
-            if dropout and self.training and self.recurrent_dropout > 0.0:
-                mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
-            return self._run_layer(self.layers[number], x, lengths, time, given, mask, backward, watch)
-
-        x, states = run_layers(x, self.n_layers, directions, run)
+        if torch.compiler.is_exporting():
+            x, states = self._run_exported(x, lengths, time, state, amplitudes)
+        else:
+            x, states = self._run_packed(x, lengths, time, state, generator, amplitudes, watched, dropout)
         finals = [after.z for after in states[-directions:]]
         return NetworkOutput(x, torch.cat(finals, dim=1), states)
 
-    def _run_layer(
+    @eager
+    def _run_packed(
         self,
-        layer: nn.Module,
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: _LayerState | None,
-        mask: Tensor | None,
-        backward: bool,
+        state: list[_LayerState] | None,
+        generator: torch.Generator | None,
         amplitudes: list[Tensor] | None,
-    ) -> tuple[Tensor, _LayerState]:
-        """Run one layer in one direction over a padded batch; return a padded batch and the state."""
-        t = self._clock(x, lengths, time, None if state is None else state.t)
-        if backward:
-            x = reverse_sequences(x, lengths)
-            t = -reverse_sequences(t, lengths) if self.time == "timestamps" else t
-        origin = self._origin(layer, t) if state is None else state.origin
-        before = None if state is None else SFMState._make(state[:5])
-        watched: list[Tensor] | None = None if amplitudes is None else []
-        z, after = layer(x, lengths, t - origin[:, None], before, self._backend_here(), self.memory, mask, watched)
-        if amplitudes is not None and watched is not None:
-            amplitudes.extend(reverse_sequences(A, lengths) if backward else A for A in watched)
-        return (reverse_sequences(z, lengths) if backward else z), _LayerState(
-            after.re, after.im, after.z, after.t, after.theta, origin
+        watched: int,
+        dropout: bool,
+    ) -> tuple[Tensor, list[_LayerState]]:
+        """Run all layers on packed rows; return the padded output and the layers' states."""
+        directions = 2 if self.bidirectional else 1
+        batch = _PackedBatch(x, lengths)
+        if state is not None:
+            _check_rows(state, len(x))
+        times = [self._times(x, lengths, time, state, False)]
+        times += (
+            [self._times(x, lengths, time, state, True)] if self.bidirectional and self.time == "timestamps" else []
         )
+        packed_times = [batch.pack(t) for t, _ in times]
 
-    def _origin(self, layer: nn.Module, t: Tensor) -> Tensor:
-        """Return the origin of a layer's time, (B,): the first time stamp, where that changes nothing else.
+        def run(number: int, rows: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
+            layer = self.layers[number]
+            assert isinstance(layer, _SFMLayer)
+            mask = None
+            if dropout and self.training and self.recurrent_dropout > 0.0:
+                mask = batch.sort(
+                    dropout_mask(rows.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
+                )
+            before = None if state is None else SFMState._make(batch.sort(value) for value in state[number][:5])
+            watch: list[Tensor] | None = [] if amplitudes is not None and number // directions == watched else None
+            which = -1 if backward else 0  # without time stamps both directions have the same times
+            z, after = layer.run(
+                batch.reverse(rows) if backward else rows,
+                batch.batch_sizes,
+                packed_times[which],
+                before,
+                self._backend_here(),
+                self.memory,
+                mask,
+                watch,
+            )
+            if amplitudes is not None and watch is not None:
+                A = torch.cat(watch)
+                amplitudes.append(batch.unpack(batch.reverse(A) if backward else A))
+            unsorted = _LayerState._make([*(batch.unsort(value) for value in after), times[which][1]])
+            return (batch.reverse(z) if backward else z), unsorted
+
+        rows, states = run_layers(batch.rows, self.n_layers, directions, run)
+        return batch.unpack(rows), states
+
+    def _run_exported(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        time: Tensor | None,
+        state: list[_LayerState] | None,
+        amplitudes: list[Tensor] | None,
+    ) -> tuple[Tensor, list[_LayerState]]:
+        """Run all layers on padded batches, because `torch.export` records a padded layer as one operator."""
+        if amplitudes is not None or (self.training and self.recurrent_dropout > 0.0):
+            raise RuntimeError("torch.export takes a network in its evaluation mode, without state_amplitudes.")
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
+            t, origin = self._times(x, lengths, time, state, backward)
+            before = None if state is None else SFMState._make(state[number][:5])
+            read = reverse_sequences(x, lengths) if backward else x
+            z, after = self.layers[number](read, lengths, t, before, self._backend_here())
+            return (reverse_sequences(z, lengths) if backward else z), _LayerState._make([*after, origin])
+
+        return run_layers(x, self.n_layers, 2 if self.bidirectional else 1, run)
+
+    def _times(
+        self, x: Tensor, lengths: Tensor | None, time: Tensor | None, state: list[_LayerState] | None, backward: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the t of each step (B, T) since its origin, and the origin (B,); all layers share them.
+
+        Reading backwards, time stamps increase by the same intervals in reverse order: t'_s = -t_{T+1-s}.
+        """
+        t = self._clock(x, lengths, time, None if state is None else state[0].t)
+        if backward and self.time == "timestamps":
+            t = -reverse_sequences(t, lengths)
+        origin = self._origin(t) if state is None else state[0].origin
+        return t - origin[:, None], origin
+
+    def _origin(self, t: Tensor) -> Tensor:
+        """Return the origin of time, (B,): the first time stamp, where that changes nothing else.
 
         The gradient of a frequency is a sum of t times numbers that add up to 0. In single precision rounding leaves a
         remainder of t times their error, which would dominate for large t such as seconds since 1970.
         """
-        if self.time == "timestamps" and not (layer.frequencies == "adaptive" and layer.phase == "product"):
+        if self.time == "timestamps" and not (self.frequencies == "adaptive" and self.phase == "product"):
             return t[:, 0]
         return torch.zeros_like(t[:, 0])
 
