@@ -57,8 +57,8 @@ class Head(nn.Module, ABC):
         if kind == "none":
             if in_features != n_logits:
                 raise ValueError(
-                    f"head='none' takes the network's output as it is: n_outputs={n_logits} is needed here, but the "
-                    f"network puts out {in_features}."
+                    f"head='none' uses the network's output unchanged, so n_outputs={n_logits} is needed here, but the "
+                    f"output has width {in_features}."
                 )
             self.projection: nn.Module = nn.Identity()
         else:

@@ -420,7 +420,11 @@ def test_options_reach_the_network():
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"network": 3}, TypeError, "network must be a registered name, a class or a function that builds a network, not 3"),
+        (
+            {"network": 3},
+            TypeError,
+            "network must be a registered name, a class or a function that builds a network, not 3",
+        ),
         ({"n_channels": 0}, ValueError, "n_channels must be at least 1, not 0"),
         ({"n_channels": True}, TypeError, "n_channels must be an integer, not True"),
     ],

@@ -1,6 +1,7 @@
 """The networks' contract, kept by every one of them, and what each promises of its own."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -804,13 +805,13 @@ def test_register_network_takes_a_name(register, name):
 def test_sfm_packs_a_batch_once(monkeypatch, time, packs):
     """The input and the times of each direction that has its own, whatever the number of layers."""
     calls = {"pack": 0, "unpack": 0}
+
+    def counted(name, call, *arguments):
+        calls[name] += 1
+        return call(*arguments)
+
     for name in calls:
-
-        def counted(*arguments, name=name, call=getattr(sfm_module, name)):
-            calls[name] += 1
-            return call(*arguments)
-
-        monkeypatch.setattr(sfm_module, name, counted)
+        monkeypatch.setattr(sfm_module, name, partial(counted, name, getattr(sfm_module, name)))
     network = make_network("sfm", 2, n_states=3, n_layers=3, bidirectional=True, time=time)
     network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), time=torch.arange(5.0).expand(3, 5))
     assert calls == {"pack": packs, "unpack": 1}

@@ -150,7 +150,7 @@ class _AssociativeLayer(RecurrentLayer):
 class AssociativeLSTM(RecurrentNetwork):
     r"""Associative long short-term memory [1]_: an LSTM whose memory is a sum of key-value pairs of complex numbers.
 
-    The H numbers of a state are H/2 complex ones, [Re; Im].  With the complex product :math:`\circledast` unit by unit,
+    The H numbers of a state are H/2 complex ones, [Re; Im]. With the complex product :math:`\circledast` unit by unit,
     :math:`\mathrm{bound}(v) = v / \max(1, |v|)` and a fixed random permutation :math:`P_s` of the units for each of
     S copies of the memory:
 
