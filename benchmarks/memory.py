@@ -45,10 +45,11 @@ from torch import Tensor
 
 from sfmts import SFMClassifier, training
 from sfmts.batch import SequenceBatch
-from sfmts.heads import ClassificationHead, SequenceModel
+from sfmts.heads import ClassificationHead
 from sfmts.kernels import MEMORIES
 from sfmts.kernels._registry import OPERATIONS
 from sfmts.kernels._sfm import native
+from sfmts.model import SequenceModel
 
 MIB = 1 << 20
 SECOND_TASK = TASKS[1]

@@ -34,7 +34,8 @@ import torch.distributed as dist
 
 from sfmts.batch import SequenceBatch
 from sfmts.datasets import make_waves
-from sfmts.heads import ClassificationHead, SequenceModel
+from sfmts.heads import ClassificationHead
+from sfmts.model import SequenceModel
 from sfmts.networks import SFM
 from sfmts.training import Trainer, TrainingSettings, evaluate
 

@@ -152,8 +152,22 @@ def load(experiment: str, results: Path = RESULTS) -> list[Record]:
             raise ValueError(
                 f"{path}, line {number}, is no JSON ({error}); remove the line to repeat its run."
             ) from None
+        record["settings"] = _renamed(record["settings"])
         records.setdefault(key(record), record)
     return list(records.values())
+
+
+def _renamed(settings: Any) -> Any:
+    """Return settings with today's names: the resonator's ``n_layers`` was its own option ``depth``."""
+    if not isinstance(settings, dict):
+        return settings
+    renamed = {name: _renamed(value) for name, value in settings.items()}
+    own = renamed.get("network_params")
+    if renamed.get("network") == "resonator" and own and "depth" in own:
+        renamed["n_layers"] = own.pop("depth")
+        if not own:
+            del renamed["network_params"]
+    return renamed
 
 
 def results_file(experiment: str, results: Path = RESULTS) -> Path:

@@ -302,17 +302,17 @@ def changes(name: str) -> dict[str, Change]:
     starts = [init for init in ("modern", "chrono", "paper", "authors") if init != start]
     rows |= {f"start: {init}": Change({"init": init}) for init in starts}
     if "resonator" in network_names():
-        options = {
-            "omega zero": {"spacing": "zero"},
-            "amplitudes only": {"readout": "amplitude"},
-            "frequency gates": {"frequency_gate": True},
-            "gates read this step alone": {"n_lags": 0},
-            "one layer": {"depth": 1},
-            "three layers": {"depth": 3},
+        options: dict[str, dict[str, Any]] = {
+            "omega zero": {"network_params": {"spacing": "zero"}},
+            "amplitudes only": {"network_params": {"readout": "amplitude"}},
+            "frequency gates": {"network_params": {"frequency_gate": True}},
+            "gates read this step alone": {"network_params": {"n_lags": 0}},
+            "one layer": {"n_layers": 1},
+            "three layers": {"n_layers": 3},
         }
         rows["resonator"] = Change({"network": "resonator"})
         for label, params in options.items():
-            rows[f"resonator: {label}"] = Change({"network": "resonator", "network_params": params}, "resonator")
+            rows[f"resonator: {label}"] = Change({"network": "resonator", **params}, "resonator")
     rows |= {network: Change({"network": network}) for network in ("lstm", "gru")}
     return rows
 

@@ -124,10 +124,7 @@ def recipes(task: str, network: str) -> list[dict[str, Any]]:
     for _ in range(TRIALS[task] - 1):
         draw = rng.uniform(size=8).tolist()  # always all, so that networks share what they share
         recipe = {**base, **stamps, **training(task, estimator, base, draw)}
-        if network == "resonator":
-            recipe["network_params"] = {"depth": 2 + int(4 * draw[4])}
-        else:
-            recipe["n_layers"] = 1 + int(2 * draw[4])
+        recipe["n_layers"] = 2 + int(4 * draw[4]) if network == "resonator" else 1 + int(2 * draw[4])
         if network in ("sfm", "resonator", "sfm_kdd"):
             recipe["n_frequencies"] = (1, 2, 4, 8)[int(4 * draw[5])]
         if network == "sfm" and "n_outputs" in base:

@@ -50,8 +50,9 @@ from torch import Tensor
 from sfmts import SFMClassifier, SFMDensity
 from sfmts.batch import SequenceBatch, channel_scale, channel_statistics
 from sfmts.datasets import fetch_piano_rolls, make_waves
-from sfmts.heads import BernoulliHead, ClassificationHead, Head, SequenceModel
+from sfmts.heads import BernoulliHead, ClassificationHead, Head
 from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, softmax_pressed_log_likelihood
+from sfmts.model import SequenceModel
 from sfmts.networks import SFM, paper_preset
 from sfmts.training import Trainer, TrainingSettings, outputs
 

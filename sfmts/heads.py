@@ -1,4 +1,4 @@
-"""From a network's states to logits, loss and decoded predictions: predict can never disagree with fit."""
+"""Heads: projection, loss, score and decoding of each kind of target, so that fit and predict always agree."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,36 +9,46 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfmts._choices import check_choice
-from sfmts.networks.base import NetworkOutput, SequenceNetwork, dropout_mask
 from sfmts.networks.energy import NADE, RBM
 
 HEADS = ("linear", "none")
 DENSITY_HEADS = (*HEADS, "nade", "rbm")
-POOLINGS = ("last", "mean")
 _SOFTNESS = 0.01  # the square of a small distance between quantiles of scaled values
 QUANTILE_LEVELS = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 
 
 class Head(nn.Module, ABC):
-    """Projection, loss, score and decoding of one kind of target.
+    """Base class of heads: projection, loss and score of one kind of target.
 
-    An item is a series or, if ``per_step``, a step of a series.
+    An item is a series or, if the head is ``per_step``, a step of a series.
 
     Parameters
     ----------
     in_features : int
-        H, the width of the network's output.
+        Width H of the network's output.
     n_logits : int
         Width of the head's raw output.
     kind : {"linear", "none"}
-        "none" takes the features themselves as output, as the paper does with z; H must then fit.
+        "linear" projects with weights and biases. "none" takes the features themselves as output, as the paper does
+        with z; H must then equal ``n_logits``.
     generator : torch.Generator, optional
-        Source of the initial weights.
+        Source of the initial weights; PyTorch's global generator by default.
+
+    Attributes
+    ----------
+    per_step : bool
+        Whether an item is a step of a series.
+    batches_alike : bool
+        Whether each mini-batch has the same weight in training. Otherwise each item counts by its own weight.
+
+    Raises
+    ------
+    ValueError
+        If ``kind`` is unknown, or is "none" and the widths differ.
     """
 
     per_step: bool = False
     batches_alike: ClassVar[bool] = False
-    """Whether each mini-batch counts the same in training, whatever its items weigh; else each item by its weight."""
 
     def __init__(self, in_features: int, n_logits: int, kind: str, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -47,8 +57,8 @@ class Head(nn.Module, ABC):
         if kind == "none":
             if in_features != n_logits:
                 raise ValueError(
-                    f"head='none' takes the network's output as it is: n_outputs={n_logits} is needed here, but the "
-                    f"network puts out {in_features}."
+                    f"head='none' uses the network's output unchanged, so n_outputs={n_logits} is needed here, but the "
+                    f"output has width {in_features}."
                 )
             self.projection: nn.Module = nn.Identity()
         else:
@@ -58,17 +68,58 @@ class Head(nn.Module, ABC):
             self.projection = linear
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project features (..., H) to the head's raw output (..., n_logits)."""
+        """Project features to the head's raw output.
+
+        Parameters
+        ----------
+        features : Tensor of shape (..., H)
+            What the network and the pooling make of each item.
+
+        Returns
+        -------
+        output : Tensor of shape (..., n_logits)
+            Raw output.
+        """
         output: Tensor = self.projection(features)
         return output
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Loss summed over the items, each times its weight."""
+        """Return the weighted sum of the items' losses.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+        target : Tensor of shape (items, ...)
+            What should be predicted.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar.
+        """
 
     @abstractmethod
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Score summed over the items, each times its weight; greater is better."""
+        """Return the weighted sum of the items' scores; greater is better.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+        target : Tensor of shape (items, ...)
+            What should be predicted.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        score : Tensor
+            A scalar.
+        """
 
 
 def _weighted_sum(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -78,14 +129,18 @@ def _weighted_sum(values: Tensor, weight: Tensor | None) -> Tensor:
 class ClassificationHead(Head):
     """Class logits, cross-entropy and probabilities.
 
-    Two classes share one logit, that of the second, as in the paper's first task.
+    Two classes share one logit, that of the second class, as in the paper's first task.
 
     Parameters
     ----------
     in_features : int
+        Width H of the network's output.
     n_classes : int
+        Number of classes.
     kind : {"linear", "none"}
+        See :class:`Head`.
     generator : torch.Generator, optional
+        Source of the initial weights; PyTorch's global generator by default.
     per_step : bool
         Whether each step has a class of its own.
     """
@@ -103,39 +158,95 @@ class ClassificationHead(Head):
 
     @staticmethod
     def logits_for(n_classes: int) -> int:
-        """How many logits so many classes need."""
+        """Return the number of logits for a number of classes.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+
+        Returns
+        -------
+        n_logits : int
+            1 for two classes, otherwise ``n_classes``.
+        """
         return 1 if n_classes == 2 else n_classes
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Weighted sum of the cross-entropies."""
+        """Return the weighted sum of the cross-entropies.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Logits.
+        target : Tensor of shape (items,), int64
+            Number of each item's class.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar, in nats.
+        """
         if self.n_classes == 2:
             logits, binary = output[:, 0], target.to(output.dtype)
             return functional.binary_cross_entropy_with_logits(logits, binary, weight, reduction="sum")
         return _weighted_sum(functional.cross_entropy(output, target, reduction="none"), weight)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Weighted number of correct predictions."""
+        """Return the weighted number of correct predictions.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Logits.
+        target : Tensor of shape (items,), int64
+            Number of each item's class.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        score : Tensor
+            A scalar.
+        """
         right = (self.log_probabilities(output).argmax(dim=1) == target).to(output.dtype)
         return _weighted_sum(right, weight)
 
     def log_probabilities(self, output: Tensor) -> Tensor:
-        """Logarithms of the class probabilities, (B, n_classes)."""
-        if self.n_classes == 2:
+        """Return the logarithms of the class probabilities.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Logits.
+
+        Returns
+        -------
+        log_probabilities : Tensor of shape (items, n_classes)
+            In nats.
+        """
+        if self.n_classes == 2:  # log p = log sigmoid(-logit) for the first class, log sigmoid(logit) for the second
             return functional.logsigmoid(torch.cat([-output, output], dim=1))
         return functional.log_softmax(output, dim=1)
 
 
 class RegressionHead(Head):
-    """Numbers, by least squares on targets of mean 0 and variance 1.
+    """Least squares on targets that are scaled to mean 0 and variance 1.
 
     Parameters
     ----------
     in_features : int
+        Width H of the network's output.
     n_targets : int
+        Number of values per item.
     kind : {"linear", "none"}
+        See :class:`Head`.
     generator : torch.Generator, optional
+        Source of the initial weights; PyTorch's global generator by default.
     mean, scale : Tensor of shape (n_targets,), optional
-        Targets are shifted by ``mean`` and divided by ``scale`` before anything is learned.
+        Targets are shifted by ``mean`` and divided by ``scale``; 0 and 1 by default.
     """
 
     mean: Tensor
@@ -155,25 +266,66 @@ class RegressionHead(Head):
         self.register_buffer("scale", torch.ones(n_targets).double() if scale is None else scale.double())
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Weighted sum of the squared errors, averaged over the targets."""
+        """Return the weighted sum of the squared errors, averaged over the targets of an item.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_targets)
+            Predictions on the scale of the head.
+        target : Tensor of shape (items, n_targets)
+            Values on their own scale.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar.
+        """
         errors = output - self._standardised(target).to(output)
         return _weighted_sum(errors.square().mean(dim=1), weight)
 
     def _standardised(self, target: Tensor) -> Tensor:
-        """In double precision: units may have a distant origin."""
+        """Return scaled targets, in double precision: a unit such as a date may be far from 0."""
         return (target.double() - self.mean.to(target.device)) / self.scale.to(target.device)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """1 minus the loss, which is R^2 where the targets vary as they did in training."""
+        """Return 1 minus the loss, summed: R^2 if the targets vary as much as in training.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_targets)
+            Predictions on the scale of the head.
+        target : Tensor of shape (items, n_targets)
+            Values on their own scale.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        score : Tensor
+            A scalar.
+        """
         items = output.new_ones(len(output))
         return _weighted_sum(items, weight) - self.loss(output, target, weight)
 
     def predictions(self, output: Tensor) -> Tensor:
-        """Targets as they were given, (items, n_targets), in double precision."""
+        """Return predictions on the scale of the targets.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_targets)
+            Raw output.
+
+        Returns
+        -------
+        predictions : Tensor of shape (items, n_targets), float64
+            Predicted values.
+        """
         return output.double() * self.scale.to(output.device) + self.mean.to(output.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move everything, but keep the targets' mean and scale in double precision whatever the weights have."""
+        """Move or cast the module, but keep the targets' mean and scale in double precision."""
         exact = {name: getattr(self, name) for name in ("mean", "scale")}
         super()._apply(fn, recurse)
         for name, value in exact.items():
@@ -182,22 +334,22 @@ class RegressionHead(Head):
 
 
 def _running_sums(x: Tensor) -> Tensor:
-    """Sums of the first 1, 2, ... entries of the last axis."""
+    """Return the cumulative sums along the last axis."""
     if x.device.type == "cpu":
         return x.cumsum(-1)
     return x @ x.new_ones(x.shape[-1], x.shape[-1]).triu()  # cumsum is not deterministic on a GPU
 
 
 class QuantileHead(Head):
-    """Quantiles, by the pinball loss; they never cross.
+    """Quantiles that never cross, by the pinball loss.
 
-    The raw output holds the median and, through :meth:`gaps`, the distances between neighbouring levels.  Between
-    levels and beyond the outermost ones, quantiles are linear in those of the normal distribution.
+    The raw output holds the median and, through :meth:`gaps`, the distances between neighbouring levels. Between the
+    levels and outside of them, quantiles are linear in the quantiles of the normal distribution.
 
     Parameters
     ----------
     levels : tuple of float
-        Increasing, an odd number, the middle one 0.5.
+        Increasing levels. Their number is odd and the middle one is 0.5.
     """
 
     batches_alike: ClassVar[bool] = True
@@ -211,24 +363,68 @@ class QuantileHead(Head):
 
     @property
     def levels(self) -> Tensor:
-        """Levels of the quantiles, in float64 whatever the module is."""
+        """Return the levels of the quantiles.
+
+        Returns
+        -------
+        levels : Tensor of shape (n_levels,), float64
+            Double precision whatever the type of the module.
+        """
         return torch.tensor(self._levels, dtype=torch.float64)
 
     @staticmethod
     def gaps(raw: Tensor) -> Tensor:
-        """Positive numbers, (x + sqrt(x^2 + c)) / 2: several times as fast as softplus, and no less smooth."""
+        """Map real numbers to positive ones: (x + sqrt(x^2 + c)) / 2.
+
+        The function is as smooth as softplus and several times as fast.
+
+        Parameters
+        ----------
+        raw : Tensor
+            Real numbers.
+
+        Returns
+        -------
+        gaps : Tensor
+            Positive numbers.
+        """
         return (raw + (raw.square() + _SOFTNESS).sqrt()) / 2.0
 
     @staticmethod
     def raw_gaps(gaps: Tensor) -> Tensor:
-        """The inverse of :meth:`gaps`."""
+        """Invert :meth:`gaps`.
+
+        Parameters
+        ----------
+        gaps : Tensor
+            Positive numbers.
+
+        Returns
+        -------
+        raw : Tensor
+            Real numbers.
+        """
         return gaps - _SOFTNESS / (4.0 * gaps)
 
     def quantiles(self, output: Tensor, calibrated: bool = True) -> Tensor:
-        """Values at the levels, (..., levels); distances from the median are ``stretch`` times the learned ones."""
+        """Return the quantiles at the levels.
+
+        Parameters
+        ----------
+        output : Tensor of shape (..., n_levels)
+            Raw output: the median, then the raw gaps from the lowest level to the highest.
+        calibrated : bool
+            Whether to multiply distances from the median by ``stretch``.
+
+        Returns
+        -------
+        quantiles : Tensor of shape (..., n_levels)
+            Increasing values.
+        """
         median, gaps = output[..., :1], self.gaps(output[..., 1:])
         if calibrated:
             gaps = gaps * self.stretch.to(gaps)
+        # q_{m +- j} = q_m +- (gap_1 + ... + gap_j), counted outwards from the median q_m
         below, above = gaps[..., : self.middle], gaps[..., self.middle :]
         return torch.cat(
             [median - _running_sums(below.flip(-1)).flip(-1), median, median + _running_sums(above)],
@@ -236,19 +432,50 @@ class QuantileHead(Head):
         )
 
     def interpolated(self, values: Tensor, alpha: Tensor) -> Tensor:
-        """Quantiles at any levels ``alpha`` (A,) strictly between 0 and 1, (..., A), from those at the levels."""
+        """Return quantiles at any levels.
+
+        Parameters
+        ----------
+        values : Tensor of shape (..., n_levels)
+            Quantiles at the head's levels.
+        alpha : Tensor of shape (A,), float64
+            Levels, strictly between 0 and 1.
+
+        Returns
+        -------
+        quantiles : Tensor of shape (..., A)
+            Linear in the normal quantiles of the levels.
+        """
         at, wanted = torch.special.ndtri(self.levels).to(values.device), torch.special.ndtri(alpha).to(values.device)
         right = torch.searchsorted(at, wanted).clamp(1, len(at) - 1)
         share = ((wanted - at[right - 1]) / (at[right] - at[right - 1])).to(values)
         return torch.lerp(values[..., right - 1], values[..., right], share)
 
     def fine_levels(self) -> Tensor:
-        """Levels close enough to draw the distribution by."""
+        """Return levels that are dense enough to draw the distribution.
+
+        Returns
+        -------
+        levels : Tensor, float64
+            Increasing levels, the head's own among them.
+        """
         even = torch.special.ndtr(torch.linspace(-4.0, 4.0, 81, dtype=torch.float64))
         return torch.cat([even, self.levels]).unique()
 
     def variance(self, values: Tensor) -> Tensor:
-        """Of the distribution whose quantiles at the levels are ``values`` (..., levels), (...)."""
+        """Return the variance of the distribution that has these quantiles.
+
+        Parameters
+        ----------
+        values : Tensor of shape (..., n_levels)
+            Quantiles at the head's levels.
+
+        Returns
+        -------
+        variance : Tensor of shape (...)
+            The integral of (q - mean)^2 over the levels.
+        """
+        # With alpha = Phi(u) the integral over levels becomes one over u with the normal density as weight.
         normal = torch.linspace(-6.0, 6.0, 241, dtype=torch.float64)
         density = (-normal.square() / 2).exp()
         drawn = self.interpolated(values, torch.special.ndtr(normal))
@@ -257,60 +484,176 @@ class QuantileHead(Head):
         return (drawn - mean[..., None]).square() @ density
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Weighted sum of the items' :meth:`losses`."""
-        return _weighted_sum(self.losses(output, target), weight)
-
-    def losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """Pinball losses (items,), averaged over the levels and the targets of an item that are known, not NaN.
+        """Return the weighted sum of the items' :meth:`losses`.
 
         Parameters
         ----------
-        output : Tensor of shape (items, ..., levels)
+        output : Tensor of shape (items, ..., n_levels)
+            Raw output.
         target : Tensor of shape (items, ...)
+            Values; NaN is unknown.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar.
+        """
+        return _weighted_sum(self.losses(output, target), weight)
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the pinball loss of each item, averaged over the levels and over its known targets.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, ..., n_levels)
+            Raw output.
+        target : Tensor of shape (items, ...)
+            Values; NaN is unknown.
+
+        Returns
+        -------
+        losses : Tensor of shape (items,)
+            Of the quantiles without ``stretch``.
         """
         known = target.isfinite()
         errors = torch.where(known, target, 0.0)[..., None] - self.quantiles(output, calibrated=False)
         levels = self.levels.to(errors)
+        # max(alpha e, (alpha - 1) e) for the error e = y - q_alpha
         losses = torch.maximum(levels * errors, (levels - 1.0) * errors).mean(-1) * known
         return losses.flatten(1).sum(1) / known.flatten(1).sum(1)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Minus the loss."""
+        """Return minus the loss.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, ..., n_levels)
+            Raw output.
+        target : Tensor of shape (items, ...)
+            Values; NaN is unknown.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        score : Tensor
+            A scalar.
+        """
         return -self.loss(output, target, weight)
 
 
 class DensityHead(Head):
-    """The next binary frame of each step, given the past."""
+    """Base class of densities of the next binary frame of each step, given the past; parameters as :class:`Head`."""
 
     per_step = True
     batches_alike = True
 
     @abstractmethod
     def logits(self, output: Tensor) -> Tensor:
-        """Of each channel, whatever the others are, (items, n_channels)."""
+        """Return the logit of each channel, independent of the other channels of the frame.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+
+        Returns
+        -------
+        logits : Tensor of shape (items, n_channels)
+            Logits that the channels are on.
+        """
 
     @abstractmethod
     def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
-        """Of each frame, (items,), in nats.
+        """Return the log-likelihood of each frame.
 
-        ``step`` is a frame's number in its series, (items,): with it, what can only be estimated does not depend on the
-        other items.
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        step : Tensor of shape (items,), int64, optional
+            Number of each frame in its series. With it, an estimate does not depend on the other items.
+
+        Returns
+        -------
+        log_likelihood : Tensor of shape (items,)
+            In nats.
         """
 
     @abstractmethod
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
-        """One next frame for each item, (items, n_channels); logits are divided by ``temperature``."""
+        """Draw a next frame for each item.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+        generator : torch.Generator or None
+            Source of randomness; PyTorch's global generator if None.
+        temperature : float
+            Divides the logits.
+
+        Returns
+        -------
+        frames : Tensor of shape (items, n_channels)
+            Zeros and ones.
+        """
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Minus the weighted sum of the log-likelihoods."""
+        """Return minus the weighted sum of the log-likelihoods.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar, in nats.
+        """
         return -_weighted_sum(self.log_likelihood(output, target), weight)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """The weighted sum of the log-likelihoods."""
+        """Return the weighted sum of the log-likelihoods.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        score : Tensor
+            A scalar, in nats.
+        """
         return _weighted_sum(self.log_likelihood(output, target), weight)
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """That each channel is on in the next frame, (items, n_channels)."""
+        """Return the probability that each channel is on in the next frame.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Raw output.
+
+        Returns
+        -------
+        probabilities : Tensor of shape (items, n_channels)
+            Between 0 and 1.
+        """
         return self.logits(output).sigmoid()
 
 
@@ -320,11 +663,15 @@ class BernoulliHead(DensityHead):
     Parameters
     ----------
     in_features : int
+        Width H of the network's output.
     n_channels : int
+        Width of a frame.
     kind : {"linear", "none"}
+        See :class:`Head`.
     generator : torch.Generator, optional
+        Source of the initial weights; PyTorch's global generator by default.
     rates : Tensor of shape (n_channels,), optional
-        How often each channel is on; the projection's bias starts there.
+        How often each channel is on. The biases of the projection start at their logits.
     """
 
     def __init__(
@@ -341,15 +688,56 @@ class BernoulliHead(DensityHead):
                 self.projection.bias.copy_(torch.logit(rates))
 
     def logits(self, output: Tensor) -> Tensor:
-        """The output itself."""
+        """Return the output unchanged.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_channels)
+            Raw output.
+
+        Returns
+        -------
+        logits : Tensor of shape (items, n_channels)
+            The same tensor.
+        """
         return output
 
     def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
-        """Sum over the channels."""
+        """Return the log-likelihood of each frame, a sum over its channels.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_channels)
+            Logits.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        step : Tensor of shape (items,), int64, optional
+            Not used, because the log-likelihood is exact.
+
+        Returns
+        -------
+        log_likelihood : Tensor of shape (items,)
+            In nats.
+        """
         return -functional.binary_cross_entropy_with_logits(output, target, reduction="none").sum(dim=1)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
-        """Each channel by itself."""
+        """Draw each channel independently.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_channels)
+            Logits.
+        generator : torch.Generator or None
+            Source of randomness; PyTorch's global generator if None.
+        temperature : float
+            Divides the logits.
+
+        Returns
+        -------
+        frames : Tensor of shape (items, n_channels)
+            Zeros and ones.
+        """
         return torch.bernoulli((output / temperature).sigmoid(), generator=generator)
 
 
@@ -359,15 +747,18 @@ class _JointHead(DensityHead, ABC):
     Parameters
     ----------
     in_features : int
+        Width H of the network's output.
     n_channels : int
+        Width of a frame.
     n_hidden : int
-        Hidden units of that model.
+        Hidden units of the model of a frame.
     generator : torch.Generator, optional
+        Source of the initial weights; PyTorch's global generator by default.
     rates : Tensor of shape (n_channels,), optional
-        How often each channel is on; the visible units' biases start there.
+        How often each channel is on. The visible units' biases start at their logits.
     """
 
-    draws: ClassVar[int] = 64  # from which probabilities of single channels are estimated
+    draws: ClassVar[int] = 64  # the number of draws from which probabilities of single channels are estimated
     model: NADE | RBM
 
     def __init__(
@@ -392,19 +783,19 @@ class _JointHead(DensityHead, ABC):
 
     @abstractmethod
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
-        """An unbiased estimate of the probability of each channel."""
+        """Return an unbiased estimate of the probability of each channel."""
 
     def biases(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the visible units, (items, n_channels), and of the hidden ones, (items, n_hidden)."""
+        """Return the biases of the visible units, (items, n_channels), and of the hidden ones, (items, n_hidden)."""
         output = output.to(self.model.W.device)
         return output[..., : self.n_channels], output[..., self.n_channels :]
 
     def logits(self, output: Tensor) -> Tensor:
-        """There are none: a channel's probability depends on the other channels."""
+        """Raise ValueError: the probability of a channel depends on the other channels."""
         raise ValueError("A joint head has no logits of single channels; take metric='bernoulli' or head='linear'.")
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Means over draws with a fixed seed, the same random numbers for every item."""
+        """Return means over draws from a fixed seed, with the same random numbers for every item."""
         b_v, b_h = self.biases(output)
         generator = torch.Generator(b_v.device).manual_seed(0)
         total = torch.zeros_like(b_v)
@@ -414,7 +805,10 @@ class _JointHead(DensityHead, ABC):
 
 
 class NADEHead(_JointHead):
-    """RNN-NADE: the channels of a frame one after the other, exactly (Boulanger-Lewandowski et al., ICML 2012)."""
+    """RNN-NADE: the exact joint density of a frame, channel after channel (Boulanger-Lewandowski et al., ICML 2012).
+
+    See :func:`density_head` for the parameters and :class:`sfmts.networks.energy.NADE` for the density.
+    """
 
     model: NADE
 
@@ -422,23 +816,55 @@ class NADEHead(_JointHead):
         self.model = NADE(self.n_channels, n_hidden, generator)
 
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
+        # p(v_i = 1 | v_<i), averaged over draws of v, estimates p(v_i = 1) with less noise than the draws themselves.
         return self.model.conditionals(self.model.sample(b_v, b_h, generator, shared=True), b_v, b_h)
 
     def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
-        """Joint and exact."""
+        """Return the exact joint log-likelihood of each frame.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Biases of the visible units and of the hidden units.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        step : Tensor of shape (items,), int64, optional
+            Not used, because the log-likelihood is exact.
+
+        Returns
+        -------
+        log_likelihood : Tensor of shape (items,)
+            In nats.
+        """
         b_v, b_h = self.biases(output)
         return self.model.log_prob(target.to(b_v.device), b_v, b_h).to(output.device)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
-        """Channel after channel."""
+        """Draw channel after channel.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Biases of the visible units and of the hidden units.
+        generator : torch.Generator or None
+            Source of randomness; PyTorch's global generator if None.
+        temperature : float
+            Divides the logits.
+
+        Returns
+        -------
+        frames : Tensor of shape (items, n_channels)
+            Zeros and ones.
+        """
         return self.model.sample(*self.biases(output), generator, temperature)
 
 
 class RBMHead(_JointHead):
     """RNN-RBM: a restricted Boltzmann machine for each frame (Boulanger-Lewandowski et al., ICML 2012).
 
-    It is trained by contrastive divergence, whose value means nothing; what is told as the loss is the cross-entropy
-    of the frame and its reconstruction.
+    Training follows the gradient of contrastive divergence. The value of contrastive divergence has no meaning, so the
+    reported loss is the cross-entropy between a frame and its reconstruction. See :func:`density_head` for the
+    parameters and :class:`sfmts.networks.energy.RBM` for the density.
     """
 
     model: RBM
@@ -448,18 +874,51 @@ class RBMHead(_JointHead):
         self._seed = int(torch.randint(2**31 - 1, (), generator=generator))
 
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
+        # The last half step takes probabilities, p(v | h), instead of draws: the same mean with less noise.
         v = self.model.sample(b_v, b_h, generator=generator, shared=True)
         h = torch.addmm(b_h, v, self.model.W.T).sigmoid()
         h = (torch.rand(h.shape[1], generator=generator, device=h.device) < h).to(v)
         return torch.addmm(b_v, h, self.model.W).sigmoid()
 
     def log_likelihood(self, output: Tensor, target: Tensor, step: Tensor | None = None) -> Tensor:
-        """Joint, estimated by annealed importance sampling unless a layer is small."""
+        """Return the joint log-likelihood of each frame.
+
+        It is exact if a layer is small. Otherwise annealed importance sampling estimates it.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Biases of the visible units and of the hidden units.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        step : Tensor of shape (items,), int64, optional
+            Number of each frame in its series. With it, an estimate does not depend on the other items.
+
+        Returns
+        -------
+        log_likelihood : Tensor of shape (items,)
+            In nats.
+        """
         b_v, b_h = self.biases(output)
         return self.model.log_prob(target.to(b_v.device), b_v, b_h, position=step).to(output.device)
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """The gradient of contrastive divergence under the value of the reconstruction's cross-entropy."""
+        """Return the cross-entropy of the reconstruction, with the gradient of contrastive divergence.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Biases of the visible units and of the hidden units.
+        target : Tensor of shape (items, n_channels)
+            Binary frames.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar, in nats.
+        """
         b_v, b_h = self.biases(output)
         v = target.to(b_v)
         self._seed += 1
@@ -468,12 +927,33 @@ class RBMHead(_JointHead):
         with torch.no_grad():
             h = torch.addmm(b_h, v, self.model.W.T).sigmoid()
             logits = torch.addmm(b_v, h, self.model.W)
-            told = functional.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(dim=1)
+            reported = functional.binary_cross_entropy_with_logits(logits, v, reduction="none").sum(dim=1)
         weight = None if weight is None else weight.to(b_v.device)
-        return _weighted_sum(divergence - divergence.detach() + told, weight)
+        # x - x.detach() is 0 and has the gradient of x.
+        return _weighted_sum(divergence - divergence.detach() + reported, weight)
 
     def sample(self, output: Tensor, generator: torch.Generator | None, temperature: float) -> Tensor:
-        """From a Gibbs chain."""
+        """Draw from a Gibbs chain.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Biases of the visible units and of the hidden units.
+        generator : torch.Generator or None
+            Source of randomness; PyTorch's global generator if None.
+        temperature : float
+            Must be 1.
+
+        Returns
+        -------
+        frames : Tensor of shape (items, n_channels)
+            Zeros and ones.
+
+        Raises
+        ------
+        ValueError
+            If ``temperature`` is not 1.
+        """
         if temperature != 1.0:
             raise ValueError(f"head='rbm' draws at temperature 1 only, not {temperature}; take head='nade'.")
         return self.model.sample(*self.biases(output), generator=generator)
@@ -487,120 +967,36 @@ def density_head(
     generator: torch.Generator | None,
     rates: Tensor | None,
 ) -> DensityHead:
-    """The head that ``kind``, one of DENSITY_HEADS, stands for."""
+    """Build the density head of a name.
+
+    Parameters
+    ----------
+    kind : {"linear", "none", "nade", "rbm"}
+        Independent channels with a linear layer or without one, NADE, or RBM.
+    in_features : int
+        Width H of the network's output.
+    n_channels : int
+        Width of a frame.
+    n_hidden : int
+        Hidden units, for "nade" and "rbm".
+    generator : torch.Generator or None
+        Source of the initial weights; PyTorch's global generator if None.
+    rates : Tensor of shape (n_channels,) or None
+        How often each channel is on. The visible units' biases start at their logits.
+
+    Returns
+    -------
+    head : DensityHead
+        The head.
+
+    Raises
+    ------
+    ValueError
+        If ``kind`` is unknown.
+    """
     check_choice("head", kind, DENSITY_HEADS)
     if kind == "nade":
         return NADEHead(in_features, n_channels, n_hidden, generator, rates)
     if kind == "rbm":
         return RBMHead(in_features, n_channels, n_hidden, generator, rates)
     return BernoulliHead(in_features, n_channels, kind, generator, rates)
-
-
-class Model(nn.Module, ABC):
-    """What is trained: a network, and a head that knows the loss."""
-
-    network: SequenceNetwork
-    head: Head
-
-    @abstractmethod
-    def features(
-        self,
-        x: Tensor,
-        lengths: Tensor | None = None,
-        time: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the head reads of each item, and the network's extra loss if it has one."""
-
-
-class SequenceModel(Model):
-    """Standardise, read, pool, project: a whole series, or each of its steps, to one output.
-
-    Parameters
-    ----------
-    network : SequenceNetwork
-    head : Head
-    mean, scale : Tensor of shape (C,), optional
-        Channels are shifted by ``mean`` and divided by ``scale`` first.
-    pooling : {"last", "mean"}
-        The network's summary of the whole sequence, or the mean of its states.  A head that is ``per_step`` sees the
-        states themselves.
-    dropout : float
-        Probability with which, in training, an entry of the pooled state is dropped.
-    time_channel : int, optional
-        The channel of x from which time stamps are read if none are given.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(
-        self,
-        network: SequenceNetwork,
-        head: Head,
-        *,
-        mean: Tensor | None = None,
-        scale: Tensor | None = None,
-        pooling: str = "last",
-        dropout: float = 0.0,
-        time_channel: int | None = None,
-    ) -> None:
-        super().__init__()
-        check_choice("pooling", pooling, POOLINGS)
-        self.network, self.head = network, head
-        self.pooling, self.dropout, self.time_channel = pooling, dropout, time_channel
-        self.register_buffer("mean", torch.zeros(network.n_channels) if mean is None else mean)
-        self.register_buffer("scale", torch.ones(network.n_channels) if scale is None else scale)
-
-    def features(
-        self,
-        x: Tensor,
-        lengths: Tensor | None = None,
-        time: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the head reads of each item, (items, H), and the network's extra loss if it has one.
-
-        Steps are those within the series, one series behind the other.
-        """
-        output = self.network((x - self.mean) / self.scale, lengths, time=self._time(x, time), generator=generator)
-        if self.head.per_step:
-            features = output.states.flatten(0, 1) if lengths is None else output.states[_inside(x, lengths)]
-        else:
-            features = self._pooled(output, lengths)
-        if self.training and self.dropout > 0.0:
-            features = features * dropout_mask(features, self.dropout, generator)
-        return features, output.extra_loss
-
-    def _pooled(self, output: NetworkOutput, lengths: Tensor | None) -> Tensor:
-        if self.pooling == "last":
-            return output.final
-        if lengths is None:
-            return output.states.mean(dim=1)
-        states = output.states  # zero behind a sequence's end
-        return states.sum(dim=1) / lengths.to(states.device, states.dtype)[:, None]
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
-        """Raw output of the head for raw series x (B, T, C): one for each series or, if per step, (B, T, ...)."""
-        output: Tensor = self.head(self.features(x, lengths, time)[0])
-        if not self.head.per_step:
-            return output
-        if lengths is None:
-            return output.view(*x.shape[:2], -1)
-        padded = output.new_zeros(*x.shape[:2], output.shape[1])
-        padded[_inside(x, lengths)] = output
-        return padded
-
-    def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
-        """The network's amplitudes at each step; see :meth:`SequenceNetwork.state_amplitudes`."""
-        return self.network.state_amplitudes((x - self.mean) / self.scale, lengths, time=self._time(x, time))
-
-    def _time(self, x: Tensor, time: Tensor | None) -> Tensor | None:
-        if time is None and self.time_channel is not None:
-            return x[..., self.time_channel].double()
-        return time
-
-
-def _inside(x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T): whether a step lies within its series."""
-    return torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfmts.heads import Model, QuantileHead
+from sfmts.heads import QuantileHead
+from sfmts.model import Model
 from sfmts.networks.base import SequenceNetwork, dropout_mask
 from sfmts.windows import WindowSet
 

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from sfmts._choices import check_choice
 from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
-from sfmts.heads import Model
+from sfmts.model import Model
 
 LEARNING_RATES = ("constant", "cosine")
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -188,10 +188,10 @@ def test_start_of_the_gates():
 
 @pytest.mark.parametrize(("n_states", "near"), [(15, "14 or 16"), (1, "2"), (0, "2")])
 def test_an_odd_width_is_refused_with_its_neighbours(n_states, near):
-    with pytest.raises(ValueError, match=rf"n_states={n_states} .* give an even number: {near}\."):
+    with pytest.raises(ValueError, match=rf"n_states={n_states} .* Give an even number: {near}\."):
         AssociativeLSTM(2, n_states=n_states)
 
 
 def test_no_copy_is_refused():
-    with pytest.raises(ValueError, match="n_copies=0, but the memory needs at least one copy"):
+    with pytest.raises(ValueError, match="n_copies must be at least 1, not 0"):
         AssociativeLSTM(2, n_copies=0)

@@ -51,7 +51,7 @@ def inside(x, lengths):
     return (torch.arange(x.shape[1]) < lengths[:, None])[..., None]
 
 
-@fault("attributes", "has not set `causal`")
+@fault("attributes", "does not set `causal`")
 def no_flag(build, options):
     network = build(**options)
     del network.causal
@@ -65,14 +65,14 @@ def other_channels(build, options):
     return network
 
 
-@fault("attributes", "`causal` is 'yes', neither True nor False")
+@fault("attributes", "`causal` must be True or False, not 'yes'")
 def flag_of_another_kind(build, options):
     network = build(**options)
     network.causal = "yes"
     return network
 
 
-@fault("attributes", "`output_size` is 0, no positive whole number")
+@fault("attributes", "`output_size` must be a positive integer, not 0")
 def no_output(build, options):
     network = build(**options)
     network.output_size = 0
@@ -88,7 +88,7 @@ def transposed(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("shapes", "returns a tuple, no NetworkOutput")
+@fault("shapes", "returns a tuple instead of a NetworkOutput")
 def plain_tuple(build, options):
     return rewired(build(**options), lambda read, x, lengths, given: tuple(read(x, lengths, **given)))
 
@@ -102,7 +102,7 @@ def final_of_the_first_step(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("padding", "`states` are not zero behind a sequence's end")
+@fault("padding", "`states` are not zero after the end of a sequence")
 def states_behind_the_end(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -111,7 +111,7 @@ def states_behind_the_end(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("padding", r"`final` changes with what stands behind a sequence's end \(here 99.0\)")
+@fault("padding", r"`final` depends on the padding \(here 99.0\)")
 def final_of_the_padded_end(build, options):
     def forward(read, x, lengths, given):
         return read(x, lengths, **given)._replace(final=read(x, None, **given).final)
@@ -119,7 +119,7 @@ def final_of_the_padded_end(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("padding", r"`final` changes with what stands behind a sequence's end \(here nan\)")
+@fault("padding", r"`final` depends on the padding \(here nan\)")
 def padding_times_zero(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -128,14 +128,14 @@ def padding_times_zero(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("padding", "`extra_loss` changes with what stands behind")
+@fault("padding", "`extra_loss` depends on the padding")
 def extra_loss_of_padding(build, options):
     return rewired(
         build(**options), lambda read, x, lengths, given: read(x, lengths, **given)._replace(extra_loss=x.sum())
     )
 
 
-@fault("batch_mates", "reads otherwise alone than in a batch")
+@fault("batch_mates", "alone differs from that in a batch")
 def batch_norm(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -144,21 +144,21 @@ def batch_norm(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("causality-bidirectional=True", "it says causal=True, but a state depends on later steps")
+@fault("causality-bidirectional=True", "causal is True, but a state depends on later steps")
 def lying_flag(build, options):
     network = build(**options)
     network.causal = True
     return network
 
 
-@fault("causality", "it says causal=False, but a state does not depend on later steps")
+@fault("causality", "causal is False, but a state does not depend on later steps")
 def needless_warning(build, options):
     network = build(**options)
     network.causal = False
     return network
 
 
-@fault("causality", "it says causal=True, but a state depends on later steps")
+@fault("causality", "causal is True, but a state depends on later steps")
 def clock_that_counts_in_shares(build, options):
     network = build(**{**options, "time": "normalized"})
     network.causal = True
@@ -174,7 +174,7 @@ def halves_exchanged(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("directions-bidirectional=True", "the second half of `final` is not that at the first step")
+@fault("directions-bidirectional=True", "the second half of `final` is not the output at the first step")
 def final_of_one_step(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -183,7 +183,7 @@ def final_of_one_step(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("state_dict", "loads its state_dict reads otherwise; is a constant no buffer")
+@fault("state_dict", "loads its state_dict gives different results. Register")
 def constant_that_is_no_buffer(build, options):
     constant = torch.randn(1, generator=options["generator"], dtype=torch.float64)
     return rewired(build(**options), lambda read, x, lengths, given: read(x * constant.to(x), lengths, **given))
@@ -201,7 +201,7 @@ class OneForAll(nn.Parameter):
         return self
 
 
-@fault("copies", "it cannot be pickled or copied. .*lambda")
+@fault("copies", "it cannot be pickled or copied: .*lambda")
 def lambda_inside(build, options):
     network = build(**options)
     network.squash = lambda x: x.tanh()
@@ -213,7 +213,7 @@ def global_generator(build, options):
     return build(**{**options, "generator": None})
 
 
-@fault("randomness", "different generators start it with the same parameters")
+@fault("randomness", "different generators give the same initial parameters")
 def always_the_same_start(build, options):
     return build(**{**options, "generator": torch.Generator().manual_seed(7)})
 
@@ -233,7 +233,7 @@ def input_in_place(build, options):
     return rewired(build(**options), lambda read, x, lengths, given: read(x.add_(0.1), lengths, **given))
 
 
-@fault("types", "of float32 input it makes {torch.float64}")
+@fault("types", "for float32 input it returns {torch.float64}")
 def always_double(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -242,7 +242,7 @@ def always_double(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("gradients", "its gradients are not those of finite differences")
+@fault("gradients", "its gradients differ from finite differences")
 def cut_gradient(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -251,7 +251,7 @@ def cut_gradient(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("gradients_at_zero", "all-zero input gives gradients that are infinite or no numbers")
+@fault("gradients_at_zero", "gradients for all-zero input are not finite")
 def root_of_zero(build, options):
     def forward(read, x, lengths, given):
         return read(x.square().sum(dim=2, keepdim=True).sqrt() + x, lengths, **given)
@@ -259,7 +259,7 @@ def root_of_zero(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("extra_loss", r"`extra_loss` has the shape \(4,\) and is no scalar")
+@fault("extra_loss", r"`extra_loss` must be a scalar, but has shape \(4,\)")
 def a_loss_for_each_series(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -275,12 +275,12 @@ def a_loss_that_teaches_nothing(build, options):
     )
 
 
-@fault("chunks", "chunk by chunk it reads otherwise")
+@fault("chunks", "the states of chunks differ from those of the whole")
 def forgetful(build, options):
     return rewired(build(**options), lambda read, x, lengths, given: read(x, lengths, **{**given, "state": None}))
 
 
-@fault("chunks", "gradients stop between chunks")
+@fault("chunks", "gradients through chunks differ from those of the whole")
 def detached_state(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -289,7 +289,7 @@ def detached_state(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("chunks", "it changes in place the state that it is given")
+@fault("chunks", "it changes the given state in place")
 def state_in_place(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -301,12 +301,12 @@ def state_in_place(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("chunks-bidirectional=True", "needs whole sequences, but does not refuse a state")
+@fault("chunks-bidirectional=True", "needs whole sequences, but does not raise ValueError")
 def state_accepted(build, options):
     return rewired(build(**options), lambda read, x, lengths, given: read(x, lengths, **{**given, "state": None}))
 
 
-@fault("chunks_of_unequal_length", "it does not go on from their ends")
+@fault("chunks_of_unequal_length", "it does not continue from their ends")
 def state_of_the_padded_end(build, options):
     def forward(read, x, lengths, given):
         return read(x, lengths, **given)._replace(state=read(x, None, **given).state)
@@ -319,7 +319,7 @@ def no_dropout(build, options):
     return build(**{**options, "recurrent_dropout": 0.0})
 
 
-@fault("recurrent_dropout-recurrent_dropout=0.4", "recurrent dropout acts in eval mode")
+@fault("recurrent_dropout-recurrent_dropout=0.4", "recurrent dropout is active in eval mode")
 def dropout_for_ever(build, options):
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)
@@ -328,7 +328,7 @@ def dropout_for_ever(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("recurrent_dropout-recurrent_dropout=0.4", "with masks of ones the recurrence is another one")
+@fault("recurrent_dropout-recurrent_dropout=0.4", "masks of ones change the recurrence")
 def another_recurrence_with_dropout(build, options):
     network = build(**options)
     if options["recurrent_dropout"]:
@@ -337,12 +337,12 @@ def another_recurrence_with_dropout(build, options):
     return network
 
 
-@fault("time_stamps-time=timestamps", "time stamps do not matter")
+@fault("time_stamps-time=timestamps", "time stamps have no effect")
 def time_that_does_not_matter(build, options):
     return build(**{**options, "time": "index"})
 
 
-@fault("time_stamps-time=timestamps", r"time stamps 1, 2, 3, \.\.\. are not time='index'")
+@fault("time_stamps-time=timestamps", r"time stamps 1, 2, 3, \.\.\. differ from time='index'")
 def time_of_another_unit(build, options):
     def forward(read, x, lengths, given):
         time = given.pop("time", None)
@@ -351,7 +351,7 @@ def time_of_another_unit(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("time_stamps-time=timestamps", "it does not ask for time stamps with a ValueError")
+@fault("time_stamps-time=timestamps", "it does not raise ValueError if time stamps are missing")
 def time_that_is_made_up(build, options):
     def forward(read, x, lengths, given):
         given.setdefault("time", torch.zeros(x.shape[:2]))
@@ -360,7 +360,7 @@ def time_that_is_made_up(build, options):
     return rewired(build(**options), forward)
 
 
-@fault("initialisation-authors", "it leaves parameters unset or infinite")
+@fault("initialisation-authors", "it has parameters that are unset or infinite")
 def one_start_unset(build, options):
     network = build(**options)
     if options["init"] == "authors":
@@ -384,7 +384,7 @@ def test_every_check_finds_a_fault():
 
 
 def test_the_message_names_the_network_and_its_options():
-    with pytest.raises(AssertionError, match=r"^functools\.partial.*\(3, n_states=10\): it has not set `causal`"):
+    with pytest.raises(AssertionError, match=r"^functools\.partial.*\(3, n_states=10\): it does not set `causal`"):
         check_network(functools.partial(FAULTS[0].values[0], bidirectional=False))
 
 
@@ -420,7 +420,11 @@ def test_options_reach_the_network():
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"network": 3}, TypeError, "network must be a registered name, a class or a function that builds one, not 3"),
+        (
+            {"network": 3},
+            TypeError,
+            "network must be a registered name, a class or a function that builds a network, not 3",
+        ),
         ({"n_channels": 0}, ValueError, "n_channels must be at least 1, not 0"),
         ({"n_channels": True}, TypeError, "n_channels must be an integer, not True"),
     ],

@@ -219,9 +219,9 @@ def test_pondering_starts_with_a_halting_bias_of_one(init):
     ("option", "message"),
     [
         ({"cell": "wrong"}, "Unknown cell 'wrong'; choose one of 'gru', 'lstm', 'rnn'"),
-        ({"ponder_cost": -1.0}, "ponder_cost must be 0 or greater, but is -1.0"),
-        ({"epsilon": 0.0}, "epsilon must lie between 0 and 1, so that halting is possible, but is 0.0"),
-        ({"max_ponder": 0}, "max_ponder must be at least 1 pass, but is 0"),
+        ({"ponder_cost": -1.0}, "ponder_cost must be a finite number of at least 0, not -1.0"),
+        ({"epsilon": 0.0}, "epsilon must be greater than 0 and less than 1, not 0.0"),
+        ({"max_ponder": 0}, "max_ponder must be at least 1, not 0"),
     ],
     ids=str,
 )
@@ -335,5 +335,5 @@ def test_highway_chrono_start_reaches_over_the_longest_series(depth):
 
 
 def test_highway_depth_is_checked():
-    with pytest.raises(ValueError, match="depth must be at least 1 layer, but is 0"):
+    with pytest.raises(ValueError, match="depth must be at least 1, not 0"):
         RecurrentHighway(1, depth=0)

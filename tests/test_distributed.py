@@ -18,7 +18,8 @@ import torch.distributed as dist
 
 from sfmts import batch
 from sfmts.batch import SequenceBatch
-from sfmts.heads import ClassificationHead, SequenceModel
+from sfmts.heads import ClassificationHead
+from sfmts.model import SequenceModel
 from sfmts.networks import LSTM, SFM, NetworkOutput, SequenceNetwork
 from sfmts.training import Trainer, TrainingSettings
 from tests.helpers import make_panel

@@ -207,9 +207,9 @@ def test_circulant_options_are_checked():
         CirculantUnitary(5, real=True, signs=(1, -1))
     with pytest.raises(ValueError, match=r"signs=\(1, 2\) must be 2 numbers, each 1 or -1"):
         CirculantUnitary(6, real=True, signs=(1, 2))
-    with pytest.raises(ValueError, match="with real=False, all angles are free"):
+    with pytest.raises(ValueError, match="with real=False all angles are free"):
         CirculantUnitary(6, signs=(1, 1))
-    with pytest.raises(ValueError, match="at least one entry a side, not 0"):
+    with pytest.raises(ValueError, match="at least one entry per side, not 0"):
         CirculantUnitary2d(4, 0)
     with pytest.raises(ValueError, match="Unknown angles 'zero'; choose one of 'uniform', 'identity'"):
         CirculantUnitary(4, angles="zero")
@@ -278,9 +278,9 @@ def test_dft_options_are_checked():
         DFTLayer(4, method="dct")
     with pytest.raises(ValueError, match="method='fft' has no matrix that could be trained"):
         DFTLayer(4, method="fft", trainable=True)
-    with pytest.raises(ValueError, match="n=0 must be at least 1"):
+    with pytest.raises(ValueError, match="n must be at least 1, the length of the transform, not 0"):
         DFTLayer(0)
-    with pytest.raises(ValueError, match="of length n=4, but vectors have 5 entries"):
+    with pytest.raises(ValueError, match="has length n=4, but the vectors have 5 entries"):
         DFTLayer(4)(torch.zeros(2, 5))
 
 
@@ -509,7 +509,7 @@ def test_conv_rotation_gru_gradients():
 
 
 def test_conv_rotation_gru_mistakes():
-    with pytest.raises(ValueError, match="kernel_size=2 must be odd"):
+    with pytest.raises(ValueError, match="kernel_size must be odd, so that a kernel has a centre, not 2"):
         ConvRotationGRU(1, (4, 4), kernel_size=2)
-    with pytest.raises(ValueError, match=r"shape \(2, 7, 2, 4, 5\) must be of shape \(B, T, 2, 5, 4\)"):
+    with pytest.raises(ValueError, match=r"x has shape \(2, 7, 2, 4, 5\), but shape \(B, T, 2, 5, 4\)"):
         conv_gru()(noise(2, 7, 2, 4, 5))

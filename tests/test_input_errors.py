@@ -306,7 +306,7 @@ class TestParameters:
             ("n_states", 2.5, ["int", "[1, inf)"]),
             ("n_frequencies", 0, ["int", "[1, inf)"]),
             ("n_outputs", 0, ["int", "[1, inf)", "None"]),
-            ("n_layers", 0, ["int", "[1, inf)"]),
+            ("n_layers", 0, ["int", "[1, inf)", "None"]),
             ("max_iter", 0, ["int", "[1, inf)"]),
             ("batch_size", 0, ["int", "[1, inf)"]),
             ("learning_rate_init", 0.0, ["float", "(0.0, inf)"]),
@@ -371,7 +371,7 @@ class TestParameters:
             tiny(network=network, head="none", bidirectional=True).fit(*panel("3-D"))
 
     def test_no_head_on_a_network_of_another_width(self):
-        with pytest.raises(ValueError, match=r"head='none'.*n_outputs=1 is needed here, but the network puts out 3"):
+        with pytest.raises(ValueError, match=r"head='none'.*n_outputs=1 is needed here, but the output has width 3"):
             tiny(network="lstm", head="none").fit(*panel("3-D"))
 
     @pytest.mark.parametrize("form", ["3-D", "ragged"])

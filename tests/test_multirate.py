@@ -148,12 +148,12 @@ def test_clockwork_modern_start_is_orthogonal_module_by_module():
 
 @pytest.mark.parametrize("periods", [(), (0, 1), (2, 1), (1, 1), (1, 2.5), (1, math.inf)], ids=str)
 def test_clockwork_periods_are_checked(periods):
-    with pytest.raises(ValueError, match="positive whole numbers of steps, each greater than the last, not"):
+    with pytest.raises(ValueError, match="increasing positive whole numbers of steps, not"):
         ClockworkRNN(1, periods=periods)
 
 
 def test_clockwork_needs_a_unit_for_each_module():
-    with pytest.raises(ValueError, match=r"at least 5, a unit for each of the periods \(1, 2, 4, 8, 16\), but is 4"):
+    with pytest.raises(ValueError, match=r"at least 5, a unit for each of the periods \(1, 2, 4, 8, 16\), not 4"):
         ClockworkRNN(1, n_states=4)
 
 
@@ -335,9 +335,9 @@ def test_phased_lstm_chrono_start_reaches_over_the_longest_series():
 
 
 def test_phased_lstm_options_are_checked():
-    with pytest.raises(ValueError, match="ratio_on is a share of the period, above 0 and at most 1, not 0"):
+    with pytest.raises(ValueError, match="ratio_on must be greater than 0 and at most 1, a share of the period, not 0"):
         PhasedLSTM(1, ratio_on=0.0)
-    with pytest.raises(ValueError, match="leak is a share of the state, from 0 to 1, not -1"):
+    with pytest.raises(ValueError, match="leak must be from 0 to 1, a share of the state, not -1"):
         PhasedLSTM(1, leak=-1.0)
     with pytest.raises(ValueError, match=r"two positive numbers, the smaller one first, not \(20, 1\)"):
         PhasedLSTM(1, period_range=(20, 1))

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sfmts.networks import (
     network_names,
     register_network,
 )
+from sfmts.networks import sfm as sfm_module
 from sfmts.networks.base import network_class, network_options
 from tests.helpers import ALL_NETWORKS, FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
 
@@ -547,8 +549,8 @@ def test_sfm_with_given_frequencies_is_exported():
     ("options", "sentence"),
     [
         ({"spacing": "linear"}, "Unknown spacing 'linear'; choose one of 'uniform', 'log', 'zero'"),
-        ({"spacing": "zero", "frequencies": "learned"}, "spacing='zero' with frequencies='learned' would never move"),
-        ({"spacing": "zero", "period_range": (3, 64)}, r"'zero' has no periods, so .* must be None, not \(3, 64\)"),
+        ({"spacing": "zero", "frequencies": "learned"}, "spacing='zero' with frequencies='learned' would never train"),
+        ({"spacing": "zero", "period_range": (3, 64)}, r"no periods, so period_range must be None, not \(3, 64\)"),
         ({"spacing": "log", "time": "timestamps"}, "spacing='log' with time='timestamps' needs period_range="),
         ({"spacing": "log", "time": "normalized"}, "spacing='log' with time='normalized' needs period_range="),
         ({"period_range": (0, 5)}, r"two positive numbers, the smaller one first, not \(0, 5\)"),
@@ -608,7 +610,7 @@ COUNTS = {
         ({"n_layers": 3, "n_feedforward": 7}, lambda H, N: H * (N + 1) + 3 * (2 * H * 7 + 7 + 5 * H)),
     ],
     "resonator": [
-        ({"depth": 1, "n_lags": 0}, lambda D, N, K=4: 4 * D * (N + 1) + 3 * K * D + D + D * N + D),
+        ({"n_layers": 1, "n_lags": 0}, lambda D, N, K=4: 4 * D * (N + 1) + 3 * K * D + D + D * N + D),
         ({}, lambda D, N, K=4: 4 * D * (N + D + 6) + 6 * K * D + 3 * D + D * N),
     ],
     "rotation_gru": [
@@ -683,7 +685,7 @@ def test_a_registered_network_is_there(register):
 
 
 def test_a_name_is_registered_once(register):
-    with pytest.raises(ValueError, match="There is a network named 'sfm' already: SFM"):
+    with pytest.raises(ValueError, match="The name 'sfm' belongs to another network, SFM"):
         register("sfm", Projecting)
     assert network_class("sfm") is SFM
 
@@ -699,13 +701,13 @@ def test_a_class_that_is_defined_again_takes_the_place_of_the_first(register):
     [
         (nn.LSTM, "must be a subclass of sfmts.networks.SequenceNetwork"),
         (lambda n_channels: None, "must be a subclass of sfmts.networks.SequenceNetwork"),
-        (RecurrentNetwork, "make_layer.* of RecurrentNetwork must be taken by keyword only"),
-        (changed(forward=SequenceNetwork.forward), "Changed is abstract and cannot be built: it lacks forward"),
+        (RecurrentNetwork, "make_layer.* of RecurrentNetwork must be keyword-only"),
+        (changed(forward=SequenceNetwork.forward), "Changed is abstract and cannot be built. Implement forward"),
         (changed(__init__=lambda self: None), "The first argument of Changed must be n_channels"),
         (changed(__init__=lambda self, width, *, n_states=3: None), "The first argument of Changed must be n_channels"),
-        (changed(__init__=lambda self, n_channels, n_states=3: None), "'n_states=3' of Changed must be .* by keyword"),
+        (changed(__init__=lambda self, n_channels, n_states=3: None), "'n_states=3' of Changed must be keyword-only"),
         (changed(__init__=lambda self, n_channels, *, n_states: None), "'n_states' of Changed .* have a default"),
-        (changed(__init__=lambda self, n_channels, **options: None), r"'\*\*options' of Changed must be taken by keyw"),
+        (changed(__init__=lambda self, n_channels, **options: None), r"'\*\*options' of Changed must be keyword-only"),
     ],
 )
 def test_what_is_registered_must_be_usable(register, cls, sentence):
@@ -722,7 +724,7 @@ def test_attributes_of_the_contract_must_be_set(register, attribute):
             setattr(self, name, n_channels)
 
     register("forgetful", changed(__init__=__init__))
-    with pytest.raises(TypeError, match=f"Changed has not set `{attribute}`; every network sets n_channels, output_s"):
+    with pytest.raises(TypeError, match=f"Changed does not set `{attribute}`. Every network sets n_channels, output_s"):
         make_network("forgetful", 3)
 
 
@@ -736,7 +738,7 @@ def test_what_a_network_cannot_do_is_refused(register, option):
     register("projecting", Projecting)
     ((name, value),) = option.items()
     with pytest.raises(
-        ValueError, match=f"network='projecting' takes no {name}={value!r}; these do: .*'sfm'"
+        ValueError, match=f"network='projecting' does not support {name}={value!r}. These networks do: .*'sfm'"
     ) as caught:
         make_network("projecting", 3, **option)
     able = [other for other in NETWORKS if name in network_options(other)]
@@ -744,9 +746,21 @@ def test_what_a_network_cannot_do_is_refused(register, option):
     make_network("projecting", 3, bidirectional=False, n_layers=1, time="timestamps", recurrent_dropout=0.3)
 
 
-def test_layers_of_the_resonator_have_another_name():
-    with pytest.raises(ValueError, match=r"takes no n_layers=3.*layers are depth=3.*network_params=\{'depth': 3\}"):
-        make_network("resonator", 2, n_layers=3)
+@pytest.mark.parametrize(("name", "n_layers"), [("resonator", 2), ("sfm", 1), ("lstm", 1), ("gru", 1)])
+def test_make_network_leaves_the_number_of_layers_to_the_network(name, n_layers):
+    default, unset = make_network(name, 2), make_network(name, 2, n_layers=None)
+    assert default.n_parameters == unset.n_parameters == make_network(name, 2, n_layers=n_layers).n_parameters
+    assert make_network(name, 2, n_layers=3).n_parameters > default.n_parameters
+
+
+@every_network
+def test_init_is_modern_by_default(name):
+    starts = [
+        make_network(name, 2, n_states=10, generator=torch.Generator().manual_seed(0), **options).state_dict()
+        for options in ({}, {"init": None}, {"init": "modern"})
+    ]
+    for other in starts[1:]:
+        assert all(torch.equal(value, other[key]) for key, value in starts[0].items())
 
 
 @every_network
@@ -801,3 +815,26 @@ def test_a_network_built_directly_checks_its_sizes(network, size):
         cls(size)
     with pytest.raises(TypeError, match="nonsense"):
         cls(2, nonsense=1)
+
+
+@pytest.mark.parametrize(("time", "packs"), [("index", 2), ("timestamps", 3)])
+def test_sfm_packs_a_batch_once(monkeypatch, time, packs):
+    """The input and the times of each direction that has its own, whatever the number of layers."""
+    calls = {"pack": 0, "unpack": 0}
+
+    def counted(name, call, *arguments):
+        calls[name] += 1
+        return call(*arguments)
+
+    for name in calls:
+        monkeypatch.setattr(sfm_module, name, partial(counted, name, getattr(sfm_module, name)))
+    network = make_network("sfm", 2, n_states=3, n_layers=3, bidirectional=True, time=time)
+    network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), time=torch.arange(5.0).expand(3, 5))
+    assert calls == {"pack": packs, "unpack": 1}
+
+
+def test_sfm_refuses_the_state_of_another_batch():
+    network = make_network("sfm", 2, n_states=3)
+    state = network(torch.zeros(4, 5, 2)).state
+    with pytest.raises(ValueError, match=r"state\.re has shape \(4, 3, 4\), but must have 3 rows as x has"):
+        network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), state=state)

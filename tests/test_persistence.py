@@ -644,7 +644,7 @@ def fitted(cls, path, **options):
 OWN = {
     "associative_lstm": {"n_copies": 4},
     "recurrent_highway": {"depth": 2},
-    "resonator": {"depth": 2, "n_lags": 2},
+    "resonator": {"n_lags": 2},
     "fnet": {"n_feedforward": 3},
     "clockwork_rnn": {"periods": (1, 2)},
 }

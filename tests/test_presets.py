@@ -102,7 +102,7 @@ class TestMatchBudget:
             ({"n_outputs": -1}, "n_outputs must be at least 1, not -1"),
             ({"multiple_of": 0}, "multiple_of must be at least 1, not 0"),
             ({"n_layers": 0}, "n_layers must be at least 1, not 0"),
-            ({"head": "none"}, "head='none' needs a network that puts out n_outputs=2 numbers, but 'lstm' puts out"),
+            ({"head": "none"}, "head='none' needs a network whose output has n_outputs=2 numbers, but that of 'lstm'"),
             ({"network": "associative_lstm", "n_copies": 0}, "n_copies"),
         ],
     )
@@ -193,7 +193,7 @@ class TestPaperPreset:
     def test_errors(self):
         with pytest.raises(ValueError, match="Unknown task 'wave'; choose one of 'waves', 'music', 'timit'"):
             paper_preset("wave", "lstm")
-        with pytest.raises(ValueError, match=r"no network='bi_lstm' for task='music'; it has .*'lstm', 'phased"):
+        with pytest.raises(ValueError, match=r"no network='bi_lstm' for task='music'; choose one of .*'lstm', 'phased"):
             paper_preset("music", "bi_lstm")
         for row in COUNTS:
             with pytest.raises(ValueError, match=repr(row)):

@@ -465,7 +465,7 @@ class TestParameters:
 
     @pytest.mark.parametrize("network", ["lstm", "gru"])
     def test_no_head_on_a_network_of_another_width(self, case, network):
-        with pytest.raises(ValueError, match=r"head='none'.*n_outputs=\d is needed here, but the network puts out 7"):
+        with pytest.raises(ValueError, match=r"head='none'.*n_outputs=\d is needed here, but the output has width 7"):
             case.tiny(network=network, n_states=7, head="none").fit(*case.data("3-D"))
 
 

@@ -15,10 +15,10 @@ OPTIONS = [
     {"frequency_gate": True},
     {"readout": "amplitude"},
     {"spacing": "zero"},
-    {"depth": 1},
+    {"n_layers": 1},
     {"n_lags": 0},
     {"n_lags": 4},
-    {"depth": 3, "frequency_gate": True, "readout": "amplitude"},
+    {"n_layers": 3, "frequency_gate": True, "readout": "amplitude"},
 ]
 
 
@@ -150,7 +150,7 @@ def test_without_waves_time_stamps_do_not_matter():
 
 def test_gates_read_nothing_of_the_state():
     """With one layer, S is linear in what is let in: the effect of two pushes is the sum of their effects."""
-    network = build(depth=1, n_lags=0)
+    network = build(n_layers=1, n_lags=0)
     x = torch.zeros(3, 9, 3, dtype=F64)
     with torch.no_grad():
         layer = network.layers[0]
@@ -186,21 +186,20 @@ def test_periods_start_within_their_range():
 def test_number_of_parameters():
     N, D, K = 3, 7, 4
     first, further = 4 * D * (N + 3) + 3 * K * D + D + D * N, 4 * D * (D + 3) + 3 * K * D + D
-    assert Resonator(N, n_states=D, n_frequencies=K, depth=3).n_parameters == first + 2 * further + D
-    gated = Resonator(N, n_states=D, n_frequencies=K, depth=1, frequency_gate=True)
+    assert Resonator(N, n_states=D, n_frequencies=K, n_layers=3).n_parameters == first + 2 * further + D
+    gated = Resonator(N, n_states=D, n_frequencies=K, n_layers=1, frequency_gate=True)
     assert gated.n_parameters == first + K * (N + 3) + D
-    assert Resonator(N, n_states=D, n_frequencies=K, depth=1, spacing="zero").n_parameters == first - K * D + D
-    assert Resonator(N, n_states=D, n_frequencies=K, depth=1, readout="amplitude").n_parameters == first - K * D + D
+    assert Resonator(N, n_states=D, n_frequencies=K, n_layers=1, spacing="zero").n_parameters == first - K * D + D
+    assert Resonator(N, n_states=D, n_frequencies=K, n_layers=1, readout="amplitude").n_parameters == first - K * D + D
 
 
 def test_tells_periods_apart_that_it_could_not_without_waves():
     X, y = make_periods(600, n_steps=40, periods=(8, 12), noise=0.5, random_state=0)
     scores = {}
     for spacing in ("log", "zero"):
-        options = {"depth": 1, "n_lags": 0, "readout": "amplitude", "spacing": spacing}
-        model = SFMClassifier(
-            "resonator", network_params=options, n_states=10, learning_rate_init=0.02, max_iter=15, random_state=0
-        )
+        options = {"n_layers": 1, "n_states": 10, "learning_rate_init": 0.02, "max_iter": 15, "random_state": 0}
+        own = {"n_lags": 0, "readout": "amplitude", "spacing": spacing}
+        model = SFMClassifier("resonator", network_params=own, **options)
         scores[spacing] = model.fit(X[:400], y[:400]).score(X[400:], y[400:])
     assert scores["log"] > 0.95
     assert scores["zero"] < 0.8
@@ -208,7 +207,7 @@ def test_tells_periods_apart_that_it_could_not_without_waves():
 
 def test_saved_model_is_the_model(tmp_path):
     X, y = make_panel(ragged=True)
-    model = SFMClassifier("resonator", n_states=6, max_iter=2, random_state=0, network_params={"depth": 3}).fit(X, y)
+    model = SFMClassifier("resonator", n_states=6, max_iter=2, random_state=0, n_layers=3).fit(X, y)
     model.save(tmp_path / "model.safetensors")
     loaded = SFMClassifier.load(tmp_path / "model.safetensors")
     assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
@@ -217,8 +216,8 @@ def test_saved_model_is_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"depth": 0}, "depth must be at least 1, not 0"),
-        ({"n_lags": -1}, "n_lags=-1"),
+        ({"n_layers": 0}, "n_layers must be at least 1, not 0"),
+        ({"n_lags": -1}, "n_lags must be at least 0, not -1"),
         ({"period_range": (64.0, 3.0)}, "64.0"),
         ({"period_range": (0.0, 3.0)}, "positive"),
         ({"period_range": (3.0,)}, "two positive numbers"),

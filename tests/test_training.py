@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sfmts import SFMClassifier
 from sfmts.batch import SequenceBatch, bucketed_batches
-from sfmts.heads import BernoulliHead, ClassificationHead, NADEHead, RegressionHead, SequenceModel
+from sfmts.heads import BernoulliHead, ClassificationHead, NADEHead, RegressionHead
+from sfmts.model import SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base
 from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, best_epoch, evaluate, outputs

@@ -35,8 +35,9 @@ from sfmts.batch import (
     unbatch,
 )
 from sfmts.estimators import persistence
-from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
+from sfmts.heads import HEADS, Head
 from sfmts.kernels import BACKENDS, MEMORIES
+from sfmts.model import POOLINGS, SequenceModel
 from sfmts.networks.base import INITIALISATIONS, WithoutStorage, make_network, network_class, network_options
 from sfmts.networks.sfm import FREQUENCIES, PHASES
 from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
@@ -212,7 +213,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         "time": [StrOptions({"index", "normalized", "timestamps"})],
         "time_channel": [Integral, None],
         "phase": [StrOptions(set(PHASES))],
-        "n_layers": [Interval(Integral, 1, None, closed="left")],
+        "n_layers": [Interval(Integral, 1, None, closed="left"), None],
         "bidirectional": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "recurrent_dropout": [Interval(Real, 0, 1, closed="left")],

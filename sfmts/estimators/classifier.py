@@ -47,8 +47,8 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     phase : {"accumulated", "product"}, default="accumulated"
         For adaptive frequencies: the sum of omega_t (t - t_previous), or omega_t t as printed in the paper, where a
         change of omega moves the phase by t times as much: faithful, but it trains badly.
-    n_layers : int, default=1
-        Stacked layers.
+    n_layers : int or None, default=None
+        Stacked layers. By default the network decides: 2 for the resonator, 1 for all others.
     bidirectional : bool, default=False
         Read each series in both directions.
     dropout : float, default=0.0
@@ -170,7 +170,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         time: str = "index",
         time_channel: int | None = None,
         phase: str = "accumulated",
-        n_layers: int = 1,
+        n_layers: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,

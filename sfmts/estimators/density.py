@@ -16,8 +16,9 @@ from torch import Tensor
 from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, check_binary, moments, unbatch
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting, new_random_state
-from sfmts.heads import DENSITY_HEADS, DensityHead, SequenceModel, density_head
+from sfmts.heads import DENSITY_HEADS, DensityHead, density_head
 from sfmts.metrics import softmax_pressed_log_likelihood
+from sfmts.model import SequenceModel
 
 METRICS = ("bernoulli", "softmax_pressed")
 
@@ -119,7 +120,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         frequencies: str = "fixed",
         time: str = "index",
         phase: str = "accumulated",
-        n_layers: int = 1,
+        n_layers: int | None = None,
         dropout: float = 0.2,
         recurrent_dropout: float = 0.4,
         init: str = "modern",

@@ -387,7 +387,7 @@ class SFMForecaster(BaseForecaster):
         network_params: dict[str, Any] | None = None,
         frequencies: str = "fixed",
         phase: str = "accumulated",
-        n_layers: int = 1,
+        n_layers: int | None = None,
         dropout: float = 0.1,
         recurrent_dropout: float = 0.0,
         init: str = "modern",

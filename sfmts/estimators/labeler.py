@@ -95,7 +95,7 @@ class SFMLabeler(SequenceEstimator):
         time: str = "index",
         time_channel: int | None = None,
         phase: str = "accumulated",
-        n_layers: int = 1,
+        n_layers: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,

@@ -79,7 +79,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         time: str = "index",
         time_channel: int | None = None,
         phase: str = "accumulated",
-        n_layers: int = 1,
+        n_layers: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,

@@ -1,11 +1,19 @@
-"""Networks as plain torch modules, usable without any estimator."""
+"""Networks as plain torch modules, which do not need an estimator."""
 
 from sfmts.networks.associative import AssociativeLSTM
 from sfmts.networks.base import NetworkOutput, SequenceNetwork, make_network, network_names, register_network
 from sfmts.networks.checks import check_network, network_checks
-from sfmts.networks.complex import ComplexGatedRNN, UnitaryRNN
+from sfmts.networks.complex import ComplexGatedRNN, UnitaryMatrix, UnitaryRNN, stiefel_step
 from sfmts.networks.depth import AdaptiveComputationTime, RecurrentHighway
-from sfmts.networks.fourier import FNet, RotationGRU
+from sfmts.networks.fourier import (
+    CirculantUnitary,
+    CirculantUnitary2d,
+    ConvRotationGRU,
+    DFTLayer,
+    FNet,
+    FourierMixing,
+    RotationGRU,
+)
 from sfmts.networks.gated import GRU, LSTM
 from sfmts.networks.multirate import ClockworkRNN, PhasedLSTM
 from sfmts.networks.presets import match_budget, paper_preset
@@ -21,9 +29,14 @@ __all__ = [
     "SFM",
     "AdaptiveComputationTime",
     "AssociativeLSTM",
+    "CirculantUnitary",
+    "CirculantUnitary2d",
     "ClockworkRNN",
     "ComplexGatedRNN",
+    "ConvRotationGRU",
+    "DFTLayer",
     "FNet",
+    "FourierMixing",
     "NetworkOutput",
     "PhasedLSTM",
     "RecurrentHighway",
@@ -32,6 +45,7 @@ __all__ = [
     "Resonator",
     "RotationGRU",
     "SequenceNetwork",
+    "UnitaryMatrix",
     "UnitaryRNN",
     "check_network",
     "make_network",
@@ -40,4 +54,5 @@ __all__ = [
     "network_names",
     "paper_preset",
     "register_network",
+    "stiefel_step",
 ]

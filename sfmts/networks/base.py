@@ -1,36 +1,35 @@
-"""The contract that every network keeps, and the registry that estimators look them up in."""
+"""The contract that every network keeps, and the registry in which estimators look networks up."""
 
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sfmts._choices import check_choice
-
-INITIALISATIONS = ("modern", "chrono", "paper", "authors")
+from sfmts.networks._common import INITIALISATIONS as INITIALISATIONS
+from sfmts.networks._common import dropout_mask as dropout_mask
 
 
 class NetworkOutput(NamedTuple):
-    """What a network returns for a batch of B sequences of at most T steps.
+    """Output of a network for a batch of B sequences of at most T steps.
 
-    Parameters
+    Attributes
     ----------
     states : Tensor of shape (B, T, output_size)
-        The output at each step; zero behind the end of a sequence.
+        Output at each step; zero after the end of a sequence.
     final : Tensor of shape (B, output_size)
-        The summary of each whole sequence: the output after its last step and, of a layer that reads backwards, after
-        its first.
+        Summary of each whole sequence: the output after its last step and, of a layer that reads backwards, after its
+        first step.
     state : object
-        Hand it to the next call to continue; None if the network cannot be continued.
-    extra_loss : Tensor, optional
-        A scalar that training adds to the loss.
+        Pass it to the next call to continue. None if the network cannot continue.
+    extra_loss : Tensor or None
+        Scalar that training adds to the loss.
     """
 
     states: Tensor
@@ -40,17 +39,18 @@ class NetworkOutput(NamedTuple):
 
 
 class SequenceNetwork(nn.Module, ABC):
-    """A network that reads sequences: (B, T, C) and their lengths to one state a step.
+    """Base class of networks that read sequences: from (B, T, C) and lengths to one state per step.
 
-    A subclass takes ``n_channels`` first and after it keyword arguments with defaults, among them ``n_states`` and
-    ``generator``; sets the attributes below; draws its parameters from ``generator`` alone; and returns results that
-    depend neither on padding nor on the other sequences of the batch.  Options that have the names of estimators'
-    parameters mean the same: ``n_layers``, ``bidirectional`` (the output's second half reads backwards),
-    ``recurrent_dropout``, ``time`` (which knows "timestamps") and ``init``.
+    A subclass takes ``n_channels`` first and then keyword arguments with defaults, among them ``n_states`` and
+    ``generator``. It sets the attributes below and draws its parameters from ``generator`` only. Its results depend
+    neither on padding nor on the other sequences of the batch.
 
-    :func:`register_network` shows a network and makes it known to the estimators,
-    :func:`sfmts.networks.check_network` tests all that, and :class:`sfmts.networks.RecurrentNetwork` does most of it
-    for networks that go step by step.
+    Options with the names of estimators' parameters have the same meaning: ``n_layers``, ``bidirectional`` (the second
+    half of the output reads backwards), ``recurrent_dropout``, ``time`` (with the choice "timestamps") and ``init``
+    (None stands for the network's own default).
+
+    :func:`register_network` makes a network known to the estimators, :func:`sfmts.networks.check_network` tests the
+    contract, and :class:`sfmts.networks.RecurrentNetwork` implements most of it for networks that go step by step.
 
     Attributes
     ----------
@@ -59,10 +59,10 @@ class SequenceNetwork(nn.Module, ABC):
     output_size : int
         Width of the output.
     causal : bool
-        Whether the state at a step depends on no later step.  A causal network returns a ``state`` from which a later
-        call goes on, or None; another refuses one with a ValueError.
+        Whether the state at a step is independent of later steps. A causal network returns a ``state`` from which a
+        later call continues, or None. Any other network raises ValueError if it is given a state.
     has_amplitudes : bool
-        Whether :meth:`state_amplitudes` is there.
+        Whether :meth:`state_amplitudes` is implemented.
     """
 
     n_channels: int
@@ -94,168 +94,109 @@ class SequenceNetwork(nn.Module, ABC):
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
-            True lengths; all are T by default.  What stands behind a sequence's end is never read.
+            True lengths; all are T by default. Padding is never read.
         time : Tensor of shape (B, T), float64, optional
             Time stamps, for a network that uses them.
-        state : optional
-            ``state`` of an earlier call, to continue where that one ended.
+        state : object, optional
+            ``state`` of an earlier call, to continue where that call ended.
         generator : torch.Generator, optional
-            Source of dropout masks in training; PyTorch's global one by default.
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        output : NetworkOutput
+            States, summary, state for continuation and extra loss.
         """
 
     def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None) -> Tensor:
-        """Amplitudes of the frequency components of the state at each step.
+        """Return the amplitudes of the frequency components of the state at each step.
 
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
         time : Tensor of shape (B, T), float64, optional
+            Time stamps, for a network that uses them.
 
         Returns
         -------
         amplitudes : Tensor of shape (B, T, n_states, n_frequencies)
-            Of both directions twice as many states, those that read forwards first.  Zero behind the end of a sequence.
+            Zero after the end of a sequence. A bidirectional network has twice as many states, the forward ones first.
 
         Raises
         ------
         NotImplementedError
-            If the network has none.
+            If the network has no amplitudes.
         """
         raise NotImplementedError(f"{type(self).__name__} has no state amplitudes; network='sfm' has.")
 
     @property
     def backend(self) -> str:
-        """Name of the kernel at work."""
+        """Return the name of the kernel that runs.
+
+        Returns
+        -------
+        backend : str
+            "torch" unless the network has kernels of its own.
+        """
         return "torch"
 
     @property
     def n_parameters(self) -> int:
-        """Number of trainable parameters."""
+        """Count the trainable parameters.
+
+        Returns
+        -------
+        n_parameters : int
+            Number of entries of all parameters that require gradients.
+        """
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-
-def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse each sequence of a padded batch (B, T, ...) within its own length, with zeros behind its end."""
-    if lengths is None:
-        return x.flip(1)
-    steps = torch.arange(x.shape[1], device=x.device)
-    index = lengths.to(x.device)[:, None] - 1 - steps
-    shape = (*index.shape, *[1] * (x.ndim - 2))
-    backwards = x.gather(1, index.clamp_min(0).view(shape).expand_as(x))
-    return torch.where((index >= 0).view(shape), backwards, 0)
-
-
-def step_times(x: Tensor, time: str, stamps: Tensor | None, last: Tensor | None) -> Tensor:
-    """Time of each step of x (B, T, C), (B, T) in float64.
-
-    ``time`` is "timestamps", which ``stamps`` are, or "index", which counts on from ``last`` (B,), the time of the step
-    before the first one, or from 0.
-    """
-    if time == "timestamps":
-        if stamps is None:
-            raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
-        if stamps.shape != x.shape[:2]:
-            shape = tuple(x.shape[:2])
-            raise ValueError(f"`time` has shape {tuple(stamps.shape)}, but {shape} is needed, a stamp for each step.")
-        return stamps.double()
-    steps = torch.arange(1, x.shape[1] + 1, dtype=torch.float64, device=x.device).expand(x.shape[:2])
-    return steps if last is None else steps + last[:, None]
-
-
-def check_period_range(period_range: Sequence[float]) -> tuple[float, float]:
-    """Shortest and longest period, or a ValueError."""
-    periods = tuple(period_range)
-    if len(periods) != 2 or not 0.0 < periods[0] <= periods[1] < math.inf:
-        raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
-    return periods
-
-
-def initialise_input(matrix: Tensor, init: str, generator: torch.Generator | None) -> None:
-    """Fill a matrix that acts on the input: U(-0.1, 0.1) for "paper", rows of unit norm for "authors", else Glorot."""
-    if init == "paper":
-        matrix.uniform_(-0.1, 0.1, generator=generator)
-    elif init == "authors":
-        matrix.normal_(generator=generator)
-        matrix.div_(matrix.norm(dim=1, keepdim=True))
-    else:
-        nn.init.xavier_uniform_(matrix, generator=generator)
-
-
-def dropout_mask(like: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
-    """A mask of ``like``'s shape: 0 with probability p, else 1 / (1 - p)."""
-    kept = torch.empty_like(like).bernoulli_(1.0 - p, generator=generator)
-    return kept.div_(1.0 - p)
-
-
-def check_recurrent_dropout(p: float) -> float:
-    """A probability below 1, or a ValueError."""
-    if not 0.0 <= p < 1.0:
-        raise ValueError(f"recurrent_dropout={p} must be at least 0 and less than 1.")
-    return p
-
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def in_own_precision(forward: Method) -> Method:
-    """Let a method that reads x compute in the type of the parameters under autocast, too.
-
-    A recurrence of many small steps gains nothing from half precision and loses its memory to it; and its state, its
-    inputs and its gates would have different types.
-    """
-
-    @wraps(forward)
-    def wrapper(self: nn.Module, x: Tensor, *arguments: Any, **options: Any) -> Any:
-        if not torch.is_autocast_enabled(x.device.type):
-            return forward(self, x, *arguments, **options)
-        with torch.autocast(x.device.type, enabled=False):
-            return forward(self, x.to(next(self.parameters(), x).dtype), *arguments, **options)
-
-    return cast(Method, wrapper)
-
-
-def chrono_bias(size: int, max_length: int, generator: torch.Generator | None) -> Tensor:
-    """Forget biases log U(1, T_max) (Tallec & Ollivier, 2018): memories from one step to the longest sequence."""
-    return torch.empty(size).uniform_(1.0, max(2.0, float(max_length)), generator=generator).log_()
 
 
 NetworkClass = TypeVar("NetworkClass", bound=type[SequenceNetwork])
 _REGISTRY: dict[str, type[SequenceNetwork]] = {}
 CONTRACT_ATTRIBUTES = ("n_channels", "output_size", "causal")
-# Options that say what is computed, with the value that asks for nothing: a network that does not take one cannot do
-# what it says.  Others mean nothing to it, like frequencies, or end with training, like dropout.
+# Options that change what is computed, with the value that changes nothing. A network that does not take such an
+# option cannot do what it asks for, so make_network raises. Other options can be ignored: frequencies mean nothing to
+# such a network, and dropout affects training only.
 _CAPABILITIES = {"bidirectional": False, "n_layers": 1}
 
 
 def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
-    """Class decorator: make a network available to all estimators as ``network=name``.
+    """Register a class decorated with it, so that all estimators know it as ``network=name``.
 
-    A class of the same module and name, such as that of a notebook's cell that runs again, takes the place of the
-    earlier one.
+    A class of the same module and name replaces the earlier one, so that a notebook's cell can run again.
 
     Parameters
     ----------
     name : str
+        Name of the network.
+
+    Returns
+    -------
+    decorator : callable
+        Takes a class, registers it and returns it unchanged.
 
     Raises
     ------
     TypeError
-        If the name is not a string that holds something, if the class is no final subclass of
-        :class:`SequenceNetwork`, or if its arguments are not ``n_channels`` and, by keyword only, options that have
-        defaults.
+        If the name is not a non-empty string, if the class is not a concrete subclass of :class:`SequenceNetwork`, or
+        if its arguments are not ``n_channels`` followed by keyword-only options with defaults.
     ValueError
         If another network has the name.
 
     See Also
     --------
     sfmts.networks.RecurrentNetwork : Layers, directions and chunks for networks that go step by step.
-    sfmts.networks.check_network : Whether a network keeps the contract.
+    sfmts.networks.check_network : Check that a network keeps the contract.
 
     Examples
     --------
-    A network that averages what it has read so far, and goes on from where it stood:
+    A network that averages what it has read so far, and can continue from a state:
 
     >>> import torch
     >>> from sfmts.networks import NetworkOutput, SequenceNetwork, check_network, make_network, register_network
@@ -283,7 +224,7 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     >>> make_network("running_mean", 2, n_states=3).n_parameters
     6
 
-    From now on ``SFMClassifier("running_mean")`` trains it.
+    Now ``SFMClassifier("running_mean")`` trains it.
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f'A network is registered under a name, such as @register_network("mine"), not {name!r}.')
@@ -292,7 +233,10 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
         _check_class(cls)
         known = _REGISTRY.get(name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"There is a network named {name!r} already: {known.__qualname__}.")
+            raise ValueError(
+                f"The name {name!r} belongs to another network, {known.__qualname__}. Register {cls.__qualname__} "
+                "under another name."
+            )
         _REGISTRY[name] = cls
         return cls
 
@@ -300,20 +244,20 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
 
 
 def _check_class(cls: Any) -> None:
-    """Raise a TypeError unless a network can be looked up, built and read about like all others."""
+    """Raise TypeError unless a class can be built like all registered networks."""
     if not (inspect.isclass(cls) and issubclass(cls, SequenceNetwork)):
-        raise TypeError(f"A network must be a subclass of sfmts.networks.SequenceNetwork, and {cls!r} is none.")
+        raise TypeError(f"A network must be a subclass of sfmts.networks.SequenceNetwork, but {cls!r} is not.")
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
-        raise TypeError(f"{cls.__qualname__} is abstract and cannot be built: it lacks {missing}.")
+        raise TypeError(f"{cls.__qualname__} is abstract and cannot be built. Implement {missing}.")
     parameters = list(inspect.signature(cls).parameters.values())
     if [parameter.name for parameter in parameters[:1]] != ["n_channels"]:
         raise TypeError(f"The first argument of {cls.__qualname__} must be n_channels, the width of its input.")
     for parameter in parameters[1:]:
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty:
             raise TypeError(
-                f"The argument {str(parameter)!r} of {cls.__qualname__} must be taken by keyword only and have a "
-                "default: def __init__(self, n_channels, *, n_states=32, ...)."
+                f"The argument {str(parameter)!r} of {cls.__qualname__} must be keyword-only and have a default: "
+                "def __init__(self, n_channels, *, n_states=32, ...)."
             )
 
 
@@ -331,14 +275,26 @@ _SIZES = (
 
 
 def check_size(name: str, value: Any, least: int | None = 1) -> int:
-    """Return a size as Python's integer, or raise an error that says what it must be.
+    """Return a size as a Python integer, or raise an error that says what it must be.
 
-    With ``least=None`` any integer is taken.
+    Parameters
+    ----------
+    name : str
+        Name of the option, for the error message.
+    value : object
+        The size.
+    least : int, optional
+        Least valid value; any integer is valid if it is None.
+
+    Returns
+    -------
+    size : int
+        The value.
 
     Raises
     ------
     TypeError
-        If ``value`` is not an integer; booleans are not.
+        If ``value`` is not an integer. Booleans are not integers here.
     ValueError
         If ``value`` is less than ``least``.
     """
@@ -352,8 +308,8 @@ def check_size(name: str, value: Any, least: int | None = 1) -> int:
 def _checked_sizes(cls: type[SequenceNetwork], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a network with all its integers checked and converted to Python's.
 
-    An option whose default is an integer takes integers only. The network itself knows the least value of its own
-    options; those that all networks share are at least 1.
+    An option whose default is an integer takes integers only. Options that all networks share are at least 1; the
+    network itself checks the least values of its own options.
     """
     checked = dict(options)
     for name, parameter in inspect.signature(cls).parameters.items():
@@ -369,17 +325,17 @@ def _checked_sizes(cls: type[SequenceNetwork], options: dict[str, Any]) -> dict[
 
 
 class WithoutStorage(TorchFunctionMode):
-    """Build modules of any size without memory for their numbers: shapes and types are all they have.
+    """Context in which modules of any size are built without memory for their numbers.
 
-    Floating-point tensors are made on PyTorch's ``meta`` device, whatever device is asked for. Integers, such as an
-    index or a seed, stay on the CPU, because shapes may depend on their values. A number read from a tensor without
+    Floating-point tensors are created on PyTorch's ``meta`` device, whatever device is asked for. Integers, such as
+    indices and seeds, stay on the CPU, because shapes may depend on their values. A number read from a tensor without
     storage is 1.
 
     Parameters
     ----------
     most_calls, most_integers : int, optional
-        Raise a RuntimeError after so many calls of PyTorch's functions, or when so many integers have been made:
-        options that come from a file may ask for loops and indices without end.
+        Raise RuntimeError after so many calls of PyTorch's functions, or when so many integers have been created.
+        Options that come from a file could otherwise ask for endless loops and indices.
     """
 
     _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
@@ -398,10 +354,25 @@ class WithoutStorage(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call ``func`` with the ``meta`` device where it makes a tensor."""
+        """Call a function of PyTorch, on the ``meta`` device if it creates a floating-point tensor.
+
+        Parameters
+        ----------
+        func : callable
+            The function.
+        types : object
+            Not used.
+        args, kwargs : tuple, dict
+            Arguments of the function.
+
+        Returns
+        -------
+        result : object
+            What the function returns.
+        """
         if func in self._NUMBERS and args[0].is_meta:
             return self._NUMBERS[func]
-        if func is Tensor.__iter__ and args[0].is_meta:  # row by row: a million views are not small
+        if func is Tensor.__iter__ and args[0].is_meta:  # row by row, because a million views need memory too
             return (args[0][row] for row in range(len(args[0])))
         kwargs = dict(kwargs or {})
         if func in self._FACTORIES or (func is torch.empty_like and "device" in kwargs):
@@ -413,12 +384,17 @@ class WithoutStorage(TorchFunctionMode):
         if isinstance(result, Tensor) and (func is Tensor.repeat or not result.is_meta):
             self._integers -= result.numel()
         if min(self._calls, self._integers) < 0:
-            raise RuntimeError("The options of the network ask for far more work than it has parameters.")
+            raise RuntimeError("The network's options ask for far more work than it has parameters; make them smaller.")
         return result
 
 
 def network_names() -> list[str]:
-    """Names of all registered networks.
+    """Return the names of all registered networks.
+
+    Returns
+    -------
+    names : list of str
+        In alphabetical order.
 
     Examples
     --------
@@ -430,7 +406,17 @@ def network_names() -> list[str]:
 
 
 def network_class(name: str) -> type[SequenceNetwork]:
-    """Class of a registered network.
+    """Return the class of a registered network.
+
+    Parameters
+    ----------
+    name : str
+        A name from :func:`network_names`.
+
+    Returns
+    -------
+    cls : type
+        A subclass of :class:`SequenceNetwork`.
 
     Raises
     ------
@@ -442,7 +428,18 @@ def network_class(name: str) -> type[SequenceNetwork]:
 
 
 def network_options(name: str) -> list[str]:
-    """Names of all options that a registered network takes."""
+    """Return the names of all options of a registered network.
+
+    Parameters
+    ----------
+    name : str
+        A name from :func:`network_names`.
+
+    Returns
+    -------
+    options : list of str
+        The arguments of its class without ``n_channels``.
+    """
     return [option for option in inspect.signature(network_class(name)).parameters if option != "n_channels"]
 
 
@@ -456,15 +453,21 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     n_channels : int
         Width of the input.
     **options
-        Options of any network; those that this one does not take are left out, so that one set serves a comparison.
+        Options of any network. Options that this network does not take are ignored, so that networks can be compared
+        with one set of options. ``n_layers=None`` stands for the network's own default.
+
+    Returns
+    -------
+    network : SequenceNetwork
+        The network.
 
     Raises
     ------
     ValueError
-        If no network has that name, if this one lacks what is asked for (``bidirectional=True`` or several layers), or
-        if a size is less than 1.
+        If no network has that name, if this one supports no ``bidirectional=True`` or no ``n_layers`` that is asked
+        for, or if a size is less than 1.
     TypeError
-        If a size is not an integer, or if the network has not set an attribute of the contract.
+        If a size is not an integer, or if the network does not set an attribute of the contract.
 
     Examples
     --------
@@ -473,19 +476,21 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     1080
     """
     accepted = network_options(name)
-    n_channels, options = check_size("n_channels", n_channels), _checked_sizes(network_class(name), options)
+    n_channels = check_size("n_channels", n_channels)
+    if options.get("n_layers", 1) is None:
+        del options["n_layers"]
+    options = _checked_sizes(network_class(name), options)
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:
             able = ", ".join(repr(other) for other in network_names() if option in network_options(other))
-            value, hint = options[option], ""
-            if option == "n_layers" and "depth" in accepted:
-                hint = f" Its layers are depth={value}, of an estimator network_params={{'depth': {value}}}."
-            raise ValueError(f"network={name!r} takes no {option}={value!r}; these do: {able}.{hint}")
+            raise ValueError(
+                f"network={name!r} does not support {option}={options[option]!r}. These networks do: {able}."
+            )
     network = network_class(name)(n_channels, **{key: value for key, value in options.items() if key in accepted})
     for attribute in CONTRACT_ATTRIBUTES:
         if not hasattr(network, attribute):
             raise TypeError(
-                f"{type(network).__qualname__} has not set `{attribute}`; every network sets "
-                f"{', '.join(CONTRACT_ATTRIBUTES)} in __init__, see sfmts.networks.SequenceNetwork."
+                f"{type(network).__qualname__} does not set `{attribute}`. Every network sets "
+                f"{', '.join(CONTRACT_ATTRIBUTES)} in __init__; see sfmts.networks.SequenceNetwork."
             )
     return network

@@ -1,4 +1,4 @@
-"""What every network promises, as checks that anyone can run on a network of their own."""
+"""The contract of networks as checks that users can run on their own networks."""
 
 import copy
 import functools
@@ -15,14 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 
-from sfmts.networks.base import (
-    CONTRACT_ATTRIBUTES,
-    INITIALISATIONS,
-    NetworkOutput,
-    SequenceNetwork,
-    check_size,
-    network_class,
-)
+from sfmts.networks._common import INITIALISATIONS
+from sfmts.networks.base import CONTRACT_ATTRIBUTES, NetworkOutput, SequenceNetwork, check_size, network_class
 
 _LENGTHS = (9, 3, 7, 1)
 _STEPS = max(_LENGTHS)
@@ -45,20 +39,20 @@ def check_network(network: str | Callable[..., SequenceNetwork], *, n_channels: 
     Parameters
     ----------
     network : str, class or callable
-        A registered name, or what builds a network when called as ``network(n_channels, generator=..., **options)``.
+        A registered name, or a callable that builds a network: ``network(n_channels, generator=..., **options)``.
     n_channels : int
         Width of the input.
     **options
-        Options with which every network under test is built; ``n_states`` is 10 by default.
+        Options of every network under test; ``n_states`` is 10 by default.
 
     Raises
     ------
     AssertionError
-        With a sentence that names the network, its options and what it broke.
+        If a check fails. The message names the network, its options and the failure.
 
     See Also
     --------
-    network_checks : The same, one by one.
+    network_checks : The same checks one by one.
 
     Examples
     --------
@@ -73,28 +67,31 @@ def check_network(network: str | Callable[..., SequenceNetwork], *, n_channels: 
 def network_checks(
     network: str | Callable[..., SequenceNetwork], *, n_channels: int = 3, **options: Any
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-    """All checks of :func:`check_network`, for pytest to run one by one.
+    """Yield all checks of :func:`check_network`, for pytest to run one by one.
 
-    Each is there for the plain network and for those of these variants that it takes: two layers, two directions,
+    Each check runs on the plain network and on the variants that the network supports: two layers, two directions,
     both, recurrent dropout, and time stamps in one and in two directions.
 
     Parameters
     ----------
     network : str, class or callable
+        See :func:`check_network`.
     n_channels : int
+        Width of the input.
     **options
-        As in :func:`check_network`; a variant never changes them.
+        See :func:`check_network`. A variant never changes them.
 
     Yields
     ------
     name : str
+        Name of the check and its variant.
     check : callable
-        Takes no argument; raises an AssertionError if the network fails.
+        Takes no argument and raises AssertionError if the network fails.
 
     Examples
     --------
     In a test module, ``pytest.mark.parametrize("check", [pytest.param(c, id=name) for name, c in
-    network_checks("lstm")])`` makes a test of each:
+    network_checks("lstm")])`` makes each check a test:
 
     >>> from sfmts.networks import network_checks
     >>> names = [name for name, _ in network_checks("lstm")]
@@ -106,7 +103,9 @@ def network_checks(
     n_channels = check_size("n_channels", n_channels)
     factory = network_class(network) if isinstance(network, str) else network
     if not callable(factory):
-        raise TypeError(f"network must be a registered name, a class or a function that builds one, not {network!r}.")
+        raise TypeError(
+            f"network must be a registered name, a class or a function that builds a network, not {network!r}."
+        )
     parameters = inspect.signature(factory).parameters
     if "n_states" in parameters:
         options = {"n_states": _N_STATES, **options}
@@ -118,14 +117,14 @@ def network_checks(
                 if check not in _OPTION_CHECKS or subject.asks_for(*_OPTION_CHECKS[check]):
                     yield check.__name__.removeprefix("_check_") + suffix, functools.partial(check, subject)
     if "init" in parameters.keys() - options.keys():
-        for init in INITIALISATIONS:
+        for init in (None, *INITIALISATIONS):
             subject = _Subject(factory, n_channels, {**options, "init": init})
             yield f"initialisation-{init}", functools.partial(_check_initialisation, subject)
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """A network under test: how to build it, and what it is given to read."""
+    """A network under test: how to build it, and its input."""
 
     factory: Callable[..., SequenceNetwork]
     n_channels: int
@@ -136,56 +135,54 @@ class _Subject:
         return f"{getattr(self.factory, '__qualname__', repr(self.factory))}({self.n_channels}, {options})"
 
     def asks_for(self, option: str, neutral: Any) -> bool:
-        """Whether an option is set, by what was given or by default, to another value than this."""
+        """Return whether an option, as given or by default, differs from a neutral value."""
         parameter = inspect.signature(self.factory).parameters.get(option)
         default = neutral if parameter is None or parameter.default is parameter.empty else parameter.default
         return bool(self.options.get(option, default) != neutral)
 
     def build(self, seed: int = 0, **changes: Any) -> SequenceNetwork:
-        """A network in float64, in training mode."""
+        """Build a network in float64, in training mode."""
         generator = torch.Generator().manual_seed(seed)
         return self.factory(self.n_channels, generator=generator, **{**self.options, **changes}).double()
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sequences, their lengths and their time stamps, always the same."""
+        """Return sequences, their lengths and their time stamps, always the same."""
         generator = torch.Generator().manual_seed(1)
         x = torch.randn(len(_LENGTHS), _STEPS, self.n_channels, dtype=torch.float64, generator=generator)
         gaps = torch.rand(x.shape[:2], dtype=torch.float64, generator=generator) + 0.1
         return x, torch.tensor(_LENGTHS), gaps.cumsum(1)
 
     def require(self, holds: bool, broken: str) -> None:
-        """Fail with a sentence."""
+        """Raise AssertionError with a sentence unless a condition holds."""
         if not holds:
             raise AssertionError(f"{self}: {broken}")
 
     def require_close(
         self, found: Tensor, expected: Tensor, broken: str, atol: float = _TOLERANCE, rtol: float = _TOLERANCE
     ) -> None:
-        """Fail with a sentence and the greatest difference."""
+        """Raise AssertionError with a sentence and the largest difference unless two tensors are close."""
         same_shape = found.shape == expected.shape
         self.require(same_shape, f"{broken} Shapes are {tuple(found.shape)} and {tuple(expected.shape)}.")
         close = torch.allclose(found, expected, atol=atol, rtol=rtol)
-        self.require(
-            close, f"{broken} The greatest difference is {float((found - expected).detach().abs().max()):.1e}."
-        )
+        self.require(close, f"{broken} The largest difference is {float((found - expected).detach().abs().max()):.1e}.")
 
 
 def _seeded(seed: int = 0) -> dict[str, torch.Generator]:
-    """What a forward pass in training draws from."""
+    """Return the keyword argument with a generator for a forward pass in training."""
     return {"generator": torch.Generator().manual_seed(seed)}
 
 
 def _check_attributes(subject: _Subject) -> None:
     network = subject.build()
-    subject.require(isinstance(network, SequenceNetwork), "it is no SequenceNetwork.")
+    subject.require(isinstance(network, SequenceNetwork), "it is not a SequenceNetwork.")
     for name in CONTRACT_ATTRIBUTES:
-        subject.require(hasattr(network, name), f"it has not set `{name}`.")
+        subject.require(hasattr(network, name), f"it does not set `{name}`.")
     subject.require(
         network.n_channels == subject.n_channels, f"`n_channels` is {network.n_channels}, not {subject.n_channels}."
     )
-    subject.require(isinstance(network.causal, bool), f"`causal` is {network.causal!r}, neither True nor False.")
+    subject.require(isinstance(network.causal, bool), f"`causal` must be True or False, not {network.causal!r}.")
     whole = isinstance(network.output_size, int) and network.output_size > 0
-    subject.require(whole, f"`output_size` is {network.output_size!r}, no positive whole number.")
+    subject.require(whole, f"`output_size` must be a positive integer, not {network.output_size!r}.")
 
 
 def _check_shapes(subject: _Subject) -> None:
@@ -193,10 +190,12 @@ def _check_shapes(subject: _Subject) -> None:
     network = subject.build()
     for steps, given in ((_STEPS, lengths), (_STEPS, None), (1, None)):
         output = network(x[:, :steps], given, time=time[:, :steps], **_seeded())
-        subject.require(isinstance(output, NetworkOutput), f"it returns a {type(output).__name__}, no NetworkOutput.")
+        subject.require(
+            isinstance(output, NetworkOutput), f"it returns a {type(output).__name__} instead of a NetworkOutput."
+        )
         shapes = tuple(output.states.shape), tuple(output.final.shape)
         right = (len(x), steps, network.output_size), (len(x), network.output_size)
-        subject.require(shapes == right, f"shapes of `states` and `final` are {shapes}, not {right}.")
+        subject.require(shapes == right, f"shapes of `states` and `final` are {shapes} instead of {right}.")
         if network.causal:
             last = output.states[torch.arange(len(x)), -1 if given is None else given - 1]
             subject.require_close(output.final, last, "`final` is not the output after the last step.")
@@ -207,16 +206,16 @@ def _check_padding(subject: _Subject) -> None:
     network = subject.build().eval()
     output = network(x, lengths, time=time)
     behind = torch.arange(_STEPS) >= lengths[:, None]
-    subject.require(not output.states[behind].any(), "`states` are not zero behind a sequence's end.")
+    subject.require(not output.states[behind].any(), "`states` are not zero after the end of a sequence.")
     for value in (99.0, torch.nan):
         changed = network(x.masked_fill(behind[..., None], value), lengths, time=time.masked_fill(behind, value))
         for name in ("states", "final", "extra_loss"):
             old, new = getattr(output, name), getattr(changed, name)
             same = old is None or torch.equal(old, new)
-            subject.require(same, f"`{name}` changes with what stands behind a sequence's end (here {value}).")
+            subject.require(same, f"`{name}` depends on the padding (here {value}).")
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(network(x, lengths, time=time).final.sum(), x)
-    subject.require(not gradient[behind].any(), "a gradient reaches what stands behind a sequence's end.")
+    subject.require(not gradient[behind].any(), "a gradient reaches the padding.")
 
 
 def _check_batch_mates(subject: _Subject) -> None:
@@ -225,13 +224,13 @@ def _check_batch_mates(subject: _Subject) -> None:
     output = network(x, lengths, time=time)
     for b, length in enumerate(_LENGTHS):
         alone = network(x[b : b + 1, :length], time=time[b : b + 1, :length])
-        broken = f"a sequence of {length} steps reads otherwise alone than in a batch."
+        broken = f"the result for a sequence of {length} steps alone differs from that in a batch."
         subject.require_close(output.states[b, :length], alone.states[0], broken)
         subject.require_close(output.final[b], alone.final[0], broken)
 
 
 def _check_causality(subject: _Subject) -> None:
-    """A later step may act through its value or, as with a clock that counts in shares, by being there."""
+    """Change the later steps, or cut them off, because a normalised time depends on the length alone."""
     x, _, time = subject.batch()
     network = subject.build().eval()
     cut, changed = 6, x.clone()
@@ -240,16 +239,16 @@ def _check_causality(subject: _Subject) -> None:
     others = network(changed, time=time).states[:, :cut], network(x[:, :cut], time=time[:, :cut]).states
     depends = not all(torch.allclose(other, states, atol=_TOLERANCE, rtol=_TOLERANCE) for other in others)
     truth = "depends on later steps" if depends else "does not depend on later steps"
-    subject.require(depends != network.causal, f"it says causal={network.causal}, but a state {truth}.")
+    subject.require(depends != network.causal, f"causal is {network.causal}, but a state {truth}.")
 
 
 def _check_directions(subject: _Subject) -> None:
-    """The first half of the output must not see what comes, the second not what was; several layers mix them."""
+    """Check which steps each half of the output sees; with several layers both halves see all steps."""
     if subject.asks_for("n_layers", 1):
         return
     x, lengths, time = subject.batch()
     network = subject.build()
-    subject.require(network.output_size % 2 == 0, "two directions put out an odd number of entries.")
+    subject.require(network.output_size % 2 == 0, "two directions have an odd output_size.")
     half = network.output_size // 2
     changed = x.clone()
     changed[0, 4] += 1.0
@@ -258,11 +257,11 @@ def _check_directions(subject: _Subject) -> None:
     subject.require(not ahead[:4].any(), "the first half of the output, which reads forwards, sees later steps.")
     subject.require(not behind[5:].any(), "the second half of the output, which reads backwards, sees earlier steps.")
     acts = bool(ahead[4:].any() and behind[:5].any())
-    subject.require(acts, "one of two directions does not read its input.")
+    subject.require(acts, "one of the two directions does not read its input.")
     last = states[torch.arange(len(x)), lengths - 1, :half]
     subject.require_close(final[:, :half], last, "the first half of `final` is not the output after the last step.")
     subject.require_close(
-        final[:, half:], states[:, 0, half:], "the second half of `final` is not that at the first step."
+        final[:, half:], states[:, 0, half:], "the second half of `final` is not the output at the first step."
     )
 
 
@@ -271,7 +270,9 @@ def _check_state_dict(subject: _Subject) -> None:
     network, other = subject.build().eval(), subject.build(seed=1).eval()
     other.load_state_dict(network.state_dict())
     same = torch.equal(other(x, lengths, time=time).states, network(x, lengths, time=time).states)
-    subject.require(same, "another network that loads its state_dict reads otherwise; is a constant no buffer?")
+    subject.require(
+        same, "another network that loads its state_dict gives different results. Register all constants as buffers."
+    )
 
 
 def _check_copies(subject: _Subject) -> None:
@@ -281,10 +282,10 @@ def _check_copies(subject: _Subject) -> None:
     try:
         copies = {"deepcopy": copy.deepcopy(network), "pickle": _pickled(network)}
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise AssertionError(f"{subject}: it cannot be pickled or copied. {error}") from error
+        raise AssertionError(f"{subject}: it cannot be pickled or copied: {error}") from error
     for how, copied in copies.items():
         same = torch.equal(copied(x, lengths, time=time).states, expected)
-        subject.require(same, f"its {how} reads otherwise.")
+        subject.require(same, f"its {how} gives different results.")
         with torch.no_grad():
             for parameter in copied.parameters():
                 parameter.zero_()
@@ -293,7 +294,10 @@ def _check_copies(subject: _Subject) -> None:
 
 
 def _pickled(network: SequenceNetwork) -> SequenceNetwork:
-    """A network through pickle, classes aside: those of a notebook or of a function can be none the worse."""
+    """Return a network after a round trip through pickle; classes are kept by reference.
+
+    Classes of a notebook or a function cannot be pickled, but their networks should pass.
+    """
     classes: list[type] = []
 
     class Pickler(pickle.Pickler):
@@ -323,17 +327,17 @@ def _check_randomness(subject: _Subject) -> None:
     states = [network(x, lengths, time=time).states for _ in range(2)]
     untouched = _global_generators() == before
     subject.require(torch.equal(x, given), "it changes its input in place.")
-    subject.require(untouched, "it draws from a global generator; draw everything from `generator`.")
-    subject.require(_same_numbers(network, twin), "equal generators start it with different parameters.")
+    subject.require(untouched, "it draws from a global generator. Draw everything from `generator`.")
+    subject.require(_same_numbers(network, twin), "equal generators give different initial parameters.")
     if network.n_parameters:
-        subject.require(not _same_numbers(network, other), "different generators start it with the same parameters.")
+        subject.require(not _same_numbers(network, other), "different generators give the same initial parameters.")
     subject.require(torch.equal(*trained), "two training passes with equal generators differ.")
     subject.require(torch.equal(*states), "two passes in eval mode differ.")
 
 
 def _global_generators() -> bytes:
-    """Where PyTorch's, NumPy's and Python's own stand."""
-    of_numpy = np.random.get_state()  # noqa: NPY002 (to see that nobody uses it)
+    """Return the states of the global generators of PyTorch, NumPy and Python."""
+    of_numpy = np.random.get_state()  # noqa: NPY002 (to check that it is not used)
     return pickle.dumps((torch.get_rng_state().tolist(), of_numpy, random.getstate()))
 
 
@@ -348,10 +352,12 @@ def _check_types(subject: _Subject) -> None:
     single = copy.deepcopy(double).float()
     output = single(x.float(), lengths, time=time)
     types = {output.states.dtype, output.final.dtype}
-    subject.require(types == {torch.float32}, f"of float32 input it makes {types}.")
+    subject.require(types == {torch.float32}, f"for float32 input it returns {types}.")
     expected = double(x, lengths, time=time).states
-    subject.require(expected.dtype == torch.float64, f"of float64 input it makes {expected.dtype}.")
-    subject.require_close(output.states.double(), expected, "float32 is far from float64.", atol=1e-4, rtol=1e-3)
+    subject.require(expected.dtype == torch.float64, f"for float64 input it returns {expected.dtype}.")
+    subject.require_close(
+        output.states.double(), expected, "results in float32 are far from those in float64.", atol=1e-4, rtol=1e-3
+    )
 
 
 def _check_gradients(subject: _Subject) -> None:
@@ -367,7 +373,7 @@ def _check_gradients(subject: _Subject) -> None:
     try:
         gradcheck(run, (x.requires_grad_(), *parameters), atol=1e-6, fast_mode=True)
     except GradcheckError as error:
-        raise AssertionError(f"{subject}: its gradients are not those of finite differences.\n{error}") from error
+        raise AssertionError(f"{subject}: its gradients differ from finite differences.\n{error}") from error
 
 
 def _check_gradients_at_zero(subject: _Subject) -> None:
@@ -380,7 +386,7 @@ def _check_gradients_at_zero(subject: _Subject) -> None:
     used = [x, *(p for p in network.parameters() if p.requires_grad)]
     gradients = torch.autograd.grad(loss, used, allow_unused=True)
     finite = all(g is None or bool(g.isfinite().all()) for g in gradients)
-    subject.require(finite, "all-zero input gives gradients that are infinite or no numbers.")
+    subject.require(finite, "gradients for all-zero input are not finite.")
 
 
 def _check_extra_loss(subject: _Subject) -> None:
@@ -389,7 +395,7 @@ def _check_extra_loss(subject: _Subject) -> None:
     extra = network(x, lengths, time=time, **_seeded()).extra_loss
     if extra is None:
         return
-    subject.require(extra.ndim == 0, f"`extra_loss` has the shape {tuple(extra.shape)} and is no scalar.")
+    subject.require(extra.ndim == 0, f"`extra_loss` must be a scalar, but has shape {tuple(extra.shape)}.")
     subject.require(bool(extra.isfinite()), f"`extra_loss` is {float(extra.detach())}.")
     parameters = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(extra, parameters, allow_unused=True) if extra.requires_grad else []
@@ -397,15 +403,15 @@ def _check_extra_loss(subject: _Subject) -> None:
 
 
 def _check_chunks(subject: _Subject) -> None:
-    """Chunks, among them a single step and a ragged one, are the whole, values and gradients."""
+    """Compare chunks, one of a single step and one ragged, with the whole: values and gradients."""
     x, _, time = subject.batch()
-    dropping = subject.asks_for("recurrent_dropout", 0.0)  # hardly ever, to follow the path that has masks
+    dropping = subject.asks_for("recurrent_dropout", 0.0)  # almost never, to run the code that has masks
     changes: dict[str, Any] = {"recurrent_dropout": 1e-12} if dropping else {}
     network = subject.build(**changes).train(dropping)
     if not network.causal:
         _check_that_states_are_refused(subject, network)
         return
-    if network(x[:, :2], time=time[:, :2]).state is None:  # it cannot be continued, and says so
+    if network(x[:, :2], time=time[:, :2]).state is None:  # it does not support continuation
         return
     parameters = [p for p in network.parameters() if p.requires_grad]
     ends = torch.tensor([4, 1, 3, 2])  # of the last chunk
@@ -415,20 +421,22 @@ def _check_chunks(subject: _Subject) -> None:
     for begin, end, lengths in ((0, 2, None), (2, 3, None), (3, 5, None), (5, 9, ends)):
         output = network(x[:, begin:end], lengths, time=time[:, begin:end], state=state)
         again = network(x[:, begin:end], lengths, time=time[:, begin:end], state=state)
-        subject.require(torch.equal(output.states, again.states), "it changes in place the state that it is given.")
+        subject.require(torch.equal(output.states, again.states), "it changes the given state in place.")
         state = output.state
         parts.append(output.states)
-    subject.require_close(torch.cat(parts, dim=1), whole.states, "chunk by chunk it reads otherwise.")
-    subject.require_close(output.final, whole.final, "chunk by chunk it ends otherwise.")
+    subject.require_close(torch.cat(parts, dim=1), whole.states, "the states of chunks differ from those of the whole.")
+    subject.require_close(output.final, whole.final, "`final` after chunks differs from that of the whole.")
     found = torch.autograd.grad(output.final.square().sum(), parameters, allow_unused=True)
     for got, wanted in zip(found, expected, strict=True):
         if wanted is not None:
             got = torch.zeros_like(wanted) if got is None else got
-            subject.require_close(got, wanted, "gradients stop between chunks.", atol=1e-10, rtol=1e-8)
+            subject.require_close(
+                got, wanted, "gradients through chunks differ from those of the whole.", atol=1e-10, rtol=1e-8
+            )
 
 
 def _check_chunks_of_unequal_length(subject: _Subject) -> None:
-    """Each sequence goes on from its own last step, not from that of the longest."""
+    """Check that each sequence continues from its own last step, not from that of the longest one."""
     x, _, time = subject.batch()
     network = subject.build().eval()
     if not network.causal or network(x, time=time).state is None:
@@ -440,7 +448,7 @@ def _check_chunks_of_unequal_length(subject: _Subject) -> None:
     rest = network(x.gather(1, index[..., None].expand(*shape, x.shape[2])), time=time.gather(1, index), state=state)
     whole = network(x, first + shape[1], time=time)
     subject.require_close(
-        rest.final, whole.final, "after sequences of unequal length it does not go on from their ends."
+        rest.final, whole.final, "after sequences of unequal length it does not continue from their ends."
     )
 
 
@@ -450,7 +458,7 @@ def _check_that_states_are_refused(subject: _Subject, network: SequenceNetwork) 
         network(x, time=time, state=object())
     except ValueError:
         return
-    raise AssertionError(f"{subject}: it needs whole sequences, but does not refuse a state with a ValueError.")
+    raise AssertionError(f"{subject}: it needs whole sequences, but does not raise ValueError for a state.")
 
 
 def _check_recurrent_dropout(subject: _Subject) -> None:
@@ -461,10 +469,10 @@ def _check_recurrent_dropout(subject: _Subject) -> None:
     hardly = subject.build(recurrent_dropout=1e-12)
     expected = plain(x, lengths, time=time).states
     found = hardly(x, lengths, time=time, **_seeded()).states
-    subject.require_close(found, expected, "with masks of ones the recurrence is another one.", atol=1e-9)
+    subject.require_close(found, expected, "masks of ones change the recurrence.", atol=1e-9)
     plain.eval()
     found, expected = (n.eval()(x, lengths, time=time).states for n in (dropping, plain))
-    subject.require(torch.equal(found, expected), "recurrent dropout acts in eval mode.")
+    subject.require(torch.equal(found, expected), "recurrent dropout is active in eval mode.")
 
 
 def _check_time_stamps(subject: _Subject) -> None:
@@ -473,24 +481,24 @@ def _check_time_stamps(subject: _Subject) -> None:
     irregular = stamped(x, lengths, time=time).states
     steps = torch.arange(1, _STEPS + 1, dtype=torch.float64).expand(x.shape[:2])
     expected = counting(x, lengths, time=time).states
-    subject.require(not torch.allclose(irregular, expected), "time stamps do not matter.")
+    subject.require(not torch.allclose(irregular, expected), "time stamps have no effect.")
     subject.require_close(
-        stamped(x, lengths, time=steps).states, expected, "time stamps 1, 2, 3, ... are not time='index'."
+        stamped(x, lengths, time=steps).states, expected, "time stamps 1, 2, 3, ... differ from time='index'."
     )
     try:
         stamped(x, lengths)
     except ValueError:
         return
-    raise AssertionError(f"{subject}: it does not ask for time stamps with a ValueError.")
+    raise AssertionError(f"{subject}: it does not raise ValueError if time stamps are missing.")
 
 
 def _check_initialisation(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     for parameter in subject.build().parameters():
-        subject.require(bool(parameter.isfinite().all()), "it leaves parameters unset or infinite.")
+        subject.require(bool(parameter.isfinite().all()), "it has parameters that are unset or infinite.")
     _check_randomness(subject)
     states = subject.build()(x, lengths, time=time, **_seeded()).states
-    subject.require(bool(states.isfinite().all()), "it starts with states that are infinite or no numbers.")
+    subject.require(bool(states.isfinite().all()), "its initial states are not finite.")
 
 
 _CHECKS = (
@@ -512,7 +520,7 @@ _CHECKS = (
     _check_recurrent_dropout,
     _check_time_stamps,
 )
-# Checks for networks built with an option, and the value that is as good as none.
+# Checks for networks that are built with an option, and the option's neutral value.
 _OPTION_CHECKS: dict[Callable[[_Subject], None], tuple[str, Any]] = {
     _check_directions: ("bidirectional", False),
     _check_recurrent_dropout: ("recurrent_dropout", 0.0),

@@ -1,7 +1,7 @@
-"""Networks whose state is complex: activations, gates, unitary matrices, the complex gated RNN and the unitary RNN.
+"""Networks with a complex state: activations, gates, unitary matrices, the complex gated RNN and the unitary RNN.
 
-Parameters and states are real tensors that hold real and imaginary parts: they can be cast, saved and optimised like
-any other, and a complex product is one real product, [[Re W, -Im W], [Im W, Re W]] [Re h; Im h].
+Parameters and states are real tensors that hold real and imaginary parts, so they can be cast, saved and optimised like
+all others. A complex product is one real product, [[Re W, -Im W], [Im W, Re W]] [Re h; Im h].
 """
 
 import math
@@ -14,171 +14,177 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.networks.base import chrono_bias, register_network
-from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
+from sfmts.networks._common import chrono_bias, initialise_blocks
+from sfmts.networks.base import register_network
+from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
-SMALLEST_MODULUS = 1e-6  # below it, |z| counts as this much, so that z / |z| has a gradient at 0
+SMALLEST_MODULUS = 1e-6  # lower bound of |z| in divisions, so that z / |z| has a gradient at 0
 
 
 # -- activations, C -> C
 
 
 class ComplexActivation(nn.Module, ABC):
-    """A function of each complex number z = x + jy = r e^(j theta) of a tensor."""
+    """Base class of functions of each complex number z = x + jy = r e^(j theta) of a tensor."""
 
     def forward(self, z: Tensor) -> Tensor:
-        """The function of a complex tensor, of the same shape and type."""
-        return torch.complex(*self.of_parts(torch.stack([z.real, z.imag])))
+        """Apply the function to each number.
+
+        Parameters
+        ----------
+        z : Tensor, complex
+            Of any shape; with parameters for each unit, the last axis holds the units.
+
+        Returns
+        -------
+        result : Tensor, complex
+            Same shape and type.
+        """
+        return torch.complex(*self._of_parts(torch.stack([z.real, z.imag])))
 
     @abstractmethod
-    def of_parts(self, v: Tensor) -> Tensor:
-        """The same of real and imaginary parts, stacked in front: (2, ...)."""
+    def _of_parts(self, v: Tensor) -> Tensor:
+        """Apply the function to real and imaginary parts that are stacked in front, (2, ...)."""
 
 
 class ComplexGain(ComplexActivation, ABC):
-    """An activation that multiplies z by a real number and so at most turns it round, never aside."""
+    """Base class of activations that multiply z by a real number; apart from its sign, they keep the phase."""
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :meth:`ComplexActivation.of_parts`."""
-        return v * self.gain(v)
+    def _of_parts(self, v: Tensor) -> Tensor:
+        return v * self._gain(v)
 
     @abstractmethod
-    def gain(self, v: Tensor) -> Tensor:
-        """The factor, of shape (...), from parts of shape (2, ...)."""
+    def _gain(self, v: Tensor) -> Tensor:
+        """Return the factor, of shape (...), from parts of shape (2, ...)."""
 
 
 class ZReLU(ComplexGain):
-    """z in the closed first quadrant, else 0 (Guberman, 2016)."""
+    """Complex ReLU (Guberman, 2016): z in the closed first quadrant, otherwise 0."""
 
-    def gain(self, v: Tensor) -> Tensor:
-        """1 or 0."""
+    def _gain(self, v: Tensor) -> Tensor:
         return (v >= 0).all(0).to(v.dtype)
 
 
 class ModReLU(ComplexGain):
-    """ReLU(r + b) e^(j theta), with a bias for each unit (Arjovsky, Shah & Bengio, 2016, ICML).
+    """Modulus ReLU (Arjovsky, Shah & Bengio, 2016, ICML): ReLU(r + b) e^(j theta), with a bias b for each unit.
 
-    Equivariant to phase: a turned z gives the result turned.  Its slope is at most 1 for b <= 0, and unbounded near 0
-    for b > 0, where numbers with r < 1e-6 are multiplied by 1 + 1e6 b.
+    The function is equivariant to phase: rotating z rotates the result. Its slope is at most 1 for b <= 0. It is
+    unbounded near 0 for b > 0, where numbers with r < 1e-6 are multiplied by 1 + 1e6 b.
 
     Parameters
     ----------
     n_units : int
-        Size of the last axis.  The biases start at 0, where the function is the identity.
+        Size of the last axis. The biases start at 0, where the function is the identity.
     """
 
     def __init__(self, n_units: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(n_units))
 
-    def gain(self, v: Tensor) -> Tensor:
-        """ReLU(r + b) / r."""
+    def _gain(self, v: Tensor) -> Tensor:
         r = _modulus(v)
         return (r + self.bias).relu() / r
 
 
 class CReLU(ComplexActivation):
-    """ReLU of the real and of the imaginary part (Trabelsi et al., 2018, ICLR)."""
+    """ReLU of the real part and of the imaginary part (Trabelsi et al., 2018, ICLR)."""
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :meth:`ComplexActivation.of_parts`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return v.relu()
 
 
 class Cardioid(ComplexGain):
-    """(1 + cos theta) z / 2 (Virtue, Yu & Lustig, 2017, ICIP): ReLU on the real line; slope at most 1.066."""
+    """Cardioid (Virtue, Yu & Lustig, 2017, ICIP): (1 + cos theta) z / 2, ReLU on the real line; slope at most 1.066."""
 
-    def gain(self, v: Tensor) -> Tensor:
-        """(1 + cos theta) / 2."""
+    def _gain(self, v: Tensor) -> Tensor:
         return 0.5 + 0.5 * v[0] / _modulus(v)
 
 
 class PhaseAmplitude(ComplexGain):
-    """tanh(r / m^2) e^(j theta), m learned (Hirose, 1992): bounded by 1 and equivariant to phase.
+    """Phase-amplitude function (Hirose, 1992): tanh(r / m^2) e^(j theta), bounded by 1 and equivariant to phase.
 
-    The square keeps the scale positive whatever m becomes.
+    The scale m is learned, and its square is always positive.
 
     Parameters
     ----------
     m : float
-        Where m starts.
+        Initial value of m.
     """
 
     def __init__(self, m: float = 1.0) -> None:
         super().__init__()
         self.m = nn.Parameter(torch.tensor(m))
 
-    def gain(self, v: Tensor) -> Tensor:
-        """tanh(r / m^2) / r."""
+    def _gain(self, v: Tensor) -> Tensor:
         r = _modulus(v)
         return (r / self.m.square()).tanh() / r
 
 
 class PhaseReLU(ComplexGain):
-    """z where sin(a theta + b pi) >= 0, with theta in [0, 2 pi), else 0 (Wolter & Yao, 2018, draft).
+    """Phase ReLU (Wolter & Yao, 2018, draft): z where sin(a theta + b pi) >= 0, otherwise 0.
 
-    The draft learns a and b, but no gradient reaches them; here they are fixed.
+    The phase theta is in [0, 2 pi). The draft learns a and b, but they have no gradient, so here they are fixed.
 
     Parameters
     ----------
     a, b : float
-        a = 1, b = 0 lets the upper half plane pass.
+        With a = 1 and b = 0 the upper half plane passes.
     """
 
     def __init__(self, a: float = 1.0, b: float = 0.0) -> None:
         super().__init__()
         self.a, self.b = a, b
 
-    def gain(self, v: Tensor) -> Tensor:
-        """1 or 0."""
+    def _gain(self, v: Tensor) -> Tensor:
         return (torch.sin(self.a * _phase(v) + self.b * math.pi) >= 0).to(v.dtype)
 
 
 class ProductPhaseReLU(ComplexGain):
-    """z where sin(a theta + b pi) >= 0 and cos(c theta + d pi) >= 0, else 0 (Wolter & Yao, 2018, draft).
+    """Product of two phase ReLUs (Wolter & Yao, 2018, draft).
+
+    The function is z where sin(a theta + b pi) >= 0 and cos(c theta + d pi) >= 0, otherwise 0.
 
     Parameters
     ----------
     a, b, c, d : float
-        1, 0, 1, 0 is :class:`ZReLU` but for rounding on the axes.
+        With 1, 0, 1, 0 it is :class:`ZReLU`, except for rounding on the axes.
     """
 
     def __init__(self, a: float = 1.0, b: float = 0.0, c: float = 1.0, d: float = 0.0) -> None:
         super().__init__()
         self.a, self.b, self.c, self.d = a, b, c, d
 
-    def gain(self, v: Tensor) -> Tensor:
-        """1 or 0."""
+    def _gain(self, v: Tensor) -> Tensor:
         theta = _phase(v)
         sine, cosine = torch.sin(self.a * theta + self.b * math.pi), torch.cos(self.c * theta + self.d * math.pi)
         return ((sine >= 0) & (cosine >= 0)).to(v.dtype)
 
 
 class Cayley(ComplexActivation):
-    """The integral of the Cayley transform, analytic in each half plane, with slopes of at most 1 [1]_.
+    """Integral of the Cayley transform, analytic in each half plane, with slopes of at most 1 [1]_.
 
-    C(z) = z - 2j ln(z + j) where Im z >= 0, with C' = (z - j) / (z + j); below, the conjugate of C of the conjugate z.
-    The draft divides the plane by the sign of Re z, which leaves the poles in reach; it must be that of Im z.  Across
-    the real line the imaginary part jumps, from ln(1 + x^2) below to -ln(1 + x^2).
+    C(z) = z - 2j ln(z + j) for Im z >= 0, with C' = (z - j) / (z + j). For Im z < 0 it is conj(C(conj(z))). The draft
+    divides the plane by the sign of Re z, which does not avoid the poles; it must be the sign of Im z. Across the real
+    line the imaginary part jumps from ln(1 + x^2) below to -ln(1 + x^2) above.
 
     References
     ----------
     .. [1] Wolter and Yao, "Complex gated memory cells", draft, April 2018.
     """
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :meth:`ComplexActivation.of_parts`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         x, y = v
+        # z + j = x + j (1 + y), mirrored for Im z < 0; ln w = ln|w| + j arg w
         side = torch.where(y >= 0, 1.0, -1.0).to(v.dtype)
         above = 1.0 + side * y
         return torch.stack([x + 2.0 * torch.atan2(above, x), y - side * (x.square() + above.square()).log()])
 
 
 def _dropped(h: Tensor, mask: Tensor) -> Tensor:
-    """The units of h (B, 2, n) where the mask (B, n) is not 0, with the norm of all units.
+    """Drop the units of h (B, 2, n) where the mask (B, n) is 0, and scale the others to the norm of all units.
 
-    Divided by the probability to be kept, as is usual, or by its square root, they would grow from step to step, as a
-    unitary matrix does not shrink them again, nor an activation without a bound.
+    With the usual division by the keep probability, or by its square root, states would grow from step to step, because
+    neither a unitary matrix nor an unbounded activation shrinks them.
     """
     kept = h * mask.sign()[:, None]
     before, after = (v.square().sum((1, 2), keepdim=True) + SMALLEST_MODULUS**2 for v in (h, kept))
@@ -186,12 +192,12 @@ def _dropped(h: Tensor, mask: Tensor) -> Tensor:
 
 
 def _modulus(v: Tensor) -> Tensor:
-    """r, but at least SMALLEST_MODULUS."""
+    """Return r, but at least SMALLEST_MODULUS."""
     return v.square().sum(0).clamp_min(SMALLEST_MODULUS**2).sqrt()
 
 
 def _phase(v: Tensor) -> Tensor:
-    """Theta in [0, 2 pi)."""
+    """Return theta in [0, 2 pi)."""
     return torch.remainder(torch.atan2(v[1], v[0]), 2.0 * math.pi)
 
 
@@ -207,20 +213,24 @@ ACTIVATIONS: dict[str, Callable[[int], ComplexActivation]] = {
 }
 
 
-# -- gates, C -> (0, 1); all after Wolter & Yao, 2018
+# -- gates, C -> (0, 1), all from Wolter & Yao, 2018
 
 
 class ComplexGate(nn.Module, ABC):
-    """A number between 0 and 1 for each complex number z = x + jy of a tensor.
+    """Base class of gates: a number between 0 and 1 for each complex number z = x + jy of a tensor.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of each of the gate's parameters, which broadcasts against z; one number for all by default.
+        Shape of each parameter of the gate, which broadcasts against z. By default there is one number for all.
+
+    Attributes
+    ----------
+    initial : dict
+        Initial values of the gate's parameters by name.
     """
 
     initial: ClassVar[Mapping[str, float]]
-    """The gate's parameters and where they start."""
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -228,102 +238,105 @@ class ComplexGate(nn.Module, ABC):
             self.register_parameter(name, nn.Parameter(torch.full(shape, value)))
 
     def forward(self, z: Tensor) -> Tensor:
-        """The gates of a complex tensor, real, of the same shape."""
-        return self.of_parts(torch.stack([z.real, z.imag]))
+        """Return the gate of each number.
+
+        Parameters
+        ----------
+        z : Tensor, complex
+            Of any shape.
+
+        Returns
+        -------
+        gate : Tensor, real
+            Same shape; between 0 and 1.
+        """
+        return self._of_parts(torch.stack([z.real, z.imag]))
 
     @abstractmethod
-    def of_parts(self, v: Tensor) -> Tensor:
-        """The same from real and imaginary parts, stacked in front: (2, ...)."""
+    def _of_parts(self, v: Tensor) -> Tensor:
+        """Return the gates from real and imaginary parts that are stacked in front, (2, ...)."""
 
 
 class ModSigmoid(ComplexGate):
-    """sigmoid(alpha x + (1 - alpha) y), alpha = sigmoid(a): the published choice."""
+    """The published gate: sigmoid(alpha x + (1 - alpha) y) with alpha = sigmoid(a)."""
 
     initial: ClassVar = {"a": 0.0}
     a: Tensor
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return torch.lerp(v[1], v[0], self.a.sigmoid()).sigmoid()
 
 
 class ModSigmoidBeta(ComplexGate):
-    """sigmoid(alpha x + beta y), alpha = sigmoid(a), beta = sigmoid(b)."""
+    """Gate with independent weights: sigmoid(alpha x + beta y) with alpha = sigmoid(a) and beta = sigmoid(b)."""
 
     initial: ClassVar = {"a": 0.0, "b": 1.0}
     a: Tensor
     b: Tensor
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return (self.a.sigmoid() * v[0] + self.b.sigmoid() * v[1]).sigmoid()
 
 
 class ModSigmoidGamma(ComplexGate):
-    """sigmoid(a x + b y), any a and b."""
+    """Gate with unconstrained weights: sigmoid(a x + b y)."""
 
     initial: ClassVar = {"a": 0.0, "b": 1.0}
     a: Tensor
     b: Tensor
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return (self.a * v[0] + self.b * v[1]).sigmoid()
 
 
 class ModSigmoidProduct(ComplexGate):
-    """sigmoid(x) sigmoid(y)."""
+    """Product of gates of both parts: sigmoid(x) sigmoid(y)."""
 
     initial: ClassVar = {}
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         x, y = v.sigmoid()
         return x * y
 
 
 class ModSigmoidSum(ComplexGate):
-    """alpha sigmoid(x) + (1 - alpha) sigmoid(y), alpha = sigmoid(a)."""
+    """Weighted mean of gates of both parts: alpha sigmoid(x) + (1 - alpha) sigmoid(y) with alpha = sigmoid(a)."""
 
     initial: ClassVar = {"a": 0.0}
     a: Tensor
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         x, y = v.sigmoid()
         return torch.lerp(y, x, self.a.sigmoid())
 
 
 class RealSigmoid(ComplexGate):
-    """sigmoid(x)."""
+    """Gate of the real part: sigmoid(x)."""
 
     initial: ClassVar = {}
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return v[0].sigmoid()
 
 
 class ImaginarySigmoid(ComplexGate):
-    """sigmoid(y)."""
+    """Gate of the imaginary part: sigmoid(y)."""
 
     initial: ClassVar = {}
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return v[1].sigmoid()
 
 
 class PhaseHirose(ComplexGate):
-    """tanh(r / m^2) sigmoid(a theta + b), theta in (-pi, pi]: open to large numbers of some phases."""
+    """Gate of modulus and phase: tanh(r / m^2) sigmoid(a theta + b) with theta in (-pi, pi]."""
 
     initial: ClassVar = {"m": 1.0, "a": 2.0, "b": 4.0}
     m: Tensor
     a: Tensor
     b: Tensor
 
-    def of_parts(self, v: Tensor) -> Tensor:
-        """See :class:`ComplexGate`."""
+    def _of_parts(self, v: Tensor) -> Tensor:
         return (_modulus(v) / self.m.square()).tanh() * (self.a * torch.atan2(v[1], v[0]) + self.b).sigmoid()
 
 
@@ -343,16 +356,17 @@ GATES: dict[str, type[ComplexGate]] = {
 
 
 class UnitaryMatrix(nn.Module):
-    """A unitary matrix with n^2 real parameters, that any optimiser may change: the scaled Cayley transform.
+    """Unitary matrix with n^2 real parameters that any optimiser can train, by the scaled Cayley transform.
 
-    U = (I + A)^-1 (I - A) D with the skew-Hermitian A = (P - P^T) / 2 + j (P + P^T) / 2 of a real matrix P, and a fixed
-    diagonal D of phases (Maduranga, Helfrich & Ye, 2019, AAAI, who learn D too, although P by itself reaches all
-    unitary matrices but a set of measure 0).  U is unitary to rounding whatever P is, so weight decay cannot break
-    it; it draws U towards D.
+    U = (I + A)^-1 (I - A) D. A = (P - P^T) / 2 + j (P + P^T) / 2 is skew-Hermitian for any real matrix P, and D is a
+    fixed diagonal of phases. Maduranga, Helfrich & Ye (AAAI 2019) also learn D, although P alone reaches all unitary
+    matrices except a set of measure 0. U is unitary up to rounding for any P. Weight decay therefore keeps it unitary
+    and draws it towards D.
 
     Parameters
     ----------
     size : int
+        Number of rows n.
     """
 
     phases: Tensor
@@ -363,7 +377,13 @@ class UnitaryMatrix(nn.Module):
         self.register_buffer("phases", torch.empty(size))
 
     def forward(self) -> Tensor:
-        """The matrix: real and imaginary part, (2, n, n)."""
+        """Compute the matrix.
+
+        Returns
+        -------
+        U : Tensor of shape (2, n, n)
+            Real and imaginary part.
+        """
         skew = 0.5 * torch.complex(self.P - self.P.T, self.P + self.P.T)
         eye = torch.eye(len(skew), dtype=skew.dtype, device=skew.device)
         D = torch.polar(torch.ones_like(self.phases), self.phases)
@@ -371,36 +391,44 @@ class UnitaryMatrix(nn.Module):
         return torch.stack([U.real, U.imag])
 
     def initialise(self, generator: torch.Generator | None) -> None:
-        """Random phases in D, and A's eigenvalues within about +-j: no eigenvalue of U starts near the pole at -1."""
+        """Draw random phases for D and a small P.
+
+        The eigenvalues of A are within about -j to j, so that no eigenvalue of U starts near the pole at -1.
+
+        Parameters
+        ----------
+        generator : torch.Generator or None
+            Source of the parameters; PyTorch's global generator if None.
+        """
         self.P.normal_(std=0.5 / math.sqrt(len(self.P)), generator=generator)
         self.phases.uniform_(-math.pi, math.pi, generator=generator)
 
 
 @torch.no_grad()
 def stiefel_step(W: Tensor, gradient: Tensor, learning_rate: float) -> Tensor:
-    r"""Gradient descent by one step that keeps a unitary matrix unitary [1]_.
+    r"""Take one step of gradient descent that keeps a unitary matrix unitary [1]_.
 
     .. math::
 
         A = G W^* - W G^*, \quad W \leftarrow \Big( I + \frac{\lambda}{2} A \Big)^{-1}
         \Big( I - \frac{\lambda}{2} A \Big) W
 
-    With the rate :math:`\lambda` the loss falls by half the squared Frobenius norm of A.  It is meant for training
-    loops of one's own; :class:`UnitaryMatrix` leaves the step to any optimiser.
+    For a small rate :math:`\lambda` the loss falls by :math:`\lambda` times half the squared Frobenius norm of A. The
+    function is for custom training loops. :class:`UnitaryMatrix` works with any optimiser instead.
 
     Parameters
     ----------
     W : Tensor of shape (n, n)
         Unitary, or orthogonal if real.
     gradient : Tensor of shape (n, n)
-        G = dL/d Re W + j dL/d Im W, which is what PyTorch keeps in ``W.grad``.
+        G = dL/d Re W + j dL/d Im W, which is PyTorch's ``W.grad``.
     learning_rate : float
-        The rate, 0 or greater.
+        The rate, at least 0.
 
     Returns
     -------
     W : Tensor of shape (n, n)
-        Unitary but for rounding, which adds up over many steps.
+        Unitary up to rounding, which accumulates over many steps.
 
     References
     ----------
@@ -409,7 +437,7 @@ def stiefel_step(W: Tensor, gradient: Tensor, learning_rate: float) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.complex import stiefel_step
+    >>> from sfmts.networks import stiefel_step
     >>> W = torch.eye(2, dtype=torch.complex128, requires_grad=True)
     >>> (W[0, 1] + W[1, 0]).imag.backward()
     >>> stiefel_step(W, W.grad, learning_rate=0.5).imag
@@ -422,7 +450,7 @@ def stiefel_step(W: Tensor, gradient: Tensor, learning_rate: float) -> Tensor:
 
 
 def _real_form(W: Tensor) -> Tensor:
-    """The real matrix (2m, 2n) that acts on [Re h; Im h] as the complex W = W[0] + j W[1] of size (m, n) on h."""
+    """Return the real matrix (2m, 2n) that acts on [Re h; Im h] as W = W[0] + j W[1] (m, n) acts on h."""
     re, im = W
     return torch.cat([torch.cat([re, -im], dim=1), torch.cat([im, re], dim=1)])
 
@@ -433,8 +461,8 @@ def _real_form(W: Tensor) -> Tensor:
 class _ComplexGatedLayer(RecurrentLayer):
     """One direction of one layer.
 
-    Rows of V and b, in blocks of n: r and z (real parts), r and z (imaginary parts), candidate (real, imaginary); W has
-    r and z one below the other, real part first.
+    Rows of V and b, in blocks of n: r and z (real parts), r and z (imaginary parts), candidate (real, imaginary). W has
+    rows of r and then of z, real part first.
     """
 
     def __init__(self, width: int, n_units: int, gate: str, activation: str, unitary: bool) -> None:
@@ -449,7 +477,7 @@ class _ComplexGatedLayer(RecurrentLayer):
         self.U = None if unitary else nn.Parameter(torch.empty(2, n_units, n_units))
 
     def state_matrix(self) -> Tensor:
-        """U: real and imaginary part, (2, n, n)."""
+        """Return U: real and imaginary part, (2, n, n)."""
         if self.unitary is not None:
             unitary: Tensor = self.unitary()
             return unitary
@@ -472,9 +500,10 @@ class _ComplexGatedLayer(RecurrentLayer):
             h = h.view(-1, 2, n)
             fed = h if mask is None else _dropped(h, mask)
             q = W(fed.reshape(-1, 2 * n), a_gates).view(-1, 2, 2, n)  # sequence, part, gate, unit
-            r, z = gate.of_parts(q.transpose(0, 1)).split(1, dim=1)
+            r, z = gate._of_parts(q.transpose(0, 1)).split(1, dim=1)
             q = U((r * fed).view(-1, 2 * n), a).view(-1, 2, n)
-            candidate = activation.of_parts(q.transpose(0, 1)).transpose(0, 1)
+            candidate = activation._of_parts(q.transpose(0, 1)).transpose(0, 1)
+            # h_t = (1 - z) h_{t-1} + z f(U (r h_{t-1}) + V' x_t + b')
             h = torch.lerp(h, candidate, z).reshape(-1, 2 * n)
             return (h,), (h,)
 
@@ -485,7 +514,7 @@ class _ComplexGatedLayer(RecurrentLayer):
         W = self.W.new_empty(6 * n, n)
         initialise_blocks(self.V, W, self.b, init, generator, blocks=6)
         if init in ("modern", "chrono"):
-            W /= math.sqrt(2.0)  # real and imaginary part together have the gain of one orthogonal matrix
+            W /= math.sqrt(2.0)  # so that both parts together have the gain of one orthogonal matrix
         self.W.copy_(W[: 4 * n].view_as(self.W))
         if self.unitary is not None:
             self.unitary.initialise(generator)
@@ -508,41 +537,43 @@ class ComplexGatedRNN(RecurrentNetwork):
         r, z &= g(W h_{t-1} + V x_t + b) \\
         h_t &= (1 - z) \, h_{t-1} + z \, f(U (r \, h_{t-1}) + V' x_t + b')
 
-    All matrices and biases are complex and U is unitary; g maps complex numbers to (0, 1), f to complex ones.  A z near
-    1 writes, where it keeps in `torch.nn.GRU`.  The output is [Re h; Im h], of width 2n.
+    All matrices and biases are complex, and U is unitary. The gate g maps complex numbers to (0, 1), and f maps them to
+    complex numbers. A z near 1 writes; in `torch.nn.GRU` it keeps. The output is [Re h; Im h], of width 2n.
 
-    Other than in the authors' code, U stays unitary by its parametrisation (:class:`UnitaryMatrix`), which suits every
-    optimiser, and not by a step of its own (:func:`stiefel_step`); modReLU has a bias for each unit, as in its source;
-    and neither modReLU nor Hirose's activation divides by 0 at 0.
+    There are three differences from the authors' code. U stays unitary by its parametrisation (:class:`UnitaryMatrix`),
+    which works with every optimiser, instead of a special step (:func:`stiefel_step`). The modReLU has a bias for each
+    unit, as in its source. Neither modReLU nor Hirose's activation divides by 0 at 0.
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        Complex units n.
+        Number n of complex units.
     gate : {"mod_sigmoid", "beta", "gamma", "prod", "sum", "real", "imag", "phase_hirose"}
-        g: :class:`ModSigmoid`, as in [1]_, :class:`ModSigmoidBeta`, :class:`ModSigmoidGamma`,
+        The gate g: :class:`ModSigmoid`, as in [1]_, :class:`ModSigmoidBeta`, :class:`ModSigmoidGamma`,
         :class:`ModSigmoidProduct`, :class:`ModSigmoidSum`, :class:`RealSigmoid`, :class:`ImaginarySigmoid` or
-        :class:`PhaseHirose`.  Their parameters are one number each for r and one for z.
+        :class:`PhaseHirose`. Each of its parameters is one number for r and one for z.
     activation : {"modrelu", "hirose", "zrelu", "crelu", "cardioid", "phase_relu", "product_phase_relu", "cayley"}
-        f: :class:`ModReLU`, as in [1]_, :class:`PhaseAmplitude`, :class:`ZReLU`, :class:`CReLU`, :class:`Cardioid`,
-        :class:`PhaseReLU`, :class:`ProductPhaseReLU` or :class:`Cayley`.
+        The activation f: :class:`ModReLU`, as in [1]_, :class:`PhaseAmplitude`, :class:`ZReLU`, :class:`CReLU`,
+        :class:`Cardioid`, :class:`PhaseReLU`, :class:`ProductPhaseReLU` or :class:`Cayley`.
     unitary : bool
-        Whether U is unitary, or any matrix, with n^2 parameters more.
-    n_layers, bidirectional
-        As in `torch.nn.GRU`.
+        Whether U is unitary. Otherwise it is any matrix, with n^2 more parameters.
+    n_layers : int
+        Number of layers. Each layer reads the output of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, a unit of the h that W and U read is dropped, one mask for a whole
-        sequence.  What is left is scaled to the norm of the whole h, so that nothing grows without end.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices, and biases of 4 that open both gates if U is unitary, as in [1]_; the same with
-        the biases of z spread over ``max_length`` steps; U(-0.1, 0.1); rows of unit norm.  A unitary U always starts
-        at random.
+        Probability of dropping a unit of the h that W and U read in training, with one mask per sequence. The other
+        units are scaled to the norm of the whole h, so that states do not grow from step to step.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices and, if U is unitary, biases of 4 that open both gates, as
+        in [1]_. "chrono": the same with the biases of z spread over ``max_length`` steps. "paper": U(-0.1, 0.1).
+        "authors": rows of unit norm. A unitary U always starts at random.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
@@ -551,8 +582,8 @@ class ComplexGatedRNN(RecurrentNetwork):
 
     Notes
     -----
-    ``n_parameters`` counts real numbers: 4n² of W, n² of a unitary U and 2n² of any other, 6nN of V and V', 6n of the
-    biases, those of the gate twice, and n of modReLU or 1 of Hirose's activation.
+    ``n_parameters`` counts real numbers: 4n² for W, n² for a unitary U or 2n² for any other, 6nN for V and V', 6n for
+    the biases, two for each parameter of the gate, and n for modReLU or 1 for Hirose's activation.
 
     References
     ----------
@@ -578,7 +609,7 @@ class ComplexGatedRNN(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -601,14 +632,14 @@ class ComplexGatedRNN(RecurrentNetwork):
 
 
 def _reflect(h: Tensor, v: Tensor) -> Tensor:
-    """Rows h - 2 v (v^H h) for a v of unit norm."""
+    """Return rows h - 2 v (v^H h) for a v of unit norm."""
     return torch.addr(h, h @ v.conj(), v, alpha=-2)
 
 
 class _UnitaryLayer(RecurrentLayer):
-    """One direction of one layer; complex parameters hold real and imaginary parts, V one below the other."""
+    """One direction of one layer; complex parameters hold real and imaginary parts, those of V stacked."""
 
-    WRITTEN_OUT = 128  # up to this many units W acts as a matrix: measured on a CPU with batches of 8, 32 and 128
+    WRITTEN_OUT = 128  # up to this many units W is formed as a matrix; measured on a CPU with batches of 8, 32 and 128
     permutation: Tensor
 
     def __init__(self, width: int, n_units: int) -> None:
@@ -622,13 +653,14 @@ class _UnitaryLayer(RecurrentLayer):
         self.register_buffer("permutation", torch.arange(n_units))
 
     def make_product(self) -> Callable[[Tensor], Tensor]:
-        """The function from complex rows h to rows W h, factor by factor, for one forward pass."""
+        """Return the function from complex rows h to rows W h, factor by factor, for one forward pass."""
         D_1, D_2, D_3 = torch.polar(torch.ones_like(self.phases), self.phases)
         v_1, v_2 = torch.complex(self.reflections[:, 0], self.reflections[:, 1])
         v_1, v_2 = v_1 / torch.linalg.vector_norm(v_1), v_2 / torch.linalg.vector_norm(v_2)
         permutation = self.permutation
 
         def product(h: Tensor) -> Tensor:
+            # W = D_3 R_2 F^-1 D_2 Pi R_1 F D_1, from right to left
             h = _reflect(torch.fft.fft(h * D_1, norm="ortho"), v_1)
             h = torch.fft.ifft(h.index_select(1, permutation) * D_2, norm="ortho")
             return _reflect(h, v_2) * D_3
@@ -636,7 +668,7 @@ class _UnitaryLayer(RecurrentLayer):
         return product
 
     def matrix(self) -> Tensor:
-        """W, complex, (n, n)."""
+        """Return W, complex, (n, n)."""
         eye = torch.eye(self.n_fed, dtype=self.phases.dtype, device=self.phases.device)
         return self.make_product()(torch.complex(eye, torch.zeros_like(eye))).T
 
@@ -654,7 +686,7 @@ class _UnitaryLayer(RecurrentLayer):
             (a,), (h,) = inputs, state
             fed = h if mask is None else _dropped(h.view(-1, 2, n), mask).view(-1, 2 * n)
             q = add_product(fed, a).view(-1, 2, n)
-            h = activation.of_parts(q.transpose(0, 1)).transpose(0, 1).reshape(-1, 2 * n)
+            h = activation._of_parts(q.transpose(0, 1)).transpose(0, 1).reshape(-1, 2 * n)
             return (h,), (h,)
 
         return step
@@ -667,7 +699,7 @@ class _UnitaryLayer(RecurrentLayer):
         n, product = self.n_fed, self.make_product()
 
         def add_product(h: Tensor, a: Tensor) -> Tensor:
-            # By copies, since autograd would fill each half of a complex gradient by itself and add them up.
+            # Copy, because autograd would fill each half of a complex gradient separately and add them up.
             h = torch.view_as_complex(h.view(-1, 2, n).transpose(1, 2).contiguous())
             return a + torch.view_as_real(product(h)).transpose(1, 2).reshape(-1, 2 * n)
 
@@ -675,7 +707,7 @@ class _UnitaryLayer(RecurrentLayer):
 
     def initialise(self, init: str, max_length: int, generator: torch.Generator | None) -> None:
         n = self.n_fed
-        # Of a reflection only the direction counts, so that any of the ways will do for it.
+        # Only the direction of a reflection matters, so any initialisation is good for it.
         initialise_blocks(self.V, self.reflections.view(4, n), self.activation.bias, init, generator, blocks=2)
         self.phases.uniform_(-math.pi, math.pi, generator=generator)
         self.activation.bias.uniform_(-0.01, 0.01, generator=generator)
@@ -686,40 +718,42 @@ class _UnitaryLayer(RecurrentLayer):
 
 @register_network("unitary_rnn")
 class UnitaryRNN(RecurrentNetwork):
-    r"""Unitary evolution recurrent network [1]_: a complex state, turned by a unitary matrix of 7n parameters.
+    r"""Unitary evolution recurrent network [1]_: a complex state and a unitary matrix with 7n parameters.
 
     .. math::
 
         h_t = \mathrm{modReLU}(W h_{t-1} + V x_t), \quad W = D_3 R_2 \mathcal{F}^{-1} D_2 \Pi R_1 \mathcal{F} D_1
 
     with diagonals D of phases, reflections :math:`R = I - 2 v v^* / |v|^2`, a fixed random permutation :math:`\Pi` and
-    the unitary Fourier transform.  V is complex, the first state is learned, and the output is [Re h; Im h], of width
-    2n.  For n > 7 not every unitary matrix is such a W.
+    the unitary Fourier transform. V is complex, the first state is learned, and the output is [Re h; Im h], of width
+    2n. For n > 7 not every unitary matrix has this form.
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        Complex units n.
-    n_layers, bidirectional
-        As in `torch.nn.RNN`.
+        Number n of complex units.
+    n_layers : int
+        Number of layers. Each layer reads the output of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, a unit of the h that W reads is dropped, one mask for a whole sequence.
-        What is left is scaled to the norm of the whole h, so that nothing grows without end.
-    init : {"modern", "chrono", "paper", "authors"}
-        V: Glorot, for the first two alike, as there is no gate to open; U(-0.1, 0.1); rows of unit norm.  The rest
-        starts as in [1]_: phases in U(-pi, pi), reflections in random directions, biases in U(-0.01, 0.01) and a first
-        state whose squared norm is 1 on average.
+        Probability of dropping a unit of the h that W reads in training, with one mask per sequence. The other units
+        are scaled to the norm of the whole h, so that states do not grow from step to step.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        Initialisation of V. "modern", the default, and "chrono": Glorot, because no gate has to be opened. "paper":
+        U(-0.1, 0.1). "authors": rows of unit norm. The rest starts as in [1]_: phases in U(-pi, pi), reflections in
+        random directions, biases in U(-0.01, 0.01) and a first state whose squared norm is 1 on average.
     max_length : int
-        Without effect.
+        Not used; accepted because all networks accept it.
     generator : torch.Generator, optional
-        Source of the initial parameters and of the permutation; PyTorch's global one by default.
+        Source of the initial parameters and of the permutation; PyTorch's global generator by default.
 
     Notes
     -----
-    Factor by factor, W takes O(n log n) operations a step; written out, it takes O(n²), but as one product of
-    matrices, which is the faster way up to n = 128 and is taken there.
+    Factor by factor, W takes O(n log n) operations per step. As a matrix it takes O(n²) operations, but in one matrix
+    product. That is faster up to n = 128, so it is used there.
 
     References
     ----------
@@ -740,7 +774,7 @@ class UnitaryRNN(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:

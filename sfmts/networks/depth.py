@@ -1,4 +1,4 @@
-"""Networks that are deep within a step: adaptive computation time and the recurrent highway network."""
+"""Networks with several passes or layers within a step: adaptive computation time, recurrent highway network."""
 
 import copy
 import math
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, unpack
-from sfmts.networks.base import chrono_bias, register_network, reverse_sequences
-from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
+from sfmts.networks._common import chrono_bias, initialise_blocks, reverse_sequences
+from sfmts.networks.base import register_network
+from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
 
 def _rnn_step(a: Tensor, W: SharedMatrix, fed: Tensor, state: State) -> State:
@@ -18,7 +19,7 @@ def _rnn_step(a: Tensor, W: SharedMatrix, fed: Tensor, state: State) -> State:
 
 
 def _gru_step(a: Tensor, W: SharedMatrix, fed: Tensor, state: State) -> State:
-    """The reset gate acts behind the matrix, as in `torch.nn.GRU`."""
+    """Return the next h; the reset gate acts after the matrix, as in `torch.nn.GRU`."""
     (h,), H = state, fed.shape[1]
     (a_gates, a_n), (w_gates, w_n) = a.split([2 * H, H], dim=1), W(fed).split([2 * H, H], dim=1)
     r, z = (a_gates + w_gates).sigmoid().chunk(2, dim=1)
@@ -33,7 +34,7 @@ def _lstm_step(a: Tensor, W: SharedMatrix, fed: Tensor, state: State) -> State:
 
 
 _CellStep = Callable[[Tensor, SharedMatrix, Tensor, State], State]
-# Gates, parts of the state and the step of each cell; gates stand in PyTorch's order.
+# Number of gates, number of parts of the state, and step of each cell. Gates are in PyTorch's order.
 _CELLS: dict[str, tuple[int, int, _CellStep]] = {
     "gru": (3, 1, _gru_step),
     "lstm": (4, 2, _lstm_step),
@@ -42,14 +43,14 @@ _CELLS: dict[str, tuple[int, int, _CellStep]] = {
 
 
 class _PonderingLayer(RecurrentLayer):
-    """A cell that is applied to itself until its halting unit has had enough."""
+    """One direction of one layer: a cell that is repeated within a step until its halting unit ends the step."""
 
     def __init__(self, n_inputs: int, n_states: int, cell: str, epsilon: float, max_ponder: int) -> None:
         super().__init__(n_states)
         self.cell, self.epsilon, self.max_ponder = cell, epsilon, max_ponder
         self.n_gates, self.n_parts, self.cell_step = _CELLS[cell]
         rows = self.n_gates * n_states
-        self.V = nn.Parameter(torch.empty(rows, n_inputs + 1))  # the last column reads the flag of the first pass
+        self.V = nn.Parameter(torch.empty(rows, n_inputs + 1))  # the last column reads the flag delta_{n1}
         self.W = nn.Parameter(torch.empty(rows, n_states))
         self.b = nn.Parameter(torch.empty(rows))
         self.w_halt = nn.Parameter(torch.empty(1, n_states))
@@ -67,16 +68,17 @@ class _PonderingLayer(RecurrentLayer):
 
         def step(inputs: State, state: State, mask: Tensor | None) -> tuple[State, State]:
             flagged, a = inputs
-            remainder = a.new_ones(len(a), 1)  # 1 minus the weights so far; exactly 0 once a sequence has halted
+            # R = 1 - (p^1 + ... + p^{n-1}); exactly 0 once a sequence has halted
+            remainder = a.new_ones(len(a), 1)
             mean = tuple(torch.zeros_like(part) for part in state)
             ponder, passes = torch.zeros_like(remainder), torch.zeros_like(remainder)
             for n in range(1, self.max_ponder + 1):
                 fed = state[0] if mask is None else state[0] * mask
                 state = self.cell_step(flagged if n == 1 else a, W, fed, state)
                 halt = (w_halt(state[0]) + self.b_halt).sigmoid()
-                # The last pass ends a step whatever the halting unit says: no weight is left that exceeds 1.
+                # Halt if p^1 + ... + p^n >= 1 - epsilon. The last pass always ends the step: halt >= R - 1 holds.
                 ends = halt >= remainder - (self.epsilon if n < self.max_ponder else 1.0)
-                # A sequence that has halted goes on with its mates at weight 0, which changes no bit of its mean.
+                # A sequence that has halted continues with weight 0, which leaves its mean bit for bit unchanged.
                 weight = torch.where(ends, remainder, halt)
                 mean = tuple(torch.addcmul(m, weight, part) for m, part in zip(mean, state, strict=True))
                 passes = passes + (remainder > 0.0)
@@ -93,7 +95,7 @@ class _PonderingLayer(RecurrentLayer):
         initialise_blocks(self.V, self.W, self.b, init, generator, blocks=self.n_gates)
         if init == "chrono" and self.cell != "rnn":
             chrono = chrono_bias(H, max_length, generator)
-            self.b[H : 2 * H] = chrono  # the second gate is the one that keeps, in the GRU as in the LSTM
+            self.b[H : 2 * H] = chrono  # in both cells the second gate is the one that keeps
             if self.cell == "lstm":
                 self.b[:H] = -chrono
         elif init == "modern" and self.cell == "lstm":
@@ -110,7 +112,7 @@ class _PonderingLayer(RecurrentLayer):
 
 @register_network("act")
 class AdaptiveComputationTime(RecurrentNetwork):
-    r"""Adaptive computation time [1]_: a recurrent cell that decides how often it is applied within a step.
+    r"""Adaptive computation time [1]_: a recurrent cell that learns how often to repeat itself within a step.
 
     .. math::
 
@@ -118,8 +120,8 @@ class AdaptiveComputationTime(RecurrentNetwork):
         N &= \min \{n : p^1 + \dots + p^n \ge 1 - \epsilon\}, \quad R = 1 - (p^1 + \dots + p^{N-1}) \\
         s_t &= p^1 s^1 + \dots + p^{N-1} s^{N-1} + R s^N
 
-    The output is the h of s_t.  Training adds ``ponder_cost`` times the mean of N + R over all steps, whose gradient
-    goes through R alone; with several layers and directions their means are added.
+    The output is the h of s_t. Training adds ``ponder_cost`` times the mean of N + R over all steps, whose gradient
+    goes through R only. With several layers and directions their means are added.
 
     Parameters
     ----------
@@ -128,26 +130,28 @@ class AdaptiveComputationTime(RecurrentNetwork):
     n_states : int
         Hidden width H.
     cell : {"gru", "lstm", "rnn"}
-        S: as in `torch.nn.GRU`, `torch.nn.LSTM` and `torch.nn.RNN`, with one set of biases.  Of an LSTM h and c are
-        averaged.
+        The cell S, as in `torch.nn.GRU`, `torch.nn.LSTM` and `torch.nn.RNN`, with one set of biases. With an LSTM both
+        h and c are averaged.
     ponder_cost : float
-        Price of a pass; [1]_ found the results to depend on it and searched 1e-4 to 1e-1.
+        Cost of a pass. Results depend on it; [1]_ searched from 1e-4 to 1e-1.
     epsilon : float
-        A weight of so much may stay undistributed, so that one pass can be enough.
+        Weight that may remain undistributed, so that one pass can be enough.
     max_ponder : int
-        Most passes in a step; the last one takes what weight is left.
-    n_layers, bidirectional
-        As in `torch.nn.GRU`.
+        Largest number of passes in a step. The last pass takes the remaining weight.
+    n_layers : int
+        Number of layers. Each layer reads the h of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
-        sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices, and forget bias 1 in an LSTM; the same with update or forget biases spread
-        over ``max_length`` steps; U(-0.1, 0.1); rows of unit norm.  The halting bias is 1, as in [1]_.
+        Probability of dropping an entry of the h that the gates read in training, with one mask per sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices, with forget bias 1 in an LSTM. "chrono": the same with
+        update or forget biases spread over ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": rows of unit norm.
+        The halting bias is always 1, as in [1]_.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
@@ -179,17 +183,17 @@ class AdaptiveComputationTime(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         check_choice("cell", cell, _CELLS)
         if not 0.0 <= ponder_cost < math.inf:
-            raise ValueError(f"ponder_cost must be 0 or greater, but is {ponder_cost}.")
+            raise ValueError(f"ponder_cost must be a finite number of at least 0, not {ponder_cost}.")
         if not 0.0 < epsilon < 1.0:
-            raise ValueError(f"epsilon must lie between 0 and 1, so that halting is possible, but is {epsilon}.")
+            raise ValueError(f"epsilon must be greater than 0 and less than 1, not {epsilon}.")
         if max_ponder < 1:
-            raise ValueError(f"max_ponder must be at least 1 pass, but is {max_ponder}.")
+            raise ValueError(f"max_ponder must be at least 1, not {max_ponder}.")
         super().__init__(
             n_channels,
             lambda width: _PonderingLayer(width, n_states, cell, epsilon, max_ponder),
@@ -204,29 +208,42 @@ class AdaptiveComputationTime(RecurrentNetwork):
         self._passes: list[Tensor] | None = None
 
     def extra_loss(self, outputs: Sequence[State]) -> Tensor:
-        """The ponder cost, times the mean of N + R over all steps; see :meth:`RecurrentNetwork.extra_loss`."""
+        """Return ``ponder_cost`` times the mean of N + R over all steps.
+
+        Parameters
+        ----------
+        outputs : sequence of tuples of Tensors with a row for each step
+            N + R and N, of each layer and direction.
+
+        Returns
+        -------
+        extra_loss : Tensor
+            A scalar.
+        """
         if self._passes is not None:
             self._passes.extend(passes for _, passes in outputs)
         return self.ponder_cost * torch.stack([ponder.mean() for ponder, _ in outputs]).sum()
 
     @torch.no_grad()
     def ponder_times(self, x: Tensor, lengths: Tensor | None = None, *, state: object = None) -> Tensor:
-        """Number of passes N at each step, without recurrent dropout.
+        """Count the passes N at each step, without recurrent dropout.
 
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
-        state : optional
-            ``state`` of an earlier call of the network, to continue where that one ended.
+            True lengths; all are T by default.
+        state : object, optional
+            ``state`` of an earlier call of the network, to continue where that call ended.
 
         Returns
         -------
         passes : Tensor of shape (B, T, n), int64
-            Of each layer and, in a bidirectional network, direction; zero behind the end of a sequence.
+            One column for each layer and, in a bidirectional network, direction. Zero after the end of a sequence.
         """
         lengths = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
-        listening = copy.copy(self)  # shares all parameters; this network itself may be at work in another thread
+        listening = copy.copy(self)  # shares all parameters; another thread may use this network
         listening._passes, listening.training = [], False
         listening(x, lengths, state=state)
         packed = pack(x, lengths)
@@ -237,7 +254,7 @@ class AdaptiveComputationTime(RecurrentNetwork):
 
 
 class _RecurrentHighwayLayer(RecurrentLayer):
-    """Blocks H, T and, if uncoupled, C, one below the other, for each of the highway layers of a step."""
+    """One direction of one layer: stacked blocks H, T and, if uncoupled, C for each highway layer of a step."""
 
     def __init__(self, n_inputs: int, n_states: int, depth: int, coupled: bool) -> None:
         super().__init__(n_states)
@@ -252,7 +269,7 @@ class _RecurrentHighwayLayer(RecurrentLayer):
 
     def prepare(self, x: Tensor, t: Tensor) -> State:
         first, *others = self.b
-        # Rows of biases are views, and one sum over all steps makes their gradient.
+        # Expanded biases are views, and their gradient is one sum over all steps.
         return torch.addmm(first, x, self.V.T), *(b.expand(len(x), -1) for b in others)
 
     def make_step(self) -> Step:
@@ -263,6 +280,7 @@ class _RecurrentHighwayLayer(RecurrentLayer):
             for W, a in zip(products, inputs, strict=True):
                 h, gates = W(s if mask is None else s * mask, a).split([H, a.shape[1] - H], dim=1)
                 gates = gates.sigmoid()
+                # s <- tau h + (1 - tau) s if coupled, otherwise s <- tau h + carry s
                 if gates.shape[1] == H:
                     s = torch.lerp(s, h.tanh(), gates)
                 else:
@@ -275,9 +293,9 @@ class _RecurrentHighwayLayer(RecurrentLayer):
     def initialise(self, init: str, max_length: int, generator: torch.Generator | None) -> None:
         H = self.output_size
         for W, b in zip(self.W, self.b, strict=True):
-            initialise_blocks(self.V, W, b, init, generator, blocks=self.n_blocks)  # V anew each time
+            initialise_blocks(self.V, W, b, init, generator, blocks=self.n_blocks)  # fills V again each time
         closed = torch.full((H,), 2.0)
-        if init == "chrono":  # a unit is to be overwritten once in u steps, that is, in u * depth layers
+        if init == "chrono":  # a unit is overwritten once in u steps, which are u * depth layers
             closed = chrono_bias(H, max_length, generator) + math.log(len(self.W))
         self.b[:, H : 2 * H] = -closed
         self.b[:, 2 * H :] = closed.repeat(self.n_blocks - 2)
@@ -294,7 +312,7 @@ class RecurrentHighway(RecurrentNetwork):
         s^l &= h^l \circ \tau^l + s^{l-1} \circ (1 - \tau^l), \quad l = 1, \dots, d, \quad
         s^0 = s_{t-1}, \quad s_t = s^d
 
-    Without coupling a third gate takes the place of :math:`1 - \tau`, and states are no longer bounded by 1.
+    Without coupling a third gate replaces :math:`1 - \tau`, and states are no longer bounded by 1.
 
     Parameters
     ----------
@@ -303,23 +321,25 @@ class RecurrentHighway(RecurrentNetwork):
     n_states : int
         Hidden width H.
     depth : int
-        d, highway layers in a step.
+        Recurrence depth: the number d of highway layers within a step.
     coupled : bool
-        Whether the carry gate is 1 minus the transform gate, as in the models of [1]_.  The sizes that Hu and Qi (ICML
-        2017, Table 1) compare with require ``coupled=False``.
-    n_layers, bidirectional
-        As in `torch.nn.RNN`; every one of the ``n_layers`` has its ``depth``.
+        Whether the carry gate is 1 minus the transform gate, as in the models of [1]_. The sizes in Table 1 of Hu and
+        Qi (ICML 2017) require ``coupled=False``.
+    n_layers : int
+        Number of recurrent layers, each with its own ``depth``. Each layer reads the s of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the s that the gates read is dropped, one mask for a whole
-        sequence and all layers within its steps.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices; the same with transform biases spread such that a state lasts from one step to
-        ``max_length`` steps; U(-0.1, 0.1); rows of unit norm.  But for "chrono" transform biases are -2, as [1]_
-        recommends, and those of a separate carry gate 2.
+        Probability of dropping an entry of the s that the gates read in training, with one mask per sequence for all
+        highway layers.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices. "chrono": the same with transform biases spread so that a
+        state lasts from one step to ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": rows of unit norm. Except
+        with "chrono", transform biases are -2, as [1]_ recommends, and biases of a separate carry gate are 2.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
@@ -349,12 +369,12 @@ class RecurrentHighway(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         if depth < 1:
-            raise ValueError(f"depth must be at least 1 layer, but is {depth}.")
+            raise ValueError(f"depth must be at least 1, not {depth}.")
         super().__init__(
             n_channels,
             lambda width: _RecurrentHighwayLayer(width, n_states, depth, coupled),

@@ -1,4 +1,4 @@
-"""Fourier transforms as layers: unitary circulant matrices, the DFT, FNet, and GRUs whose state is rotated."""
+"""Fourier transforms as layers: unitary circulant matrices, the DFT, FNet, and GRUs with a rotated state."""
 
 import math
 from abc import ABC
@@ -11,14 +11,15 @@ from torch.nn.utils import skip_init
 
 from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.networks.base import INITIALISATIONS, NetworkOutput, SequenceNetwork, chrono_bias, register_network
-from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
+from sfmts.networks._common import check_init, chrono_bias, initialise_blocks, initialise_input
+from sfmts.networks.base import NetworkOutput, SequenceNetwork, register_network
+from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
 METHODS = ("auto", "fft", "matrix")
 POSITIONS = ("sinusoidal", "none")
 ANGLES = ("uniform", "identity")
 
-_SIXTEEN_BITS = (torch.float16, torch.bfloat16)  # which torch.fft does not take on CPUs
+_SIXTEEN_BITS = (torch.float16, torch.bfloat16)  # types that torch.fft does not support on CPUs
 _LARGEST_DENSE_ROTATION = 200  # units; see `method` of RotationGRU
 
 
@@ -26,10 +27,11 @@ _LARGEST_DENSE_ROTATION = 200  # units; see `method` of RotationGRU
 
 
 class _Circulant(nn.Module, ABC):
-    """A unitary circulant matrix, or doubly block circulant one, by its eigenvalues e^{i omega}.
+    """A unitary circulant matrix, or doubly block circulant matrix, given by its eigenvalues e^{i omega}.
 
-    Of a real matrix the eigenvalues at opposite frequencies are conjugate: one angle serves both, and a frequency that
-    is its own opposite has the eigenvalue 1 or -1.  Then half of the spectrum, as `torch.fft.rfftn` lays it out, does.
+    The eigenvalues of a real matrix at opposite frequencies are conjugate, so they share one angle. A frequency that is
+    its own opposite has the eigenvalue 1 or -1. Half of the spectrum is then enough, in the layout of
+    `torch.fft.rfftn`.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class _Circulant(nn.Module, ABC):
         super().__init__()
         check_choice("angles", angles, ANGLES)
         if min(shape) < 1:
-            raise ValueError(f"A circulant matrix needs at least one entry a side, not {min(shape)}.")
+            raise ValueError(f"A circulant matrix needs at least one entry per side, not {min(shape)}.")
         self.shape, self.real = shape, real
         self._axes = tuple(range(-len(shape), 0))
         channels = () if n_channels is None else (n_channels,)
@@ -52,20 +54,22 @@ class _Circulant(nn.Module, ABC):
         if real:
             free = (self._pair_frequencies(signs),)
         elif signs is not None:
-            raise ValueError("signs are those of a real matrix; here, with real=False, all angles are free.")
+            raise ValueError(
+                "signs belong to a real matrix, but with real=False all angles are free. Omit signs, or use real=True."
+            )
         self.angles = nn.Parameter(torch.zeros(*channels, *free))
         if angles == "uniform":
             with torch.no_grad():
                 self.angles.uniform_(-math.pi, math.pi, generator=generator)
 
     def _pair_frequencies(self, signs: Sequence[int] | None) -> int:
-        """Note where each eigenvalue of the half spectrum comes from; returns the number of free angles."""
+        """Record the source of each eigenvalue of the half spectrum, and return the number of free angles."""
         frequency = torch.arange(math.prod(self.shape)).view(self.shape)
         opposite = frequency.flip(self._axes).roll([1] * len(self.shape), self._axes)
         own = frequency == opposite
         free = frequency[frequency < opposite]
         index = torch.searchsorted(free, torch.minimum(frequency, opposite))
-        index[own] = len(free)  # a zero behind the angles
+        index[own] = len(free)  # the zero that is appended to the angles
         sign = torch.ones(self.shape)
         sign[own] = _signs(signs, int(own.sum()))
         half = self.shape[-1] // 2 + 1
@@ -75,7 +79,13 @@ class _Circulant(nn.Module, ABC):
         return len(free)
 
     def spectrum(self) -> Tensor:
-        """Eigenvalues, of unit modulus: ``(*shape)``, or ``(..., n // 2 + 1)`` if real, behind channels if any."""
+        """Return the eigenvalues e^{i omega}.
+
+        Returns
+        -------
+        spectrum : Tensor, complex
+            Of shape (*shape) or, if real, (..., n // 2 + 1), after an axis of channels if any.
+        """
         if not self.real:
             return torch.polar(torch.ones_like(self.angles), self.angles)
         assert isinstance(self._index, Tensor)
@@ -86,17 +96,47 @@ class _Circulant(nn.Module, ABC):
         return torch.polar(self.sign.expand_as(angles), angles)
 
     def multiply(self, x: Tensor, spectrum: Tensor) -> Tensor:
-        """The product with vectors or images, for a spectrum that has been formed once."""
+        """Return the product with vectors or images for a given spectrum: C x = F (spectrum F^-1 x).
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., *shape)
+            Vectors or images; channels, if any, come before the shape.
+        spectrum : Tensor, complex
+            What :meth:`spectrum` returns, so that several products can share it.
+
+        Returns
+        -------
+        y : Tensor of shape (..., *shape)
+            The products.
+        """
         if self.real:
             return torch.fft.irfftn(spectrum.conj() * torch.fft.rfftn(x, dim=self._axes), s=self.shape, dim=self._axes)
         return torch.fft.fftn(spectrum * torch.fft.ifftn(x, dim=self._axes), dim=self._axes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product with each vector or image of ``x``, ``(..., *shape)`` with channels, if any, before the shape."""
+        """Return the product with each vector or image.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., *shape)
+            Vectors or images; channels, if any, come before the shape.
+
+        Returns
+        -------
+        y : Tensor of shape (..., *shape)
+            The products.
+        """
         return self.multiply(x, self.spectrum())
 
     def matrix(self) -> Tensor:
-        """The dense matrix, (size, size), behind an axis of channels if there are any; size is that of ``shape``."""
+        """Return the dense matrix.
+
+        Returns
+        -------
+        matrix : Tensor of shape (size, size)
+            With the number of entries of ``shape`` as size, after an axis of channels if any.
+        """
         size = math.prod(self.shape)
         one = torch.eye(size, dtype=self.angles.dtype, device=self.angles.device)
         channels = self.angles.ndim - (1 if self.real else len(self.shape))
@@ -105,50 +145,51 @@ class _Circulant(nn.Module, ABC):
 
 
 def _signs(signs: Sequence[int] | None, count: int) -> Tensor:
-    """The eigenvalues at frequencies that are their own opposites."""
+    """Return the eigenvalues at frequencies that are their own opposites."""
     if signs is None:
         return torch.ones(count)
     if len(signs) != count or any(sign not in (-1, 1) for sign in signs):
         raise ValueError(
             f"signs={tuple(signs)!r} must be {count} numbers, each 1 or -1: one for each frequency that is its own "
-            "opposite, which are 0 and, along an axis of even length, half that length."
+            "opposite. These are 0 and, along an axis of even length, half that length."
         )
     return torch.tensor(signs, dtype=torch.float32)
 
 
 class CirculantUnitary(_Circulant):
-    """A unitary circulant n x n matrix that any optimiser may train: y = fft(e^{i omega} ifft(x)).
+    """Unitary circulant n x n matrix that any optimiser can train: y = fft(e^{i omega} ifft(x)).
 
-    (C x)_j is the sum over k of c_{(k - j) mod n} x_k.  The columns of the Fourier matrix are the eigenvectors of
-    every such C, and the eigenvalues are fft(c); C is unitary where all have the modulus 1, so the angles omega are
-    free.  (Wolter & Yao, "Complex gated memory cells", 2018.)  All circulant matrices commute, so that a
-    stack of them without something else between is one matrix, whose angles are the sums.
+    (C x)_j is the sum over k of c_{(k - j) mod n} x_k. The columns of the Fourier matrix are the eigenvectors of every
+    such C, and fft(c) are its eigenvalues. C is unitary if all of them have modulus 1, so the angles omega are free
+    (Wolter & Yao, "Complex gated memory cells", 2018). All circulant matrices commute. A stack of them with nothing in
+    between is therefore one matrix, whose angles are the sums.
 
     Parameters
     ----------
     n : int
         Length of the vectors.
     real : bool
-        Whether C is real and hence orthogonal.  It has (n - 1) // 2 free angles instead of n.
+        Whether C is real and therefore orthogonal. It has (n - 1) // 2 free angles instead of n.
     signs : sequence of int, optional
-        For ``real=True``: the eigenvalue, 1 or -1, at frequency 0 and, for even n, at n / 2.  They are not trained,
-        for no path of orthogonal matrices leads from one to the other.  All are 1 by default, so that angles of zero
-        are the identity; a shift by an odd number of steps, for example, has -1 at n / 2.
+        For ``real=True``: the eigenvalue, 1 or -1, at frequency 0 and, for even n, at n / 2. They are not trained,
+        because no path of orthogonal matrices connects them. All are 1 by default, so that zero angles are the
+        identity. A shift by an odd number of steps, for example, has -1 at n / 2.
     n_channels : int, optional
-        As many matrices, one for each channel of an input (..., n_channels, n).
+        Number of matrices, one for each channel of an input (..., n_channels, n).
     angles : {"uniform", "identity"}
-        Start: omega ~ U(-pi, pi), or 0.
+        Initial angles: U(-pi, pi), or 0.
     generator : torch.Generator, optional
-        Source of the initial angles; PyTorch's global one by default.
+        Source of the initial angles; PyTorch's global generator by default.
 
     Attributes
     ----------
-    angles : Parameter of shape (n,), or ((n - 1) // 2,) if real; channels stand first
+    angles : Parameter of shape (n,) or, if real, ((n - 1) // 2,)
+        The trained angles, after an axis of channels if any.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.fourier import CirculantUnitary
+    >>> from sfmts.networks import CirculantUnitary
     >>> rotation = CirculantUnitary(6, real=True, generator=torch.Generator().manual_seed(0))
     >>> rotation.angles.shape  # (n - 1) // 2
     torch.Size([2])
@@ -173,33 +214,33 @@ class CirculantUnitary(_Circulant):
 
 
 class CirculantUnitary2d(_Circulant):
-    """A unitary doubly block circulant matrix over m x n images: Y = fft2(e^{i omega} ifft2(X)).
+    """Unitary doubly block circulant matrix over m x n images: Y = fft2(e^{i omega} ifft2(X)).
 
-    The circular convolution with a kernel as large as the image whose spectrum has the modulus 1 everywhere
-    (Wolter & Yao, 2018, Eq. 105); see :class:`CirculantUnitary`.  What leaves the image at one edge comes in at
-    the opposite one.
+    It is the circular convolution with a kernel as large as the image, whose spectrum has modulus 1 everywhere
+    (Wolter & Yao, 2018, Eq. 105); see :class:`CirculantUnitary`. What leaves the image at one edge enters at the
+    opposite edge.
 
     Parameters
     ----------
     m, n : int
         Rows and columns of the images.
     real : bool
-        Whether the matrix is real and hence orthogonal.  It has (m n - s) / 2 free angles instead of m n, where s
-        counts the frequencies that are their own opposites: 1, doubled for each even side.
+        Whether the matrix is real and therefore orthogonal. It has (m n - s) / 2 free angles instead of m n, where s
+        is the number of frequencies that are their own opposites: 1, doubled for each even side.
     signs : sequence of int, optional
         For ``real=True``: the s eigenvalues, 1 or -1, at those frequencies, in the order (0, 0), (0, n / 2),
-        (m / 2, 0), (m / 2, n / 2); not trained; all 1 by default.
+        (m / 2, 0), (m / 2, n / 2). They are not trained, and all are 1 by default.
     n_channels : int, optional
-        As many matrices, one for each channel of an input (..., n_channels, m, n).
+        Number of matrices, one for each channel of an input (..., n_channels, m, n).
     angles : {"uniform", "identity"}
-        Start: omega ~ U(-pi, pi), or 0.
+        Initial angles: U(-pi, pi), or 0.
     generator : torch.Generator, optional
-        Source of the initial angles; PyTorch's global one by default.
+        Source of the initial angles; PyTorch's global generator by default.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.fourier import CirculantUnitary2d
+    >>> from sfmts.networks import CirculantUnitary2d
     >>> rotation = CirculantUnitary2d(4, 6, real=True, n_channels=3, angles="identity")
     >>> rotation.angles.shape  # (24 - 4) / 2
     torch.Size([3, 10])
@@ -226,7 +267,8 @@ class CirculantUnitary2d(_Circulant):
 
 
 def _dft_matrices(n: int, dtype: torch.dtype, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of F_{jk} = e^{-2 pi i j k / n}, exact to the last digit of ``dtype``."""
+    """Return real and imaginary part of F_{jk} = e^{-2 pi i j k / n}, exact to the last digit of ``dtype``."""
+    # j k is reduced modulo n in integers, so that angles stay below 2 pi.
     k = torch.arange(n, device=device)
     table = k.double() * (2.0 * math.pi / n)
     turn = k[:, None] * k % n
@@ -234,32 +276,32 @@ def _dft_matrices(n: int, dtype: torch.dtype, device: torch.device | None = None
 
 
 class DFTLayer(nn.Module):
-    """The discrete Fourier transform over the last axis as a linear layer: y_j = sum over k of e^{-2 pi i jk/n} x_k.
+    """Discrete Fourier transform over the last axis as a linear layer: y_j = sum_k e^{-2 pi i j k / n} x_k.
 
     Parameters
     ----------
     n : int
         Length of the transform.
     trainable : bool
-        Whether the matrix is a parameter of 2 n^2 numbers, which the transform only starts; needs a matrix.
+        Whether the matrix is a parameter of 2 n^2 numbers, which starts as the transform. Requires a matrix.
     method : {"auto", "fft", "matrix"}
-        ``"auto"`` takes a matrix if it is trainable or of a type of 16 bits, and else the FFT; see Notes.
+        ``"auto"`` uses a matrix if it is trainable or has a 16-bit type, otherwise the FFT; see Notes.
     as_real : bool
-        Whether to put out the real parts and behind them the imaginary ones, (..., 2 n), instead of complex numbers.
+        Whether to return real parts followed by imaginary parts, (..., 2 n), instead of complex numbers.
     dtype : torch.dtype
-        Type of the matrix, which is made in float64 and rounded once.
+        Type of the matrix, which is computed in float64 and rounded once.
 
     Notes
     -----
-    The method was chosen by measurement: on one CPU thread, in float32, forward and backward, the matrix takes 1.5
-    times as long as the FFT for n = 8 and 32, 1.3 times for the prime 127, 2.6 times for 128 and 10 times for 512
-    (``python benchmarks/fourier.py``).  Other devices were not measured; the authors of FNet report that on TPUs
-    the matrix is the faster up to some thousands of steps.  PyTorch's FFT does not take 16 bits on CPUs.
+    The default method was chosen by measurement. On one CPU thread, in float32, forward and backward, the matrix takes
+    1.5 times as long as the FFT for n = 8 and 32, 1.3 times for the prime 127, 2.6 times for 128 and 10 times for 512
+    (``python benchmarks/fourier.py``). Other devices were not measured. The authors of FNet report that on TPUs the
+    matrix is faster up to several thousand steps. PyTorch's FFT does not support 16-bit types on CPUs.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.fourier import DFTLayer
+    >>> from sfmts.networks import DFTLayer
     >>> x = torch.tensor([1.0, 0.0, -1.0, 0.0])
     >>> DFTLayer(4)(x).real
     tensor([0., 2., 0., 2.])
@@ -279,9 +321,9 @@ class DFTLayer(nn.Module):
         super().__init__()
         check_choice("method", method, METHODS)
         if n < 1:
-            raise ValueError(f"n={n} must be at least 1, the length of the transform.")
+            raise ValueError(f"n must be at least 1, the length of the transform, not {n}.")
         if trainable and method == "fft":
-            raise ValueError("method='fft' has no matrix that could be trained; use method='matrix'.")
+            raise ValueError("method='fft' has no matrix that could be trained. Use method='matrix'.")
         self.n, self.as_real = n, as_real
         if method == "auto":
             method = "matrix" if trainable or dtype in _SIXTEEN_BITS else "fft"
@@ -294,13 +336,24 @@ class DFTLayer(nn.Module):
                 self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform real or complex vectors (..., n) to complex ones (..., n), or to real ones (..., 2 n)."""
+        """Transform vectors.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n), real or complex
+            The vectors.
+
+        Returns
+        -------
+        y : Tensor of shape (..., n), complex, or (..., 2 n), real
+            The transforms.
+        """
         if x.shape[-1] != self.n:
-            raise ValueError(f"This transform is of length n={self.n}, but vectors have {x.shape[-1]} entries.")
+            raise ValueError(f"This transform has length n={self.n}, but the vectors have {x.shape[-1]} entries.")
         if self.method == "fft":
             y = torch.fft.fft(x)
             return torch.cat([y.real, y.imag], dim=-1) if self.as_real else y
-        if x.is_complex():
+        if x.is_complex():  # F (a + j b) = F a + j F b, with real and imaginary part of each product
             (re_re, im_re), (re_im, im_im) = (
                 nn.functional.linear(part, self.weight).chunk(2, -1) for part in (x.real, x.imag)
             )
@@ -311,25 +364,25 @@ class DFTLayer(nn.Module):
 
 
 class FourierMixing(nn.Module):
-    """The mixing of FNet (Lee-Thorp et al., 2021): the real part of the DFT over steps and hidden units.
+    """Mixing of FNet (Lee-Thorp et al., 2021): the real part of the DFT over steps and hidden units.
 
-    y = Re F_T X F_H = C_T X C_H - S_T X S_H with the cosine and sine matrices of both lengths; no parameters.  Of X it
-    sees only the part that is even, mix(X) = mix(X') for X'[t, h] = X[-t mod T, -h mod H], so that about half of what
-    X holds gets lost: put it beside a residual path.
+    y = Re F_T X F_H = C_T X C_H - S_T X S_H with the cosine and sine matrices of both lengths. There are no parameters.
+    The layer sees only the even part of X: mix(X) = mix(X') for X'[t, h] = X[-t mod T, -h mod H]. It loses about half
+    of the information in X, so use it together with a residual path.
 
     Parameters
     ----------
     method : {"auto", "fft", "matrix"}
-        ``"auto"`` takes matrices for float16 and bfloat16 and else the FFT.  Measured as for :class:`DFTLayer`, in
+        ``"auto"`` uses matrices for float16 and bfloat16, otherwise the FFT. Measured as for :class:`DFTLayer`, in
         batches of 32, matrices take 1.6 to 2.3 times as long for up to 127 steps of 32 units, 4 times for 100 steps of
-        128 units, and 11 times for 512 steps of 32.
+        128 units, and 11 times for 512 steps of 32 units.
     norm : {"backward", "ortho"}
-        The sums as they are, which for noise grow like the root of T H, or divided by it.
+        "backward" leaves the sums as they are; for noise they grow as the root of T H. "ortho" divides by that root.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.fourier import FourierMixing
+    >>> from sfmts.networks import FourierMixing
     >>> x = torch.zeros(1, 3, 2)
     >>> x[0, 0, 0] = 1.0
     >>> FourierMixing()(x)
@@ -345,7 +398,18 @@ class FourierMixing(nn.Module):
         self.method, self.norm = method, norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix real sequences (..., T, H)."""
+        """Mix real sequences.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., T, H)
+            The sequences.
+
+        Returns
+        -------
+        y : Tensor of shape (..., T, H)
+            The real part of their two-dimensional transform.
+        """
         if self.method == "fft" or (self.method == "auto" and x.dtype not in _SIXTEEN_BITS):
             return torch.fft.fft2(x, norm=self.norm).real
         T, H = x.shape[-2:]
@@ -367,7 +431,7 @@ class _EncoderBlock(nn.Module):
         self.norm = nn.LayerNorm(n_states)
 
     def forward(self, rows: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        """Steps of sequences, (rows, H), in ``groups`` of so many sequences of such a length."""
+        """Transform steps of sequences, (rows, H); ``groups`` are pairs of a number of sequences and their length."""
         parts = rows.split([count * length for count, length in groups])
         mixed = [self.mixing(part.view(*group, -1)).flatten(0, 1) for part, group in zip(parts, groups, strict=True)]
         rows = self.mixed_norm(rows + torch.cat(mixed))
@@ -378,36 +442,36 @@ class _EncoderBlock(nn.Module):
 class FNet(SequenceNetwork):
     """Encoder that mixes steps by Fourier transforms instead of attention (Lee-Thorp et al., 2021).
 
-    A projection of the input, then blocks of LN(x + mix(x)) and LN(x + FFN(x)) with :class:`FourierMixing` over steps
-    and hidden units.  A state depends on all steps, so that neither a forecaster nor a density can use it, and the
-    summary of a sequence is the mean of its states.  Each sequence is mixed at its own length, never with padding:
-    sequences of equal length together, and a batch of many lengths takes longer.
+    The network is a projection of the input, followed by blocks of LN(x + mix(x)) and LN(x + FFN(x)) with
+    :class:`FourierMixing` over steps and hidden units. A state depends on all steps, so neither the forecaster nor the
+    density can use this network. The summary of a sequence is the mean of its states. Each sequence is mixed at its own
+    length, without padding. Sequences of equal length are mixed together, so a batch with many lengths takes longer.
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        H, also the width of the output.
+        Hidden width H, also the width of the output.
     n_layers : int
         Number of blocks.
     n_feedforward : int, optional
-        Inner width F of FFN, two linear layers with GELU between; 4 H by default.
+        Inner width F of FFN, two linear layers with GELU in between; 4 H by default.
     positions : {"sinusoidal", "none"}
-        What is added to the projected input for a network to know where a step stands.  Without, a sequence and the
-        same with all steps but the first in reverse order have the same states in that order, and the same mean.
+        Code of the position that is added to the projected input. With "none", reversing the order of all steps except
+        the first reverses the order of their states, and does not change the mean.
     method : {"auto", "fft", "matrix"}
-        As in :class:`FourierMixing`.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot matrices, the same (nothing is to be forgotten here), U(-0.1, 0.1), or rows of unit norm, as in the other
-        networks; biases are 0.
+        See :class:`FourierMixing`.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default, and "chrono": Glorot matrices, because the network has no forget gates. "paper":
+        U(-0.1, 0.1). "authors": rows of unit norm. Biases are 0.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Notes
     -----
-    Deviations from the source: a projection of real-valued input stands in the place of embedded words, positions are
-    sinusoids and not learned, transforms are orthonormal, and there is no dropout.
+    Differences from the source: the input is real and projected instead of embedded words, positions are sinusoids
+    instead of learned, transforms are orthonormal, and there is no dropout.
 
     Examples
     --------
@@ -429,12 +493,12 @@ class FNet(SequenceNetwork):
         n_feedforward: int | None = None,
         positions: str = "sinusoidal",
         method: str = "auto",
-        init: str = "modern",
+        init: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_choice("positions", positions, POSITIONS)
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         self.n_channels, self.output_size, self.causal = n_channels, n_states, False
         self.positions = positions
         self.projection = skip_init(nn.Linear, n_channels, n_states)
@@ -454,10 +518,29 @@ class FNet(SequenceNetwork):
         state: Any = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
-        """Read a batch; see :meth:`SequenceNetwork.forward`.  ``time`` and ``generator`` are not used."""
+        """Read a batch; see :meth:`SequenceNetwork.forward`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
+        lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
+        time : Tensor of shape (B, T), float64, optional
+            Not used.
+        state : None
+            Must be None, because the network needs whole sequences.
+        generator : torch.Generator, optional
+            Not used.
+
+        Returns
+        -------
+        output : NetworkOutput
+            The summary is the mean of the states.
+        """
         if state is not None:
             raise ValueError(
-                "FNet mixes all steps of a sequence: it needs the whole sequence, and goes on from no state."
+                "FNet mixes all steps of a sequence, so it needs the whole sequence and cannot continue from a state."
             )
         batch, length = x.shape[:2]
         lengths = torch.full((batch,), length, device=x.device) if lengths is None else lengths.to(x.device)
@@ -478,19 +561,13 @@ class FNet(SequenceNetwork):
 
 
 def _initialise_linear(linear: nn.Linear, init: str, generator: torch.Generator | None) -> None:
-    """As :func:`initialise_blocks` does it for V."""
+    """Fill the weight as :func:`initialise_input` does, and set the bias to 0."""
     linear.bias.zero_()
-    if init == "paper":
-        linear.weight.uniform_(-0.1, 0.1, generator=generator)
-    elif init == "authors":
-        linear.weight.normal_(generator=generator)
-        linear.weight.div_(linear.weight.norm(dim=1, keepdim=True))
-    else:
-        nn.init.xavier_uniform_(linear.weight, generator=generator)
+    initialise_input(linear.weight, init, generator)
 
 
 def _sinusoids(length: int, like: Tensor) -> Tensor:
-    """Codes of the positions 0, 1, ..., (length, H): sines and cosines of wavelengths from 2 pi to 20000 pi."""
+    """Return codes of the positions 0, 1, ..., (length, H): sines and cosines, wavelengths from 2 pi to 20000 pi."""
     H = like.shape[1]
     steps = torch.arange(length, dtype=torch.float64, device=like.device)
     unit = torch.arange(H, dtype=torch.float64, device=like.device)
@@ -503,9 +580,9 @@ def _sinusoids(length: int, like: Tensor) -> Tensor:
 
 
 class _RotationGRULayer(RecurrentLayer):
-    """One direction of one layer.  The rows of V, W and b are those of r, z and the candidate.
+    """One direction of one layer; rows of V, W and b belong to r, z and the candidate.
 
-    The literal candidate reads the input by V's rows of r and has no bias, so that V and b lack the last third.
+    The literal candidate reads the input through V's rows of r and has no bias. V and b then have no last third.
     """
 
     def __init__(self, n_channels: int, n_states: int, literal: bool, method: str) -> None:
@@ -543,7 +620,7 @@ class _RotationGRULayer(RecurrentLayer):
         return step
 
     def _make_rotation(self) -> Callable[[Tensor], Tensor]:
-        """The product with W_h, whose spectrum or matrix is formed once for a whole pass."""
+        """Return the product with W_h; its spectrum or matrix is computed once per pass."""
         if self.dense:
             return SharedMatrix(self.rotation.matrix())
         spectrum = self.rotation.spectrum()
@@ -563,7 +640,7 @@ class _RotationGRULayer(RecurrentLayer):
 
 @register_network("rotation_gru")
 class RotationGRU(RecurrentNetwork):
-    """A GRU whose whole state turns at each step (Wolter & Yao, "Complex gated memory cells", 2018, Eqs. 107-111).
+    """GRU whose state is rotated at each step (Wolter & Yao, "Complex gated memory cells", 2018, Eqs. 107-111).
 
     .. code-block:: text
 
@@ -571,9 +648,9 @@ class RotationGRU(RecurrentNetwork):
         n    = tanh(V_n x_t + b_n + r (W_n h_{t-1}))
         h_t  = W_h ((1 - z) n + z h_{t-1})
 
-    with W_h orthogonal and circulant over the units, see :class:`CirculantUnitary`: what the gates keep keeps its norm.
-    The source states it for images; :class:`ConvRotationGRU` is that form, and this one has matrices in place of
-    convolutions.  With angles of 0 it is the GRU of :class:`sfmts.networks.GRU`.
+    W_h is orthogonal and circulant over the units (:class:`CirculantUnitary`), so what the gates keep keeps its norm.
+    The source defines the network for images, see :class:`ConvRotationGRU`. This one has matrices instead of
+    convolutions. With angles of 0 it is :class:`sfmts.networks.GRU`.
 
     Parameters
     ----------
@@ -582,27 +659,26 @@ class RotationGRU(RecurrentNetwork):
     n_states : int
         Hidden width H.
     literal : bool
-        The candidate as the source prints it, n = tanh(V_r x_t) + r (W_n h_{t-1}), which reads the input by the reset
-        gate's matrix and is not bounded; most likely a misprint of the above.
+        Whether to use the candidate as the source prints it, n = tanh(V_r x_t) + r (W_n h_{t-1}). It reads the input
+        through the matrix of the reset gate and is not bounded, so it is most likely a misprint of the candidate above.
     method : {"auto", "fft", "matrix"}
-        W_h by a dense matrix, formed once a pass, or by FFTs in each step.  ``"auto"`` takes the matrix up to 200
-        units.  Measured in training on one CPU thread, batches of 32 (``python benchmarks/fourier.py``), the network
-        with the matrix takes 0.78 of the time of that with FFTs for 64 units, 0.82 for 139, 0.89 for 164, 1.01 for 200,
-        1.08 for 256 and 1.16 for 512.
+        W_h as a dense matrix, computed once per pass, or by FFTs at each step. ``"auto"`` uses the matrix up to 200
+        units. Measured in training on one CPU thread in batches of 32 (``python benchmarks/fourier.py``), the time with
+        the matrix is 0.78 of that with FFTs for 64 units, 0.82 for 139, 0.89 for 164, 1.01 for 200, 1.08 for 256 and
+        1.16 for 512.
     n_layers : int
-        Each layer reads the h of the one below.
+        Number of layers. Each layer reads the h of the layer below.
     bidirectional : bool
-        A second set of layers reads each sequence backwards; outputs are concatenated.
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
-        sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        As :class:`sfmts.networks.GRU`, which the first two are at the start, with angles of 0; the other two draw the
-        angles from U(-pi, pi).
+        Probability of dropping an entry of the h that the gates read in training, with one mask per sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        As for :class:`sfmts.networks.GRU`; "modern" by default. "modern" and "chrono" start with angles of 0, as that
+        GRU. "paper" and "authors" draw the angles from U(-pi, pi).
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Examples
     --------
@@ -623,7 +699,7 @@ class RotationGRU(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -642,7 +718,7 @@ class RotationGRU(RecurrentNetwork):
 
 
 class ConvRotationGRU(nn.Module):
-    """The convolutional GRU over images whose state turns at each step (Wolter & Yao, 2018, Eqs. 107-111).
+    """Convolutional GRU over images whose state is rotated at each step (Wolter & Yao, 2018, Eqs. 107-111).
 
     .. code-block:: text
 
@@ -650,30 +726,31 @@ class ConvRotationGRU(nn.Module):
         N    = tanh(W_xn * X_t + b_n + R (W_hn * H_{t-1}))
         H_t  = rotate((1 - Z) N + Z H_{t-1})
 
-    ``*`` is a convolution with zeros behind the image's edges.  ``rotate`` is one :class:`CirculantUnitary2d` for each
-    channel of the state: it keeps norms, and what it moves over one edge comes in at the opposite one.
+    ``*`` is a convolution with zeros outside of the image. ``rotate`` is one :class:`CirculantUnitary2d` for each
+    channel of the state. It keeps norms, and what it moves over one edge enters at the opposite edge.
 
     Parameters
     ----------
     n_channels : int
-        Channels C of the images.
+        Number C of channels of the images.
     size : tuple of int
         Rows m and columns n of the images.
     n_states : int
-        Channels S of the state.
+        Number S of channels of the state.
     kernel_size : int
         Odd side k of the convolutions' kernels.
     literal : bool
-        The candidate as the source prints it, tanh(W_xr * X_t) + R (W_hn * H_{t-1}), see :class:`RotationGRU`.
+        Whether to use the candidate as the source prints it, tanh(W_xr * X_t) + R (W_hn * H_{t-1}); see
+        :class:`RotationGRU`.
     angles : {"identity", "uniform"}
-        Start of the rotations; with the first this is the plain convolutional GRU.
+        Initial angles of the rotations. With "identity" the network starts as the plain convolutional GRU.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.fourier import ConvRotationGRU
+    >>> from sfmts.networks import ConvRotationGRU
     >>> network = ConvRotationGRU(1, (6, 5), n_states=4)
     >>> sum(p.numel() for p in network.parameters())  # 3S((C + S) k^2 + 1) + S (mn - s) / 2, here with s = 2
     608
@@ -695,7 +772,7 @@ class ConvRotationGRU(nn.Module):
     ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} must be odd, so that a kernel has a middle.")
+            raise ValueError(f"kernel_size must be odd, so that a kernel has a centre, not {kernel_size}.")
         self.n_channels, self.n_states, self.literal = n_channels, n_states, literal
         side = (kernel_size, kernel_size)
         rows = (2 if literal else 3) * n_states
@@ -713,23 +790,25 @@ class ConvRotationGRU(nn.Module):
         Parameters
         ----------
         x : Tensor of shape (B, T, C, m, n)
+            Sequences of images.
         state : Tensor of shape (B, S, m, n), optional
-            Where an earlier call ended, to continue there.
+            State after an earlier call, to continue there.
 
         Returns
         -------
         states : Tensor of shape (B, T, S, m, n)
+            State after each image.
         state : Tensor of shape (B, S, m, n)
-            The last of them.
+            State after the last image.
 
         Raises
         ------
         ValueError
-            If the images are of another size than the rotation.
+            If the images do not have the size of the rotation.
         """
         if x.shape[2:] != (self.n_channels, *self.rotation.shape):
             expected = ", ".join(map(str, ("B", "T", self.n_channels, *self.rotation.shape)))
-            raise ValueError(f"x of shape {tuple(x.shape)} must be of shape ({expected}).")
+            raise ValueError(f"x has shape {tuple(x.shape)}, but shape ({expected}) is needed.")
         S = self.n_states
         H = x.new_zeros(len(x), S, *self.rotation.shape) if state is None else state
         a, a_n = self._read(x.flatten(0, 1))
@@ -746,7 +825,7 @@ class ConvRotationGRU(nn.Module):
         return torch.stack(states, dim=1), H
 
     def _read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What gates and candidate get of all images at once."""
+        """Return what gates and candidate read of all images at once."""
         S = self.n_states
         if self.literal:
             a = nn.functional.conv2d(images, self.W_x, padding="same")

@@ -1,4 +1,4 @@
-"""LSTM and GRU, in one or both directions, on PyTorch's own kernels."""
+"""LSTM and GRU in one or both directions, on PyTorch's own kernels."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -6,26 +6,24 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, scan_padded, unpack
-from sfmts.networks.base import (
-    INITIALISATIONS,
-    NetworkOutput,
-    SequenceNetwork,
+from sfmts.networks._common import (
+    check_init,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     in_own_precision,
-    register_network,
     reverse_sequences,
+    run_layers,
 )
+from sfmts.networks.base import NetworkOutput, SequenceNetwork, register_network
 
 
 class _Gated(SequenceNetwork):
-    """What LSTM and GRU share.
+    """Base class of LSTM and GRU.
 
-    PyTorch's modules carry two biases that only ever act as a sum (but for the GRU's candidate); the second is held
-    at zero and not trained, so that counts are those of the literature.
+    PyTorch's modules have two biases that act only as a sum, except in the GRU's candidate. The second bias is fixed at
+    zero, so that parameter counts are those of the literature.
     """
 
     _module: ClassVar[type[nn.LSTM | nn.GRU]]
@@ -39,17 +37,17 @@ class _Gated(SequenceNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         self.n_channels, self.n_states = n_channels, n_states
         self.output_size = n_states * (2 if bidirectional else 1)
         self.causal = not bidirectional
         self.bidirectional, self.recurrent_dropout = bidirectional, check_recurrent_dropout(recurrent_dropout)
-        # Born on "meta", so that PyTorch's own start draws nothing from the global generator.
+        # Create it on "meta", so that PyTorch's own initialisation draws nothing from the global generator.
         self.cell = self._module(
             n_channels, n_states, n_layers, batch_first=True, bidirectional=bidirectional, device="meta"
         ).to_empty(device="cpu")
@@ -88,7 +86,7 @@ class _Gated(SequenceNetwork):
     @staticmethod
     @abstractmethod
     def _make_step(W: SharedMatrix) -> Step:
-        """One step from V x + b and the state, with recurrent dropout; see :func:`sfmts.kernels.scan`."""
+        """Return the function of one step from V x + b and the state, with recurrent dropout; see `kernels.scan`."""
 
     def forward(
         self,
@@ -99,7 +97,7 @@ class _Gated(SequenceNetwork):
         state: Any = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
-        """Read a batch; see :meth:`SequenceNetwork.forward`.  ``time`` is not used."""
+        """Read a batch; see :meth:`SequenceNetwork.forward`. ``time`` is not used."""
         if state is not None and self.bidirectional:
             raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
         if self.training and self.recurrent_dropout > 0.0:
@@ -119,21 +117,20 @@ class _Gated(SequenceNetwork):
     def _forward_with_dropout(
         self, x: Tensor, lengths: Tensor | None, state: Any, generator: torch.Generator | None
     ) -> NetworkOutput:
-        """The same with one mask a sequence on the h that the gates read, which PyTorch's kernels do not offer."""
+        """Read a batch with one mask per sequence on the h that the gates read, which PyTorch's kernels cannot do."""
         directions = ("", "_reverse") if self.bidirectional else ("",)
         if state is None:
             zeros = x.new_zeros(self.cell.num_layers * len(directions), len(x), self.n_states)
             state = (zeros, zeros) if isinstance(self.cell, nn.LSTM) else zeros
         starts = list(zip(*(state if isinstance(state, tuple) else (state,)), strict=True))
-        lasts: list[State] = []
-        for level in range(self.cell.num_layers):
-            outputs: list[Tensor] = []
-            for direction in directions:
-                read = reverse_sequences(x, lengths) if direction else x
-                output, last = self._masked_layer(read, lengths, f"l{level}{direction}", starts[len(lasts)], generator)
-                outputs.append(reverse_sequences(output, lengths) if direction else output)
-                lasts.append(last)
-            x = torch.cat(outputs, dim=2)
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, State]:
+            suffix = f"l{number // len(directions)}{directions[-1] if backward else ''}"
+            read = reverse_sequences(x, lengths) if backward else x
+            output, last = self._masked_layer(read, lengths, suffix, starts[number], generator)
+            return (reverse_sequences(output, lengths) if backward else output), last
+
+        x, lasts = run_layers(x, self.cell.num_layers, len(directions), run)
         final = torch.cat([last[0] for last in lasts[-len(directions) :]], dim=1)
         if self.bidirectional:
             return NetworkOutput(x, final, None)
@@ -143,7 +140,7 @@ class _Gated(SequenceNetwork):
     def _masked_layer(
         self, x: Tensor, lengths: Tensor | None, suffix: str, start: State, generator: torch.Generator | None
     ) -> tuple[Tensor, State]:
-        """One layer and direction over a padded batch: its output and the state after it."""
+        """Run one layer in one direction over a padded batch; return its output and its last state."""
         V, W, b = (getattr(self.cell, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih"))
         mask = dropout_mask(start[0], self.recurrent_dropout, generator)
         step = self._make_step(SharedMatrix(W))
@@ -152,8 +149,13 @@ class _Gated(SequenceNetwork):
 
 
 @register_network("lstm")
-class LSTM(_Gated):
+class LSTM(_Gated):  # numpydoc ignore=PR02
     """Long short-term memory (Hochreiter & Schmidhuber, 1997, with forget gates), `torch.nn.LSTM`.
+
+    .. code-block:: text
+
+        i, f, o = sigmoid(V x_t + W h_{t-1} + b);  g = tanh(V_g x_t + W_g h_{t-1} + b_g)
+        c_t = f c_{t-1} + i g;  h_t = o tanh(c_t)
 
     Parameters
     ----------
@@ -161,18 +163,20 @@ class LSTM(_Gated):
         Input width N.
     n_states : int
         Hidden width H.
-    n_layers, bidirectional
-        As in `torch.nn.LSTM`.
+    n_layers : int
+        Number of layers. Each layer reads the h of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
-        sequence; training is then a loop in Python and slower.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices with forget bias 1; the same with forget biases spread over ``max_length``
-        steps; U(-0.1, 0.1); rows of unit norm.
+        Probability of dropping an entry of the h that the gates read in training, with one mask per sequence. Training
+        is then a loop in Python and slower.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices with forget bias 1. "chrono": the same with forget biases
+        spread over ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": rows of unit norm.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Examples
     --------
@@ -204,8 +208,13 @@ class LSTM(_Gated):
 
 
 @register_network("gru")
-class GRU(_Gated):
-    """Gated recurrent unit (Cho et al., 2014) in the form of `torch.nn.GRU`: the reset gate acts behind the matrix.
+class GRU(_Gated):  # numpydoc ignore=PR02
+    """Gated recurrent unit (Cho et al., 2014) as in `torch.nn.GRU`: the reset gate acts after the matrix.
+
+    .. code-block:: text
+
+        r, z = sigmoid(V x_t + W h_{t-1} + b);  n = tanh(V_n x_t + b_n + r (W_n h_{t-1}))
+        h_t  = (1 - z) n + z h_{t-1}
 
     Parameters
     ----------
@@ -213,18 +222,20 @@ class GRU(_Gated):
         Input width N.
     n_states : int
         Hidden width H.
-    n_layers, bidirectional
-        As in `torch.nn.GRU`.
+    n_layers : int
+        Number of layers. Each layer reads the h of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
-        sequence; training is then a loop in Python and slower.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices; the same with update biases spread over ``max_length`` steps; U(-0.1, 0.1);
-        rows of unit norm.
+        Probability of dropping an entry of the h that the gates read in training, with one mask per sequence. Training
+        is then a loop in Python and slower.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices. "chrono": the same with update biases spread over
+        ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": rows of unit norm.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Examples
     --------
@@ -239,7 +250,7 @@ class GRU(_Gated):
     @staticmethod
     def _open_gates(biases: Tensor, chrono: Tensor | None) -> None:
         if chrono is not None:
-            biases[1] = chrono  # nn.GRU keeps the share z of its state
+            biases[1] = chrono  # nn.GRU keeps z h_{t-1}
 
     @staticmethod
     def _make_step(W: SharedMatrix) -> Step:

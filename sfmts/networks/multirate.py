@@ -1,4 +1,4 @@
-"""Networks whose units work at rates of their own: the clockwork RNN and the phased LSTM."""
+"""Networks whose units update at different rates: the clockwork RNN and the phased LSTM."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.networks.base import check_period_range, chrono_bias, register_network
-from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
+from sfmts.networks._common import check_period_range, chrono_bias, initialise_blocks
+from sfmts.networks.base import register_network
+from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
 
 class _ClockworkLayer(RecurrentLayer):
-    """Modules of units; each has its rows of W, and of them only the columns it reads."""
+    """One direction of one layer: modules of units, each with the rows of W and the columns that it reads."""
 
     periods: Tensor
     module_of_unit: Tensor
@@ -39,12 +40,12 @@ class _ClockworkLayer(RecurrentLayer):
 
     def prepare(self, x: Tensor, t: Tensor) -> State:
         due = torch.remainder(t[:, None] - 1.0, self.periods) == 0.0  # t counts from 1, the clocks from 0
-        # What is due decides the shapes of a step: on the CPU, so that a GPU is waited for once and not at each step.
+        # The shapes of a step depend on what is due. On the CPU, the program waits for a GPU once, not at each step.
         return torch.addmm(self.b, x, self.V.T), due.cpu()
 
     def make_step(self) -> Step:
         W = torch.cat([functional.pad(rows, (self.output_size - rows.shape[1], 0)) for rows in self.W])
-        products = [SharedMatrix(W[:end]) for end in self.ends]  # rows of the first module, the first two, ...
+        products = [SharedMatrix(W[:end]) for end in self.ends]  # for the first module, the first two, ...
 
         def step(inputs: State, state: State, mask: Tensor | None) -> tuple[State, State]:
             (a, due), (h,) = inputs, state
@@ -54,7 +55,7 @@ class _ClockworkLayer(RecurrentLayer):
             last = max(module for module, is_due in enumerate(due_somewhere) if is_due)
             end = self.ends[last]
             fresh = products[last](h if mask is None else h * mask, a[:, :end]).tanh()
-            if not all(due_everywhere[: last + 1]):  # sequences stand at different steps, or clocks do not nest
+            if not all(due_everywhere[: last + 1]):  # sequences are at different steps, or periods do not nest
                 fresh = torch.where(due.to(h.device)[:, self.module_of_unit[:end]], fresh, h[:, :end])
             h = fresh if end == h.shape[1] else torch.cat([fresh, h[:, end:]], dim=1)
             return (h,), (h,)
@@ -68,7 +69,7 @@ class _ClockworkLayer(RecurrentLayer):
 
 @register_network("clockwork_rnn")
 class ClockworkRNN(RecurrentNetwork):
-    r"""Clockwork RNN [1]_: a tanh network in modules, each of which works only at every so many steps.
+    r"""Clockwork RNN [1]_: a tanh network of modules, each of which updates only every T_i steps.
 
     .. math::
 
@@ -77,38 +78,38 @@ class ClockworkRNN(RecurrentNetwork):
             h_{t-1}^{(i)} & \text{else}
         \end{cases}, \quad t = 0, 1, 2, \dots
 
-    A module reads itself and the slower ones.  Blocks that are always zero are not stored, and a module that rests
-    costs nothing.
+    A module reads itself and the slower modules. Blocks that are always zero are not stored, and a module that does not
+    update costs nothing.
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        Hidden width H.  Modules have equal sizes or, if H is no multiple of their number g, the first H mod g modules
-        one unit more.
+        Hidden width H. Modules have equal sizes. If H is not a multiple of their number g, the first H mod g modules
+        have one more unit.
     periods : sequence of int
         Periods T_i of the modules in steps, increasing.
     full : bool
-        Whether every module reads every module, as the sizes require that Hu and Qi (ICML 2017, Table 1) compare
-        with.
-    n_layers, bidirectional
-        As in `torch.nn.RNN`.
+        Whether every module reads every module. The sizes in Table 1 of Hu and Qi (ICML 2017) require it.
+    n_layers : int
+        Number of layers. Each layer reads the h of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the modules read is dropped, one mask for a whole
-        sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and, module by module, orthogonal matrices; the same, as the periods are the time scales;
-        U(-0.1, 0.1); rows of unit norm.  Biases are 0.
+        Probability of dropping an entry of the h that the modules read in training, with one mask per sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and, module by module, orthogonal matrices. "chrono": the same, because the
+        periods are the time scales. "paper": U(-0.1, 0.1). "authors": rows of unit norm. Biases are 0.
     max_length : int
-        Not used; taken as all networks take it.
+        Not used; accepted because all networks accept it.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
     ValueError
-        If the periods are not increasing positive integers or there are fewer units than modules.
+        If the periods are not increasing positive integers, or there are fewer units than modules.
 
     References
     ----------
@@ -133,7 +134,7 @@ class ClockworkRNN(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -141,8 +142,7 @@ class ClockworkRNN(RecurrentNetwork):
         _check_periods(periods)
         if n_states < len(periods):
             raise ValueError(
-                f"n_states must be at least {len(periods)}, a unit for each of the periods {periods}, "
-                f"but is {n_states}."
+                f"n_states must be at least {len(periods)}, a unit for each of the periods {periods}, not {n_states}."
             )
         super().__init__(
             n_channels,
@@ -160,11 +160,11 @@ class ClockworkRNN(RecurrentNetwork):
 def _check_periods(periods: tuple[int, ...]) -> None:
     increasing = all(shorter < longer for shorter, longer in pairwise(periods))
     if not periods or not increasing or any(period < 1 or period % 1 != 0 for period in periods):
-        raise ValueError(f"periods must be positive whole numbers of steps, each greater than the last, not {periods}.")
+        raise ValueError(f"periods must be increasing positive whole numbers of steps, not {periods}.")
 
 
 class _PhasedLSTMLayer(RecurrentLayer):
-    """Gates i, f, o and the candidate g, one below the other."""
+    """One direction of one layer; rows belong to the gates i, f, o and the candidate g."""
 
     def __init__(
         self,
@@ -192,7 +192,10 @@ class _PhasedLSTMLayer(RecurrentLayer):
         return torch.addmm(self.b, x, self.V.T), self.openness(t).to(x.dtype)
 
     def openness(self, t: Tensor) -> Tensor:
-        """The time gate k at times (rows,), (rows, H) in float64: a phase is what is left of a large t."""
+        """Return the time gate k (rows, H) at times t (rows,).
+
+        The phase is computed in float64, because it is the small remainder of a large t.
+        """
         phase = torch.remainder((t[:, None] - self.s.double()) / self.log_tau.double().exp(), 1.0)
         triangle = 1.0 - (2.0 / self.ratio_on * phase - 1.0).abs()
         return torch.where(phase < self.ratio_on, triangle, (self.leak if self.training else 0.0) * phase)
@@ -211,7 +214,7 @@ class _PhasedLSTMLayer(RecurrentLayer):
                 i, f = torch.addcmul(i, p[0], c).sigmoid(), torch.addcmul(f, p[1], c).sigmoid()
                 proposed = torch.addcmul(f * c, i, g.tanh())
                 o = torch.addcmul(o, p[2], proposed).sigmoid()
-            # lerp returns its first argument, bit for bit, where k = 0.
+            # h_t = k h~ + (1 - k) h_{t-1}; where k = 0, lerp returns its first argument bit for bit.
             h, c = torch.lerp(h, o * proposed.tanh(), k), torch.lerp(c, proposed, k)
             return (h,), (h, c)
 
@@ -243,7 +246,7 @@ class _PhasedLSTMLayer(RecurrentLayer):
 
 @register_network("phased_lstm")
 class PhasedLSTM(RecurrentNetwork):
-    r"""Phased LSTM [1]_: an LSTM whose units are open only in a part of a period of their own.
+    r"""Phased LSTM [1]_: an LSTM whose units are open only during a part of their own period.
 
     .. math::
 
@@ -256,9 +259,9 @@ class PhasedLSTM(RecurrentNetwork):
         \tilde c_t &= f_t \circ c_{t-1} + i_t \circ g_t, \quad c_t = k_t \circ \tilde c_t + (1 - k_t) \circ c_{t-1} \\
         \tilde h_t &= o_t \circ \tanh \tilde c_t, \quad h_t = k_t \circ \tilde h_t + (1 - k_t) \circ h_{t-1}
 
-    Period :math:`\tau` and shift s are learned, the period by its logarithm, so that it stays positive; the share r of
-    a period in which a unit is open is not learned.  The slope of k is up to :math:`2 / (r \tau)`, 40 in a period of
-    1: clip gradients.  With few steps a period a unit may be open at none of them.
+    The period :math:`\tau` and the shift s are learned, the period through its logarithm, so that it stays positive.
+    The share r of a period in which a unit is open is not learned. The slope of k is up to :math:`2 / (r \tau)`, 40 for
+    a period of 1, so clip gradients. With few steps per period a unit may be open at none of them.
 
     Parameters
     ----------
@@ -267,32 +270,34 @@ class PhasedLSTM(RecurrentNetwork):
     n_states : int
         Hidden width H.
     time : {"index", "timestamps"}
-        What t is: 1, 2, 3, ..., or the time stamps of the series, which alone let irregular sampling count.
+        The time t of a step: 1, 2, 3, ..., or the time stamps of the series, for irregular sampling.
     ratio_on : float
-        r, above 0 and at most 1.
+        The share r, greater than 0 and at most 1.
     leak : float
-        Factor of the phase in training, where it lets gradients pass closed units; in evaluation it is 0.
+        Factor of the phase in training, which lets gradients pass closed units. In evaluation it is 0.
     peepholes : bool
-        Let the gates read c as well: i and f the last one, o the proposed one.
+        Whether the gates also read c: i and f the last one, o the proposed one.
     period_range : tuple of two floats, optional
-        Shortest and longest initial period, in the unit of time; logarithms are uniform between them and shifts
-        within the period.  Set it if time stamps do not count something like steps.  By default ``init`` decides.
-    n_layers, bidirectional
-        As in `torch.nn.LSTM`.
+        Shortest and longest initial period, in the unit of time. Logarithms of periods are uniform between them, and
+        shifts are uniform within the period. Set it if the unit of time stamps is not about a step. By default ``init``
+        decides.
+    n_layers : int
+        Number of layers. Each layer reads the h of the layer below.
+    bidirectional : bool
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
-        sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        - "modern": Glorot and orthogonal matrices, forget bias 1, periods exp(U(0, 3)), about 1 to 20, as [1]_ has
-          them for events;
+        Probability of dropping an entry of the h that the gates read in training, with one mask per sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        - "modern", the default: Glorot and orthogonal matrices, forget bias 1, periods exp(U(0, 3)), about 1 to 20, as
+          in [1]_ for events;
         - "chrono": the same with forget biases and periods spread over ``max_length`` steps;
         - "paper": U(-0.1, 0.1), biases 0, periods exp(U(0, 3));
         - "authors": rows of unit norm and, as in the code of the authors of [1]_, forget bias 2, periods U(10, 100)
-          and shifts U(0, 1000), which suit time stamps in milliseconds.
+          and shifts U(0, 1000), for time stamps in milliseconds.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
@@ -326,14 +331,14 @@ class PhasedLSTM(RecurrentNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         if not 0.0 < ratio_on <= 1.0:
-            raise ValueError(f"ratio_on is a share of the period, above 0 and at most 1, not {ratio_on}.")
+            raise ValueError(f"ratio_on must be greater than 0 and at most 1, a share of the period, not {ratio_on}.")
         if not 0.0 <= leak <= 1.0:
-            raise ValueError(f"leak is a share of the state, from 0 to 1, not {leak}.")
+            raise ValueError(f"leak must be from 0 to 1, a share of the state, not {leak}.")
         if period_range is not None:
             check_period_range(period_range)
         super().__init__(

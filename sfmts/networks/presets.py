@@ -1,4 +1,4 @@
-"""Sizes for fair comparisons: those of the paper's Table 1, and those that a budget of parameters allows."""
+"""Sizes for fair comparisons: those of the paper's Table 1, and those of a given number of parameters."""
 
 import copy
 from typing import Any
@@ -8,8 +8,8 @@ import torch
 from sfmts._choices import check_choice
 from sfmts.networks.base import WithoutStorage, check_size, make_network
 
-_LONGEST_GAP = 64  # in a row of sizes that a network refuses, before something else must be wrong
-_MOST_CALLS = 10**6  # of PyTorch's functions to build a network
+_LONGEST_GAP = 64  # after so many invalid sizes in a row, the options must be invalid for another reason
+_MOST_CALLS = 10**6  # calls of PyTorch's functions allowed for building a network
 
 
 def match_budget(
@@ -22,10 +22,10 @@ def match_budget(
     multiple_of: int = 1,
     **options: Any,
 ) -> int:
-    """The ``n_states`` that brings a network and its output layer nearest to a number of parameters.
+    """Return the ``n_states`` that brings a network with its output layer closest to a number of parameters.
 
-    Sizes that the network refuses, such as odd ones of ``"associative_lstm"``, are passed over.  Of two sizes equally
-    near the smaller is taken, and a budget below the smallest network gives the smallest.
+    Sizes that are invalid for the network, such as odd ones for ``"associative_lstm"``, are skipped. If two sizes are
+    equally close, the smaller one is returned. If the budget is below that of the smallest network, that is returned.
 
     Parameters
     ----------
@@ -36,24 +36,25 @@ def match_budget(
     n_channels : int
         Width of the input.
     n_outputs : int
-        Width of the output: classes, labels or targets, but 1 for two classes.
+        Width of the output: the number of classes, labels or targets, or 1 for two classes.
     head : {"linear", "none"}
-        A linear layer with biases on top of the network, or the network's own output, which must be as wide as
-        ``n_outputs``: the SFM's can.
+        "linear" is a linear layer with biases on top of the network. "none" is the network's own output, whose width
+        must be ``n_outputs``; the SFM supports it.
     multiple_of : int
-        Look among the multiples of this number only: 5, say, for Clockwork modules of equal size.
+        Consider only multiples of this number, such as 5 for Clockwork modules of equal size.
     **options
-        Options of the network, but for ``n_states``, as for :func:`sfmts.networks.make_network`.
+        Options of the network except ``n_states``, as for :func:`sfmts.networks.make_network`.
 
     Returns
     -------
     n_states : int
+        The size.
 
     Raises
     ------
     ValueError
-        If the network or the head is unknown, refuses the options, or does not grow with ``n_states``, or if a size is
-        less than 1.
+        If the network, the head or an option is invalid, if the network does not grow with ``n_states``, or if a size
+        is less than 1.
     TypeError
         If a size is not an integer.
 
@@ -69,8 +70,7 @@ def match_budget(
     n_parameters, n_outputs = check_size("n_parameters", n_parameters), check_size("n_outputs", n_outputs)
     multiple_of = check_size("multiple_of", multiple_of)
 
-    def first_from(multiple: int) -> tuple[int, int]:
-        """The first size from this multiple on that the network takes, and its count."""
+    def first_from(multiple: int) -> tuple[int, int]:  # the first valid size from this multiple on, and its count
         for n_states in range(multiple * multiple_of, (multiple + _LONGEST_GAP) * multiple_of, multiple_of):
             try:
                 return n_states, _count(network, n_channels, n_outputs, head, {**options, "n_states": n_states})
@@ -95,26 +95,26 @@ def match_budget(
 
 
 def _count(network: str, n_channels: int, n_outputs: int, head: str, options: dict[str, Any]) -> int:
-    """Trainable parameters of a network with its head."""
+    """Count the trainable parameters of a network with its head."""
     if head == "none":
         options = {**options, "n_outputs": n_outputs}
     options = {**options, "generator": torch.Generator()}
     try:
         with WithoutStorage(most_calls=_MOST_CALLS):
             module = make_network(network, n_channels, **options)
-    except (RuntimeError, TypeError):  # a network of one's own that needs the numbers themselves
+    except (RuntimeError, TypeError):  # a registered network of a user that needs real numbers
         module = make_network(network, n_channels, **options)
     if head == "linear":
         return module.n_parameters + (module.output_size + 1) * n_outputs
     if module.output_size != n_outputs:
         raise ValueError(
-            f"head='none' needs a network that puts out n_outputs={n_outputs} numbers, but {network!r} puts out "
-            f"{module.output_size}; take head='linear'."
+            f"head='none' needs a network whose output has n_outputs={n_outputs} numbers, but that of {network!r} has "
+            f"{module.output_size}. Use head='linear'."
         )
     return module.n_parameters
 
 
-# n_states for each task, None where the table has none, and what else makes its counts come true.
+# n_states for each task, None where the table has no entry, and the options that reproduce its parameter counts.
 _TASKS = ("waves", "music", "timit")
 _TABLE_1: dict[str, tuple[tuple[int | None, int | None, int | None], dict[str, Any]]] = {
     "a_sfm": ((50, 50, 30), {"network": "sfm", "frequencies": "adaptive", "head": "none"}),
@@ -131,30 +131,31 @@ _TABLE_1: dict[str, tuple[tuple[int | None, int | None, int | None], dict[str, A
 
 
 def paper_preset(task: str, network: str) -> dict[str, Any]:
-    """Parameters that give an estimator the size of a row of the paper's Table 1.
+    """Return parameters that give an estimator the size of a row of the paper's Table 1.
 
-    Only sizes: training is the estimator's own.  Options are those whose counts are the table's 1 k, 139 k and 80 k:
-    a full recurrent matrix in the Clockwork RNN, separate carry gates in the recurrent highway network, a GRU under
-    adaptive computation time, and the SFM's own output as logits.  The associative LSTM has the sizes of
-    :func:`match_budget`: the table's 15 and 139 are odd and cannot be halved into real and imaginary parts, and its
-    weights would be an eighth too many.
+    A preset sets sizes only, not training. Its options are those that reproduce the table's counts of 1 k, 139 k and
+    80 k: a full recurrent matrix in the Clockwork RNN, separate carry gates in the recurrent highway network, a GRU in
+    adaptive computation time, and the SFM's own output as logits. The associative LSTM has the sizes of
+    :func:`match_budget`, because the table's 15 and 139 are odd and cannot be split into real and imaginary parts. At
+    those sizes it would also have one eighth too many weights.
 
     Parameters
     ----------
     task : {"waves", "music", "timit"}
-        For :class:`sfmts.SFMClassifier`, :class:`sfmts.SFMDensity` and :class:`sfmts.SFMLabeler`.
+        Task, for :class:`sfmts.SFMClassifier`, :class:`sfmts.SFMDensity` and :class:`sfmts.SFMLabeler`.
     network : str
-        "sfm", "lstm", "gru", "clockwork_rnn", "act", "recurrent_highway", "associative_lstm" or "phased_lstm"; or
-        "a_sfm", the SFM with adaptive frequencies, or "bi_lstm", for TIMIT, the LSTM in both directions.
+        "sfm", "lstm", "gru", "clockwork_rnn", "act", "recurrent_highway", "associative_lstm", "phased_lstm", "a_sfm"
+        (the SFM with adaptive frequencies) or, for TIMIT, "bi_lstm" (the LSTM in both directions).
 
     Returns
     -------
     parameters : dict
+        Keyword arguments of the estimator.
 
     Raises
     ------
     ValueError
-        If the table has no such task or no such row.
+        If the table does not have the task or the row.
 
     References
     ----------
@@ -172,7 +173,7 @@ def paper_preset(task: str, network: str) -> dict[str, Any]:
     sizes = {row: states[_TASKS.index(task)] for row, (states, _) in _TABLE_1.items()}
     rows = [row for row, size in sizes.items() if size is not None]
     if not isinstance(network, str) or network not in rows:
-        there = ", ".join(map(repr, rows))
-        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; it has {there}.")
+        known = ", ".join(map(repr, rows))
+        raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; choose one of {known}.")
     preset = {"network": network, **copy.deepcopy(_TABLE_1[network][1]), "n_states": sizes[network]}
     return {**preset, "n_frequencies": 8 if task == "timit" else 4} if preset["network"] == "sfm" else preset

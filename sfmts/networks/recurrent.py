@@ -1,4 +1,4 @@
-"""What networks share whose steps are written in PyTorch: layers, directions, chunks and dropout are all here."""
+"""Base classes of networks whose steps are written in PyTorch: layers, directions, chunks and recurrent dropout."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,25 +9,24 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import State, Step, eager, scan_padded
-from sfmts.networks.base import (
-    INITIALISATIONS,
-    NetworkOutput,
-    SequenceNetwork,
+from sfmts.networks._common import (
+    check_init,
     check_recurrent_dropout,
     dropout_mask,
     in_own_precision,
-    initialise_input,
     reverse_sequences,
+    run_layers,
     step_times,
 )
+from sfmts.networks.base import NetworkOutput, SequenceNetwork
 
 RECURRENT_TIMES = ("index", "timestamps")
 
 
 class RecurrentState(NamedTuple):
-    """Where a network stands after a chunk.
+    """State of a network after a chunk, from which the next call continues.
 
-    Parameters
+    Attributes
     ----------
     layers : list of tuples of Tensors with B rows
         State of each layer.
@@ -40,17 +39,22 @@ class RecurrentState(NamedTuple):
 
 
 class RecurrentLayer(nn.Module, ABC):
-    """One direction of one layer.  A subclass says what one step is.
+    """Base class of one direction of one layer; a subclass defines one step.
 
-    Rows are the steps of packed sequences, as in :func:`sfmts.kernels.scan`; a state is a tuple of tensors.
+    Rows are the steps of packed sequences, as in :func:`sfmts.kernels.scan`. A state is a tuple of tensors.
+
+    Parameters
+    ----------
+    output_size : int
+        Width of the output of a step.
 
     Attributes
     ----------
     output_size : int
         Width of the output of a step.
     n_fed : int
-        Width of what the gates read of the past, of which recurrent dropout drops entries; ``output_size`` unless the
-        subclass sets it.
+        Width of what the gates read of the past, whose entries recurrent dropout drops. It is ``output_size`` unless
+        the subclass sets it.
     """
 
     output_size: int
@@ -62,33 +66,49 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def start(self, like: Tensor) -> State:
-        """The state before the first step.
+        """Return the state before the first step.
 
         Parameters
         ----------
         like : Tensor of shape (B, ...)
-            As many sequences, and of the type and in the place that the state shall have.
+            Has the number of sequences, the type and the device of the state.
+
+        Returns
+        -------
+        state : tuple of Tensors with B rows
+            The output so far comes first.
         """
 
     @abstractmethod
     def prepare(self, x: Tensor, t: Tensor) -> State:
-        """All that needs no state, for all steps at once: mostly x V^T + b.
+        """Compute what needs no state, for all steps at once: usually x V^T + b.
 
         Parameters
         ----------
         x : Tensor of shape (rows, N)
+            Input of all steps.
         t : Tensor of shape (rows,), float64
             Time of each row.
+
+        Returns
+        -------
+        inputs : tuple of Tensors with as many rows
+            What :meth:`make_step`'s function reads, row by row.
         """
 
     @abstractmethod
     def make_step(self) -> Step:
-        """The function of one step, ``step(inputs, state, mask) -> (outputs, state)``, for one forward pass.
+        """Return the function of one step, ``step(inputs, state, mask) -> (outputs, state)``, for one forward pass.
 
-        ``inputs`` are the rows of what :meth:`prepare` made; ``mask``, if not None, multiplies what the gates read of
-        the past; the first output is the layer's, and the first part of the state is the output once more; other
-        outputs go to :meth:`RecurrentNetwork.extra_loss`.  Matrices that act on the state belong into a
-        :class:`sfmts.kernels.SharedMatrix`, made here.
+        ``inputs`` are rows of what :meth:`prepare` returned. ``mask``, if not None, multiplies what the gates read of
+        the past. The first output is that of the layer, and so is the first part of the state. Other outputs go to
+        :meth:`RecurrentNetwork.extra_loss`. Matrices that act on the state should be wrapped here in a
+        :class:`sfmts.kernels.SharedMatrix`.
+
+        Returns
+        -------
+        step : callable
+            The function of one step.
         """
 
     @abstractmethod
@@ -98,34 +118,37 @@ class RecurrentLayer(nn.Module, ABC):
         Parameters
         ----------
         init : {"modern", "chrono", "paper", "authors"}
+            Which initialisation.
         max_length : int
-            For ``init="chrono"``.
+            Number of steps over which memories reach initially, for ``init="chrono"``.
         generator : torch.Generator, optional
+            Source of the initial parameters; PyTorch's global generator by default.
         """
 
 
 class RecurrentNetwork(SequenceNetwork, ABC):
-    """Stacked layers in one or both directions; see :class:`SequenceNetwork`.
+    """Base class of networks of stacked layers in one or both directions; see :class:`SequenceNetwork`.
 
     Parameters
     ----------
     n_channels : int
+        Width of the input.
     make_layer : callable
-        From the width of a layer's input to a :class:`RecurrentLayer`.
+        Builds a :class:`RecurrentLayer` from the width of its input.
     n_layers : int
-        Each layer reads the output of the one below.
+        Number of layers. Each layer reads the output of the layer below.
     bidirectional : bool
-        A second set of layers reads each sequence backwards; outputs are concatenated.
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of what the gates read of the past is dropped, one mask for a
-        whole sequence.
+        Probability of dropping an entry of what the gates read of the past in training, with one mask per sequence.
     time : {"index", "timestamps"}
-        What the layers take as the time of a step: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
-    init : {"modern", "chrono", "paper", "authors"}
+        The time of a step: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        Initialisation of the layers; "modern" by default.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters.
+        Source of the initial parameters; PyTorch's global generator by default.
     """
 
     def __init__(
@@ -137,12 +160,12 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
         time: str = "index",
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         check_choice("time", time, RECURRENT_TIMES)
         self.n_channels, self.n_layers, self.bidirectional = n_channels, n_layers, bidirectional
         self.recurrent_dropout, self.time = check_recurrent_dropout(recurrent_dropout), time
@@ -161,12 +184,17 @@ class RecurrentNetwork(SequenceNetwork, ABC):
                 layer.initialise(init, max_length, generator)
 
     def extra_loss(self, outputs: Sequence[State]) -> Tensor | None:
-        """What training adds to the loss; nothing by default.
+        """Return what training adds to the loss; None by default.
 
         Parameters
         ----------
         outputs : sequence of tuples of Tensors with a row for each step
-            Of each layer, what its steps put out behind the layer's own output.
+            What the steps of each layer return after the layer's own output.
+
+        Returns
+        -------
+        extra_loss : Tensor or None
+            A scalar.
         """
         return None
 
@@ -181,27 +209,44 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         state: Any = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
-        """Read a batch; see :meth:`SequenceNetwork.forward`."""
+        """Read a batch; see :meth:`SequenceNetwork.forward`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
+        lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
+        time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
+        state : RecurrentState, optional
+            ``state`` of an earlier call, to continue where that call ended.
+        generator : torch.Generator, optional
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        output : NetworkOutput
+            A bidirectional network has no state for continuation.
+        """
         if state is not None and self.bidirectional:
             raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
         t = step_times(x, self.time, time, None if state is None else state.t)
         further: list[State] = []
-        states: list[State] = []
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, State]:
+            layer = self.layers[number]
+            assert isinstance(layer, RecurrentLayer)
+            given = None if state is None else state.layers[number]
+            mask = None
+            if self.training and self.recurrent_dropout > 0.0:
+                mask = dropout_mask(x.new_empty(len(x), layer.n_fed), self.recurrent_dropout, generator)
+            output, rest, after = (_run_backwards if backward else _run)(layer, x, lengths, t, given, mask)
+            further.append(rest)
+            return output, after
+
         directions = 2 if self.bidirectional else 1
-        for level in range(self.n_layers):
-            outputs: list[Tensor] = []
-            for layer in self.layers[level * directions : (level + 1) * directions]:
-                assert isinstance(layer, RecurrentLayer)
-                given = None if state is None else state.layers[len(states)]
-                mask = None
-                if self.training and self.recurrent_dropout > 0.0:
-                    mask = dropout_mask(x.new_empty(len(x), layer.n_fed), self.recurrent_dropout, generator)
-                run = _run_backwards if len(outputs) == 1 else _run
-                output, rest, after = run(layer, x, lengths, t, given, mask)
-                outputs.append(output)
-                further.append(rest)
-                states.append(after)
-            x = torch.cat(outputs, dim=2) if self.bidirectional else outputs[0]
+        x, states = run_layers(x, self.n_layers, directions, run)
         final = torch.cat([after[0] for after in states[-directions:]], dim=1)
         last = t[:, -1] if lengths is None else t.gather(1, lengths.to(t.device)[:, None] - 1)[:, 0]
         after_all = None if self.bidirectional else RecurrentState(states, last)
@@ -211,7 +256,7 @@ class RecurrentNetwork(SequenceNetwork, ABC):
 def _run(
     layer: RecurrentLayer, x: Tensor, lengths: Tensor | None, t: Tensor, state: State | None, mask: Tensor | None
 ) -> tuple[Tensor, State, State]:
-    """One layer forwards over a padded batch: its output (B, T, H), further outputs (rows, ...), and its state."""
+    """Run one layer forwards over a padded batch; return output (B, T, H), further outputs (rows, ...), and state."""
     state = layer.start(x) if state is None else state
     return scan_padded(layer.prepare, layer.make_step(), (x, t), lengths, state, mask)
 
@@ -219,26 +264,12 @@ def _run(
 def _run_backwards(
     layer: RecurrentLayer, x: Tensor, lengths: Tensor | None, t: Tensor, state: State | None, mask: Tensor | None
 ) -> tuple[Tensor, State, State]:
-    """The same from each sequence's end to its beginning; time goes on forwards, by the same intervals."""
+    """Run one layer from the end of each sequence to its beginning.
+
+    Time still increases, by the same intervals in reverse order: t'_s = t_1 + t_T - t_{T+1-s}.
+    """
     first = t[:, :1]
     last = t[:, -1:] if lengths is None else t.gather(1, lengths.to(t.device)[:, None] - 1)
     backwards = first + last - reverse_sequences(t, lengths)
     output, rest, state = _run(layer, reverse_sequences(x, lengths), lengths, backwards, state, mask)
     return reverse_sequences(output, lengths), rest, state
-
-
-def initialise_blocks(
-    V: Tensor, W: Tensor, b: Tensor, init: str, generator: torch.Generator | None, blocks: int = 1
-) -> None:
-    """Fill the matrices of ``blocks`` gates, one below the other in V (rows, N), W (rows, H) and b (rows,).
-
-    ``"paper"``: U(-0.1, 0.1); ``"authors"``: rows of unit norm; else Glorot for V and orthogonal for W, gate by gate.
-    Biases are 0; a cell opens its gates afterwards.
-    """
-    b.zero_()
-    for part_V, part_W in zip(V.chunk(blocks), W.chunk(blocks), strict=True):
-        initialise_input(part_V, init, generator)
-        if init in ("paper", "authors"):
-            initialise_input(part_W, init, generator)
-        else:
-            nn.init.orthogonal_(part_W, generator=generator)

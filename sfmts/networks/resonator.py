@@ -1,4 +1,4 @@
-"""A descendant of the SFM, ours and not the paper's: damped oscillators whose gates read the input alone."""
+"""The resonator, a network of our own based on the SFM: damped oscillators whose gates read only the input."""
 
 import math
 from typing import ClassVar, NamedTuple
@@ -9,33 +9,32 @@ from torch import Tensor, nn
 from sfmts._choices import check_choice
 from sfmts.kernels import resolve_resonator, resonator_layer
 from sfmts.kernels._resonator.projection import linear, projection
-from sfmts.networks.base import (
-    INITIALISATIONS,
-    NetworkOutput,
-    SequenceNetwork,
+from sfmts.networks._common import (
+    check_init,
     check_period_range,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
     initialise_input,
-    register_network,
+    run_layers,
     step_times,
 )
+from sfmts.networks.base import NetworkOutput, SequenceNetwork, register_network
 
 READOUTS = ("phase", "amplitude")
 SPACINGS = ("log", "zero")
 TIMES = ("index", "timestamps")
-_NUMBERS_AT_ONCE = 1 << 22  # of S in one layer, where no gradients are wanted
-_SHORT_MEMORY = 5  # steps over which forget gates are spread unless told otherwise
+_NUMBERS_AT_ONCE = 1 << 22  # entries of S in one layer, without gradients
+_SHORT_MEMORY = 5  # steps over which init="modern" spreads the forget gates
 
 
 class ResonatorState(NamedTuple):
-    """Where a network stands after a chunk.
+    """State of a network after a chunk, from which the next call continues.
 
-    Parameters
+    Attributes
     ----------
     layers : list of Tensors of shape (B, 2, K, D)
-        Real and imaginary parts of each layer's S.
+        Real and imaginary part of each layer's S.
     recent : list of Tensors of shape (n_lags, B, rows)
         V x of the last steps in each layer.
     t : Tensor of shape (B,), float64
@@ -48,7 +47,7 @@ class ResonatorState(NamedTuple):
 
 
 def _choose(first: Tensor, a: ResonatorState, b: ResonatorState) -> ResonatorState:
-    """The sequences' states in ``a`` where ``first`` (B,) says so, else in ``b``."""
+    """Return each sequence's state from ``a`` where ``first`` (B,) is true, otherwise from ``b``."""
     return ResonatorState(
         [torch.where(first[:, None, None, None], *pair) for pair in zip(a.layers, b.layers, strict=True)],
         [torch.where(first[:, None], *pair) for pair in zip(a.recent, b.recent, strict=True)],
@@ -57,10 +56,9 @@ def _choose(first: Tensor, a: ResonatorState, b: ResonatorState) -> ResonatorSta
 
 
 class _ResonatorLayer(nn.Module):
-    """One layer; tensors are time first, (T, B, ...), so that a step is one piece of memory.
+    """One layer; tensors are time first, (T, B, ...), so that a step is contiguous in memory.
 
-    The rows of V and b, and the columns of w, are those of f, g, i and o (D each) and, with a frequency gate, f_fre
-    (K).
+    Rows of V and b, and columns of w, belong to f, g, i and o (D each) and, with a frequency gate, to f_fre (K).
     """
 
     def __init__(
@@ -112,7 +110,7 @@ class _ResonatorLayer(nn.Module):
         self._initialise_waves(period_range, generator)
 
     def _initialise_waves(self, period_range: tuple[float, float], generator: torch.Generator | None) -> None:
-        """Periods spread by equal factors, omega_0 = 0; the read-out begins with the real part of that one."""
+        """Draw periods log-uniformly, with omega_0 = 0; the read-out starts as the real part of S[0], plus noise."""
         K, D = self.alpha.shape
         if self.spacing == "log":
             shortest, longest = period_range
@@ -133,7 +131,7 @@ class _ResonatorLayer(nn.Module):
         mask: Tensor | None,
         backend: str,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs (T, B, D); S at each step, (T, B, 2, K, D); V x of these steps and, first, n_lags before them."""
+        """Return outputs (T, B, D), S at each step (T, B, 2, K, D), and V x of n_lags earlier and of all steps."""
         if recent is None:
             recent = self.V.new_zeros(len(self.w), x.shape[1], len(self.V))
         kernel = resolve_resonator(backend, x)
@@ -144,74 +142,74 @@ class _ResonatorLayer(nn.Module):
 
 @register_network("resonator")
 class Resonator(SequenceNetwork):
-    """Layers of damped oscillators that read their input by its phase; a network of ours, not one of the SFM's paper.
+    """Layers of damped oscillators that are read by phase; a network of our own, not from the SFM's paper.
 
-    What it keeps of the SFM (:class:`sfmts.networks.SFM`) is the state, D x K complex numbers that turn with omega and
-    are damped by forget gates.  What it leaves is the way back: gates read the layer's input, of this step and the
-    ``n_lags`` before, and nothing of the state.  So the state is a linear recurrence in what the gates let in, and all
-    matrices are applied to all steps at once.  Several layers make up for it.  Real and imaginary parts are read, in
-    the frame that turns with them, and not amplitudes alone; frequencies are learned for each state, from periods
-    spread by equal factors.
+    Like the SFM (:class:`sfmts.networks.SFM`) it has a state of D x K complex numbers that rotate with omega and are
+    damped by forget gates. Unlike the SFM it has no feedback: gates read the layer's input, of this step and of
+    ``n_lags`` steps before, but not the state. The state is therefore a linear recurrence given the gates, and all
+    matrices are applied to all steps at once. Several layers compensate for the missing feedback. The read-out sees
+    real and imaginary parts, in the rotating frame, not only amplitudes. Each state learns frequencies of its own.
 
     .. code-block:: text
 
-        a_t     = V x_t + w_1 V x_{t-1} + w_2 V x_{t-2} + b                      w: a number for each row and lag
+        a_t     = V x_t + w_1 V x_{t-1} + w_2 V x_{t-2} + b                      w: one number per row and lag
         f, g, o = sigmoid(a_t);  i = tanh(a_t)                                   D rows each
         S_t[k] = f f_fre[k] exp(-j omega[k] (t - t_previous)) S_{t-1}[k] + g i   for k = 0, ..., K - 1
         c_t    = sum_k alpha[k] Re S_t[k] + beta[k] Im S_t[k] + b_c
         y_t    = o tanh(c_t) + x_t                                               in the first layer W_skip x_t
 
-    The output is the last layer's y, divided by its root mean square and multiplied by learned gains.
+    The output is the y of the last layer, divided by its root mean square and multiplied by learned gains.
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        D, also the width of all layers' outputs.
+        Number of states D, also the width of all layers' outputs.
     n_frequencies : int
-        K.
-    depth : int
-        Layers.  With one, gates know nothing of what came before the last ``n_lags`` steps.
+        Number of frequencies K.
+    n_layers : int
+        Number of layers. With one layer, gates see nothing that is older than ``n_lags`` steps.
     spacing : {"log", "zero"}
-        Where frequencies start: omega_0 = 0 and periods 2 pi / omega drawn log-uniformly from ``period_range``; or all
-        are 0 and stay there, a network without waves.
+        Initial frequencies. "log" is omega_0 = 0 and periods 2 pi / omega drawn log-uniformly from ``period_range``.
+        "zero" is 0 for all, without training: a network without waves.
     period_range : tuple of two floats
-        Shortest and longest period at the start, in the unit of time: steps, or that of the time stamps.
+        Shortest and longest initial period, in steps or in the unit of the time stamps.
     readout : {"phase", "amplitude"}
-        What c sees of S: real and imaginary parts, or c = sum_k alpha[k] abs(S[k]) + b_c as in the SFM.
+        What c reads of S: real and imaginary parts, or c = sum_k alpha[k] abs(S[k]) + b_c as in the SFM.
     n_lags : int
-        Steps before the present one that gates read, each row with weights of its own that start at 0.  Without them a
-        first layer cannot tell a jump from a level.
+        Number of earlier steps that the gates read. Each row has its own weights, which start at 0. Without lags the
+        first layer cannot distinguish a jump from a level.
     frequency_gate : bool
-        Whether there are K gates f_fre[k] = sigmoid(V_fre x_t + b_fre), as in the SFM; else they are 1.
+        Whether to use K gates f_fre[k] = sigmoid(V_fre x_t + b_fre), as in the SFM. Otherwise f_fre is 1.
     time : {"index", "timestamps"}
-        What t is: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
+        The time t of a step: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
     recurrent_dropout : float
-        Probability with which, in training, an entry of o tanh(c) is dropped, one mask a layer for a whole sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot matrices and forget gates spread over some 5 steps; the same over ``max_length`` steps, with input gates
-        to match; U(-0.1, 0.1) and rows of unit norm, both with zero biases.
+        Probability of dropping an entry of o tanh(c) in training, with one mask per layer and sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot matrices and forget gates spread over about 5 steps. "chrono": the same over
+        ``max_length`` steps, with input gates to match. "paper": U(-0.1, 0.1). "authors": rows of unit norm. The last
+        two have zero biases.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     backend : {"auto", "reference", "fused", "native"}
-        Kernel of the recurrence, see :func:`sfmts.kernels.resonator_layer`.
+        Kernel of the recurrence; see :func:`sfmts.kernels.resonator_layer`.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
     ValueError
-        If an option is none of its choices, ``depth`` is less than 1, ``n_lags`` is negative, or ``period_range`` is
-        not two positive numbers, the smaller first.
+        If an option is unknown, ``n_layers`` is less than 1, ``n_lags`` is negative, or ``period_range`` is not two
+        positive numbers, the smaller one first.
 
     Notes
     -----
-    The first differences between time stamps drive the phase; the first step of a sequence has none and begins at
-    phase 0.  Moving all time stamps by a constant changes nothing.
+    Differences between time stamps drive the phase. The first step of a sequence has none and starts at phase 0, so
+    adding a constant to all time stamps changes nothing.
 
-    Training keeps S at all steps, 2 D K numbers each in every layer.  Without gradients, long series are read piece by
-    piece, so that hardly more is needed than what comes out.
+    Training keeps S at all steps, 2 D K numbers per step and layer. Without gradients long series are read in pieces,
+    so the memory needed is little more than that of the output.
 
     A recurrence that is linear given the gates has many relatives, such as the Linear Recurrent Unit (Orvieto et al.,
     ICML 2023), whose decay is fixed, and selective state spaces (Gu and Dao, 2023), whose decay is real.
@@ -242,7 +240,7 @@ class Resonator(SequenceNetwork):
         *,
         n_states: int = 32,
         n_frequencies: int = 4,
-        depth: int = 2,
+        n_layers: int = 2,
         spacing: str = "log",
         period_range: tuple[float, float] = (3.0, 64.0),
         readout: str = "phase",
@@ -250,7 +248,7 @@ class Resonator(SequenceNetwork):
         frequency_gate: bool = False,
         time: str = "index",
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         backend: str = "auto",
         generator: torch.Generator | None = None,
@@ -259,19 +257,19 @@ class Resonator(SequenceNetwork):
         check_choice("spacing", spacing, SPACINGS)
         check_choice("readout", readout, READOUTS)
         check_choice("time", time, TIMES)
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         resolve_resonator(backend)
-        if depth < 1:
-            raise ValueError(f"depth={depth} must be at least 1.")
+        if n_layers < 1:
+            raise ValueError(f"n_layers must be at least 1, not {n_layers}.")
         if n_lags < 0:
-            raise ValueError(f"n_lags={n_lags} must not be negative.")
+            raise ValueError(f"n_lags must be at least 0, not {n_lags}.")
         period_range = check_period_range(period_range)
         self.n_channels, self.output_size, self.causal = n_channels, n_states, True
         self.n_states, self.n_frequencies, self.n_lags = n_states, n_frequencies, n_lags
         self.time, self._backend = time, backend
         self.recurrent_dropout = check_recurrent_dropout(recurrent_dropout)
         self.layers = nn.ModuleList()
-        for level in range(depth):
+        for level in range(n_layers):
             layer = _ResonatorLayer(
                 n_states if level else n_channels,
                 n_states,
@@ -288,7 +286,13 @@ class Resonator(SequenceNetwork):
 
     @property
     def backend(self) -> str:
-        """Name of the kernel at work."""
+        """Return the name of the kernel that runs.
+
+        Returns
+        -------
+        backend : str
+            "reference", "fused" or "native".
+        """
         return resolve_resonator(self._backend, self.norm.weight)
 
     def forward(
@@ -300,8 +304,27 @@ class Resonator(SequenceNetwork):
         state: ResonatorState | None = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
-        """Read a batch; see :meth:`SequenceNetwork.forward`."""
-        dropout = self.training and self.recurrent_dropout > 0.0  # a mask holds for the whole of a sequence
+        """Read a batch; see :meth:`SequenceNetwork.forward`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
+        lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
+        time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
+        state : ResonatorState, optional
+            ``state`` of an earlier call, to continue where that call ended.
+        generator : torch.Generator, optional
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        output : NetworkOutput
+            States, summary and the state for continuation.
+        """
+        dropout = self.training and self.recurrent_dropout > 0.0  # one mask per sequence, so not in pieces
         if torch.is_grad_enabled() or dropout or torch.compiler.is_exporting():
             return self._read(x, lengths, time, state, generator)
         steps = max(_NUMBERS_AT_ONCE // (2 * x.shape[0] * self.n_frequencies * self.n_states), 1)
@@ -331,7 +354,7 @@ class Resonator(SequenceNetwork):
     def _read_in_pieces(
         self, x: Tensor, lengths: Tensor | None, time: Tensor | None, state: ResonatorState | None, steps: int
     ) -> NetworkOutput:
-        """So many steps at a time, as S at all steps would be much larger than what comes out."""
+        """Read ``steps`` steps at a time, because S at all steps would be much larger than the output."""
         ends = x.new_full((x.shape[0],), x.shape[1], dtype=torch.long) if lengths is None else lengths.to(x.device)
         pieces: list[Tensor] = []
         for first in range(0, x.shape[1], steps):
@@ -347,20 +370,23 @@ class Resonator(SequenceNetwork):
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
     ) -> Tensor:
-        """Amplitudes abs(S) of one layer at each step, without dropout.
+        """Return the amplitudes abs(S) of one layer at each step, without dropout.
 
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
         time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
         layer : int
-            Which of the layers; the last by default.
+            Number of the layer; the last by default.
 
         Returns
         -------
         amplitudes : Tensor of shape (B, T, D, K)
-            Zero behind the end of a sequence.
+            Zero after the end of a sequence.
         """
         with torch.no_grad():
             _, histories, _, outside, _ = self._run(x, lengths, time, None, None, dropout=False)
@@ -378,7 +404,7 @@ class Resonator(SequenceNetwork):
         generator: torch.Generator | None,
         dropout: bool = True,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None, Tensor]:
-        """The last layer's y, each layer's S and V x, what is padding, (T, B, 1), and the times; all time first."""
+        """Return the last layer's y, each layer's S and V x, the padding (T, B, 1), and the times; all time first."""
         t = step_times(x, self.time, time, None if state is None else state.t).T
         dt = None
         if self.time == "timestamps":
@@ -389,14 +415,14 @@ class Resonator(SequenceNetwork):
             outside = (steps[:, None] >= lengths.to(x.device))[..., None]
             y = y.masked_fill(outside, 0.0)
             dt = None if dt is None else dt.masked_fill(outside[..., 0], 0.0)
-        histories: list[Tensor] = []
-        inputs: list[Tensor] = []
-        for level, layer in enumerate(self.layers):
+
+        def run(level: int, y: Tensor, backward: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             mask = None
             if dropout and self.training and self.recurrent_dropout > 0.0:
                 mask = dropout_mask(x.new_empty(len(x), self.n_states), self.recurrent_dropout, generator)
             S, recent = (None, None) if state is None else (state.layers[level], state.recent[level])
-            y, history, projected = layer(y, dt, S, recent, mask, self._backend)
-            histories.append(history)
-            inputs.append(projected)
-        return y, histories, inputs, outside, t
+            y, history, projected = self.layers[level](y, dt, S, recent, mask, self._backend)
+            return y, (history, projected)
+
+        y, kept = run_layers(y, len(self.layers), 1, run)
+        return y, [history for history, _ in kept], [projected for _, projected in kept], outside, t

@@ -7,36 +7,45 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
-from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
+from sfmts.kernels import (
+    MEMORIES,
+    SFMState,
+    SFMWeights,
+    eager,
+    pack,
+    resolve_backend,
+    sfm,
+    sfm_layer,
+    unpack,
+)
 from sfmts.kernels._registry import backend_here
-from sfmts.networks.base import (
-    INITIALISATIONS,
-    NetworkOutput,
-    SequenceNetwork,
+from sfmts.networks._common import (
+    check_init,
     check_period_range,
     check_recurrent_dropout,
     chrono_bias,
     dropout_mask,
-    register_network,
     reverse_sequences,
+    run_layers,
     step_times,
 )
+from sfmts.networks.base import NetworkOutput, SequenceNetwork, register_network
 
 FREQUENCIES = ("fixed", "learned", "adaptive")
 SPACINGS = ("uniform", "log", "zero")
 TIMES = ("index", "normalized", "timestamps", "zero_until_last")
 PHASES = ("product", "accumulated")
-LOG_PERIODS = (3.0, 64.0)  # steps: from where a wave is still seen as one to the length of many a short series
+LOG_PERIODS = (3.0, 64.0)  # in steps: from the shortest period that sampling still shows to a short series' length
 TWO_PI = 2.0 * math.pi
 
 
-def initial_frequencies(
+def _initial_frequencies(
     n_frequencies: int,
     spacing: str = "uniform",
     period_range: tuple[float, float] | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """omega_0 = 0, ..., omega_{K-1}, in float64; see ``spacing`` and ``period_range`` of :class:`SFM`."""
+    """Return omega_0 = 0, ..., omega_{K-1} in float64; see ``spacing`` and ``period_range`` of :class:`SFM`."""
     K = n_frequencies
     if spacing == "zero":
         return torch.zeros(K, dtype=torch.float64, device=device)
@@ -54,42 +63,42 @@ def initial_frequencies(
 def _check_spacing(
     spacing: str, period_range: tuple[float, float] | None, frequencies: str, time: str
 ) -> tuple[float, float] | None:
-    """``period_range`` as a tuple, or a ValueError if it, or ``spacing``, does not go with the other options."""
+    """Return ``period_range`` as a tuple; raise ValueError if it or ``spacing`` contradicts the other options."""
     check_choice("spacing", spacing, SPACINGS)
     if spacing == "zero" and frequencies == "learned":
         raise ValueError(
-            "spacing='zero' with frequencies='learned' would never move: abs(S) is an even function of omega, whose "
-            "gradient at 0 is 0. Take frequencies='fixed' for a network without waves, or another spacing."
+            "spacing='zero' with frequencies='learned' would never train: abs(S) is an even function of omega, whose "
+            "gradient at 0 is 0. Use frequencies='fixed' for a network without waves, or another spacing."
         )
     if period_range is None:
         if spacing == "log" and time != "index":
             raise ValueError(
-                f"spacing='log' with time={time!r} needs period_range=(shortest, longest), in units of that time; "
-                f"without it periods of {LOG_PERIODS[0]:g} to {LOG_PERIODS[1]:g} are meant, which are steps."
+                f"spacing='log' with time={time!r} needs period_range=(shortest, longest) in units of that time. "
+                f"The default, {LOG_PERIODS[0]:g} to {LOG_PERIODS[1]:g}, is in steps."
             )
         return None
     if spacing == "zero":
-        raise ValueError(f"spacing='zero' has no periods, so that period_range must be None, not {period_range}.")
+        raise ValueError(f"spacing='zero' has no periods, so period_range must be None, not {period_range}.")
     periods = check_period_range(period_range)
     if frequencies == "adaptive" and periods[0] <= 1.0:
         raise ValueError(
-            "frequencies='adaptive' lie between 0 and 2 pi (Eq. 16), so that the shortest of period_range must be "
-            f"above 1, not {periods[0]}; give time stamps in a smaller unit."
+            "frequencies='adaptive' lie between 0 and 2 pi (Eq. 16), so the shortest period of period_range must be "
+            f"above 1, not {periods[0]}. Give time stamps in a smaller unit."
         )
     return periods
 
 
-class LayerState(NamedTuple):
-    """Where one layer stands after a chunk: :class:`sfmts.kernels.SFMState`, and from when its times are counted.
+class _LayerState(NamedTuple):
+    """State of one layer after a chunk: :class:`sfmts.kernels.SFMState`, and the origin of its times.
 
-    Parameters
+    Attributes
     ----------
     re, im, z, theta : Tensor
         As in :class:`sfmts.kernels.SFMState`.
     t : Tensor of shape (B,), float64
         Time of the last step since ``origin``.
     origin : Tensor of shape (B,), float64
-        The first time stamp where the origin of time does not matter, else 0.
+        The first time stamp if the origin of time does not matter, otherwise 0.
     """
 
     re: Tensor
@@ -100,11 +109,71 @@ class LayerState(NamedTuple):
     origin: Tensor
 
 
-class SFMLayer(nn.Module):
+class _PackedBatch:
+    """A padded batch as packed rows: step by step, without padding, the longest sequence first.
+
+    Parameters
+    ----------
+    x : Tensor of shape (B, T, C)
+        The padded batch.
+    lengths : Tensor of shape (B,), optional
+        True lengths; all are T by default, and the sequences keep their order.
+    """
+
+    def __init__(self, x: Tensor, lengths: Tensor | None) -> None:
+        self._lengths, self._length = lengths, x.shape[1]
+        self._backwards: Tensor | None = None
+        self._packed = None if lengths is None else pack(x, lengths)
+        if self._packed is None:
+            self.rows, self.batch_sizes = self.pack(x), [len(x)] * x.shape[1]
+        else:
+            self.rows, self.batch_sizes = self._packed.data, self._packed.batch_sizes.tolist()
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Return the rows of a padded batch (B, T, ...)."""
+        return padded.transpose(0, 1).flatten(0, 1) if self._lengths is None else pack(padded, self._lengths).data
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """Return the padded batch (B, T, ...) of rows."""
+        if self._packed is None:
+            return rows.view(self._length, -1, *rows.shape[1:]).transpose(0, 1)
+        return unpack(self._packed, rows, self._length)
+
+    def sort(self, values: Tensor) -> Tensor:
+        """Return values of sequences (B, ...) in the order of the rows."""
+        return values if self._packed is None else values[self._packed.sorted_indices]
+
+    def unsort(self, values: Tensor) -> Tensor:
+        """Return values of sequences (B, ...) in the order of the padded batch."""
+        return values if self._packed is None else values[self._packed.unsorted_indices]
+
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Reverse each sequence within its own length."""
+        if self._backwards is None:
+            # Row offset_s + q holds step s of sequence q. Its counterpart is offset_{L_q - 1 - s} + q.
+            sizes = torch.tensor(self.batch_sizes)
+            offsets = sizes.cumsum(0) - sizes
+            steps = torch.arange(len(sizes)).repeat_interleave(sizes)
+            sequence = torch.arange(len(steps)) - offsets[steps]
+            lengths = (sizes[:, None] > torch.arange(self.batch_sizes[0])).sum(0)
+            self._backwards = (offsets[lengths[sequence] - 1 - steps] + sequence).to(rows.device)
+        return rows.index_select(0, self._backwards)
+
+
+def _check_rows(state: list[_LayerState], batch: int) -> None:
+    """Raise ValueError unless the states have a row for each sequence, which packing would hide."""
+    for layer in state:
+        for name, value in zip(layer._fields, layer, strict=True):
+            if value.shape[:1] != (batch,):
+                raise ValueError(f"state.{name} has shape {tuple(value.shape)}, but must have {batch} rows as x has.")
+
+
+class _SFMLayer(nn.Module):
     """One direction of one layer: parameters, and the call into the kernels.
 
-    Parameters are blocks whose rows are ordered as in :class:`sfmts.kernels.SFMWeights`; their number is
-    (3D + K)(M + N + 1) + K M (2D + M + N + 2), plus K if frequencies are learned or K (M + N + 1) if adaptive.
+    Rows of the parameters are ordered as in :class:`sfmts.kernels.SFMWeights`. There are
+    (3D + K)(M + N + 1) + K M (2D + M + N + 2) parameters, plus K for learned frequencies or K (M + N + 1) for adaptive
+    ones.
     """
 
     def __init__(
@@ -122,6 +191,7 @@ class SFMLayer(nn.Module):
         N, D, K, M = n_channels, n_states, n_frequencies, n_outputs
         self.frequencies, self.phase = frequencies, phase
         self.spacing, self.period_range = spacing, period_range
+        self._accumulated = phase == "accumulated" and frequencies == "adaptive"
         rows = 3 * D + K + K * M + (K if frequencies == "adaptive" else 0)
         self.V = nn.Parameter(torch.empty(rows, N))
         self.W = nn.Parameter(torch.empty(rows, M))
@@ -132,36 +202,43 @@ class SFMLayer(nn.Module):
         self.omega = nn.Parameter(self._initial_omega().to(self.V)) if frequencies == "learned" else None
 
     def _initial_omega(self) -> Tensor:
-        return initial_frequencies(len(self.b_z), self.spacing, self.period_range, self.V.device)
+        return _initial_frequencies(len(self.b_z), self.spacing, self.period_range, self.V.device)
 
     def weights(self) -> SFMWeights:
-        """The parameters as the kernels want them; frequencies are float64 whatever the rest is."""
+        """Return the parameters as the kernels read them; frequencies are always float64."""
         omega = None if self.omega is None else self.omega.double()
         if self.frequencies == "fixed":
             omega = self._initial_omega()
         return SFMWeights(self.V, self.W, self.b, self.U_o, self.W_z, self.b_z, omega)
 
     def forward(
+        self, x: Tensor, lengths: Tensor | None, t: Tensor, state: SFMState | None, backend: str
+    ) -> tuple[Tensor, SFMState]:
+        """Run over a padded batch; see :func:`sfmts.kernels.sfm_layer`."""
+        return sfm_layer(x, lengths, t, self.weights(), state, backend=backend, accumulated=self._accumulated)
+
+    def run(
         self,
-        x: Tensor,
-        lengths: Tensor | None,
+        rows: Tensor,
+        batch_sizes: list[int],
         t: Tensor,
         state: SFMState | None,
         backend: str,
         memory: str,
-        feedback_mask: Tensor | None = None,
-        amplitudes: list[Tensor] | None = None,
+        feedback_mask: Tensor | None,
+        amplitudes: list[Tensor] | None,
     ) -> tuple[Tensor, SFMState]:
-        """Run over a padded batch; see :func:`sfmts.kernels.sfm_layer`."""
-        return sfm_layer(
-            x,
-            lengths,
+        """Run over packed rows; see :func:`sfmts.kernels.sfm`."""
+        weights = self.weights()
+        return sfm(
+            rows,
+            batch_sizes,
             t,
-            self.weights(),
-            state,
+            weights,
+            SFMState.zeros(batch_sizes[0], weights) if state is None else state,
             backend=backend,
             memory=memory,
-            accumulated=self.phase == "accumulated" and self.frequencies == "adaptive",
+            accumulated=self._accumulated,
             feedback_mask=feedback_mask,
             amplitudes=amplitudes,
         )
@@ -201,9 +278,9 @@ class SFMLayer(nn.Module):
         self.b.zero_()
         self.b_z.zero_()
         ste, fre, _, _, omega, _ = self.b.split(weights.gate_sizes)
-        ste.fill_(2.0)  # together with the next the joint forget gate starts at 0.78
+        ste.fill_(2.0)  # sigmoid(2)^2: the joint forget gate starts at 0.78
         fre.fill_(2.0)
-        if len(omega):  # start at the fixed set; 0 lies at minus infinity, so take a 16th of the next frequency
+        if len(omega):  # start at the fixed set; logit(0) is minus infinity, so take a 16th of the next frequency
             share = self._initial_omega() / TWO_PI
             lowest = share[1] if K > 1 and share[1] > 0.0 else 1.0 / K
             omega.copy_(torch.logit(share.clamp_min(lowest / 16)))
@@ -211,68 +288,82 @@ class SFMLayer(nn.Module):
 
 @register_network("sfm")
 class SFM(SequenceNetwork):
-    """State-Frequency Memory network, stacked and in one or both directions.
+    """State-Frequency Memory network (Hu & Qi, ICML 2017), stacked and in one or both directions.
 
-    A state of D x K complex numbers is driven by the input at K frequencies; forget gates over states and over
-    frequencies decide what is kept, and the read-out sees the amplitudes (Hu & Qi, ICML 2017, Eqs. 1-13 and 16).
+    The input drives a state of D x K complex numbers at K frequencies. Forget gates over states and over frequencies
+    decide what is kept, and the read-out sees the amplitudes (Eqs. 1 to 13 and 16 of the paper):
+
+    .. code-block:: text
+
+        f_ste, f_fre, g = sigmoid(W z_{t-1} + V x_t + b)             D, K and D wide      (6, 7, 9)
+        i    = tanh(W_i z_{t-1} + V_i x_t + b_i)                     D wide               (10)
+        S_t  = (f_ste f_fre) S_{t-1} + (g i) e^{j omega t}           D x K, complex       (1-3, 8)
+        A_t  = |S_t|                                                                      (4)
+        o^k  = sigmoid(U_o^k A_t^k + W_o^k z_{t-1} + V_o^k x_t + b_o^k)      M wide       (12)
+        z_t  = sum_k o^k tanh(W_z^k A_t^k + b_z^k)                           M wide       (11, 13)
 
     Parameters
     ----------
     n_channels : int
         Input width N.
     n_states : int
-        D.
+        Number of states D.
     n_frequencies : int
-        K.
+        Number of frequencies K.
     n_outputs : int, optional
-        M, the width of the output z, which is also what the gates read of the past.  As many as states by default.
+        Width M of the output z, which is also what the gates read of the past. By default M = D.
     frequencies : {"fixed", "learned", "adaptive"}
-        omega_k as ``spacing`` says; the same as the start of K learned numbers; or omega_t = 2 pi sigmoid(...) of the
-        input and of z at each step (A-SFM, Eq. 16), which starts there, too, if ``init`` is "modern" or "chrono".
+        "fixed" keeps the omega_k of ``spacing``. "learned" trains K numbers that start there. "adaptive" computes
+        omega_t = 2 pi sigmoid(W z_{t-1} + V x_t + b) at each step (A-SFM, Eq. 16); with ``init`` "modern" or "chrono"
+        it also starts at the omega_k of ``spacing``.
     spacing : {"uniform", "log", "zero"}
-        omega_k = 2 pi k / K, as in the paper; omega_0 = 0 and periods 2 pi / omega_k that grow by equal factors; or
-        omega_k = 0 for all k, so that S holds no waves and its columns differ by their gates alone.
+        "uniform" is omega_k = 2 pi k / K, as in the paper. "log" is omega_0 = 0 and periods 2 pi / omega_k that grow by
+        equal factors. "zero" is omega_k = 0 for all k, a network without waves whose columns differ by their gates
+        only.
     period_range : tuple of two floats, optional
-        Shortest and longest period, those of omega_{K-1} and omega_1, in the unit of time; omega_0 = 0 stays outside.
-        By default (K / (K - 1), K) for "uniform", which is the paper's 2 pi k / K, and 3 to 64 steps for "log".  Set it
-        if time stamps do not count something like steps; "log" then has no default, nor for normalized time, where
-        the unit is the length of the series.
+        Shortest and longest period, of omega_{K-1} and omega_1, in the unit of time; omega_0 = 0 is not affected. The
+        default is (K / (K - 1), K) for "uniform", which gives 2 pi k / K, and 3 to 64 steps for "log". "log" has no
+        default for time stamps or normalized time, whose unit is not a step.
     time : {"index", "normalized", "timestamps", "zero_until_last"}
-        What t is in omega t: 1, 2, 3, ...; the step divided by the sequence's length, which looks ahead; the time
-        stamps given to :meth:`forward`; or 0 until the last step's 1, as in the authors' released program.
+        The t in omega t. "index" is 1, 2, 3, .... "normalized" is the step divided by the length of the sequence, which
+        looks ahead. "timestamps" are those given to :meth:`forward`. "zero_until_last" is 0 until the last step, where
+        it is 1, as in the authors' released program.
     phase : {"accumulated", "product"}
-        For adaptive frequencies: the sum of omega_t (t - t_previous), or omega_t t as the paper prints it.  A change
-        of omega moves the product by t times as much, so that late in a series it is noise; sums train far better.
+        For adaptive frequencies. "accumulated" is the sum of omega_t (t - t_previous). "product" is omega_t t, as the
+        paper prints it: a change of omega moves it by t times as much, which is noise late in a series, so it trains
+        much worse.
     n_layers : int
-        Each layer reads the z of the one below.
+        Number of layers. Each layer reads the z of the layer below.
     bidirectional : bool
-        A second set of layers reads each sequence backwards; outputs are concatenated.
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the fed-back z is dropped, one mask for a whole sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices with open forget gates; the same with forget biases spread over
-        ``max_length`` steps; U(-0.1, 0.1) as in the paper; rows of unit norm as in the authors' program.
+        Probability of dropping an entry of the fed-back z in training, with one mask per sequence.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices with open forget gates. "chrono": the same with forget
+        biases spread over ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": rows of unit norm, as in the authors'
+        program.
     max_length : int
-        Number of steps over which memories reach at the start, for ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     backend : {"auto", "reference", "fused", "native", "cuda"}
-        Kernel; see :func:`sfmts.kernels.resolve_backend`.  A network in evaluation mode that has left its GPU runs
-        without "cuda".
+        Kernel; see :func:`sfmts.kernels.resolve_backend`. In evaluation mode on another device than its GPU, the
+        network does not use "cuda".
     memory : {"fast", "recompute"}
-        What training keeps for the backward pass: all it needs of every step, or the states of about sqrt(T) steps,
-        between which the network runs once more.
+        What training keeps for the backward pass. "fast" keeps all that it needs of every step. "recompute" keeps the
+        states of about sqrt(T) steps and runs the network again between them.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Raises
     ------
     ValueError
-        If there is no such option, or ``period_range`` does not go with the others.
+        If an option is invalid, or ``period_range`` contradicts the other options.
 
     Notes
     -----
-    What is read of S is abs(S), an even function of each omega_k, and at t = 1, 2, 3, ... also a periodic one: omega_k
-    and 2 pi - omega_k say the same.  Of K = 4 uniform frequencies three are therefore different, the columns 1 and 3
-    differing by their gates alone; and learned ones stay where they start if that is 0 or, at whole t, pi.
+    The read-out sees abs(S), which is an even function of each omega_k. At t = 1, 2, 3, ... it is also
+    periodic, so omega_k and 2 pi - omega_k are equivalent. For K = 4 uniform frequencies only three are therefore
+    different, and columns 1 and 3 differ by their gates only. A learned frequency that starts at 0, or at pi with whole
+    t, stays there.
 
     Examples
     --------
@@ -303,7 +394,7 @@ class SFM(SequenceNetwork):
         n_layers: int = 1,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         backend: str = "auto",
         memory: str = "fast",
@@ -314,20 +405,21 @@ class SFM(SequenceNetwork):
         check_choice("time", time, TIMES)
         check_choice("phase", phase, PHASES)
         period_range = _check_spacing(spacing, period_range, frequencies, time)
-        check_choice("init", init, INITIALISATIONS)
+        init = check_init(init)
         check_choice("memory", memory, MEMORIES)
         resolve_backend(backend)
         n_outputs = n_states if n_outputs is None else n_outputs
         directions = 2 if bidirectional else 1
         self.n_channels, self.output_size = n_channels, n_outputs * directions
         self.n_states, self.n_frequencies, self.n_outputs = n_states, n_frequencies, n_outputs
+        self.frequencies, self.phase = frequencies, phase
         self.time, self.bidirectional = time, bidirectional
         self.recurrent_dropout = check_recurrent_dropout(recurrent_dropout)
         self.n_layers = n_layers
         self.causal = not bidirectional and time in ("index", "timestamps")
         self._backend, self.memory = backend, memory
         self.layers = nn.ModuleList(
-            SFMLayer(
+            _SFMLayer(
                 n_channels if level == 0 else self.output_size,
                 n_states,
                 n_frequencies,
@@ -341,14 +433,20 @@ class SFM(SequenceNetwork):
             for _ in range(directions)
         )
         for layer in self.layers:
-            assert isinstance(layer, SFMLayer)
+            assert isinstance(layer, _SFMLayer)
             layer.initialise(init, max_length, generator)
 
     @property
     def backend(self) -> str:
-        """Name of the kernel at work."""
+        """Return the name of the kernel that runs.
+
+        Returns
+        -------
+        backend : str
+            "reference", "fused", "native" or "cuda".
+        """
         layer = self.layers[0]
-        assert isinstance(layer, SFMLayer)
+        assert isinstance(layer, _SFMLayer)
         return resolve_backend(self._backend_here(), layer.weights())
 
     def _backend_here(self) -> str:
@@ -360,29 +458,51 @@ class SFM(SequenceNetwork):
         lengths: Tensor | None = None,
         *,
         time: Tensor | None = None,
-        state: list[LayerState] | None = None,
+        state: list[_LayerState] | None = None,
         generator: torch.Generator | None = None,
     ) -> NetworkOutput:
-        """Read a batch; see :meth:`SequenceNetwork.forward`."""
+        """Read a batch; see :meth:`SequenceNetwork.forward`.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
+        lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
+        time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
+        state : object, optional
+            ``state`` of an earlier call, to continue where that call ended.
+        generator : torch.Generator, optional
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        output : NetworkOutput
+            The states are z.
+        """
         return self._run(x, lengths, time, state, generator)
 
     def state_amplitudes(
         self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None, layer: int = -1
     ) -> Tensor:
-        """Amplitudes ``|S|`` of one layer at each step (Eq. 4).
+        """Return the amplitudes ``|S|`` of one layer at each step (Eq. 4), without dropout.
 
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
         time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
         layer : int
-            Which of the layers; the last by default.
+            Number of the layer; the last by default.
 
         Returns
         -------
         amplitudes : Tensor of shape (B, T, D, K), or (B, T, 2 D, K) if bidirectional
-            Zero behind the end of a sequence.
+            Zero after the end of a sequence.
         """
         amplitudes: list[Tensor] = []
         with torch.no_grad():
@@ -394,7 +514,7 @@ class SFM(SequenceNetwork):
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: list[LayerState] | None,
+        state: list[_LayerState] | None,
         generator: torch.Generator | None,
         amplitudes: list[Tensor] | None = None,
         watched: int = -1,
@@ -403,63 +523,115 @@ class SFM(SequenceNetwork):
         if state is not None and (self.bidirectional or self.time not in ("index", "timestamps")):
             raise ValueError(
                 "A network that needs the whole sequence (bidirectional, or time='normalized') cannot continue from a "
-                "state; use time='index' or time='timestamps' in one direction."
+                "state. Use time='index' or time='timestamps' in one direction."
             )
         directions = 2 if self.bidirectional else 1
-        mask = None
-        states: list[LayerState] = []
-        for level in range(self.n_layers):
-            outputs: list[Tensor] = []
-            for layer in self.layers[level * directions : (level + 1) * directions]:
-                given = None if state is None else state[len(states)]
-                watch = amplitudes if level == watched else None
-                if dropout and self.training and self.recurrent_dropout > 0.0:
-                    mask = dropout_mask(x.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
-                z, after = self._run_layer(layer, x, lengths, time, given, mask, len(outputs) == 1, watch)
-                outputs.append(z)
-                states.append(after)
-            x = outputs[0] if directions == 1 else torch.cat(outputs, dim=2)
+        if torch.compiler.is_exporting():
+            x, states = self._run_exported(x, lengths, time, state, amplitudes)
+        else:
+            x, states = self._run_packed(x, lengths, time, state, generator, amplitudes, watched, dropout)
         finals = [after.z for after in states[-directions:]]
         return NetworkOutput(x, torch.cat(finals, dim=1), states)
 
-    def _run_layer(
+    @eager
+    def _run_packed(
         self,
-        layer: nn.Module,
         x: Tensor,
         lengths: Tensor | None,
         time: Tensor | None,
-        state: LayerState | None,
-        mask: Tensor | None,
-        backward: bool,
+        state: list[_LayerState] | None,
+        generator: torch.Generator | None,
         amplitudes: list[Tensor] | None,
-    ) -> tuple[Tensor, LayerState]:
-        """One layer in one direction, padded to padded."""
-        t = self._clock(x, lengths, time, None if state is None else state.t)
-        if backward:
-            x = reverse_sequences(x, lengths)
-            t = -reverse_sequences(t, lengths) if self.time == "timestamps" else t
-        origin = self._origin(layer, t) if state is None else state.origin
-        before = None if state is None else SFMState._make(state[:5])
-        watched: list[Tensor] | None = None if amplitudes is None else []
-        z, after = layer(x, lengths, t - origin[:, None], before, self._backend_here(), self.memory, mask, watched)
-        if amplitudes is not None and watched is not None:
-            amplitudes.extend(reverse_sequences(A, lengths) if backward else A for A in watched)
-        return (reverse_sequences(z, lengths) if backward else z), LayerState(
-            after.re, after.im, after.z, after.t, after.theta, origin
+        watched: int,
+        dropout: bool,
+    ) -> tuple[Tensor, list[_LayerState]]:
+        """Run all layers on packed rows; return the padded output and the layers' states."""
+        directions = 2 if self.bidirectional else 1
+        batch = _PackedBatch(x, lengths)
+        if state is not None:
+            _check_rows(state, len(x))
+        times = [self._times(x, lengths, time, state, False)]
+        times += (
+            [self._times(x, lengths, time, state, True)] if self.bidirectional and self.time == "timestamps" else []
         )
+        packed_times = [batch.pack(t) for t, _ in times]
 
-    def _origin(self, layer: nn.Module, t: Tensor) -> Tensor:
-        """From when a layer counts time, (B,): time stamps from the first one, where that changes nothing else.
+        def run(number: int, rows: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
+            layer = self.layers[number]
+            assert isinstance(layer, _SFMLayer)
+            mask = None
+            if dropout and self.training and self.recurrent_dropout > 0.0:
+                mask = batch.sort(
+                    dropout_mask(rows.new_empty(len(x), self.n_outputs), self.recurrent_dropout, generator)
+                )
+            before = None if state is None else SFMState._make(batch.sort(value) for value in state[number][:5])
+            watch: list[Tensor] | None = [] if amplitudes is not None and number // directions == watched else None
+            which = -1 if backward else 0  # without time stamps both directions have the same times
+            z, after = layer.run(
+                batch.reverse(rows) if backward else rows,
+                batch.batch_sizes,
+                packed_times[which],
+                before,
+                self._backend_here(),
+                self.memory,
+                mask,
+                watch,
+            )
+            if amplitudes is not None and watch is not None:
+                A = torch.cat(watch)
+                amplitudes.append(batch.unpack(batch.reverse(A) if backward else A))
+            unsorted = _LayerState._make([*(batch.unsort(value) for value in after), times[which][1]])
+            return (batch.reverse(z) if backward else z), unsorted
 
-        The gradient of a frequency is a sum of t times numbers that add up to 0, of which rounding, in single
-        precision, leaves a remainder: with the seconds since 1970 for t it would be all there is.
+        rows, states = run_layers(batch.rows, self.n_layers, directions, run)
+        return batch.unpack(rows), states
+
+    def _run_exported(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        time: Tensor | None,
+        state: list[_LayerState] | None,
+        amplitudes: list[Tensor] | None,
+    ) -> tuple[Tensor, list[_LayerState]]:
+        """Run all layers on padded batches, because `torch.export` records a padded layer as one operator."""
+        if amplitudes is not None or (self.training and self.recurrent_dropout > 0.0):
+            raise RuntimeError("torch.export takes a network in its evaluation mode, without state_amplitudes.")
+
+        def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
+            t, origin = self._times(x, lengths, time, state, backward)
+            before = None if state is None else SFMState._make(state[number][:5])
+            read = reverse_sequences(x, lengths) if backward else x
+            z, after = self.layers[number](read, lengths, t, before, self._backend_here())
+            return (reverse_sequences(z, lengths) if backward else z), _LayerState._make([*after, origin])
+
+        return run_layers(x, self.n_layers, 2 if self.bidirectional else 1, run)
+
+    def _times(
+        self, x: Tensor, lengths: Tensor | None, time: Tensor | None, state: list[_LayerState] | None, backward: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the t of each step (B, T) since its origin, and the origin (B,); all layers share them.
+
+        Reading backwards, time stamps increase by the same intervals in reverse order: t'_s = -t_{T+1-s}.
         """
-        if self.time == "timestamps" and not (layer.frequencies == "adaptive" and layer.phase == "product"):
+        t = self._clock(x, lengths, time, None if state is None else state[0].t)
+        if backward and self.time == "timestamps":
+            t = -reverse_sequences(t, lengths)
+        origin = self._origin(t) if state is None else state[0].origin
+        return t - origin[:, None], origin
+
+    def _origin(self, t: Tensor) -> Tensor:
+        """Return the origin of time, (B,): the first time stamp, where that changes nothing else.
+
+        The gradient of a frequency is a sum of t times numbers that add up to 0. In single precision rounding leaves a
+        remainder of t times their error, which would dominate for large t such as seconds since 1970.
+        """
+        if self.time == "timestamps" and not (self.frequencies == "adaptive" and self.phase == "product"):
             return t[:, 0]
         return torch.zeros_like(t[:, 0])
 
     def _clock(self, x: Tensor, lengths: Tensor | None, time: Tensor | None, start: Tensor | None) -> Tensor:
-        """The t of each step, (B, T) in float64; ``start`` is the time of the step before the first."""
+        """Return the t of each step, (B, T) in float64; ``start`` is the time of the step before the first one."""
         if self.time in ("index", "timestamps"):
             return step_times(x, self.time, time, start)
         steps = step_times(x, "index", None, None)

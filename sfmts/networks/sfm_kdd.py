@@ -11,26 +11,27 @@ from torch import Tensor, nn
 from sfmts._choices import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, unpack
 from sfmts.kernels._checks import refuse_second_derivatives
-from sfmts.networks.base import chrono_bias, register_network, reverse_sequences
-from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks
+from sfmts.networks._common import chrono_bias, initialise_blocks, reverse_sequences
+from sfmts.networks.base import register_network
+from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
 
-def hard_sigmoid(x: Tensor) -> Tensor:
-    """min(max(x / 5 + 1 / 2, 0), 1), as in Keras; `torch.nn.Hardsigmoid` has the slope 1 / 6.
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    """Return min(max(x / 5 + 1 / 2, 0), 1), as in Keras; `torch.nn.Hardsigmoid` has the slope 1 / 6.
 
     Examples
     --------
     >>> import torch
-    >>> from sfmts.networks.sfm_kdd import hard_sigmoid
-    >>> hard_sigmoid(torch.tensor([-3.0, 0.0, 1.0, 3.0]))
+    >>> from sfmts.networks.sfm_kdd import _hard_sigmoid
+    >>> _hard_sigmoid(torch.tensor([-3.0, 0.0, 1.0, 3.0]))
     tensor([0.0000, 0.5000, 0.7000, 1.0000])
     """
     return nn.functional.hardsigmoid(1.2 * x)
 
 
-# Each gate activation with its inverse, by which biases are set to where a gate shall start.
+# Each gate activation with its inverse, which gives the bias for the initial value of a gate.
 _GATES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "hard_sigmoid": (hard_sigmoid, lambda share: 5.0 * (share - 0.5)),
+    "hard_sigmoid": (_hard_sigmoid, lambda share: 5.0 * (share - 0.5)),
     "sigmoid": (torch.sigmoid, torch.logit),
 }
 
@@ -38,8 +39,8 @@ _GATES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 class _Memory(torch.autograd.Function):
     """S_t = (f_ste f_fre) S_{t-1} + c e^{j omega t}, and |S_t|^2 U_a.
 
-    By itself autograd would keep five tensors of S's size for each step, and a step takes longer to touch new memory
-    than to compute; this keeps S.
+    Autograd alone would keep five tensors of the size of S per step, and touching new memory takes longer than the
+    computation. This function keeps only S.
     """
 
     @staticmethod
@@ -55,6 +56,7 @@ class _Memory(torch.autograd.Function):
     def backward(ctx: Any, dS: Tensor, dA: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives("network='sfm_kdd'", "another network")
         f_ste, f_fre, S_before, waves, U_a, S = ctx.saved_tensors
+        # A = sum_k U_a[k] |S[k]|^2, so dL/dS gains 2 U_a S dA; then the gradient of the linear step, factor by factor.
         product = S * dA[:, None]
         dU_a = (product * S).sum(dim=(0, 2))[:, None]
         dS = product.mul_(2.0 * U_a).add_(dS)
@@ -67,20 +69,20 @@ class _Memory(torch.autograd.Function):
 
 
 def _pairs(S: Tensor) -> Tensor:
-    """(n, 2K, D) as (n, 2, K, D): the real and the imaginary parts."""
+    """Return (n, 2K, D) as (n, 2, K, D): the real parts and the imaginary parts."""
     return S.view(len(S), 2, -1, S.shape[2])
 
 
 def _joint(f_ste: Tensor, f_fre: Tensor) -> Tensor:
-    """f_ste (n, D) times f_fre (n, K), for both parts: (n, 1, K, D)."""
+    """Return f_ste (n, D) times f_fre (n, K) for both parts, (n, 1, K, D)."""
     return (f_ste[:, None] * f_fre[:, :, None])[:, None]
 
 
 class _KDDSFMLayer(RecurrentLayer):
     """One direction of one layer.
 
-    The rows of V, W and b are those of o, f_ste, f_fre, i and c.  The state is h and S, whose real parts for the K
-    frequencies stand above its imaginary parts: (n, 2K, D), so that what a step does to each entry runs along D.
+    Rows of V, W and b belong to o, f_ste, f_fre, i and c. The state is h and S. The real parts of S for the K
+    frequencies come before its imaginary parts, (n, 2K, D), so that elementwise operations run along D.
     """
 
     def __init__(self, n_channels: int, n_states: int, n_frequencies: int, gate_activation: str) -> None:
@@ -102,7 +104,7 @@ class _KDDSFMLayer(RecurrentLayer):
     def prepare(self, x: Tensor, t: Tensor) -> State:
         K = len(self.U_a)
         k = torch.arange(K, dtype=torch.float64, device=t.device)
-        theta = torch.remainder(t[:, None] * k, K) * (2.0 * math.pi / K)  # exact however late an integer t is
+        theta = torch.remainder(t[:, None] * k, K) * (2.0 * math.pi / K)  # exact for any integer t
         waves = torch.cat([theta.cos(), theta.sin()], dim=1).to(x)
         return torch.addmm(self.b, x, self.V.T), waves[:, :, None]
 
@@ -139,7 +141,7 @@ class _KDDSFMLayer(RecurrentLayer):
             keep = torch.sigmoid(chrono_bias(len(f_ste), max_length, generator))
             f_ste.copy_(bias_of(keep))
             i.copy_(bias_of(1.0 - keep))
-            f_fre.copy_(bias_of(torch.full_like(f_fre, 0.9975)))  # as in the SFM; 1 has no gradient
+            f_fre.copy_(bias_of(torch.full_like(f_fre, 0.9975)))  # as in the SFM; at 1 the gradient is 0
         else:
             f_ste.fill_(1.0 if init == "authors" else 2.0)
             f_fre.fill_(1.0 if init == "authors" else 2.0)
@@ -147,10 +149,10 @@ class _KDDSFMLayer(RecurrentLayer):
 
 @register_network("sfm_kdd")
 class KDDSFM(RecurrentNetwork):
-    """The State-Frequency Memory that forecasts stock prices (Zhang, Aggarwal & Qi, KDD 2017), known from qlib.
+    """State-Frequency Memory for stock prices (Zhang, Aggarwal & Qi, KDD 2017), known from qlib.
 
-    Beside the SFM of ICML 2017 (:class:`sfmts.networks.SFM`) it reads squared amplitudes, has one output gate instead
-    of one for each frequency, and feeds back its D-wide output:
+    Unlike the SFM of ICML 2017 (:class:`sfmts.networks.SFM`) it reads squared amplitudes, has one output gate instead
+    of one per frequency, and feeds back its D-wide output:
 
     .. code-block:: text
 
@@ -164,39 +166,39 @@ class KDDSFM(RecurrentNetwork):
     n_channels : int
         Input width N.
     n_states : int
-        D, also the width of the output h.
+        Number of states D, also the width of the output h.
     n_frequencies : int
-        K.
+        Number of frequencies K.
     gate_activation : {"hard_sigmoid", "sigmoid"}
-        Of all four gates; the first is min(max(x / 5 + 1 / 2, 0), 1) as in the program published with the paper.
-    time : {"index", "timestamps"}
-        What t is: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
+        Activation of all four gates. "hard_sigmoid" is min(max(x / 5 + 1 / 2, 0), 1), as in the program published with
+        the paper.
     n_layers : int
-        Each layer reads the h of the one below.
+        Number of layers. Each layer reads the h of the layer below.
     bidirectional : bool
-        A second set of layers reads each sequence backwards; outputs are concatenated.
+        Whether a second set of layers reads each sequence backwards. Outputs are concatenated.
     recurrent_dropout : float
-        Probability with which, in training, an entry of the h that the gates read is dropped, one mask for a whole
-        sequence.
-    init : {"modern", "chrono", "paper", "authors"}
-        Glorot and orthogonal matrices with forget gates of 0.8 together; the same with forget biases spread over
-        ``max_length`` steps; U(-0.1, 0.1); as in that program, the first with forget biases of 1, which lets half of
-        the state go in each step.
+        Probability of dropping an entry of the h that the gates read in training, with one mask per sequence.
+    time : {"index", "timestamps"}
+        The time t of a step: 1, 2, 3, ..., or the time stamps given to :meth:`forward`.
+    init : {"modern", "chrono", "paper", "authors"}, optional
+        "modern", the default: Glorot and orthogonal matrices with a joint forget gate of 0.8. "chrono": the same with
+        forget biases spread over ``max_length`` steps. "paper": U(-0.1, 0.1). "authors": as in the published program,
+        forget biases of 1, which forgets half of the state in each step.
     max_length : int
-        For ``init="chrono"``.
+        Number of steps over which memories reach initially, for ``init="chrono"``.
     generator : torch.Generator, optional
-        Source of the initial parameters; PyTorch's global one by default.
+        Source of the initial parameters; PyTorch's global generator by default.
 
     Notes
     -----
-    The paper's last equation, p_t = W_p h_t + b_p, is left to the estimators' linear head, since nothing reads p
-    within the recurrence; with it the count is D P + P larger.  qlib's port has another gate, `torch.nn.Hardsigmoid`,
-    and one more linear layer behind p.
+    The paper's last equation, p_t = W_p h_t + b_p, is left to the estimators' linear head, because the recurrence does
+    not read p. It adds D P + P parameters. The port in qlib has another gate, `torch.nn.Hardsigmoid`, and one more
+    linear layer after p.
 
-    With index time ``|S_t|^2`` does not depend on where counting began, so a series may be cut in front.  With a real
-    input the columns k and K - k differ only by their forget gates.
+    With index time ``|S_t|^2`` does not depend on the origin of time, so the beginning of a series may be cut off. With
+    real input the columns k and K - k differ only by their forget gates.
 
-    Only first derivatives.
+    Only first derivatives are supported.
 
     Examples
     --------
@@ -222,7 +224,7 @@ class KDDSFM(RecurrentNetwork):
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
         time: str = "index",
-        init: str = "modern",
+        init: str | None = None,
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -242,21 +244,26 @@ class KDDSFM(RecurrentNetwork):
 
     @torch.no_grad()
     def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, *, time: Tensor | None = None) -> Tensor:
-        """Amplitudes ``|S|``, of which the network reads the squares, in the last layer at each step; without dropout.
+        """Return the amplitudes ``|S|`` of the last layer at each step, without dropout.
+
+        The network itself reads their squares.
 
         Parameters
         ----------
         x : Tensor of shape (B, T, C)
+            Sequences, padded to T steps.
         lengths : Tensor of shape (B,), optional
+            True lengths; all are T by default.
         time : Tensor of shape (B, T), float64, optional
+            Time stamps, for ``time="timestamps"``.
 
         Returns
         -------
         amplitudes : Tensor of shape (B, T, D, K), or (B, T, 2 D, K) if bidirectional
-            Zero behind the end of a sequence.
+            Zero after the end of a sequence.
         """
         lengths = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
-        twin = copy.deepcopy(self).eval()  # this network may be at work in other threads
+        twin = copy.deepcopy(self).eval()  # a copy, because other threads may use this network
         watched: list[list[Tensor]] = []
         for layer in twin.layers[-2 if self.bidirectional else -1 :]:
             assert isinstance(layer, _KDDSFMLayer)
