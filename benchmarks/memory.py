@@ -44,7 +44,7 @@ from speed import (
 from torch import Tensor
 
 from sfmts import SFMClassifier, training
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.kernels import MEMORIES, dispatch, native
 

@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 from sfmts.datasets import make_waves
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.networks import SFM

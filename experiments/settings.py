@@ -48,7 +48,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from sfmts import SFMClassifier, SFMDensity
-from sfmts.batch import SequenceBatch, channel_scale, channel_statistics
+from sfmts._batch import SequenceBatch, channel_scale, channel_statistics
 from sfmts.datasets import fetch_piano_rolls, make_waves
 from sfmts.heads import BernoulliHead, ClassificationHead, Head, SequenceModel
 from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, softmax_pressed_log_likelihood

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.networks.base import NetworkOutput, SequenceNetwork, dropout_mask
 from sfmts.networks.energy import NADE, RBM
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sfmts.batch import as_weights
+from sfmts._validation import as_weights
 
 _TINY = 1e-12  # probabilities are kept this far from 0 and 1, so that one certain error does not make a score infinite
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 
 METHODS = ("predict", "predict_proba", "predict_log_proba")
 

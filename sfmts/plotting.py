@@ -17,8 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sfmts._choices import check_choice
-from sfmts.batch import as_batch, as_labels, frames_of
+from sfmts._validation import as_batch, as_labels, check_choice, frames_of
 from sfmts.datasets.piano_rolls import one_roll
 from sfmts.features.importance import LEVEL, FrequencyImportance
 from sfmts.heads import ClassificationHead, DensityHead, RegressionHead

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from sfmts._choices import check_choice
-from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
+from sfmts._batch import SequenceBatch, bounded_batches, bucketed_batches
+from sfmts._validation import check_choice
 from sfmts.heads import Model
 
 LEARNING_RATES = ("constant", "cosine")

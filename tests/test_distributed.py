@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.networks import LSTM, SFM, NetworkOutput, SequenceNetwork
 from sfmts.training import Trainer, TrainingSettings

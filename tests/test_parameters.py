@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import Interval
 
 from sfmts import SFMClassifier, SFMDensity, SFMForecaster, SFMLabeler, SFMRegressor
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from tests.helpers import make_panel
 
 ESTIMATORS = {

@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sfmts import SFMClassifier
-from sfmts.batch import SequenceBatch, bucketed_batches
+from sfmts._batch import SequenceBatch, bucketed_batches
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base

@@ -45,8 +45,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.io import loadmat
 from sklearn.utils import Bunch
 
-from sfmts._choices import check_choice
 from sfmts._files import replacing
+from sfmts._validation import check_choice
 from sfmts.datasets._cache import RemoteFile, fetch_file, refuse_masked, require
 
 SUBSETS = ("train", "valid", "test")

@@ -43,7 +43,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch, check_random_state
 from tqdm.auto import tqdm
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.datasets._cache import as_python_number, data_folder, load_arrays, refuse_masked, require, save_arrays
 
 SUBSETS = ("train", "valid", "test")

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.datasets._cache import as_python_number
 
 VARIANTS = ("paper", "released", "hard")

@@ -24,15 +24,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sfmts.batch import (
-    LAYOUTS,
-    SequenceBatch,
-    as_batch,
-    bounded_batches,
-    channel_scale,
-    channel_statistics,
-    unbatch,
-)
+from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
+from sfmts._validation import LAYOUTS, as_batch
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, POOLINGS, Head, SequenceModel
 from sfmts.kernels import BACKENDS, MEMORIES

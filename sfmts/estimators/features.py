@@ -15,7 +15,8 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights
+from sfmts._batch import SequenceBatch
+from sfmts._validation import LAYOUTS, as_batch, as_weights
 from sfmts.estimators import persistence
 from sfmts.estimators._base import fitting, new_random_state, resolve_device
 from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank

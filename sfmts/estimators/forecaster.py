@@ -16,15 +16,14 @@ from sktime.datatypes._utilities import get_cutoff
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
-from sfmts.batch import (
+from sfmts._batch import channel_scale, moments
+from sfmts._validation import (
     calendar,
-    channel_scale,
     check_finite_frame,
     check_future_steps,
     check_names,
     check_steps,
     frames_of,
-    moments,
     rows_at,
 )
 from sfmts.estimators._base import (

@@ -16,15 +16,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
-from sfmts.batch import (
-    SequenceBatch,
-    as_codes,
-    as_labels,
-    as_numbers,
-    as_weights,
-    class_weights,
-    known_classes,
-)
+from sfmts._batch import SequenceBatch
+from sfmts._validation import as_codes, as_labels, as_numbers, as_weights, class_weights, known_classes
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators.features import BankEstimator, series_parts
 from sfmts.features.importance import FrequencyImportance, frequency_importance

@@ -12,7 +12,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights, channel_scale, channel_statistics, unbatch
+from sfmts._batch import SequenceBatch, channel_scale, channel_statistics, unbatch
+from sfmts._validation import LAYOUTS, as_batch, as_weights
 from sfmts.estimators._base import fitting
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts.batch import SequenceBatch, channel_scale, moments
+from sfmts._batch import SequenceBatch, channel_scale, moments
 
 SCALES = ("train", "series", "both")
 LONGEST = 1e9  # in typical steps

@@ -7,7 +7,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import cuda, fused, native, recompute, reference
 from sfmts.kernels._checks import check_batch_sizes, check_detached, check_sizes, check_tensor
 from sfmts.kernels.reference import SFMState, SFMWeights

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import native
 from sfmts.kernels._checks import addresses, check_fits, check_tensor, plain
 from sfmts.kernels.eager import eager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 
 INITIALISATIONS = ("modern", "chrono", "paper", "authors")
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import SharedMatrix, State, Step
 from sfmts.networks.base import chrono_bias, register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, unpack
 from sfmts.networks.base import chrono_bias, register_network, reverse_sequences
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import SharedMatrix, State, Step
 from sfmts.networks.base import INITIALISATIONS, NetworkOutput, SequenceNetwork, chrono_bias, register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork, initialise_blocks

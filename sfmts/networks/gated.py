@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, scan_padded, unpack
 from sfmts.networks.base import (
     INITIALISATIONS,

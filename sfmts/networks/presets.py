@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.networks.base import WithoutStorage, check_size, make_network
 
 _LONGEST_GAP = 64  # in a row of sizes that a network refuses, before something else must be wrong

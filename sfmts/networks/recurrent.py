@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import State, Step, eager, scan_padded
 from sfmts.networks.base import (
     INITIALISATIONS,

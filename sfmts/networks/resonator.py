@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import resolve_resonator, resonator_layer
 from sfmts.kernels.projection import linear, projection
 from sfmts.networks.base import (

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import MEMORIES, SFMState, SFMWeights, resolve_backend, sfm_layer
 from sfmts.kernels.dispatch import backend_here
 from sfmts.networks.base import (

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._validation import check_choice
 from sfmts.kernels import SharedMatrix, State, Step, pack, unpack
 from sfmts.kernels.reference import refuse_second_derivatives
 from sfmts.networks.base import chrono_bias, register_network, reverse_sequences

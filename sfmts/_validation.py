@@ -1,13 +1,14 @@
-"""Raw series to one validated, flat form.  Every complaint about input is made here.
+"""Validate input and bring it into one form.
 
 Series come as an array (n, T), one channel each; as an array (n, T, C); or as a list of arrays (T_i, C) of unequal
-length.  ``layout="nct"`` says that the last two axes are swapped.
+length. ``layout="nct"`` says that the last two axes are swapped.
 """
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -20,120 +21,26 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, column_or_1d, validate_data
 from torch import Tensor
 
+from sfmts._batch import SequenceBatch
+
 LAYOUTS = ("ntc", "nct")
-_PADDED_STEPS = 1 << 18  # of a batch in prediction
 _LARGEST = 1e150  # of whose squares a sum is finite
 _FLOATS = (np.float64, np.float32)
 
 
-@dataclass(frozen=True)
-class SequenceBatch:
-    """n series of C channels, one behind the other, with what belongs to them.
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a ValueError that lists the choices if ``value`` is not one of them, whatever type it has."""
+    choices = list(choices)
+    if not any(_comparable(value, choice) and value == choice for choice in choices):
+        given = textwrap.shorten(repr(value), 200, placeholder=" ...")
+        raise ValueError(f"Unknown {name} {given}; choose one of {', '.join(map(repr, choices))}.")
 
-    Attributes
-    ----------
-    values : Tensor of shape (sum of lengths, C)
-    lengths : Tensor of shape (n,), int64, on the CPU
-    time : Tensor of shape (sum of lengths,), float64, optional
-        Time stamps.
-    target : Tensor of shape (n, ...) or, with ``target_per_step``, (sum of lengths, ...), optional
-    weight : Tensor of shape (n,) or, with ``target_per_step``, (sum of lengths,), optional
-    form : {"nt", "ntc", "list"}
-        What the series were given as.
-    target_per_step : bool
-    """
 
-    values: Tensor
-    lengths: Tensor
-    time: Tensor | None = None
-    target: Tensor | None = None
-    weight: Tensor | None = None
-    form: str = "ntc"
-    target_per_step: bool = False
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @property
-    def n_channels(self) -> int:
-        """C."""
-        return self.values.shape[1]
-
-    @cached_property
-    def is_ragged(self) -> bool:
-        """Whether lengths differ."""
-        return bool((self.lengths != self.lengths[0]).any())
-
-    @property
-    def total_weight(self) -> float:
-        """Sum of the weights of all that has a target, series or steps; each weighs 1 if no weights are given."""
-        if self.weight is not None:
-            return float(self.weight.sum())
-        return float(self.lengths.sum()) if self.target_per_step else float(len(self))
-
-    def rows(self, index: Tensor) -> Tensor:
-        """Where the steps of the series numbered ``index`` stand in ``values``."""
-        if not self.is_ragged:
-            length = int(self.lengths[0])
-            return (index[:, None] * length + torch.arange(length)).view(-1)
-        lengths = self.lengths[index]
-        starts = (self.lengths.cumsum(0) - self.lengths)[index]
-        shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
-        return torch.arange(int(lengths.sum())) + shift
-
-    def take(self, index: Tensor) -> "SequenceBatch":
-        """The series numbered ``index``, in that order."""
-        rows = self.rows(index).to(self.values.device)
-        items = rows if self.target_per_step else index
-
-        def rows_of(value: Tensor | None, numbers: Tensor) -> Tensor | None:
-            return None if value is None else value.index_select(0, numbers.to(value.device))
-
-        return SequenceBatch(
-            self.values.index_select(0, rows),
-            self.lengths[index],
-            rows_of(self.time, rows),
-            rows_of(self.target, items),
-            rows_of(self.weight, items),
-            target_per_step=self.target_per_step,
-        )
-
-    def padded(self, flat: Tensor) -> Tensor:
-        """(sum of lengths, ...) to (n, longest, ...), with zeros behind each end."""
-        if not self.is_ragged:
-            return flat.view(len(self), -1, *flat.shape[1:])
-        inside = self._inside().to(flat.device)
-        out = flat.new_zeros(*inside.shape, *flat.shape[1:])
-        out[inside] = flat
-        return out
-
-    def flat(self, padded: Tensor) -> Tensor:
-        """The inverse of :meth:`padded`."""
-        return padded[self._inside().to(padded.device)]
-
-    def _inside(self) -> Tensor:
-        """(n, longest): whether a step lies within its series."""
-        return torch.arange(int(self.lengths.max())) < self.lengths[:, None]
-
-    @property
-    def x(self) -> Tensor:
-        """Padded values, (n, longest, C)."""
-        return self.padded(self.values)
-
-    @property
-    def t(self) -> Tensor | None:
-        """Padded time stamps, (n, longest)."""
-        return None if self.time is None else self.padded(self.time)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "SequenceBatch":
-        """The same on ``device``, values and weights as ``dtype``; time stays float64."""
-        return replace(
-            self,
-            values=self.values.to(device, dtype),
-            time=None if self.time is None else self.time.to(device),
-            target=None if self.target is None else self.target.to(device),
-            weight=None if self.weight is None else self.weight.to(device, dtype),
-        )
+def _comparable(value: object, choice: object) -> bool:
+    """Return whether ``==`` compares the two as wholes: an array compares entry by entry, and True equals 1."""
+    if isinstance(value, bool) or isinstance(choice, bool):
+        return isinstance(value, bool) and isinstance(choice, bool)
+    return isinstance(value, type(choice)) or (isinstance(value, Number) and isinstance(choice, Number))
 
 
 def as_batch(
@@ -193,68 +100,6 @@ def as_batch(
     flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
     batch = SequenceBatch(flat, torch.from_numpy(lengths), form=form)
     return batch if time is None else replace(batch, time=time)
-
-
-def fill_missing(
-    values: NDArray[Any], lengths: NDArray[np.int64], time: Tensor | None, time_channel: int | None
-) -> tuple[NDArray[Any], NDArray[np.int64], Tensor | None]:
-    """Cut series to their observations and interpolate every channel linearly in time where it is NaN.
-
-    A series begins and ends with the first and the last step at which any channel is observed.  A channel is constant
-    before its first observation and after its last; one that a series never observes stays NaN there.
-
-    Parameters
-    ----------
-    values : ndarray of shape (sum of lengths, channels)
-    lengths : ndarray of shape (n,)
-    time : Tensor of shape (sum of lengths,), optional
-        Time stamps; without them steps are one apart.
-    time_channel : int, optional
-        The channel of the time stamps, which does not count as an observation.
-
-    Returns
-    -------
-    values, lengths, time
-
-    Raises
-    ------
-    ValueError
-        If a series has no observation.
-    """
-    observed = ~np.isnan(values)
-    if time_channel is not None:
-        observed[:, time_channel] = False
-    seen = observed.any(axis=1)
-    number = np.repeat(np.arange(len(lengths)), lengths)
-    counts = np.bincount(number[seen], minlength=len(lengths))
-    if not counts.all():
-        raise ValueError(f"Series {int(np.argmin(counts > 0))} of X holds no observation: all its values are NaN.")
-    row = np.arange(len(values))
-    rows = row[seen]
-    ends = counts.cumsum()
-    inside = (row >= rows[ends - counts][number]) & (row <= rows[ends - 1][number])
-    values, number = values[inside].copy(), number[inside]
-    lengths = np.bincount(number, minlength=len(lengths))
-    time = None if time is None else time[torch.from_numpy(inside)]
-    clock = np.arange(len(values), dtype=np.float64) if time is None else time.numpy()
-    for channel in range(values.shape[1]):
-        _interpolate(values[:, channel], number, clock)
-    return values, lengths, time
-
-
-def _interpolate(column: NDArray[Any], number: NDArray[np.int64], clock: NDArray[np.float64]) -> None:
-    """Fill the NaN of one channel in place, where its series has an observation."""
-    gaps = np.isnan(column)
-    row = np.arange(len(column))
-    before = np.maximum.accumulate(np.where(gaps, -1, row))
-    after = np.minimum.accumulate(np.where(gaps, len(row), row)[::-1])[::-1]
-    has_before = (before >= 0) & (number[before] == number)
-    has_after = (after < len(row)) & (number[np.minimum(after, len(row) - 1)] == number)
-    fill = gaps & (has_before | has_after)
-    left, right = np.where(has_before, before, after)[fill], np.where(has_after, after, before)[fill]
-    span = clock[right] - clock[left]
-    share = np.divide(clock[fill] - clock[left], span, out=np.zeros(len(span)), where=span > 0)
-    column[fill] = column[left] * (1 - share) + column[right] * share
 
 
 def check_channel_names(estimator: Any, frames: list[Any], reset: bool) -> None:
@@ -502,6 +347,195 @@ def _check_resolution(time: NDArray[np.float64], lengths: NDArray[np.int64], cha
         )
 
 
+def fill_missing(
+    values: NDArray[Any], lengths: NDArray[np.int64], time: Tensor | None, time_channel: int | None
+) -> tuple[NDArray[Any], NDArray[np.int64], Tensor | None]:
+    """Cut series to their observations and interpolate every channel linearly in time where it is NaN.
+
+    A series begins and ends with the first and the last step at which any channel is observed.  A channel is constant
+    before its first observation and after its last; one that a series never observes stays NaN there.
+
+    Parameters
+    ----------
+    values : ndarray of shape (sum of lengths, channels)
+    lengths : ndarray of shape (n,)
+    time : Tensor of shape (sum of lengths,), optional
+        Time stamps; without them steps are one apart.
+    time_channel : int, optional
+        The channel of the time stamps, which does not count as an observation.
+
+    Returns
+    -------
+    values, lengths, time
+
+    Raises
+    ------
+    ValueError
+        If a series has no observation.
+    """
+    observed = ~np.isnan(values)
+    if time_channel is not None:
+        observed[:, time_channel] = False
+    seen = observed.any(axis=1)
+    number = np.repeat(np.arange(len(lengths)), lengths)
+    counts = np.bincount(number[seen], minlength=len(lengths))
+    if not counts.all():
+        raise ValueError(f"Series {int(np.argmin(counts > 0))} of X holds no observation: all its values are NaN.")
+    row = np.arange(len(values))
+    rows = row[seen]
+    ends = counts.cumsum()
+    inside = (row >= rows[ends - counts][number]) & (row <= rows[ends - 1][number])
+    values, number = values[inside].copy(), number[inside]
+    lengths = np.bincount(number, minlength=len(lengths))
+    time = None if time is None else time[torch.from_numpy(inside)]
+    clock = np.arange(len(values), dtype=np.float64) if time is None else time.numpy()
+    for channel in range(values.shape[1]):
+        _interpolate(values[:, channel], number, clock)
+    return values, lengths, time
+
+
+def _interpolate(column: NDArray[Any], number: NDArray[np.int64], clock: NDArray[np.float64]) -> None:
+    """Fill the NaN of one channel in place, where its series has an observation."""
+    gaps = np.isnan(column)
+    row = np.arange(len(column))
+    before = np.maximum.accumulate(np.where(gaps, -1, row))
+    after = np.minimum.accumulate(np.where(gaps, len(row), row)[::-1])[::-1]
+    has_before = (before >= 0) & (number[before] == number)
+    has_after = (after < len(row)) & (number[np.minimum(after, len(row) - 1)] == number)
+    fill = gaps & (has_before | has_after)
+    left, right = np.where(has_before, before, after)[fill], np.where(has_after, after, before)[fill]
+    span = clock[right] - clock[left]
+    share = np.divide(clock[fill] - clock[left], span, out=np.zeros(len(span)), where=span > 0)
+    column[fill] = column[left] * (1 - share) + column[right] * share
+
+
+def check_binary(batch: SequenceBatch) -> None:
+    """Refuse values other than 0 and 1."""
+    odd = torch.nonzero((batch.values != 0) & (batch.values != 1))
+    if len(odd):
+        row, channel = odd[0].tolist()
+        series = int(torch.searchsorted(batch.lengths.cumsum(0), row, right=True))
+        raise ValueError(
+            f"X must be binary, 0 or 1, but holds {float(batch.values[row, channel]):g} in channel {channel} of series "
+            f"{series}; for rolls with velocities take X > 0."
+        )
+
+
+def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Validate class labels, one for each of n series; return the classes and each label's number among them."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    y = column_or_1d(y, warn=True)
+    if len(y) != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels."
+        )
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+        check_classification_targets(y)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
+        raise TypeError(
+            f"Labels y must be all strings or all numbers, none missing (None or NaN); these are {kinds}."
+        ) from error
+    return classes, codes
+
+
+def as_codes(y: Any, n: int, known: NDArray[Any]) -> NDArray[np.int64]:
+    """Validate class labels, one for each of n series; return each label's number among the known classes."""
+    present, codes = as_labels(y, n)
+    unknown = np.setdiff1d(present, known)
+    if len(unknown):
+        raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
+    numbers: NDArray[np.int64] = np.searchsorted(known, present)[codes]
+    return numbers
+
+
+def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Validate class labels, one for each step of each series; return the classes and the labels' numbers, flat."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    if not hasattr(y, "__iter__") or isinstance(y, str):
+        raise TypeError(f"y must be an array (n, T) or a list of arrays (T_i,) of labels, not {type(y).__name__}.")
+    y = [np.asarray(labels) for labels in (np.asarray(y) if hasattr(y, "iloc") else y)]
+    if len(y) != len(batch):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {len(batch)} series, y {len(y)}."
+        )
+    for number, (labels, length) in enumerate(zip(y, batch.lengths.tolist(), strict=True)):
+        if labels.shape != (length,):
+            raise ValueError(
+                f"Series {number} has {length} steps, but its labels have shape {labels.shape}: y must hold one array "
+                "of labels for each series, one label for each step."
+            )
+    if len({labels.dtype.kind in "US" for labels in y}) > 1:  # numpy would make words of the numbers
+        y = [labels.astype(object) for labels in y]
+    return as_labels(np.concatenate(y), sum(map(len, y)))
+
+
+def known_classes(classes: Any, known: NDArray[Any] | None) -> NDArray[Any]:
+    """Return the classes of a ``partial_fit``: those that are known, or at the first call those that are given."""
+    if classes is None:
+        if known is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return known
+    given: NDArray[Any] = np.unique(np.asarray(classes))
+    if known is not None and not np.array_equal(known, given):
+        raise ValueError(f"classes={classes!r} is not the same as on the last call, {known!r}.")
+    return given
+
+
+def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
+    """Validate targets of regression, (n,) or (n, targets); return them as (n, targets), and their dimensions."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    dtype = np.asarray(y).dtype if isinstance(y, list | tuple) else getattr(y, "dtype", np.dtype(float))
+    if dtype.kind in "mMV":
+        raise ValueError(f"y must hold numbers, not {dtype}; convert times to, say, seconds since the first.")
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    if len(y) != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} targets."
+        )
+    return np.array(y.reshape(n, -1)), y.ndim  # a copy: y may be a read-only memory map
+
+
+def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+    """Validate sample weights: n non-negative numbers, not all zero; the greatest is brought to between 1/2 and 1.
+
+    Only their ratios count, and in single precision very small or very large ones would get lost.
+    """
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = np.array(
+        _check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True)
+    )
+    if not np.isfinite(weights).all():  # scikit-learn lets a single number through
+        raise ValueError(f"sample_weight must be finite, but is {sample_weight!r}.")
+    if not weights.any():
+        raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
+    exact: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
+    return exact
+
+
+def class_weights(
+    class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64], sample_weight: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Weight of each series by its class, as :func:`sklearn.utils.class_weight.compute_class_weight` has it."""
+    present, inverse = np.unique(codes, return_inverse=True)
+    if isinstance(class_weight, dict):  # which may leave classes out, and name some that are not among these series
+        per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes])[present]
+    else:
+        per_class = compute_class_weight(
+            class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
+        )
+    if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
+        raise ValueError(f"class_weight must be non-negative numbers, not all zero; it gives {per_class.tolist()}.")
+    return np.asarray(per_class, dtype=np.float64)[inverse]
+
+
 def frames_of(data: Any) -> dict[tuple[Any, ...], Any]:
     """The data frames of a panel by their keys; a single series has the key ()."""
     levels = data.index.nlevels - 1
@@ -599,201 +633,3 @@ def calendar(index: Any) -> NDArray[np.float64]:
     turns = np.stack([day, week, 2 * week, 3 * week, year], axis=1)
     angles = 2.0 * np.pi * turns
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-
-
-def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
-    """Validate sample weights: n non-negative numbers, not all zero; the greatest is brought to between 1/2 and 1.
-
-    Only their ratios count, and in single precision very small or very large ones would get lost.
-    """
-    if sample_weight is None:
-        return None
-    weights: NDArray[np.float64] = np.array(
-        _check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True)
-    )
-    if not np.isfinite(weights).all():  # scikit-learn lets a single number through
-        raise ValueError(f"sample_weight must be finite, but is {sample_weight!r}.")
-    if not weights.any():
-        raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
-    exact: NDArray[np.float64] = np.ldexp(weights, -np.frexp(weights.max())[1])
-    return exact
-
-
-def class_weights(
-    class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64], sample_weight: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
-    """Weight of each series by its class, as :func:`sklearn.utils.class_weight.compute_class_weight` has it."""
-    present, inverse = np.unique(codes, return_inverse=True)
-    if isinstance(class_weight, dict):  # which may leave classes out, and name some that are not among these series
-        per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes])[present]
-    else:
-        per_class = compute_class_weight(
-            class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
-        )
-    if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
-        raise ValueError(f"class_weight must be non-negative numbers, not all zero; it gives {per_class.tolist()}.")
-    return np.asarray(per_class, dtype=np.float64)[inverse]
-
-
-def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Validate class labels, one for each of n series; return the classes and each label's number among them."""
-    if y is None:
-        raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    y = column_or_1d(y, warn=True)
-    if len(y) != n:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} labels."
-        )
-    try:
-        classes, codes = np.unique(y, return_inverse=True)
-        check_classification_targets(y)
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
-        raise TypeError(
-            f"Labels y must be all strings or all numbers, none missing (None or NaN); these are {kinds}."
-        ) from error
-    return classes, codes
-
-
-def known_classes(classes: Any, known: NDArray[Any] | None) -> NDArray[Any]:
-    """Return the classes of a ``partial_fit``: those that are known, or at the first call those that are given."""
-    if classes is None:
-        if known is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        return known
-    given: NDArray[Any] = np.unique(np.asarray(classes))
-    if known is not None and not np.array_equal(known, given):
-        raise ValueError(f"classes={classes!r} is not the same as on the last call, {known!r}.")
-    return given
-
-
-def as_codes(y: Any, n: int, known: NDArray[Any]) -> NDArray[np.int64]:
-    """Validate class labels, one for each of n series; return each label's number among the known classes."""
-    present, codes = as_labels(y, n)
-    unknown = np.setdiff1d(present, known)
-    if len(unknown):
-        raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
-    numbers: NDArray[np.int64] = np.searchsorted(known, present)[codes]
-    return numbers
-
-
-def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Validate class labels, one for each step of each series; return the classes and the labels' numbers, flat."""
-    if y is None:
-        raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    if not hasattr(y, "__iter__") or isinstance(y, str):
-        raise TypeError(f"y must be an array (n, T) or a list of arrays (T_i,) of labels, not {type(y).__name__}.")
-    y = [np.asarray(labels) for labels in (np.asarray(y) if hasattr(y, "iloc") else y)]
-    if len(y) != len(batch):
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {len(batch)} series, y {len(y)}."
-        )
-    for number, (labels, length) in enumerate(zip(y, batch.lengths.tolist(), strict=True)):
-        if labels.shape != (length,):
-            raise ValueError(
-                f"Series {number} has {length} steps, but its labels have shape {labels.shape}: y must hold one array "
-                "of labels for each series, one label for each step."
-            )
-    if len({labels.dtype.kind in "US" for labels in y}) > 1:  # numpy would make words of the numbers
-        y = [labels.astype(object) for labels in y]
-    return as_labels(np.concatenate(y), sum(map(len, y)))
-
-
-def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
-    """Validate targets of regression, (n,) or (n, targets); return them as (n, targets), and their dimensions."""
-    if y is None:
-        raise ValueError("This estimator requires y to be passed, but the target y is None.")
-    dtype = np.asarray(y).dtype if isinstance(y, list | tuple) else getattr(y, "dtype", np.dtype(float))
-    if dtype.kind in "mMV":
-        raise ValueError(f"y must hold numbers, not {dtype}; convert times to, say, seconds since the first.")
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(y, warn=True)
-    if len(y) != n:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} targets."
-        )
-    return np.array(y.reshape(n, -1)), y.ndim  # a copy: y may be a read-only memory map
-
-
-def check_binary(batch: SequenceBatch) -> None:
-    """Refuse values other than 0 and 1."""
-    odd = torch.nonzero((batch.values != 0) & (batch.values != 1))
-    if len(odd):
-        row, channel = odd[0].tolist()
-        series = int(torch.searchsorted(batch.lengths.cumsum(0), row, right=True))
-        raise ValueError(
-            f"X must be binary, 0 or 1, but holds {float(batch.values[row, channel]):g} in channel {channel} of series "
-            f"{series}; for rolls with velocities take X > 0."
-        )
-
-
-def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over all steps of all series, weighted as these are."""
-    weight = batch.weight
-    if weight is not None and not batch.target_per_step:
-        weight = weight.repeat_interleave(batch.lengths.to(weight.device))
-    return moments(batch.values, weight)
-
-
-def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance of each column, in float64."""
-    values = values.double()
-    rows = values.new_ones(len(values)) if weight is None else weight.double()
-    rows = rows / rows.sum()
-    mean = rows @ values
-    variance = rows @ (values - mean).square()
-    if not bool(variance.isfinite().all()):
-        column = int(variance.isfinite().logical_not().nonzero()[0])
-        raise ValueError(
-            f"Channel {column} holds values up to {float(values[:, column].abs().max()):g}, too large for their "
-            "variance to be a number: divide them by a constant first."
-        )
-    return mean, variance
-
-
-def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:
-    """Standard deviation of each channel; 1 for a channel that is constant but for rounding."""
-    constant = variance <= 1e-24 * mean.square() + torch.finfo(torch.float64).tiny
-    return torch.where(constant, 1.0, variance.sqrt())
-
-
-def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
-    """Results per step, (sum of lengths, ...), in the form of the series: a list of arrays or one array (n, T, ...)."""
-    array = flat.cpu().numpy() if isinstance(flat, Tensor) else flat
-    if batch.form == "list":
-        return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
-    return array.reshape(len(batch), -1, *array.shape[1:])
-
-
-def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut ``order``, numbers of series, into batches of at most ``batch_size`` series and 2^18 padded steps.
-
-    A longer series is a batch of its own, so that short ones are not padded to it.
-    """
-    sizes = lengths[order].tolist()
-    starts, longest = [0], 0
-    for place, length in enumerate(sizes):
-        count = place - starts[-1]
-        if count and (count == batch_size or (count + 1) * max(longest, length) > _PADDED_STEPS):
-            starts.append(place)
-            longest = 0
-        longest = max(longest, length)
-    return list(order.tensor_split(starts[1:]))
-
-
-def bucketed_batches(
-    lengths: Tensor, batch_size: int, generator: torch.Generator | None, buckets: int = 16
-) -> Sequence[Tensor]:
-    """Numbers of the series of each mini-batch, in random order; batch mates have similar lengths.
-
-    Within each run of ``buckets`` batches of a random permutation, series are sorted by length, so that little time
-    goes into steps at which few sequences are still running.
-    """
-    n = len(lengths)
-    order = torch.randperm(n, generator=generator)
-    if bool((lengths != lengths[0]).any()):
-        runs = order.split(batch_size * buckets)
-        order = torch.cat([run[lengths[run].argsort(stable=True)] for run in runs])
-    batches = order.split(batch_size)
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
