@@ -1,4 +1,4 @@
-"""The container that holds validated series, and what acts on it."""
+"""Container of validated series, its statistics and its division into batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,24 +10,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_PADDED_STEPS = 1 << 18  # of a batch in prediction
+_PADDED_STEPS = 1 << 18  # maximum number of padded steps of a batch in prediction
 
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """n series of C channels, one behind the other, with what belongs to them.
+    """n series of C channels, concatenated along time, with their time stamps, targets and weights.
 
     Attributes
     ----------
     values : Tensor of shape (sum of lengths, C)
+        Values of all series.
     lengths : Tensor of shape (n,), int64, on the CPU
+        Length of each series.
     time : Tensor of shape (sum of lengths,), float64, optional
         Time stamps.
     target : Tensor of shape (n, ...) or, with ``target_per_step``, (sum of lengths, ...), optional
+        Targets.
     weight : Tensor of shape (n,) or, with ``target_per_step``, (sum of lengths,), optional
+        Weights of the targets.
     form : {"nt", "ntc", "list"}
-        What the series were given as.
+        Format of the input: an array (n, T), an array (n, T, C), or a list of arrays.
     target_per_step : bool
+        Whether each step has a target and a weight, instead of each series.
     """
 
     values: Tensor
@@ -43,23 +48,23 @@ class SequenceBatch:
 
     @property
     def n_channels(self) -> int:
-        """C."""
+        """Number of channels C."""
         return self.values.shape[1]
 
     @cached_property
     def is_ragged(self) -> bool:
-        """Whether lengths differ."""
+        """Whether series differ in length."""
         return bool((self.lengths != self.lengths[0]).any())
 
     @property
     def total_weight(self) -> float:
-        """Sum of the weights of all that has a target, series or steps; each weighs 1 if no weights are given."""
+        """Sum of the weights of all series, or of all steps with ``target_per_step``; weights are 1 by default."""
         if self.weight is not None:
             return float(self.weight.sum())
         return float(self.lengths.sum()) if self.target_per_step else float(len(self))
 
     def rows(self, index: Tensor) -> Tensor:
-        """Where the steps of the series numbered ``index`` stand in ``values``."""
+        """Return the rows of ``values`` that hold the series numbered ``index``, series by series."""
         if not self.is_ragged:
             length = int(self.lengths[0])
             return (index[:, None] * length + torch.arange(length)).view(-1)
@@ -69,7 +74,7 @@ class SequenceBatch:
         return torch.arange(int(lengths.sum())) + shift
 
     def take(self, index: Tensor) -> "SequenceBatch":
-        """The series numbered ``index``, in that order."""
+        """Return the series numbered ``index``, in that order."""
         rows = self.rows(index).to(self.values.device)
         items = rows if self.target_per_step else index
 
@@ -86,7 +91,7 @@ class SequenceBatch:
         )
 
     def padded(self, flat: Tensor) -> Tensor:
-        """(sum of lengths, ...) to (n, longest, ...), with zeros behind each end."""
+        """Pad rows, (sum of lengths, ...), with zeros to (n, longest, ...)."""
         if not self.is_ragged:
             return flat.view(len(self), -1, *flat.shape[1:])
         inside = self._inside().to(flat.device)
@@ -95,11 +100,11 @@ class SequenceBatch:
         return out
 
     def flat(self, padded: Tensor) -> Tensor:
-        """The inverse of :meth:`padded`."""
+        """Undo :meth:`padded`: return the rows (sum of lengths, ...) of an array (n, longest, ...)."""
         return padded[self._inside().to(padded.device)]
 
     def _inside(self) -> Tensor:
-        """(n, longest): whether a step lies within its series."""
+        """Return whether each padded step lies within its series, (n, longest)."""
         return torch.arange(int(self.lengths.max())) < self.lengths[:, None]
 
     @property
@@ -113,7 +118,7 @@ class SequenceBatch:
         return None if self.time is None else self.padded(self.time)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "SequenceBatch":
-        """The same on ``device``, values and weights as ``dtype``; time stays float64."""
+        """Move to ``device``, and convert values and weights to ``dtype``; time stays float64."""
         return replace(
             self,
             values=self.values.to(device, dtype),
@@ -124,7 +129,7 @@ class SequenceBatch:
 
 
 def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
-    """Results per step, (sum of lengths, ...), in the form of the series: a list of arrays or one array (n, T, ...)."""
+    """Return results per step, (sum of lengths, ...), in the input's format: a list of arrays or one (n, T, ...)."""
     array = flat.cpu().numpy() if isinstance(flat, Tensor) else flat
     if batch.form == "list":
         return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
@@ -132,9 +137,9 @@ def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
 
 
 def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut ``order``, numbers of series, into batches of at most ``batch_size`` series and 2^18 padded steps.
+    """Split ``order``, numbers of series, into batches of at most ``batch_size`` series and 2^18 padded steps.
 
-    A longer series is a batch of its own, so that short ones are not padded to it.
+    A series of more steps is a batch of its own, so that short series are not padded to its length.
     """
     sizes = lengths[order].tolist()
     starts, longest = [0], 0
@@ -150,10 +155,10 @@ def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int) -> list[Ten
 def bucketed_batches(
     lengths: Tensor, batch_size: int, generator: torch.Generator | None, buckets: int = 16
 ) -> Sequence[Tensor]:
-    """Numbers of the series of each mini-batch, in random order; batch mates have similar lengths.
+    """Return the numbers of the series of each mini-batch, in random order; batch mates have similar lengths.
 
-    Within each run of ``buckets`` batches of a random permutation, series are sorted by length, so that little time
-    goes into steps at which few sequences are still running.
+    Within each run of ``buckets`` batches of a random permutation, series are sorted by length, so that batches need
+    little padding.
     """
     n = len(lengths)
     order = torch.randperm(n, generator=generator)
@@ -165,7 +170,7 @@ def bucketed_batches(
 
 
 def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over all steps of all series, weighted as these are."""
+    """Return the weighted mean and variance of each channel over all steps of all series."""
     weight = batch.weight
     if weight is not None and not batch.target_per_step:
         weight = weight.repeat_interleave(batch.lengths.to(weight.device))
@@ -173,7 +178,13 @@ def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
 
 
 def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weighted mean and variance of each column, in float64."""
+    """Return the weighted mean and variance of each column, in float64.
+
+    Raises
+    ------
+    ValueError
+        If a variance is not finite.
+    """
     values = values.double()
     rows = values.new_ones(len(values)) if weight is None else weight.double()
     rows = rows / rows.sum()
@@ -182,13 +193,13 @@ def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     if not bool(variance.isfinite().all()):
         column = int(variance.isfinite().logical_not().nonzero()[0])
         raise ValueError(
-            f"Channel {column} holds values up to {float(values[:, column].abs().max()):g}, too large for their "
-            "variance to be a number: divide them by a constant first."
+            f"Channel {column} holds values up to {float(values[:, column].abs().max()):g}, whose variance is not "
+            "finite. Divide the channel by a constant."
         )
     return mean, variance
 
 
 def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:
-    """Standard deviation of each channel; 1 for a channel that is constant but for rounding."""
+    """Return the standard deviation of each channel; 1 for a channel that is constant except for rounding."""
     constant = variance <= 1e-24 * mean.square() + torch.finfo(torch.float64).tiny
     return torch.where(constant, 1.0, variance.sqrt())

@@ -1,7 +1,7 @@
-"""Validate input and bring it into one form.
+"""Validate input and convert it to one format; raise the errors about invalid input.
 
-Series come as an array (n, T), one channel each; as an array (n, T, C); or as a list of arrays (T_i, C) of unequal
-length. ``layout="nct"`` says that the last two axes are swapped.
+Series are an array (n, T) of one channel each, an array (n, T, C), or a list of arrays (T_i, C) of unequal length.
+``layout="nct"`` means that the last two axes are swapped.
 """
 
 import textwrap
@@ -24,12 +24,12 @@ from torch import Tensor
 from sfmts._batch import SequenceBatch
 
 LAYOUTS = ("ntc", "nct")
-_LARGEST = 1e150  # of whose squares a sum is finite
+_LARGEST = 1e150  # sums of squares up to this value are finite
 _FLOATS = (np.float64, np.float32)
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """Raise a ValueError that lists the choices if ``value`` is not one of them, whatever type it has."""
+    """Raise ValueError, and list the choices, if ``value`` is not one of them; it may have any type."""
     choices = list(choices)
     if not any(_comparable(value, choice) and value == choice for choice in choices):
         given = textwrap.shorten(repr(value), 200, placeholder=" ...")
@@ -37,7 +37,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def _comparable(value: object, choice: object) -> bool:
-    """Return whether ``==`` compares the two as wholes: an array compares entry by entry, and True equals 1."""
+    """Return whether ``==`` is meaningful: arrays compare entry by entry, and True equals 1."""
     if isinstance(value, bool) or isinstance(choice, bool):
         return isinstance(value, bool) and isinstance(choice, bool)
     return isinstance(value, type(choice)) or (isinstance(value, Number) and isinstance(choice, Number))
@@ -52,14 +52,15 @@ def as_batch(
     time_channel: int | None = None,
     allow_missing: bool = False,
 ) -> SequenceBatch:
-    """Validate X and bring it into one form.
+    """Validate X and convert it to a :class:`SequenceBatch`.
 
     Parameters
     ----------
     X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+        Series.
     estimator : object
-        Its ``n_channels_in_`` (for two-dimensional X also ``n_features_in_`` and ``feature_names_in_``, for data frames
-        ``channel_names_in_``) are set if ``reset``, else compared.
+        If ``reset``, its ``n_channels_in_`` is set; otherwise X is compared with it. The same is done with
+        ``n_features_in_`` and ``feature_names_in_`` for two-dimensional X, and ``channel_names_in_`` for data frames.
     reset : bool
         True in fit, False afterwards.
     layout : {"ntc", "nct"}
@@ -67,13 +68,18 @@ def as_batch(
     time_channel : int, optional
         The channel that holds time stamps.
     allow_missing : bool
-        Take NaN as missing: series are cut to the steps from the first observation to the last, and channels are
-        interpolated in between; see :func:`fill_missing`.
+        Whether NaN marks missing values. Series are then cut to the steps from the first observation to the last, and
+        channels are interpolated in between; see :func:`fill_missing`.
+
+    Returns
+    -------
+    batch : SequenceBatch
+        The series, copied.
 
     Raises
     ------
     ValueError, TypeError
-        With a sentence that names what is wrong with X and what would be right.
+        If X is invalid.
     """
     X = _as_array_or_list(X)
     if reset:
@@ -97,18 +103,15 @@ def as_batch(
     time = None if time_channel is None else _time_stamps(values, lengths, time_channel)
     if allow_missing and np.isnan(values).any():
         values, lengths, time = fill_missing(values, lengths, time, time_channel)
-    flat = torch.from_numpy(np.array(values, order="C"))  # a copy: X may be a read-only memory map
+    flat = torch.from_numpy(np.array(values, order="C"))  # a copy, because X may be a read-only memory map
     batch = SequenceBatch(flat, torch.from_numpy(lengths), form=form)
     return batch if time is None else replace(batch, time=time)
 
 
 def check_channel_names(estimator: Any, frames: list[Any], reset: bool) -> None:
-    """Compare the column names of data frames, if all are strings, with each other and with those of the fit.
+    """Raise ValueError if column names of data frames differ from each other or from those of the fit.
 
-    Raises
-    ------
-    ValueError
-        If names or their order differ, as scikit-learn does for tables.
+    As in scikit-learn, names are compared only if all are strings, and their order counts.
     """
     known = None if reset else getattr(estimator, "channel_names_in_", None)
     for number, frame in enumerate(frames):
@@ -122,37 +125,37 @@ def check_channel_names(estimator: Any, frames: list[Any], reset: bool) -> None:
         elif names != list(known):
             raise ValueError(
                 f"Series {number} of X has the columns {names}, but {list(known)} in that order were expected. Reorder "
-                "or rename them: channels are taken by their place."
+                "or rename them, because channels are identified by position."
             )
 
 
 def _as_array_or_list(X: Any) -> Any:
-    """X as something with dimensions or as a list of series, if it can be one."""
+    """Return X as an object with dimensions or as a list of series; raise an error if it is neither."""
     if X is None or type(X) is dict or np.isscalar(X):
         raise TypeError(
-            f"X must be an array (n, T) or (n, T, C), or a list of arrays (T_i, C), not {type(X).__name__}."
+            f"X must be an array (n, T) or (n, T, C), or a list of arrays (T_i, C), but is a {type(X).__name__}."
         )
     if isinstance(X, list | tuple):
         if len(X) == 0:
-            raise ValueError("X holds 0 series; there must be at least one.")
+            raise ValueError("X holds 0 series; at least one is required.")
         return [_as_array(item) for item in X]
     if isinstance(X, Tensor | np.ma.MaskedArray):
         return _as_array(X)
     if getattr(getattr(X, "index", None), "nlevels", 1) > 1:
         raise TypeError(
-            "X is a data frame whose index has several levels: give its series as a list of arrays, or take the "
+            "X is a data frame whose index has several levels. Give its series as a list of arrays, or use the "
             "estimators of sfmts.sktime, which read such panels."
         )
     if getattr(X, "ndim", None) == 1 and not isinstance(X, np.ndarray):
         return np.asarray(X)  # a pandas Series whose entries may be series
-    # A frame of polars has no ndim.
+    # Polars data frames have no ndim.
     return _as_array(X) if hasattr(X, "ndim") or hasattr(X, "columns") else np.asarray(X)
 
 
 def _as_array(item: Any) -> Any:
-    """Return a tensor or a masked array as an array, masked entries as NaN; everything else as it is.
+    """Convert a tensor or a masked array to an array, with NaN for masked entries; return anything else unchanged.
 
-    Tensors may have a gradient, be on a GPU, or have a type that NumPy lacks.
+    Tensors may require gradients, be on a GPU, or have a type that NumPy lacks.
     """
     if isinstance(item, np.ma.MaskedArray):
         is_masked = np.ma.getmaskarray(item)
@@ -161,25 +164,25 @@ def _as_array(item: Any) -> Any:
         dtype = item.dtype if item.dtype.kind == "f" else np.float64
         return np.where(is_masked, np.nan, item.data.astype(dtype))
     if sparse.issparse(item):
-        raise TypeError("Sparse data was passed for X, but dense data is required: use its toarray().")
+        raise TypeError("Sparse data was passed for X, but dense data is required. Use its toarray().")
     if hasattr(item, "columns") and hasattr(item, "dtypes") and any(is_nullable(dtype) for dtype in item.dtypes):
         return item.astype(np.float64)  # pd.NA becomes NaN
     if not isinstance(item, Tensor):
         return item
     if item.is_nested or item.layout is not torch.strided or item.is_quantized or item.device.type == "meta":
         kind = "nested" if item.is_nested else "quantized" if item.is_quantized else f"{item.layout} {item.device.type}"
-        raise TypeError(f"X holds a tensor that is not plain and dense but {kind}; give a list of ordinary tensors.")
+        raise TypeError(f"X holds a tensor that is {kind}, but dense tensors are required. Convert it first.")
     item = item.detach().cpu()
     return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
 
 
 def is_nullable(dtype: Any) -> bool:
-    """Return whether a column of a data frame may hold pd.NA among numbers."""
+    """Return whether a data frame column of this type may hold numbers and pd.NA."""
     return type(dtype).__module__.startswith("pandas") and getattr(dtype, "kind", "O") in "biuf"
 
 
 def _as_ragged(X: Any) -> list[Any] | None:
-    """The items of X if it is a list of series, else None."""
+    """Return the items of X if it is a list of series, otherwise None."""
     if isinstance(X, np.ndarray) and (X.dtype != object or X.ndim != 1):
         return None
     if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
@@ -192,19 +195,19 @@ def _as_ragged(X: Any) -> list[Any] | None:
             return [np.asarray(item) for item in X]
         if len({len(item) for item in X}) > 1:
             raise ValueError(
-                "X is a nested list whose rows have unequal lengths. A nested list is a table (n, T); for series of "
-                "unequal length give a list of arrays."
+                "X is a nested list whose rows have unequal lengths. A nested list is read as a table (n, T); give "
+                "series of unequal length as a list of arrays."
             )
     if len(dimensions) > 1:
         raise ValueError(
-            f"X is a list of series with {sorted(dimensions)} dimensions; all must be two-dimensional, (T_i, C)."
+            f"X is a list of series with {sorted(dimensions)} dimensions, but all must be two-dimensional, (T_i, C)."
         )
     return None
 
 
 @contextmanager
 def _numbers_expected() -> Iterator[None]:
-    """Name X where a conversion to float fails."""
+    """Reword errors of conversions to float, so that they name X."""
     try:
         yield
     except ValueError as error:
@@ -212,12 +215,12 @@ def _numbers_expected() -> Iterator[None]:
             raise ValueError(f"X must hold numbers: {error}.") from error
         if str(error).startswith("setting an array element with a sequence"):
             raise ValueError(
-                "X holds sequences where numbers should be: all steps of a series must have the same channels, as in "
-                "shape (T_i, C). Nested data frames are for the estimators of sfmts.sktime."
+                "X holds sequences instead of numbers. All steps of a series must have the same channels, as in shape "
+                "(T_i, C). For nested data frames use the estimators of sfmts.sktime."
             ) from error
         raise
     except OverflowError as error:
-        raise ValueError("X holds a whole number that is too large for a floating-point one.") from error
+        raise ValueError("X holds an integer that is too large for floating point. Scale it first.") from error
     except TypeError as error:
         message = str(error)
         if "NAType" in message:
@@ -226,26 +229,27 @@ def _numbers_expected() -> Iterator[None]:
 
 
 def _refuse_other_kinds(array: Any) -> None:
+    """Raise ValueError if an array is complex, or holds times or records."""
     if np.iscomplexobj(array):
-        raise ValueError("Complex data not supported: X is complex; give real and imaginary part as two channels.")
+        raise ValueError("Complex data not supported: X is complex. Give real and imaginary part as two channels.")
     kind = getattr(array, "dtype", np.dtype(float)).kind
     if kind in "mM":
-        raise ValueError(f"X must hold numbers, not {array.dtype}; convert times to, say, seconds since the first.")
+        raise ValueError(f"X must hold numbers, but holds {array.dtype}. Convert times, as to seconds since the first.")
     if kind == "V":
-        raise ValueError(f"X must hold numbers, not records of {array.dtype}; give each field as a channel.")
+        raise ValueError(f"X must hold numbers, but holds records of {array.dtype}. Give each field as a channel.")
 
 
 def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Flat values (sum of lengths, C) and lengths of a list of series."""
+    """Return flat values, (sum of lengths, C), and lengths of a list of series."""
     series = [np.asarray(item) for item in arrays]
     series = [item[:, None] if item.ndim == 1 else item.T if layout == "nct" else item for item in series]
     channels = series[0].shape[1]
     for number, array in enumerate(series):
         _refuse_other_kinds(array)
         if array.shape[0] == 0:
-            raise ValueError(f"Series {number} of X has length 0; each needs at least one time step.")
+            raise ValueError(f"Series {number} of X has length 0; at least one time step is required.")
         if array.shape[1] == 0:
-            raise ValueError(f"Series {number} of X has 0 channels; each needs at least one, as in shape (T_i, C).")
+            raise ValueError(f"Series {number} of X has 0 channels; at least one is required, as in shape (T_i, C).")
         if array.shape[1] != channels:
             hint = _layout_hint(series, array, channels, layout)
             raise ValueError(f"Series {number} of X has {array.shape[1]} channels, but series 0 has {channels}.{hint}")
@@ -256,7 +260,7 @@ def _check_ragged(arrays: list[Any], layout: str) -> tuple[NDArray[Any], NDArray
 
 
 def _layout_hint(series: list[NDArray[Any]], odd: NDArray[Any], channels: int, layout: str) -> str:
-    """What to do if axes seem to be swapped."""
+    """Return advice if axes seem to be swapped, otherwise an empty string."""
     other = "nct" if layout == "ntc" else "ntc"
     stored = "(channels, time)" if layout == "ntc" else "(time, channels)"
     if len({len(array) for array in series}) == 1:
@@ -267,15 +271,15 @@ def _layout_hint(series: list[NDArray[Any]], odd: NDArray[Any], channels: int, l
 
 
 def _check_array(X: Any, estimator: Any, reset: bool, layout: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Flat values and lengths of a two- or three-dimensional array."""
+    """Return flat values, (n T, C), and lengths of a two- or three-dimensional array."""
     _refuse_other_kinds(X)
     shape = np.shape(X)
     if len(shape) > 3:
-        raise ValueError(f"X has shape {shape}, {len(shape)} dimensions; it must be (n, T) or (n, T, C).")
+        raise ValueError(f"X has shape {shape}, but must have shape (n, T) or (n, T, C).")
     if len(shape) == 3:
         if 0 in shape:
             what = ("series", "time steps", "channels") if layout == "ntc" else ("series", "channels", "time steps")
-            raise ValueError(f"X has shape {shape}: 0 {what[shape.index(0)]}; there must be at least one.")
+            raise ValueError(f"X has shape {shape} with 0 {what[shape.index(0)]}; at least one is required.")
         with _numbers_expected():
             array = check_array(
                 X, dtype=_FLOATS, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
@@ -289,6 +293,7 @@ def _check_array(X: Any, estimator: Any, reset: bool, layout: str) -> tuple[NDAr
 
 
 def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64], allow_missing: bool) -> None:
+    """Raise ValueError, and name the place, if a value is infinite or, unless ``allow_missing``, NaN."""
     odd = np.isinf(values) if allow_missing else ~np.isfinite(values)
     if not odd.any():
         return
@@ -297,26 +302,26 @@ def _check_finite(values: NDArray[Any], lengths: NDArray[np.int64], allow_missin
     step = int(row - lengths[:series].sum())
     what = "NaN" if np.isnan(values[row, channel]) else "infinity"
     advice = (
-        "Replace it by a number, or by NaN if it is missing."
-        if allow_missing
-        else "Fill or drop what is missing first."
+        "Replace it by a number, or by NaN if it is missing." if allow_missing else "Fill or drop missing values first."
     )
     raise ValueError(f"Input X contains {what}: series {series}, step {step}, channel {channel}. {advice}")
 
 
 def _channel_message(estimator: Any, channels: int, lengths: NDArray[np.int64], X: Any) -> str:
+    """Return the error message for a wrong number of channels, with advice if axes seem to be swapped."""
     name, expected = type(estimator).__name__, estimator.n_channels_in_
     message = f"X has {channels} channels, but {name} was fitted with {expected}."
     if not isinstance(X, list | tuple) and np.ndim(X) == 2:
-        message += " A two-dimensional X is n series of one channel; a single series of more is X[np.newaxis]."
+        message += " A two-dimensional X holds n series of one channel. Pass a single series as X[np.newaxis]."
     elif (lengths == expected).all():
-        message += " The other axis of X would match: is its order (channels, time)? Then swap the axes or set layout."
+        message += " The other axis of X would match. If X is (channels, time), swap the axes or set layout."
     return message
 
 
 def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int) -> Tensor:
+    """Return the time stamps; raise ValueError if some are missing, decrease or are too coarse."""
     if not -values.shape[1] <= channel < values.shape[1]:
-        raise ValueError(f"time_channel={channel} is not a channel of X, which has {values.shape[1]}.")
+        raise ValueError(f"time_channel={channel} is out of range: X has n_channels={values.shape[1]}.")
     time = values[:, channel].astype(np.float64)
     if np.isnan(time).any():
         series = int(np.searchsorted(lengths.cumsum(), np.flatnonzero(np.isnan(time))[0], side="right"))
@@ -329,21 +334,21 @@ def _time_stamps(values: NDArray[Any], lengths: NDArray[np.int64], channel: int)
     if len(backwards):
         series = int(np.searchsorted(lengths.cumsum(), backwards[0], side="right"))
         raise ValueError(
-            f"Time stamps must not decrease, but channel {channel} of series {series} goes back: sort its steps."
+            f"Time stamps must not decrease, but those in channel {channel} of series {series} do. Sort its steps."
         )
     return torch.from_numpy(time)
 
 
 def _check_resolution(time: NDArray[np.float64], lengths: NDArray[np.int64], channel: int) -> None:
-    """Raise ValueError if single precision is too coarse for time stamps, as it is for seconds since 1970."""
+    """Raise ValueError if float32 is too coarse for time stamps, as it is for seconds since 1970."""
     ends = np.cumsum(lengths) - 1
     duration = float(np.sum(time[ends] - time[ends - lengths + 1]))
     step = duration / max(len(time) - len(lengths), 1)
     resolution = float(np.spacing(np.float32(np.abs(time).max())))
     if resolution > 0.01 * step and resolution > 1e-6:
         raise ValueError(
-            f"Time stamps in channel {channel} are float32, which tells times around {time[0]:g} apart only if they "
-            f"differ by {resolution:g} or more. Give X as float64, or subtract the start of each series."
+            f"Time stamps in channel {channel} are float32, whose resolution around {time[0]:g} is only "
+            f"{resolution:g}. Give X as float64, or subtract the start of each series."
         )
 
 
@@ -352,21 +357,28 @@ def fill_missing(
 ) -> tuple[NDArray[Any], NDArray[np.int64], Tensor | None]:
     """Cut series to their observations and interpolate every channel linearly in time where it is NaN.
 
-    A series begins and ends with the first and the last step at which any channel is observed.  A channel is constant
-    before its first observation and after its last; one that a series never observes stays NaN there.
+    A series begins and ends with the first and the last step at which any channel is observed. A channel is constant
+    before its first observation and after its last. A channel without any observation in a series stays NaN there.
 
     Parameters
     ----------
     values : ndarray of shape (sum of lengths, channels)
+        Values of all series.
     lengths : ndarray of shape (n,)
+        Length of each series.
     time : Tensor of shape (sum of lengths,), optional
-        Time stamps; without them steps are one apart.
+        Time stamps. If None, steps are one apart.
     time_channel : int, optional
         The channel of the time stamps, which does not count as an observation.
 
     Returns
     -------
-    values, lengths, time
+    values : ndarray of shape (sum of new lengths, channels)
+        Interpolated values.
+    lengths : ndarray of shape (n,)
+        New length of each series.
+    time : Tensor of shape (sum of new lengths,) or None
+        Time stamps of the remaining steps.
 
     Raises
     ------
@@ -380,7 +392,7 @@ def fill_missing(
     number = np.repeat(np.arange(len(lengths)), lengths)
     counts = np.bincount(number[seen], minlength=len(lengths))
     if not counts.all():
-        raise ValueError(f"Series {int(np.argmin(counts > 0))} of X holds no observation: all its values are NaN.")
+        raise ValueError(f"Series {int(np.argmin(counts > 0))} of X has no observation, only NaN. Leave it out.")
     row = np.arange(len(values))
     rows = row[seen]
     ends = counts.cumsum()
@@ -395,7 +407,10 @@ def fill_missing(
 
 
 def _interpolate(column: NDArray[Any], number: NDArray[np.int64], clock: NDArray[np.float64]) -> None:
-    """Fill the NaN of one channel in place, where its series has an observation."""
+    """Fill the NaN of one channel in place, where its series has an observation.
+
+    Between observations at times a and b: x(t) = x(a) (1 - s) + x(b) s with s = (t - a) / (b - a).
+    """
     gaps = np.isnan(column)
     row = np.arange(len(column))
     before = np.maximum.accumulate(np.where(gaps, -1, row))
@@ -410,19 +425,19 @@ def _interpolate(column: NDArray[Any], number: NDArray[np.int64], clock: NDArray
 
 
 def check_binary(batch: SequenceBatch) -> None:
-    """Refuse values other than 0 and 1."""
+    """Raise ValueError if a value is neither 0 nor 1."""
     odd = torch.nonzero((batch.values != 0) & (batch.values != 1))
     if len(odd):
         row, channel = odd[0].tolist()
         series = int(torch.searchsorted(batch.lengths.cumsum(0), row, right=True))
         raise ValueError(
             f"X must be binary, 0 or 1, but holds {float(batch.values[row, channel]):g} in channel {channel} of series "
-            f"{series}; for rolls with velocities take X > 0."
+            f"{series}. For rolls with velocities, pass X > 0."
         )
 
 
 def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Validate class labels, one for each of n series; return the classes and each label's number among them."""
+    """Validate class labels, one for each of n series; return the classes and the number of each label's class."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
     y = column_or_1d(y, warn=True)
@@ -436,27 +451,27 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     except TypeError as error:
         kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
         raise TypeError(
-            f"Labels y must be all strings or all numbers, none missing (None or NaN); these are {kinds}."
+            f"Labels y must be all strings or all numbers, without None or NaN, but their types are {kinds}."
         ) from error
     return classes, codes
 
 
 def as_codes(y: Any, n: int, known: NDArray[Any]) -> NDArray[np.int64]:
-    """Validate class labels, one for each of n series; return each label's number among the known classes."""
+    """Validate class labels, one for each of n series; return the number of each label's class."""
     present, codes = as_labels(y, n)
     unknown = np.setdiff1d(present, known)
     if len(unknown):
-        raise ValueError(f"y has labels {unknown} that are not among the classes {known}.")
+        raise ValueError(f"y has the labels {unknown}, which are not among the classes {known}.")
     numbers: NDArray[np.int64] = np.searchsorted(known, present)[codes]
     return numbers
 
 
 def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Validate class labels, one for each step of each series; return the classes and the labels' numbers, flat."""
+    """Validate labels, one for each step of each series; return the classes and the numbers of the classes, flat."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
     if not hasattr(y, "__iter__") or isinstance(y, str):
-        raise TypeError(f"y must be an array (n, T) or a list of arrays (T_i,) of labels, not {type(y).__name__}.")
+        raise TypeError(f"y must be an array (n, T) or a list of arrays (T_i,) of labels, but is a {type(y).__name__}.")
     y = [np.asarray(labels) for labels in (np.asarray(y) if hasattr(y, "iloc") else y)]
     if len(y) != len(batch):
         raise ValueError(
@@ -465,16 +480,16 @@ def as_step_labels(y: Any, batch: SequenceBatch) -> tuple[NDArray[Any], NDArray[
     for number, (labels, length) in enumerate(zip(y, batch.lengths.tolist(), strict=True)):
         if labels.shape != (length,):
             raise ValueError(
-                f"Series {number} has {length} steps, but its labels have shape {labels.shape}: y must hold one array "
-                "of labels for each series, one label for each step."
+                f"Series {number} has {length} steps, but its labels have shape {labels.shape}. Give y as one array "
+                "per series, with one label per step."
             )
-    if len({labels.dtype.kind in "US" for labels in y}) > 1:  # numpy would make words of the numbers
+    if len({labels.dtype.kind in "US" for labels in y}) > 1:  # NumPy would convert numbers to strings
         y = [labels.astype(object) for labels in y]
     return as_labels(np.concatenate(y), sum(map(len, y)))
 
 
 def known_classes(classes: Any, known: NDArray[Any] | None) -> NDArray[Any]:
-    """Return the classes of a ``partial_fit``: those that are known, or at the first call those that are given."""
+    """Return the classes of ``partial_fit``: the known classes or, at the first call, the given ones."""
     if classes is None:
         if known is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -486,12 +501,12 @@ def known_classes(classes: Any, known: NDArray[Any] | None) -> NDArray[Any]:
 
 
 def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
-    """Validate targets of regression, (n,) or (n, targets); return them as (n, targets), and their dimensions."""
+    """Validate regression targets, (n,) or (n, targets); return them as (n, targets), and their original ndim."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
     dtype = np.asarray(y).dtype if isinstance(y, list | tuple) else getattr(y, "dtype", np.dtype(float))
     if dtype.kind in "mMV":
-        raise ValueError(f"y must hold numbers, not {dtype}; convert times to, say, seconds since the first.")
+        raise ValueError(f"y must hold numbers, but holds {dtype}. Convert times, as to seconds since the first.")
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
@@ -499,20 +514,21 @@ def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} targets."
         )
-    return np.array(y.reshape(n, -1)), y.ndim  # a copy: y may be a read-only memory map
+    return np.array(y.reshape(n, -1)), y.ndim  # a copy, because y may be a read-only memory map
 
 
 def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
-    """Validate sample weights: n non-negative numbers, not all zero; the greatest is brought to between 1/2 and 1.
+    """Return sample weights, scaled so that the greatest lies between 1/2 and 1, or None.
 
-    Only their ratios count, and in single precision very small or very large ones would get lost.
+    Only ratios count. Scaling prevents very small or large weights from vanishing in single precision. Raise ValueError
+    unless weights are n non-negative numbers, not all zero.
     """
     if sample_weight is None:
         return None
     weights: NDArray[np.float64] = np.array(
         _check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True)
     )
-    if not np.isfinite(weights).all():  # scikit-learn lets a single number through
+    if not np.isfinite(weights).all():  # scikit-learn does not check a single number
         raise ValueError(f"sample_weight must be finite, but is {sample_weight!r}.")
     if not weights.any():
         raise ValueError("All entries of sample_weight are zero; at least one must be positive.")
@@ -523,16 +539,16 @@ def as_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] |
 def class_weights(
     class_weight: Any, classes: NDArray[Any], codes: NDArray[np.int64], sample_weight: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
-    """Weight of each series by its class, as :func:`sklearn.utils.class_weight.compute_class_weight` has it."""
+    """Return the weight of each series by its class, as :func:`sklearn.utils.class_weight.compute_class_weight`."""
     present, inverse = np.unique(codes, return_inverse=True)
-    if isinstance(class_weight, dict):  # which may leave classes out, and name some that are not among these series
+    if isinstance(class_weight, dict):  # may omit classes, and name classes that these series lack
         per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes])[present]
     else:
         per_class = compute_class_weight(
             class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
         )
     if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
-        raise ValueError(f"class_weight must be non-negative numbers, not all zero; it gives {per_class.tolist()}.")
+        raise ValueError(f"class_weight must give non-negative numbers, not all zero, but gives {per_class.tolist()}.")
     return np.asarray(per_class, dtype=np.float64)[inverse]
 
 

@@ -720,7 +720,7 @@ class TestPartialFit:
 
     def test_unknown_label(self):
         X, y = panel("3-D")
-        with pytest.raises(ValueError, match=r"y has labels \[1\] that are not among the classes \[0 2\]"):
+        with pytest.raises(ValueError, match=r"y has the labels \[1\], which are not among the classes \[0 2\]"):
             tiny().partial_fit(X, y, classes=[0, 2])
 
     def test_channels(self):

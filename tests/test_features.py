@@ -259,7 +259,7 @@ DEAD = [np.column_stack([x[:, 0], np.full(len(x), np.nan)]) for x in X_OK]
         ({"n_features": 0}, X_OK, "'n_features' parameter"),
         ({"scale": "none"}, X_OK, "'scale' parameter"),
         ({"device": "tpu"}, X_OK, "Unknown device"),
-        ({}, NAN, "Series 0 of X holds no observation"),
+        ({}, NAN, "Series 0 of X has no observation"),
         ({}, DEAD, "Channel 1 of X is NaN in every series"),
         ({}, [np.array([[np.inf], [1.0]])], "contains infinity: series 0, step 0, channel 0. Replace it"),
         ({"time": "timestamps"}, X_OK, "needs time_channel"),

@@ -244,9 +244,9 @@ def test_in_a_pipeline_of_tables():
 @pytest.mark.parametrize(
     ("X", "options", "sentence"),
     [
-        (np.full((3, 4, 3), 1e200), {}, "too large for their variance"),
-        (pd.DataFrame(np.full((3, 4), 1e200), columns=[*"abcd"]), {}, "too large for their variance"),
-        ([np.full((3, 3), 1e200), np.ones((2, 3))], {"sample_weight": [1.0, 2.0]}, "too large for their variance"),
+        (np.full((3, 4, 3), 1e200), {}, "whose variance is not finite"),
+        (pd.DataFrame(np.full((3, 4), 1e200), columns=[*"abcd"]), {}, "whose variance is not finite"),
+        ([np.full((3, 3), 1e200), np.ones((2, 3))], {"sample_weight": [1.0, 2.0]}, "whose variance is not finite"),
         (np.full((3, 4, 3), np.nan), {}, "NaN"),
         (np.ones((3, 4, 3)), {"sample_weight": [1.0]}, "sample_weight"),
         (np.ones((3, 4, 3)), {"sample_weight": [0.0] * 3}, "weight"),

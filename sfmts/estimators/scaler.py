@@ -28,7 +28,7 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Shift and scale each channel of a panel of series to mean 0 and variance 1.
 
     What :class:`sklearn.preprocessing.StandardScaler` is for tables: the statistics are taken over all steps of all
-    series, one pair a channel, so that the shape of a series is kept.  A two-dimensional X is a panel of one channel.
+    series, one pair a channel, so that the shape of a series is kept. A two-dimensional X is a panel of one channel.
 
     Parameters
     ----------

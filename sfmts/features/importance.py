@@ -27,18 +27,18 @@ class FrequencyImportance:
     Attributes
     ----------
     periods : ndarray of shape (n_period_bins + 1,)
-        Edges of the bins of periods, in ``unit``.  The last bin ends with infinity and holds only the oscillators of
+        Edges of the bins of periods, in ``unit``. The last bin ends with infinity and holds only the oscillators of
         frequency zero, which follow the level and the trend of a series.
     decays : ndarray of shape (n_decay_bins + 1,)
         Edges of the bins of decay times, in ``unit``, in which the memory of an oscillator falls to 1/e.
     channels : ndarray of shape (n_channels,)
         Names or numbers of the channels.
     outputs : ndarray of shape (n_outputs,)
-        Labels of the classes, or numbers of the targets.  For two classes there is one output, the second class.
+        Labels of the classes, or numbers of the targets. For two classes there is one output, the second class.
     contributions : ndarray of shape (n_series, n_outputs, n_period_bins, n_decay_bins, n_channels)
         What the features in each bin add to the decision on each series.
     baseline : ndarray of shape (n_outputs,)
-        The decision at the mean of the training series' features, to which contributions are added.  For more than 6000
+        The decision at the mean of the training series' features, to which contributions are added. For more than 6000
         series the mean is that of a sample, and after ``partial_fit`` that of the first call.
     unit : str
         Unit of ``periods`` and ``decays``: "steps" or "time units".
@@ -51,9 +51,9 @@ class FrequencyImportance:
     Notes
     -----
     Contributions are those of a linear model: each feature adds its coefficient times its distance from the mean of the
-    training series.  A feature is counted for its own oscillator, although four of the seven summaries also depend on
-    the other oscillators of its group.  If several channels drive an oscillator, each gets a share of the contribution
-    in proportion to its weight.  Ridge regression spreads coefficients over similar features, and an oscillator
+    training series. A feature is counted for its own oscillator, although four of the seven summaries also depend on
+    the other oscillators of its group. If several channels drive an oscillator, each gets a share of the contribution
+    in proportion to its weight. Ridge regression spreads coefficients over similar features, and an oscillator
     responds to a range of periods around its own, so importance is smooth along both axes.
     """
 
@@ -147,7 +147,7 @@ def frequency_importance(
     channel_weights : ndarray of shape (n_features, n_channels)
         Share of each channel in each feature; rows add up to 1.
     n_bins : int, default=12
-        Number of bins of finite periods, evenly on a logarithmic scale.  There are half as many bins of decay times.
+        Number of bins of finite periods, evenly on a logarithmic scale. There are half as many bins of decay times.
     channels : sequence of n_channels names, optional
         Numbers if None.
     outputs : sequence of n_outputs labels, optional

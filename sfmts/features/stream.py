@@ -14,7 +14,7 @@ __all__ = ["FeatureStream"]
 class FeatureStream:
     """Take one step of a series at a time, and return the features of what has come so far.
 
-    Made by :meth:`sfmts.SFMFeatures.stream`.  The features are those that ``transform`` gives for the steps so far.
+    Made by :meth:`sfmts.SFMFeatures.stream`. The features are those that ``transform`` gives for the steps so far.
     Time and memory of a step do not depend on how many came before; only missing steps are kept until the next
     observation.
 
@@ -67,7 +67,7 @@ class FeatureStream:
         ------
         ValueError
             If the number of channels is wrong, a value is infinite, some channels of a step are missing and others not,
-            or a time stamp does not increase.  The stream stays as it was.
+            or a time stamp does not increase. The stream stays as it was.
         """
         x, time = self._check(step)
         if not np.abs(x).max() <= LARGEST:  # or NaN
