@@ -134,7 +134,9 @@ class TestX:
 
     def test_list_of_unequal_dimensions(self, method):
         X, _ = panel("ragged")
-        with pytest.raises(ValueError, match=r"list of series with \[1, 2\] dimensions, but all must be two-dimensional"):
+        with pytest.raises(
+            ValueError, match=r"list of series with \[1, 2\] dimensions, but all must be two-dimensional"
+        ):
             used_by(method, "ragged")([*X[:-1], np.zeros(4)])
 
     @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.coo_array])
@@ -201,7 +203,9 @@ class TestX:
 def test_too_large_for_a_variance(method, form):
     X, _ = panel(form)
     X = [1e200 * series for series in X] if form == "ragged" else 1e200 * X
-    with pytest.raises(ValueError, match=r"Channel 0 holds values up to 1\.\d*e\+200.*Divide the channel by a constant"):
+    with pytest.raises(
+        ValueError, match=r"Channel 0 holds values up to 1\.\d*e\+200.*Divide the channel by a constant"
+    ):
         used_by(method, form)(X)
 
 
@@ -234,9 +238,7 @@ class TestChannelsAtPredict:
     @pytest.mark.parametrize("X", [np.zeros((4, 12)), np.zeros((12, 2))], ids=["table", "single series"])
     def test_two_dimensions_where_there_were_two_channels(self, X):
         model = tiny().fit(*panel("3-D"))
-        message = (
-            r"X has 1 channels, but SFMClassifier was fitted with 2\. .*Pass a single series as X\[np.newaxis\]"
-        )
+        message = r"X has 1 channels, but SFMClassifier was fitted with 2\. .*Pass a single series as X\[np.newaxis\]"
         with pytest.raises(ValueError, match=message):
             model.predict(X)
 
@@ -552,9 +554,7 @@ def test_time_stamps_that_single_precision_cannot_tell_apart():
     options = {"time": "timestamps", "time_channel": 0}
     SFMRidgeClassifier(56, **options).fit(timed, y)
     for estimator in (SFMRidgeClassifier(56, **options), tiny(**options)):
-        with pytest.raises(
-            ValueError, match=r"are float32, whose resolution around 1.7e\+09 is only 128"
-        ):
+        with pytest.raises(ValueError, match=r"are float32, whose resolution around 1.7e\+09 is only 128"):
             estimator.fit(timed.astype(np.float32), y)
     timed[:, :, 0] -= 1.7e9
     tiny(**options).fit(timed.astype(np.float32), y)

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch
+from sfmts._precision import own_precision
 from sfmts._validation import as_codes, as_labels, as_weights, class_weights, known_classes
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
@@ -360,6 +361,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
+    @own_precision()
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
 

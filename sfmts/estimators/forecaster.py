@@ -17,6 +17,7 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
+from sfmts._precision import own_precision
 from sfmts._validation import (
     calendar,
     check_finite_frame,
@@ -801,6 +802,7 @@ class SFMForecaster(BaseForecaster):
             ]
         return list(torch.cat(blocks, dim=1)[:, :steps])
 
+    @own_precision()
     @torch.no_grad()
     def _run(self, windows: WindowSet) -> Tensor:
         """Quantiles of each cut, (cuts, H, V, levels), in float64 and in the units of y."""

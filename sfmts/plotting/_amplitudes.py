@@ -9,7 +9,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from sfmts.networks.sfm import SFM
-from sfmts.plotting._common import check_fitted, check_matplotlib, label_outer, last_step, panels
+from sfmts.plotting._common import check_fitted, check_matplotlib, hint_at_adapter, label_outer, last_step, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,6 +170,7 @@ class AmplitudeDisplay:
         except AttributeError as error:
             raise ValueError(
                 f"{cls.__name__} needs an estimator with a State-Frequency Memory: {error.__cause__ or error}"
+                f"{hint_at_adapter(fitted)}"
             ) from error
         amplitudes = np.asarray(state_amplitudes(one)[0])
         shown = _check_steps(steps, len(amplitudes))

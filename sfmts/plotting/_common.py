@@ -37,7 +37,7 @@ def last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """Return the estimator inside pipelines, searches and sktime adapters, and X as that estimator receives it."""
     while True:
         if type(estimator).__module__.startswith("sfmts.sktime") and X is None:
-            estimator = estimator.estimator_
+            estimator = _native_estimator(estimator)
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
@@ -46,6 +46,28 @@ def last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
             estimator = estimator[-1]
         else:
             return estimator, X
+
+
+def _native_estimator(adapter: Any) -> Any:
+    """Return the estimator inside an sktime adapter; raise ValueError if sktime trained none or several."""
+    if hasattr(adapter, "estimator_"):
+        return adapter.estimator_
+    name = f"sfmts.sktime.{type(adapter).__name__}"
+    if hasattr(adapter, "classifiers_"):
+        raise ValueError(
+            f"{name} was fitted to several columns of labels, with one classifier for each. Pass an entry of its "
+            "classifiers_."
+        )
+    raise ValueError(
+        f"{name} was fitted to a single class, for which sktime trains no estimator. Fit it to two or more classes."
+    )
+
+
+def hint_at_adapter(estimator: Any) -> str:
+    """Return the end of an error message if a native estimator is needed instead of an sktime adapter."""
+    if not type(estimator).__module__.startswith("sfmts.sktime"):
+        return ""
+    return " of sfmts.sktime; pass its estimator_, with X as an array (n, channels, time)"
 
 
 def panels(

@@ -8,7 +8,16 @@ from sklearn.base import is_classifier
 
 from sfmts._validation import check_choice
 from sfmts.features.importance import LEVEL, FrequencyImportance
-from sfmts.plotting._common import COLOURS, MARKERS, check_fitted, check_matplotlib, last_step, panels, plain_log_ticks
+from sfmts.plotting._common import (
+    COLOURS,
+    MARKERS,
+    check_fitted,
+    check_matplotlib,
+    hint_at_adapter,
+    last_step,
+    panels,
+    plain_log_ticks,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,7 +159,7 @@ class FrequencyImportanceDisplay:
         if not hasattr(fitted, "frequency_importance"):
             raise ValueError(
                 f"{cls.__name__} needs an SFMRidgeClassifier or an SFMRidgeRegressor, but the estimator is a "
-                f"{type(fitted).__name__}."
+                f"{type(fitted).__name__}{hint_at_adapter(fitted)}."
             )
         name = "class" if is_classifier(fitted) else "target"
         display = cls(fitted.frequency_importance(X, n_bins=n_bins), output_name=name)
