@@ -62,16 +62,16 @@ def cross_val_predict(
     predictions : list of n arrays
         Predictions for each series. Probabilities have a column for each class of any training part, in sorted order.
 
-    Warns
-    -----
-    RuntimeWarning
-        If a training part lacks one of these classes, whose predicted probability is then 0.
-
     Raises
     ------
     ValueError
         If the test parts are not a partition of the series, y or groups does not have one entry per series, or groups
         is given while metadata routing is enabled.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a training part lacks one of these classes, whose predicted probability is then 0.
 
     Examples
     --------

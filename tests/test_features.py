@@ -265,7 +265,7 @@ DEAD = [np.column_stack([x[:, 0], np.full(len(x), np.nan)]) for x in X_OK]
         ({"time": "timestamps"}, X_OK, "needs time_channel"),
         ({"time": "timestamps", "time_channel": 5}, X_OK, "time_channel=5 is not a channel"),
         ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0, 1], [0, 2], [1, 3]])], "two steps at time 0"),
-        ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0], [1], [2]])], "nothing but time stamps"),
+        ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0], [1], [2]])], "only time stamps"),
         ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0, 1], [np.nan, 2]])], "must not be missing"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_stream_refuses_what_it_cannot_read_and_stays_as_it_was():
         (X[0][0], "must be finite and increase"),
         ([np.nan, 1.0, 1.0], "must be finite and increase"),
         ([99.0, 1.0], "has 2 channels, but the features were fitted with 3"),
-        ([99.0, np.nan, 1.0], "Channel 0 of the step is NaN and others are not"),
+        ([99.0, np.nan, 1.0], "Channel 0 of the step is NaN, but others are not"),
         ([99.0, 1e300, 1.0], "standard deviations"),
         ([99.0, np.inf, 1.0], "standard deviations"),
     ]:

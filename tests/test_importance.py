@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sfmts import SFMRidgeClassifier, SFMRidgeRegressor
-from sfmts.features.importance import FrequencyImportance, frequency_importance
+from sfmts.features._importance import FrequencyImportance, frequency_importance
 from sfmts.plotting import FrequencyImportanceDisplay
 
 matplotlib.use("Agg")

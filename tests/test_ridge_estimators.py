@@ -136,7 +136,7 @@ def test_many_series_are_solved_like_few(cls, monkeypatch):
     many = cls(**SMALL).fit(X, y)
     score = few.score(X, y)
     assert abs(many.score(X, y) - score) < 0.03
-    monkeypatch.setattr("sfmts.features.reader.ALPHAS", np.repeat(few.alpha_, 2))  # not of the coarser grid
+    monkeypatch.setattr("sfmts.features._reader.ALPHAS", np.repeat(few.alpha_, 2))  # not of the coarser grid
     exact = cls(**SMALL).fit(X, y)
     np.testing.assert_allclose(decisions(exact, X), decisions(few, X), rtol=1e-3, atol=1e-3)
     monkeypatch.setattr(ridge, "_PART", 7)  # the scaling of the features is then that of seven series

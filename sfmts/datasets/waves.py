@@ -1,7 +1,9 @@
 """Generate square and sawtooth waves at irregular times, the first task of the SFM paper, and noisy sines.
 
-Data card of :func:`make_waves`
--------------------------------
+Notes
+-----
+**Data card of** :func:`make_waves`
+
 Each series is a wave observed at sorted random times t in [0, L], as vectors (y, t). The label is 0 for a square and 1
 for a sawtooth. Lengths L are U(15, 125) in all variants.
 
@@ -18,8 +20,8 @@ for a sawtooth. Lengths L are U(15, 125) in all variants.
 
 :func:`count_distinct_values` solves "paper" and "released" without learning. Report its score next to a model's.
 
-Data card of :func:`make_periods`
----------------------------------
+**Data card of** :func:`make_periods`
+
 Each series is a sine with one of two periods plus white noise. The label is the number of the period. Amplitudes A are
 U(.5, 1.5) and phases U(0, 2 pi), so that only the spectrum of the values depends on the class. The noise is normal, and
 its standard deviation is given in units of the sine's root mean square A / sqrt 2. Steps are one unit of time apart.

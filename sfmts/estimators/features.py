@@ -26,9 +26,9 @@ from sfmts.estimators._base import (
     refuse_booleans,
     resolve_device,
 )
-from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
-from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
-from sfmts.features.stream import FeatureStream
+from sfmts.features._bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
+from sfmts.features._signal import SCALES, SignalScale, check_increasing, fit_scale
+from sfmts.features._stream import FeatureStream
 from sfmts.kernels.bank import LANES, MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
 from sfmts.kernels.bank.checks import check_bank
 

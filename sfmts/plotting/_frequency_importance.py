@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
 from sfmts._validation import check_choice
-from sfmts.features.importance import LEVEL, FrequencyImportance
+from sfmts.features._importance import LEVEL, FrequencyImportance
 from sfmts.plotting._common import (
     COLOURS,
     MARKERS,
