@@ -67,7 +67,7 @@ def irregular_sines() -> Task:
 
 
 def with_most_frequent(X_train: Any, y_train: np.ndarray, X_test: Any, y_test: np.ndarray) -> Task:
-    """The task whose trivial rule is the most frequent class of the training set."""
+    """Return a task whose trivial baseline is the most frequent class of the training set."""
     classes, counts = np.unique(y_train, return_counts=True)
     return Task(X_train, X_test, y_train, y_test, "most frequent class", np.full(len(y_test), classes[counts.argmax()]))
 

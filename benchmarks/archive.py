@@ -539,7 +539,7 @@ def report(arguments: argparse.Namespace) -> str:
 
 
 def write_report(text: str, readme: Path) -> None:
-    """Replace what stands between the markers of a file."""
+    """Replace the text between the markers of a file."""
     content = readme.read_text()
     if not 0 <= content.find(BEGIN) < content.find(END):
         sys.exit(f"{readme} lacks the markers {BEGIN} and {END}, in this order. Add them where the tables belong.")
@@ -589,7 +589,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def fill_defaults(arguments: argparse.Namespace) -> None:
-    """Replace what was not given, and split lists at commas."""
+    """Fill in missing arguments, and split lists at commas."""
     methods, collections = list(METHODS), sorted(path.stem for path in arguments.data.glob("*.npz"))
     if arguments.quick:
         methods, collections = ["ridge", "minirocket"], list(QUICK)

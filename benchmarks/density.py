@@ -28,7 +28,7 @@ NAMES = ("jsb_chorales", "nottingham", "musedata", "piano_midi")
 
 
 def marginal(train: list[np.ndarray], test: list[np.ndarray]) -> float:
-    """Nats per frame of the rule."""
+    """Return the nats per frame of the baseline."""
     frames = np.concatenate(train)
     rates = (frames.sum(axis=0, dtype=np.float64) + 0.5) / (len(frames) + 1)
     return -bernoulli_log_likelihood(test, [np.broadcast_to(rates, roll.shape) for roll in test])

@@ -102,17 +102,17 @@ class Data:
     scores: tuple[str, ...] = ("MASE", "CRPS", "coverage")
 
     def origins(self, n_rows: int) -> range:
-        """Rows before each origin."""
+        """Return the number of rows before each origin."""
         first, last = (n_rows + row if row < 0 else row for row in (self.first, self.last))
         return range(first, last + 1, self.stride)
 
     def takes(self, contender: "Contender") -> bool:
-        """Whether the protocol provides for it."""
+        """Return whether the protocol provides for it."""
         return contender.once or self.train is None or self.recent is not None
 
 
 def from_sktime(name: str, **options: Any) -> Callable[[str | None], pd.DataFrame]:
-    """A loader of one of sktime's series."""
+    """Return a loader of one of sktime's series."""
 
     def load(_: str | None) -> pd.DataFrame:
         import sktime.datasets
@@ -123,7 +123,7 @@ def from_sktime(name: str, **options: Any) -> Callable[[str | None], pd.DataFram
 
 
 def etth1(*columns: str) -> Callable[[str | None], pd.DataFrame]:
-    """A loader of these columns of ETTh1, or of all."""
+    """Return a loader of these columns of ETTh1, or of all."""
 
     def load(path: str | None) -> pd.DataFrame:
         frame = pd.read_csv(path, index_col="date", parse_dates=True).asfreq("h").iloc[:ETT_END]
@@ -136,7 +136,7 @@ ETT_TRAIN, ETT_TEST, ETT_END = (24 * 30 * months for months in (12, 16, 20))
 
 
 def sampled_ett(horizon: int, *columns: str) -> Data:
-    """Origins at every 97th hour of the test months."""
+    """Return origins at every 97th hour of the test months."""
     scores = ("MASE", "CRPS", "coverage", "MSE", "MAE")
     return Data(
         etth1(*columns), 24, horizon, 336, ETT_TEST, 97, -horizon, ETT_TRAIN, recent=24 * 28, limit=300.0, scores=scores
@@ -144,7 +144,7 @@ def sampled_ett(horizon: int, *columns: str) -> Data:
 
 
 def every_window(horizon: int) -> Data:
-    """Origins at every hour of the test months."""
+    """Return origins at every hour of the test months."""
     return Data(etth1(), 24, horizon, 336, ETT_TEST, 1, -horizon, train=ETT_TRAIN, limit=300.0, scores=("MSE", "MAE"))
 
 
@@ -198,11 +198,11 @@ class Forecaster(Protocol):
         """Forecast from ascending origins, given a frame of which each may see the rows before it."""
 
     def n_parameters(self) -> int | None:
-        """Trainable parameters of a network."""
+        """Return the number of trainable parameters of a network."""
 
 
 def windows(history: pd.DataFrame, origins: Sequence[int], length: int) -> np.ndarray:
-    """The last rows before each origin, of shape (origins, variables, length)."""
+    """Return the last rows before each origin, of shape (origins, variables, length)."""
     views = np.lib.stride_tricks.sliding_window_view(history.to_numpy(), length, axis=0)
     return views[np.asarray(origins) - length]
 
@@ -218,7 +218,7 @@ class Repetition:
         self.task, self.season = task, season
 
     def fit(self, history: pd.DataFrame) -> object:
-        """Note how large errors of one season ahead are."""
+        """Record the size of errors one season ahead."""
         errors = history.to_numpy()[self.season :] - history.to_numpy()[: -self.season]
         self.deviation = np.sqrt(np.mean(errors**2, axis=0))
         return self
@@ -232,12 +232,12 @@ class Repetition:
         return Forecast(point, quantiles if self.task.quantiles else None)
 
     def n_parameters(self) -> int | None:
-        """None: there is no network."""
+        """Return None, because the forecaster has no network."""
         return None
 
 
 def windows_forecast(forecaster: Any, history: pd.DataFrame, origins: Sequence[int], task: Task) -> Forecast:
-    """Forecasts of a fitted sktime forecaster from ascending origins, its parameters left as they are.
+    """Return forecasts of a fitted sktime forecaster from ascending origins, its parameters left as they are.
 
     This is the road that every sktime forecaster with ``update`` can take.  The place for a shortcut of one that
     forecasts many windows in one call.
@@ -270,7 +270,7 @@ class FromSktime:
         return windows_forecast(self.forecaster, history, origins, self.task)
 
     def n_parameters(self) -> int | None:
-        """As many as the forecaster says, or its network has."""
+        """Return the number of parameters of the forecaster or of its network."""
         if hasattr(self.forecaster, "n_parameters_"):
             return self.forecaster.n_parameters_
         network = getattr(self.forecaster, "network", None)
@@ -289,7 +289,7 @@ class Standardised:
         return self.forecaster.fit((history - self.centre) / self.deviation)
 
     def forecast(self, history: pd.DataFrame, origins: Sequence[int]) -> Forecast:
-        """Forecasts, scaled back."""
+        """Return forecasts, scaled back."""
         point, quantiles = self.forecaster.forecast((history - self.centre) / self.deviation, origins)
         centre, deviation = self.centre.to_numpy(), self.deviation.to_numpy()
         if quantiles is not None:
@@ -297,17 +297,17 @@ class Standardised:
         return Forecast(point * deviation + centre, quantiles)
 
     def n_parameters(self) -> int | None:
-        """Those of the forecaster."""
+        """Return the parameters of the forecaster."""
         return self.forecaster.n_parameters()
 
 
 def trainable(network: Any) -> int:
-    """Trainable parameters of a torch module."""
+    """Return the number of trainable parameters of a torch module."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def lightning_options(task: Task) -> dict[str, Any]:
-    """Options of Lightning's trainer: no files, no bars, and an end to training."""
+    """Return options of Lightning's trainer: no files, no bars, and an end to training."""
     from pytorch_lightning import Callback
 
     class Limit(Callback):
@@ -318,7 +318,7 @@ def lightning_options(task: Task) -> dict[str, Any]:
             self.end = time.process_time() + task.limit
 
         def on_train_batch_end(self, trainer: Any, module: Any, *batch: Any) -> None:
-            """Look at the clock."""
+            """Stop the training if time is up."""
             trainer.should_stop = trainer.should_stop or time.process_time() > self.end
 
     return {
@@ -347,7 +347,7 @@ class FromNeuralforecast:
 
     @staticmethod
     def long_frame(series: np.ndarray) -> pd.DataFrame:
-        """The frame of series in rows, numbered from 0."""
+        """Return the frame of series in rows, numbered from 0."""
         n, length = series.shape
         ids, times = np.repeat(np.arange(n), length), np.tile(np.arange(length), n)
         return pd.DataFrame({"unique_id": ids, "ds": times, "y": series.ravel().astype(np.float32)})
@@ -364,7 +364,7 @@ class FromNeuralforecast:
         return from_rows(values, recent.shape[:2], self.task)
 
     def n_parameters(self) -> int | None:
-        """Trainable parameters of the network."""
+        """Return the number of trainable parameters of the network."""
         return trainable(self.forecaster.models[0])
 
 
@@ -384,7 +384,7 @@ class FromDarts:
 
     @staticmethod
     def list_of_series(series: np.ndarray) -> list[Any]:
-        """Series in rows as darts takes them."""
+        """Return series in rows as darts takes them."""
         from darts import TimeSeries
 
         return [TimeSeries.from_values(values.astype(np.float32)) for values in series]
@@ -402,12 +402,12 @@ class FromDarts:
         return from_rows(np.concatenate([f.values() for f in forecasts]), recent.shape[:2], self.task)
 
     def n_parameters(self) -> int | None:
-        """Trainable parameters of the network."""
+        """Return the number of trainable parameters of the network."""
         return trainable(self.forecaster.model)
 
 
 def from_rows(values: np.ndarray, origins_and_variables: tuple[int, int], task: Task) -> Forecast:
-    """The forecast whose rows are origins, variables and steps, and whose columns one point or all quantiles.
+    """Return a forecast from rows (origins, variables and steps) and columns (one point or all quantiles).
 
     Quantiles that cross are put in order, which makes no pinball loss worse on the whole.
     """
@@ -486,7 +486,7 @@ def make_theta(task: Task) -> Forecaster:
 
 
 def make_ltsf(name: str) -> Callable[[Task], Forecaster]:
-    """One of sktime's linear networks."""
+    """Return one of sktime's linear networks."""
 
     def make(task: Task) -> Forecaster:
         import torch
@@ -534,12 +534,12 @@ CONTENDERS = {
 
 
 def naive_error(history: np.ndarray, season: int) -> np.ndarray:
-    """Mean absolute error of the seasonal naive forecast within a history, a variable each: the unit of MASE."""
+    """Return the mean absolute error of the seasonal naive forecast for each variable, the unit of MASE."""
     return np.abs(history[season:] - history[:-season]).mean(axis=0)
 
 
 def scores(truth: np.ndarray, forecast: Forecast, unit: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
-    """Means over all axes of (origins, horizon, variables)."""
+    """Return means over all axes of (origins, horizon, variables)."""
     error = np.abs(truth - forecast.point)
     found = {
         "MASE": (error / unit).mean(),
@@ -570,7 +570,7 @@ class Tally:
             self.sums[name] += n_origins * value
 
     def summary(self) -> dict[str, float]:
-        """Means."""
+        """Return the means of the errors."""
         return {
             **{name: value / self.origins for name, value in self.sums.items()},
             "origins": self.origins,
@@ -600,7 +600,7 @@ def assess(
 
 
 def measure(data: Data, contender: Contender, frame: pd.DataFrame, task: Task) -> dict[str, Any]:
-    """All about a contender on a data set with one seed."""
+    """Return all results of a contender on a data set with one seed."""
     tally, origins = Tally(), data.origins(len(frame))
 
     def fresh() -> Forecaster:
@@ -623,7 +623,7 @@ def measure(data: Data, contender: Contender, frame: pd.DataFrame, task: Task) -
 
 
 def peak_mib() -> float:
-    """The most that was resident in this process."""
+    """Return the peak resident memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
@@ -669,7 +669,7 @@ def child(run: Run) -> None:
 
 
 def run_in_child(run: Run, threads: int, timeout: float) -> dict[str, Any]:
-    """What a fresh process finds; whatever files it writes vanish with its folder."""
+    """Return the result of a run in a new process, whose temporary folder is removed."""
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(run)]
     with tempfile.TemporaryDirectory() as folder:
@@ -694,13 +694,13 @@ def add_peers(folder: str | None) -> None:
 
 
 def mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    """The mean, with the standard deviation over seeds if there are several."""
+    """Format the mean, with the standard deviation over seeds if there are several."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def table_row(name: str, columns: Sequence[str], results: Sequence[dict[str, Any]]) -> list[str]:
-    """The cells of a contender, given what its seeds found."""
+    """Return the table cells of a contender, given the results of its seeds."""
     first = results[0]
     cut = " cut" if any(result["cut"] for result in results) else ""
     return [
@@ -714,7 +714,7 @@ def table_row(name: str, columns: Sequence[str], results: Sequence[dict[str, Any
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Markdown whose columns are aligned; the first row is the heading."""
+    """Print a Markdown table with aligned columns; the first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
     for cells in lines:
@@ -722,7 +722,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_data(name: str, results: dict[str, list[dict[str, Any]]]) -> None:
-    """The table of a data set, and below it who failed."""
+    """Print the table of a data set, and below it the contenders that failed."""
     data = DATA[name]
     failed = {who: run["error"] for who, found in results.items() for run in found if "error" in run}
     whole = {who: found for who, found in results.items() if who not in failed}
@@ -772,7 +772,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that forecast, those that are here."""
+    """Return the installed forecasting packages."""
     names = ("torch", "numpy", "pandas", "sktime", "statsmodels", "neuralforecast", "darts", "pytorch-lightning")
     found = {}
     for name in names:
@@ -784,7 +784,7 @@ def versions() -> dict[str, str]:
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """The contenders whose package is here; of the others a line says what is missing."""
+    """Return the contenders whose package is installed; print a line for each missing one."""
     for name in names:
         if importlib.util.find_spec(CONTENDERS[name].package) is None:
             print(f"{name}: {CONTENDERS[name].package} is not installed ({CONTENDERS[name].install})")
@@ -792,7 +792,7 @@ def installed(names: Sequence[str]) -> list[str]:
 
 
 def compare(data: str, names: Sequence[str], arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """What each seed of each contender found on a data set."""
+    """Return the result of each seed of each contender on a data set."""
     ett, peers = (str(path.resolve()) if path else None for path in (arguments.ett, arguments.peers))
     results: dict[str, list[dict[str, Any]]] = {}
     for name in names:

@@ -81,7 +81,7 @@ class Problem:
         return kernel.sfm(*arguments, accumulated=self.accumulated, feedback_mask=self.mask)
 
     def leaves(self) -> dict[str, Tensor]:
-        """All that has a gradient."""
+        """Return all tensors that have a gradient."""
         named = {"x": self.x, **self.weights._asdict(), "re": self.state.re, "im": self.state.im, "z0": self.state.z}
         return {name: value for name, value in named.items() if value is not None and value.requires_grad}
 
@@ -96,7 +96,7 @@ def make_problem(
     mask: bool = False,
     rounded_to: torch.dtype | None = None,
 ) -> Problem:
-    """Always the same numbers for the same sizes; ``rounded_to`` rounds them first."""
+    """Return the same random numbers for the same sizes; ``rounded_to`` rounds them first."""
     generator = torch.Generator().manual_seed(task.number)
     _, D, K, M, N, _ = task
 
@@ -127,7 +127,7 @@ def make_problem(
 
 
 def results(problem: Problem, kernel: types.ModuleType) -> dict[str, Tensor]:
-    """Output, last state and every gradient, in float64 on the CPU."""
+    """Return output, last state and every gradient, in float64 on the CPU."""
     z, state = problem.run(kernel)
     found = {"z": z, "last re": state.re, "last im": state.im}
     generator = torch.Generator().manual_seed(9)
@@ -141,7 +141,7 @@ def results(problem: Problem, kernel: types.ModuleType) -> dict[str, Tensor]:
 
 
 def worst_error(task: Task, lengths: Sequence[int], dtype: torch.dtype, **mode: object) -> tuple[float, str]:
-    """Greatest error of any tensor, relative to the tensor's largest entry, against the reference in float64."""
+    """Return the greatest error of any tensor against float64, relative to the tensor's largest entry."""
     found = results(make_problem(task, lengths, dtype, "cuda", **mode), cuda)
     exact = results(make_problem(task, lengths, torch.float64, "cpu", rounded_to=dtype, **mode), reference)
     errors = {name: float((found[name] - exact[name]).abs().max() / exact[name].abs().max()) for name in exact}
@@ -183,7 +183,7 @@ class Contender(NamedTuple):
     tf32: bool = False
 
     def times(self, repeats: int) -> tuple[float, float]:
-        """Microseconds per step of training and of the forward pass alone."""
+        """Return microseconds per step of training and of the forward pass alone."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
         return self._time(self._train, repeats), self._time(self._infer, repeats)
 
@@ -227,7 +227,7 @@ def lstm_contender(name: str, task: Task, batch: int, dtype: torch.dtype, tf32: 
 
 
 def contenders(task: Task, batch: int) -> Iterator[tuple[Contender, int]]:
-    """Each with the number of its repeats."""
+    """Yield each contender with the number of its repeats."""
     sfm = functools.partial(sfm_contender, task=task, batch=batch)
     lstm = functools.partial(lstm_contender, task=task, batch=batch)
     single, half = torch.float32, torch.bfloat16
@@ -269,7 +269,7 @@ def report_layouts(architecture: str) -> Iterator[Layout]:
 
 
 def places(layout: Layout) -> str:
-    """Percentage of the weights in registers, shared memory and L2 cache."""
+    """Return the percentage of the weights in registers, shared memory and L2 cache."""
     counts = [0, 0, 0]
     for matrix in (layout.gates, layout.states):
         streamed = matrix.chunks - matrix.in_registers - matrix.in_shared
@@ -309,7 +309,7 @@ def print_report(architecture: str) -> None:
 
 
 def run_tiny() -> None:
-    """Both directions once, ragged, in every mode."""
+    """Run both directions once, on ragged series, in every mode."""
     for frequencies, accumulated in MODES:
         for dtype in TOLERANCES:
             problem = make_problem(TINY, (5, 5, 3, 1), dtype, "cuda", frequencies, accumulated, mask=True)

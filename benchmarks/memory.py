@@ -44,7 +44,7 @@ from speed import (
 from torch import Tensor
 
 from sfmts import SFMClassifier, training
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 from sfmts.heads import ClassificationHead
 from sfmts.kernels import MEMORIES
 from sfmts.kernels._registry import OPERATIONS
@@ -65,7 +65,7 @@ def verdict(value: float, most: float) -> str:
 
 
 def resident_bytes(name: str) -> int:
-    """VmRSS, what is resident now, or VmHWM, the most that was."""
+    """Return the current (VmRSS) or the peak (VmHWM) resident memory."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return 1024 * int(line.split()[1])
@@ -73,7 +73,7 @@ def resident_bytes(name: str) -> int:
 
 
 def extra_mib(function: Callable[[], object]) -> float:
-    """By how much a call drives the resident size up."""
+    """Return the increase of resident memory during a call."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     before = resident_bytes("VmRSS")
@@ -82,7 +82,7 @@ def extra_mib(function: Callable[[], object]) -> float:
 
 
 def probe_step(backend: str, memory: str, batch: str, steps: str) -> list[float]:
-    """Extra memory of three training steps, the later of which may find what the first has left."""
+    """Return the extra memory of three training steps, of which later ones may reuse memory of the first."""
     task = replace(SECOND_TASK, B=int(batch), T=int(steps))
     train_seconds(sfm_contender(TINY_TASK, backend, memory))
     contender = sfm_contender(task, backend, memory)
@@ -90,7 +90,7 @@ def probe_step(backend: str, memory: str, batch: str, steps: str) -> list[float]
 
 
 def probe_inference(backend: str, batch: str, steps: str) -> list[float]:
-    """Extra memory of a call without gradients."""
+    """Return the extra memory of a call without gradients."""
     task = replace(SECOND_TASK, B=int(batch), T=int(steps))
     forward_seconds(sfm_contender(TINY_TASK, backend))
     contender = sfm_contender(task, backend)
@@ -98,7 +98,7 @@ def probe_inference(backend: str, batch: str, steps: str) -> list[float]:
 
 
 def probe_predict(dtype: str, series: str, steps: str) -> list[float]:
-    """Extra memory of a prediction, and its seconds."""
+    """Return the extra memory of a prediction, and its seconds."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((int(series), int(steps), 1)).astype(dtype)
     model = SFMClassifier(max_iter=1, random_state=0, device="cpu").fit(X[:64], np.arange(64) % 2)
@@ -131,7 +131,7 @@ def probe(name: str, *arguments: object) -> list[float]:
 
 
 def print_step(repeats: int) -> None:
-    """Memory and time with and without recomputation."""
+    """Print memory and time with and without recomputation."""
     task = replace(SECOND_TASK, B=20, T=4000)
     entrants = {(b, m): sfm_contender(task, b, m) for b in FAST_KERNELS for m in MEMORIES}
     times: dict[tuple[str, str], list[float]] = {key: [] for key in entrants}
@@ -176,7 +176,7 @@ def user_seconds() -> float:
 
 
 def length_samples(batch: int, repeats: int) -> dict[tuple[str, int], list[tuple[float, float]]]:
-    """Microseconds per time step, passed and computed, by pass and length; a sample is of 10 000 steps or more."""
+    """Return microseconds a step, passed and computed, by pass and length, from samples of 10 000 steps or more."""
     entrants = {T: sfm_contender(replace(SECOND_TASK, B=batch, T=T), FAST_KERNELS[-1], "recompute") for T in LENGTHS}
     samples: dict[tuple[str, int], list[tuple[float, float]]] = {(name, T): [] for name in PASSES for T in LENGTHS}
     for _ in range(repeats + 1):
@@ -188,7 +188,7 @@ def length_samples(batch: int, repeats: int) -> dict[tuple[str, int], list[tuple
 
 
 def spread(figures: Sequence[float]) -> str:
-    """By how much the greatest exceeds the least."""
+    """Return by how much the greatest exceeds the least."""
     return f"{100 * (max(figures) / min(figures) - 1):.0f} %"
 
 
@@ -210,7 +210,7 @@ def print_length(batches: Sequence[int], repeats: int) -> None:
 
 
 def print_history() -> None:
-    """What each kernel keeps of a step."""
+    """Print how much each kernel keeps of a step."""
     print(
         "\nFloats kept for the backward per time step and series: by each kernel, and what there is: everything is the"
     )
@@ -224,7 +224,7 @@ def print_history() -> None:
 
 
 def kept_floats(task: Task, backend: str) -> float:
-    """Floats per step and series that a forward leaves to its backward, padding and z included."""
+    """Return the floats per step and series that a forward leaves to its backward, padding and z included."""
     node: Any = sfm_contender(task, backend).forward().grad_fn
     if backend == "native":
         floats = node.call.history.numel() + task.B * task.T * task.M
@@ -238,7 +238,7 @@ def kept_floats(task: Task, backend: str) -> float:
 
 
 def print_inference() -> None:
-    """Memory of a call without gradients, less that of its output."""
+    """Print the memory of a call without gradients, without that of its output."""
     batch = 4
     print(f"\nA call without gradients, B{batch}: extra memory beside its output\n")
     print_header(["kernel", "T", "extra MiB", "output MiB", "rest MiB"])
@@ -250,7 +250,7 @@ def print_inference() -> None:
 
 
 def print_predict() -> None:
-    """Memory and speed of a prediction for many series."""
+    """Print memory and speed of a prediction for many series."""
     series, steps = 10_000, 500
     print(f"\nSFMClassifier().predict, {series} series of {steps} steps and 1 channel; target: 500 MB (477 MiB)\n")
     print_header(["X", "input MiB", "extra MiB", "met", "series per second"])
@@ -273,7 +273,7 @@ class Stopwatch:
         self._within: list[float] = []
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, whose time goes to this part."""
+        """Return the same function, with its time added to this part."""
 
         def wrapper(*arguments: Any, **options: Any) -> Any:
             self._within.append(0.0)
@@ -308,7 +308,7 @@ PARTS = (
 
 @contextmanager
 def parts_timed() -> Iterator[Stopwatch]:
-    """Within, everything that an epoch does is timed."""
+    """Time all parts of an epoch within this context."""
     watch = Stopwatch()
     with ExitStack() as stack:
         for part, owner, name in PARTS:
@@ -321,7 +321,7 @@ def parts_timed() -> Iterator[Stopwatch]:
 
 
 def print_epoch(epochs: int) -> None:
-    """Where an epoch of the classifier spends its time."""
+    """Print where an epoch of the classifier spends its time."""
     series, classes = 640, 10
     D, K, M, N, B, T = (getattr(SECOND_TASK, name) for name in "DKMNBT")
     X = np.random.default_rng(0).standard_normal((series, T, N)).astype(np.float32)

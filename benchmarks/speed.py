@@ -71,12 +71,12 @@ class Task:
         return f"{self.number}: D{self.D} K{self.K} M{self.M} N{self.N}, B{self.B} T{self.T}"
 
     def network(self) -> SFM:
-        """The SFM of this size, always with the same weights."""
+        """Return the SFM of this size, always with the same weights."""
         generator = torch.Generator().manual_seed(self.number)
         return SFM(self.N, n_states=self.D, n_frequencies=self.K, n_outputs=self.M, generator=generator)
 
     def noise(self, *shape: int, seed: int) -> Tensor:
-        """Standard normal numbers, always the same."""
+        """Return standard normal numbers, always the same."""
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -90,17 +90,17 @@ SMALL_TASKS = tuple(replace(task, B=B, T=500) for task in (*TASKS[:2], TASKS[3])
 
 
 def kernels() -> list[str]:
-    """The kernels to check and to time; the compiled one may be missing from an installation."""
+    """Return the kernels to check and to time; the compiled one may be missing from an installation."""
     return ["reference", "fused"] if _compiled.missing() else ["reference", "fused", "native"]
 
 
 def lstm_parameters(n_channels: int, width: int) -> int:
-    """Trainable parameters of an LSTM, whose two biases act as one and are counted once."""
+    """Return the number of trainable parameters of an LSTM, whose two biases act as one and count once."""
     return 4 * width * (width + n_channels + 1)
 
 
 def lstm_width(n_channels: int, n_parameters: int) -> int:
-    """The hidden width that brings an LSTM's parameters nearest to this count."""
+    """Return the hidden width that brings an LSTM's parameters closest to this count."""
     return min(range(1, 1000), key=lambda width: abs(lstm_parameters(n_channels, width) - n_parameters))
 
 
@@ -108,7 +108,7 @@ def lstm_width(n_channels: int, n_parameters: int) -> int:
 
 
 def results(task: Task, backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Output, last state and every gradient of one training step, by name.
+    """Return output, last state and every gradient of one training step, by name.
 
     The frequencies lie half-way between those of the paper and the states start at random.  At the frequencies 0 and
     pi a state is a real number, and the gradient of its amplitude jumps where it changes sign: there the gradients
@@ -145,12 +145,12 @@ def results(task: Task, backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
 
 @functools.cache
 def expected(task: Task) -> dict[str, Tensor]:
-    """What the reference kernel finds in float64."""
+    """Return the results of the reference kernel in float64."""
     return results(task, "reference", torch.float64)
 
 
 def parity_errors(task: Task, backend: str) -> dict[str, float]:
-    """Greatest error of a kernel in each tensor, relative to the tensor's largest entry."""
+    """Return the greatest error of a kernel in each tensor, relative to the tensor's largest entry."""
     found = results(task, backend, torch.float32)
     return {
         name: float((found[name].double() - exact).abs().max() / exact.abs().max())
@@ -175,7 +175,7 @@ def check_parity(tasks: Sequence[Task], threads: Sequence[int]) -> None:
 
 
 def clock(task: Task) -> Tensor:
-    """1, 2, 3, ... for each packed row."""
+    """Return 1, 2, 3, ... for each packed row."""
     return torch.arange(1, task.T + 1, dtype=torch.float64).repeat_interleave(task.B)
 
 
@@ -192,7 +192,7 @@ class Contender(NamedTuple):
 
 
 def sfm_contender(task: Task, backend: str, memory: str = "fast") -> Contender:
-    """One of the kernels of this library."""
+    """Return one of the kernels of this library."""
     network = task.network()
     weights: SFMWeights = network.layers[0].weights()
     x, t, batch_sizes = task.noise(task.T * task.B, task.N, seed=0), clock(task), [task.B] * task.T
@@ -206,7 +206,7 @@ def sfm_contender(task: Task, backend: str, memory: str = "fast") -> Contender:
 
 
 def lstm_contender(task: Task) -> Contender:
-    """PyTorch's LSTM."""
+    """Return PyTorch's LSTM."""
     width = lstm_width(task.N, task.network().n_parameters)
     network = nn.LSTM(task.N, width)
     x = task.noise(task.T, task.B, task.N, seed=0)
@@ -215,7 +215,7 @@ def lstm_contender(task: Task) -> Contender:
 
 
 def qlib_contender(task: Task, model_class: type[nn.Module]) -> Contender:
-    """Qlib's SFM, whose input is (series, channels x steps)."""
+    """Return Qlib's SFM, whose input is (series, channels x steps)."""
     network = model_class(d_feat=task.N, freq_dim=task.K, hidden_size=task.D)
     x = task.noise(task.B, task.N * task.T, seed=0)
     parameters = list(network.parameters())
@@ -224,7 +224,7 @@ def qlib_contender(task: Task, model_class: type[nn.Module]) -> Contender:
 
 
 def find_qlib(peers: Path | None) -> type[nn.Module] | None:
-    """The class of qlib's SFM, or None if it is not installed."""
+    """Return the class of qlib's SFM, or None if it is not installed."""
     if peers is not None:
         sys.path.append(str(peers))
     noise = io.StringIO()  # on import qlib prints which of its optional dependencies are missing
@@ -238,7 +238,7 @@ def find_qlib(peers: Path | None) -> type[nn.Module] | None:
 
 
 def contenders(task: Task, qlib: type[nn.Module] | None) -> dict[str, Contender]:
-    """All that are here, by name."""
+    """Return the available contenders by name."""
     found = {backend: sfm_contender(task, backend) for backend in kernels()} | {"LSTM": lstm_contender(task)}
     return found if qlib is None else {**found, "qlib": qlib_contender(task, qlib)}
 
@@ -254,7 +254,7 @@ class Times(NamedTuple):
 
 
 def train_seconds(contender: Contender) -> float:
-    """One forward and backward pass."""
+    """Return the seconds of one forward and backward pass."""
     for parameter in contender.parameters:
         parameter.grad = None
     start = time.perf_counter()
@@ -263,7 +263,7 @@ def train_seconds(contender: Contender) -> float:
 
 
 def forward_seconds(contender: Contender) -> float:
-    """One forward pass without gradients."""
+    """Return the seconds of one forward pass without gradients."""
     with torch.no_grad():
         start = time.perf_counter()
         contender.forward()
@@ -293,7 +293,7 @@ TRAINING_TARGETS = {(1, 64): 0.9, (2, 32): 0.8, (2, 128): 0.6, (3, 32): 0.65}
 
 
 def target(task: Task, kind: str, instruction_set: str | None) -> float:
-    """What native/LSTM should not exceed."""
+    """Return the upper limit of native/LSTM."""
     if kind == "forward":
         return 0.6 if task.B == 1 else 0.95
     if task.B <= 8:
@@ -315,7 +315,7 @@ def print_header(cells: Sequence[object]) -> None:
 
 
 def speed_rows(task: Task, times: dict[str, Times], instruction_set: str | None) -> Iterator[str]:
-    """The two lines of a task: median and minimum of each contender, and ratios of medians."""
+    """Return the two lines of a task: median and minimum of each contender, and ratios of medians."""
     for kind in Times._fields:
         samples = {name: getattr(value, kind) for name, value in times.items()}
         median = {name: statistics.median(values) for name, values in samples.items()}
@@ -329,7 +329,7 @@ def speed_rows(task: Task, times: dict[str, Times], instruction_set: str | None)
 
 
 def print_parameters(tasks: Sequence[Task], qlib: type[nn.Module] | None) -> None:
-    """One line for each network, which is the same at any batch size."""
+    """Print one line for each network, which is the same at any batch size."""
     print("\nTrainable parameters\n")
     print_header(["task", "SFM", "LSTM", "width of the LSTM", *(["qlib"] if qlib else [])])
     for task in {task.number: task for task in tasks}.values():
@@ -367,7 +367,7 @@ NO_TARGET = {"act"}  # it takes several passes a step, as many as it likes
 
 
 def network_contender(network: SequenceNetwork) -> Contender:
-    """A network with the parameters of the linear layer that would stand on it."""
+    """Return a network with the parameters of a linear layer on top of it."""
     task = NETWORKS_TASK
     x = task.noise(task.B, task.T, task.N, seed=0)
     gradient = task.noise(task.B, task.T, network.output_size, seed=1)
@@ -376,7 +376,7 @@ def network_contender(network: SequenceNetwork) -> Contender:
 
 
 def torch_lstm_contender(n_states: int) -> Contender:
-    """PyTorch's LSTM of the same size, without anything around it."""
+    """Return PyTorch's LSTM of the same size, without anything around it."""
     task = NETWORKS_TASK
     network = nn.LSTM(task.N, n_states, batch_first=True)
     x, gradient = task.noise(task.B, task.T, task.N, seed=0), task.noise(task.B, task.T, n_states, seed=1)
@@ -411,7 +411,7 @@ def print_networks(threads: int, repeats: int) -> None:
 
 
 def cpu_name() -> str:
-    """The processor's own name, where the system tells."""
+    """Return the processor's name if the system provides it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -419,7 +419,7 @@ def cpu_name() -> str:
 
 
 def print_environment() -> None:
-    """Processor, versions and instruction sets."""
+    """Print processor, versions and instruction sets."""
     versions = re.findall(r"(Math Kernel Library Version|MKL-DNN v)\s*([\d.]+)", torch.__config__.show())
     libraries = [f"{'oneDNN' if 'DNN' in name else 'MKL'} {version}" for name, version in versions]
     print(f"{cpu_name()}; Python {platform.python_version()}; {'; '.join([f'torch {torch.__version__}', *libraries])}")

@@ -58,7 +58,7 @@ CONFIGURATION = {"distributed.nanny.pre-spawn-environ": ENVIRONMENT, "distribute
 
 
 def make_data():
-    """Waves seen at 30 to 60 random times, and their classes."""
+    """Return waves seen at 30 to 60 random times, and their classes."""
     X, y = make_waves(150, n_steps=60, random_state=0)
     lengths = np.random.RandomState(0).randint(30, 61, size=len(X))
     return [series[:length] for series, length in zip(X, lengths, strict=True)], y
@@ -75,7 +75,7 @@ def search(client):
 
 
 def print_table(results):
-    """Candidates, the best one first."""
+    """Print the candidates, the best one first."""
     print(f"\n{'network':14}  {'states':>6}  {'accuracy':>15}  {'seconds of a fit':>16}")
     for i in np.argsort(results["rank_test_score"], kind="stable"):
         parameters = results["params"][i]

@@ -116,7 +116,7 @@ def fit(task: Task, network: str, seed: int) -> Fit:
 
 
 def ranked(task: Task, fits: list[Fit]) -> dict[str, list[Fit]]:
-    """The fits of each network on a task, the best mean first."""
+    """Return the fits of each network on a task, the best mean first."""
     by_network: dict[str, list[Fit]] = {}
     for found in fits:
         if found.task == task.name:
@@ -141,7 +141,7 @@ def print_table(task: Task, fits: list[Fit]) -> None:
 
 
 def draw(task: Task, fits: list[Fit], ax: Axes) -> None:
-    """Errors on a logarithmic scale: a dot for each seed, a bar for their mean."""
+    """Draw errors on a logarithmic scale: a dot for each seed, a bar for their mean."""
     results = ranked(task, fits)
     smallest = 0.5 / len(task.y_test)  # where no error at all is drawn
     for place, (network, found) in enumerate(results.items()):

@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 from sfmts.datasets import make_waves
 from sfmts.heads import ClassificationHead
 from sfmts.model import SequenceModel
@@ -68,7 +68,7 @@ if "RANK" in os.environ:
 
 
 def make_batch(n_series, seed):
-    """Waves seen at 100 random times, and their classes."""
+    """Return waves seen at 100 random times, and their classes."""
     X, y = make_waves(n_series, n_steps=100, random_state=seed)
     lengths = torch.full((n_series,), X.shape[1])
     return SequenceBatch(torch.from_numpy(X).flatten(0, 1), lengths, target=torch.from_numpy(y))

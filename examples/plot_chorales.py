@@ -88,12 +88,12 @@ regressions = {
 
 
 def marginal(frames):
-    """Probabilities of the frames that follow, from none."""
+    """Return probabilities of the next frames that use no frame."""
     return np.tile(marginals, (len(frames), 1))
 
 
 def from_frame_before(frames):
-    """Probabilities of the frames that follow, each from one."""
+    """Return probabilities of the next frames, each from one frame."""
     probabilities = marginal(frames)
     for key, regression in regressions.items():
         probabilities[:, key] = regression.predict_proba(frames)[:, 1]
@@ -101,7 +101,7 @@ def from_frame_before(frames):
 
 
 def score(predict, rolls):
-    """Nats per frame; no prediction looks farther back than a frame, so all rolls are one."""
+    """Return nats per frame; rolls are concatenated, because predictions use at most the previous frame."""
     before, after = (np.concatenate([roll[part] for roll in rolls]) for part in (slice(-1), slice(1, None)))
     return bernoulli_log_likelihood([after], [predict(before)])
 

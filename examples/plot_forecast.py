@@ -61,7 +61,7 @@ COVERAGE = [0.5, 0.9]
 
 
 def print_scores(name, forecaster, y):
-    """Mean absolute error and the shares of values that lie in the intervals."""
+    """Print the mean absolute error and the shares of values that lie in the intervals."""
     predicted = forecaster.predict()
     truth = y.loc[predicted.index].to_numpy().ravel()
     error = np.abs(predicted.to_numpy().ravel() - truth).mean()
@@ -103,7 +103,7 @@ save(figure, "forecast_airline.png")
 
 
 def transformers(names, n_days, rng):
-    """Oil temperatures by the hour from the first of January 2024, a Monday."""
+    """Return hourly oil temperatures from Monday, 1 January 2024."""
     index = pd.date_range("2024-01-01", periods=24 * n_days, freq="h", name="time")
     day = 2 * np.pi * index.hour.to_numpy() / 24
     weekend = index.dayofweek.to_numpy() >= 5

@@ -78,7 +78,7 @@ ONSETS = [["pcl", "p"], ["tcl", "t"], ["kcl", "k"], ["s"], ["sh"], ["m"]]
 
 
 def resonate(source, frequencies, bandwidth):
-    """Second-order resonances, one after the other."""
+    """Filter a sound by second-order resonances, one after the other."""
     for frequency in frequencies:
         radius = np.exp(-np.pi * bandwidth / RATE)
         source = lfilter([1.0], [1.0, -2 * radius * np.cos(2 * np.pi * frequency / RATE), radius**2], source)
@@ -86,7 +86,7 @@ def resonate(source, frequencies, bandwidth):
 
 
 def utter(phone, pitch, throat, rng):
-    """One sound of random length, as samples of about -1 to 1."""
+    """Return one sound of random length, as samples of about -1 to 1."""
     milliseconds = rng.uniform(20, 40) if phone in ("p", "t", "k") else rng.uniform(50, 120)
     n_samples = int(milliseconds * RATE / 1000)
     if phone in CLOSURES or phone == "h#":
@@ -102,7 +102,7 @@ def utter(phone, pitch, throat, rng):
 
 
 def write_sentence(folder, name, pitch, throat, rng):
-    """Silence, six syllables, silence, with noise over all: a sound and a list of phones."""
+    """Write silence, six syllables and silence with noise: a sound and a list of phones."""
     vowels = rng.choice(list(BUZZ), size=6)
     phones = ["h#", *(phone for vowel in vowels for phone in [*ONSETS[rng.integers(len(ONSETS))], vowel]), "h#"]
     sounds = [utter(str(phone), pitch, throat, rng) for phone in phones]
@@ -116,7 +116,7 @@ def write_sentence(folder, name, pitch, throat, rng):
 
 
 def write_corpus(home, n_train, n_test, n_sentences, rng):
-    """Speakers FAAA0, MAAB0, ... in the dialect region DR1."""
+    """Write speakers FAAA0, MAAB0, ... of the dialect region DR1."""
     for number in range(n_train + n_test):
         female = number % 2 == 0
         folder = home / ("TRAIN" if number < n_train else "TEST") / "DR1" / f"{'FM'[not female]}AA{chr(65 + number)}0"

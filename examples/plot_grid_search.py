@@ -57,7 +57,7 @@ def save(figure, name):
 
 
 def load(split):
-    """Series and speakers."""
+    """Return series and speakers."""
     frames, y = load_japanese_vowels(split=split, return_type="df-list")
     return [frame.to_numpy(dtype=np.float32) for frame in frames], y
 

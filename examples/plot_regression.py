@@ -64,7 +64,7 @@ def save(figure, name):
 
 
 def load(split):
-    """Raw spectra, standardised ones and shares of fat."""
+    """Return raw spectra, standardised ones and shares of fat."""
     X, y = load_tecator(split=split, return_type="numpy3D")
     standard = (X - X.mean(axis=2, keepdims=True)) / X.std(axis=2, keepdims=True)
     return X, standard.astype(np.float32), y

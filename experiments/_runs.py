@@ -43,7 +43,7 @@ class Run(NamedTuple):
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that every experiment has; a script may add its own."""
+    """Return the options that every experiment has; a script may add its own."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--quick", action="store_true", help="tiny runs of every code path, results elsewhere")
     result.add_argument("--jobs", type=int, default=2, help="how many runs at a time, one thread each")
@@ -72,14 +72,14 @@ def run_and_print(
     fit: Fit,
     report: Callable[[list[Record]], str],
 ) -> None:
-    """The command of an experiment that has no options of its own: do what is missing, print the section."""
+    """Run an experiment that has no options of its own: do the missing runs, and print the section."""
     arguments = parser(description).parse_args()
     records = carry_out(experiment, plan(arguments.quick), fit, arguments)
     print(report(records) if records else "No run has been made yet.")
 
 
 def carry_out(experiment: str, runs: Iterable[Run], fit: Fit, arguments: argparse.Namespace) -> list[Record]:
-    """Do what is missing of a plan, and return the records of all of it that are there, in the order of the plan.
+    """Do the missing runs of a plan, and return all its records in the order of the plan.
 
     Records are appended one by one, by this process alone, so that a killed experiment loses only the runs under way.
     A run that fails is reported and leaves no record; the others go on.
@@ -131,7 +131,7 @@ def carry_out(experiment: str, runs: Iterable[Run], fit: Fit, arguments: argpars
 
 
 def load(experiment: str, results: Path = RESULTS) -> list[Record]:
-    """All records of an experiment, in the order in which they were made; a half-written last line is none.
+    """Return all records of an experiment in the order in which they were made, without a half-written last line.
 
     Raises
     ------
@@ -171,18 +171,18 @@ def _renamed(settings: Any) -> Any:
 
 
 def results_file(experiment: str, results: Path = RESULTS) -> Path:
-    """Where the records of an experiment are."""
+    """Return the path of the records of an experiment."""
     return results / f"{experiment}.jsonl"
 
 
 def of_plan(records: Iterable[Record], runs: Iterable[Run]) -> list[Record]:
-    """The records of a plan's runs, in the plan's order: an earlier plan may have left others."""
+    """Return the records of a plan's runs in the plan's order, without those of earlier plans."""
     found = {key(record): record for record in records}
     return [found[key(run)] for run in runs if key(run) in found]
 
 
 def check_plan(runs: Sequence[Run]) -> None:
-    """Refuse a plan whose results could not be told apart or found again."""
+    """Raise an error if the results of a plan could not be distinguished or found again."""
     seen = set()
     for run in runs:
         if json.loads(json.dumps(run.settings)) != run.settings:
@@ -193,13 +193,13 @@ def check_plan(runs: Sequence[Run]) -> None:
 
 
 def key(run: Run | Record) -> str:
-    """What tells a run or its record from all others."""
+    """Return the key that identifies a run or its record."""
     settings, seed = run[:2] if isinstance(run, tuple) else (run["settings"], run["seed"])
     return json.dumps([settings, seed], sort_keys=True)
 
 
 def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
-    """Mean, standard deviation over seeds, and how many there are: "0.983 ± 0.004 (5)"."""
+    """Format mean, standard deviation and number of seeds, as "0.983 ± 0.004 (5)"."""
     if not values:
         return "-"
     mean = f"{statistics.mean(values):.{digits}f}"
@@ -209,25 +209,25 @@ def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
 def told_of_divergence(
     groups: Mapping[str, Sequence[Record]], score: str, instead: str = "the most frequent class"
 ) -> list[str]:
-    """A sentence on the groups some of whose trainings came to nothing, if there are any."""
+    """Return a sentence on the groups with failed trainings, if there are any."""
     lost = {name: sum("diverged" in record["scores"] for record in group) for name, group in groups.items()}
     named = [f"{name} ({count} of {len(groups[name])})" for name, count in lost.items() if count]
     return [f"Training diverged, and the {score} is that of {instead}: {', '.join(named)}."] if named else []
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown; columns after the first are set to the right."""
+    """Return a table in Markdown; columns after the first are right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def progress(records: Sequence[Record], runs: Sequence[Run]) -> str:
-    """How much of a plan the records are: "12 of 60 runs"."""
+    """Return the share of a plan that has records, as "12 of 60 runs"."""
     return f"{len(of_plan(records, runs))} of {len(runs)} runs"
 
 
 def _results(runs: Sequence[Run], fit: Fit, arguments: argparse.Namespace) -> Iterator[tuple[Run, Record]]:
-    """Records, or errors, of runs as they end."""
+    """Yield records, or errors, of runs as they end."""
     end = float("inf") if arguments.limit is None else time.monotonic() + arguments.limit
 
     def in_time() -> Iterator[Any]:
@@ -247,7 +247,7 @@ def _results(runs: Sequence[Run], fit: Fit, arguments: argparse.Namespace) -> It
 
 
 def _attempt(fit: Fit, run: Run) -> tuple[Run, Record]:
-    """Carry out one run, in whatever process."""
+    """Carry out one run, in any process."""
     torch.set_num_threads(1)
     try:
         found = fit(run.settings, run.seed)
@@ -261,7 +261,7 @@ def _attempt(fit: Fit, run: Run) -> tuple[Run, Record]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON's own types; numbers have six significant digits."""
+    """Convert values to JSON's types; numbers have six significant digits."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -274,7 +274,7 @@ def _plain(value: Any) -> Any:
 
 
 def _words(run: Run) -> Iterator[str]:
-    """What --only finds a run by."""
+    """Return the text of a run that --only searches."""
 
     def leaves(name: str, value: Any) -> Iterator[str]:
         if isinstance(value, dict):

@@ -88,7 +88,7 @@ class Data(NamedTuple):
 
 
 def vowels(tiny: bool) -> Data:
-    """The published split."""
+    """Return the published split."""
     from sktime.datasets import load_japanese_vowels
 
     parts = []
@@ -100,7 +100,7 @@ def vowels(tiny: bool) -> Data:
 
 
 def waves(n_train: int, n_steps: int) -> Callable[[bool], Data]:
-    """Noisy squares and sawtooths at irregular times."""
+    """Return noisy squares and sawtooths at irregular times."""
 
     def load(tiny: bool) -> Data:
         n_first, n_rest = (32, 32) if tiny else (n_train, 2000)
@@ -112,7 +112,7 @@ def waves(n_train: int, n_steps: int) -> Callable[[bool], Data]:
 
 
 def rolls(name: str) -> Callable[[bool], Data]:
-    """Pieces of a collection; chords drawn at random if it shall be quick."""
+    """Return the pieces of a collection, or random chords for quick runs."""
 
     def load(tiny: bool) -> Data:
         if tiny:
@@ -126,14 +126,14 @@ def rolls(name: str) -> Callable[[bool], Data]:
 
 
 def etth1(tiny: bool) -> Data:
-    """Windows of the oil temperature and what follows, both in units of the window's deviation from its mean."""
+    """Return windows of the oil temperature and what follows, both in units of the window's deviation from its mean."""
     *train, _ = ett_windows(tiny, 0, ETT_TRAIN)
     *test, scale = ett_windows(tiny, ETT_TEST - CONTEXT, ETT_END)
     return Data((train[0], train[1]), (test[0], test[1]), scale=scale)
 
 
 def ett_windows(tiny: bool, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pasts, futures and deviations of the windows within these hours."""
+    """Return pasts, futures and deviations of the windows within these hours."""
     if tiny:
         series, stride = np.random.RandomState(0).normal(size=ETT_END), 200
     else:
@@ -146,7 +146,7 @@ def ett_windows(tiny: bool, first: int, last: int) -> tuple[np.ndarray, np.ndarr
 
 
 def ett_file() -> str:
-    """The path of ETTh1.csv."""
+    """Return the path of ETTh1.csv."""
     path = os.environ.get("SFMTS_ETT")
     if path is None:
         raise ValueError("The runs of etth1 need --ett FILE, the path of ETTh1.csv, or SFMTS_ETT in the environment.")
@@ -154,7 +154,7 @@ def ett_file() -> str:
 
 
 def sines(**options: Any) -> Callable[[bool], Data]:
-    """Noisy sines."""
+    """Return noisy sines."""
 
     def load(tiny: bool) -> Data:
         n_train, n_other = (32, 32) if tiny else (2000, 1000)
@@ -168,7 +168,7 @@ def sines(**options: Any) -> Callable[[bool], Data]:
 
 
 def power_at(periods: Sequence[float], data: Data) -> float:
-    """Accuracy of the class whose period has more power in a series."""
+    """Return the accuracy of the class whose period has more power in a series."""
     X, y = data.test
     t = X[:, :, 1] if X.shape[2] > 1 else np.arange(1, X.shape[1] + 1)
     power = [np.abs((X[:, :, 0] * np.exp(2j * np.pi * t / period)).sum(axis=1)) for period in periods]
@@ -176,7 +176,7 @@ def power_at(periods: Sequence[float], data: Data) -> float:
 
 
 def last_value(data: Data) -> float:
-    """Squared error of the last value as forecast."""
+    """Return the squared error of the last value as forecast."""
     X, y = data.test
     return float(np.mean(((X[:, -1:] - y) * data.scale) ** 2))
 
@@ -201,7 +201,7 @@ class Task(NamedTuple):
 
 
 def telling_apart(*periods: float, noise: float, irregular: bool = False) -> tuple[str, Task]:
-    """Name and task of two periods."""
+    """Return name and task of two periods."""
     name = f"{'irregular, ' if irregular else ''}{' or '.join(f'{period:g}' for period in periods)}, noise {noise:g}"
     load = sines(periods=periods, noise=noise, irregular=irregular)
     n_channels = 3 if irregular else 1
@@ -269,7 +269,7 @@ class Change(NamedTuple):
 
 
 def changes(name: str) -> dict[str, Change]:
-    """The rows of an ablation, the base first and the rest as the table has them."""
+    """Return the rows of an ablation, the base first and the rest in the order of the table."""
     task = ABLATIONS[name]
     rows = {
         BASE: Change({}),
@@ -318,7 +318,7 @@ def changes(name: str) -> dict[str, Change]:
 
 
 def contenders(name: str) -> dict[str, dict[str, Any]]:
-    """Who meets in telling periods apart."""
+    """Return the networks that are compared on the task of distinguishing periods."""
     log = {"spacing": "log"}
     rows: dict[str, dict[str, Any]] = {
         "SFM, omega zero": {"network_params": {"spacing": "zero"}},
@@ -342,7 +342,7 @@ def contenders(name: str) -> dict[str, dict[str, Any]]:
 
 
 def rows_of(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Rows of a task, each with all parameters of its estimator that are not the estimator's defaults."""
+    """Return rows of a task, each with all parameters of its estimator that are not the estimator's defaults."""
     base = TASKS[name].base
     if name in ABLATIONS:
         return [(row, {**base, **change.parameters}) for row, change in changes(name).items()]
@@ -351,7 +351,7 @@ def rows_of(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def plan(quick: bool) -> list[Run]:
-    """Cheap and telling tasks first; of each task all rows with one seed before the next seed."""
+    """Return all runs: cheap and informative tasks first, and all rows with one seed before the next seed."""
     runs = []
     few = ("vowels", "waves", *list(PERIODS)[-2:], "jsb", "etth1")
     for name in few if quick else ("vowels", "waves", *PERIODS, "jsb", "long waves", "etth1", "nottingham"):
@@ -370,7 +370,7 @@ def plan(quick: bool) -> list[Run]:
 
 
 def matched(parameters: dict[str, Any], budget: int, task: Task) -> dict[str, Any]:
-    """The parameters with the number of states that brings network and head nearest to the budget."""
+    """Return the parameters with the number of states that brings network and head closest to the budget."""
     network = parameters.get("network", "sfm")
     options = {name: parameters[name] for name in ("n_frequencies", "frequencies", "n_layers") if name in parameters}
     options |= parameters.get("network_params", {})
@@ -387,7 +387,7 @@ def matched(parameters: dict[str, Any], budget: int, task: Task) -> dict[str, An
 
 @cache
 def data_of(name: str, tiny: bool) -> Data:
-    """The data of a task, once in a process."""
+    """Return the data of a task, loaded once per process."""
     return TASKS[name].load(tiny)
 
 
@@ -414,7 +414,7 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def guess(task: Task, data: Data, part: tuple[Any, Any], scale: Any = 1.0) -> float:
-    """The score of what GUESSES says, which is the same answer to everything."""
+    """Return the score of the constant prediction in GUESSES."""
     X, y = data.train
     if task.estimator is SFMDensity:
         return -float(fit_rule("marginal", {"train": X, "test": part[0], "valid": part[0]})["scores"]["test"])
@@ -425,7 +425,7 @@ def guess(task: Task, data: Data, part: tuple[Any, Any], scale: Any = 1.0) -> fl
 
 
 def measure(model: Any, X: Any, y: Any, scale: Any = 1.0) -> float:
-    """Accuracy, nats per frame, or mean squared error of targets times ``scale``."""
+    """Return accuracy, nats per frame, or mean squared error of targets times ``scale``."""
     if isinstance(model, SFMRegressor):
         return float(np.mean(((model.predict(X) - y) * scale) ** 2))
     score = float(model.score(X, y))
@@ -443,7 +443,7 @@ class Effect(NamedTuple):
     p: float  # Welch's t-test; not a number with a single seed
 
     def mark(self, comparisons: int) -> str:
-        """Two stars if p is significant among so many comparisons (Bonferroni), one if it would be were it alone."""
+        """Return two stars if p is significant among all comparisons (Bonferroni), one if only on its own."""
         return "**" if self.p < LEVEL / comparisons else "*" if self.p < LEVEL else ""
 
 
@@ -460,7 +460,7 @@ def effect(scores: Sequence[float], others: Sequence[float], better: int) -> Eff
 
 
 def by_row(records: list[Record], name: str) -> dict[str, list[Record]]:
-    """Records of a task, in the order of its rows."""
+    """Return the records of a task, in the order of its rows."""
     found: dict[str, list[Record]] = {}
     for record in records:
         if record["settings"]["task"] == name:
@@ -469,12 +469,12 @@ def by_row(records: list[Record], name: str) -> dict[str, list[Record]]:
 
 
 def scores_of(records: list[Record], part: str = "test") -> list[float]:
-    """The scores of a row, one for each seed."""
+    """Return the scores of a row, one for each seed."""
     return [record["scores"][part] for record in records]
 
 
 def effects(records: list[Record], name: str) -> dict[str, Effect]:
-    """What each change of an ablation does, as far as there are runs."""
+    """Return the effect of each change of an ablation for which there are runs."""
     rows, task = by_row(records, name), ABLATIONS[name]
     result = {}
     for row, change in changes(name).items():
@@ -484,18 +484,18 @@ def effects(records: list[Record], name: str) -> dict[str, Effect]:
 
 
 def in_order(found: dict[str, dict[str, Effect]]) -> list[str]:
-    """All changes that have an effect on some task."""
+    """Return all changes that have an effect on some task."""
     known = dict.fromkeys([*changes("waves"), *changes("jsb")])
     return [row for row in known if any(row in of_task for of_task in found.values())]
 
 
 def signed(value: float, digits: int) -> str:
-    """With a plus or a minus in front."""
+    """Format a number with its sign."""
     return f"{value:+.{digits}f}".replace("-", "\u2212")
 
 
 def ablation(records: list[Record], name: str) -> str:
-    """The table of one task."""
+    """Return the table of one task."""
     rows, task, found = by_row(records, name), ABLATIONS[name], effects(records, name)
     digits = task.digits
     lines = []
@@ -525,7 +525,7 @@ def ablation(records: list[Record], name: str) -> str:
 
 
 def summary(records: list[Record]) -> str:
-    """Changes by tasks."""
+    """Return the table of changes by tasks."""
     found = {name: effects(records, name) for name in ABLATIONS if by_row(records, name)}
     lines = []
     for row in in_order(found):
@@ -539,7 +539,7 @@ def summary(records: list[Record]) -> str:
 
 
 def chosen(records: list[Record]) -> tuple[float, list[Record]]:
-    """Of a row's records those with the learning rate that is better in the mean on the validation series."""
+    """Return the records of a row with the learning rate that has the better mean validation score."""
     rates: dict[float, list[Record]] = {}
     for record in records:
         rates.setdefault(record["settings"]["parameters"]["learning_rate_init"], []).append(record)
@@ -548,7 +548,7 @@ def chosen(records: list[Record]) -> tuple[float, list[Record]]:
 
 
 def discrimination(records: list[Record]) -> str:
-    """The table of periods under noise."""
+    """Return the table of periods under noise."""
     found = {name: by_row(records, name) for name in PERIODS if by_row(records, name)}
     every = list(dict.fromkeys(row for rows in found.values() for row in rows if row != RULE))
     lines = []
@@ -568,7 +568,7 @@ def discrimination(records: list[Record]) -> str:
 
 
 def zero_against_log(records: list[Record]) -> list[tuple[str, Effect]]:
-    """In telling periods apart, what log-spaced frequencies add to a memory without any."""
+    """Return the gain of log-spaced frequencies over none on the task of distinguishing periods."""
     result = []
     for name in PERIODS:
         rows = by_row(records, name)
@@ -580,7 +580,7 @@ def zero_against_log(records: list[Record]) -> list[tuple[str, Effect]]:
 
 
 def sentence(found: list[tuple[str, Effect]]) -> str:
-    """Where a difference is beyond chance, in words."""
+    """Return a sentence on where a difference is significant."""
     if not found:
         return "no runs yet"
     marks = [(name, one.mark(len(found)), one.difference) for name, one in found]
@@ -593,19 +593,19 @@ def sentence(found: list[tuple[str, Effect]]) -> str:
 
 
 def one_of_each(found: list[tuple[str, Effect]]) -> str:
-    """The same where tables with stars stand beside it, which count other comparisons."""
+    """Return the same note for pages whose other tables with stars count other comparisons."""
     level = f"p < {LEVEL}" + (f" / {len(found)}" if len(found) > 1 else "")
     return f"one comparison for each task, {level} where the stars count all rows of a table: {sentence(found)}"
 
 
 def taken_away(records: list[Record]) -> list[tuple[str, Effect]]:
-    """What the paper's frequencies add to none, by ablation."""
+    """Return the gain of the paper's frequencies over none, by ablation."""
     found = [(name, effects(records, name).get("omega: zero")) for name in ABLATIONS]
     return [(name, one._replace(difference=-one.difference)) for name, one in found if one is not None]
 
 
 def verdict(records: list[Record]) -> str:
-    """For the table of all claims."""
+    """Return the entry for the table of all claims."""
     return (
         f"the paper's frequencies against none: {sentence(taken_away(records))}; log-spaced ones against none where "
         f"classes differ in period alone: {sentence(zero_against_log(records))}"
@@ -613,7 +613,7 @@ def verdict(records: list[Record]) -> str:
 
 
 def report(records: list[Record]) -> str:
-    """The section of the README."""
+    """Return the section of the README."""
     parts = [
         "## Ablations: whether the frequencies matter, and the other choices of the SFM",
         f"{progress(records, plan(is_tiny(records)))} of [frequencies.py](frequencies.py), whose head says what the "
@@ -647,7 +647,7 @@ def report(records: list[Record]) -> str:
 
 
 def is_tiny(records: list[Record]) -> bool:
-    """Whether records are of quick runs."""
+    """Return whether records are of quick runs."""
     return any(record["settings"].get("tiny", False) for record in records)
 
 
@@ -655,7 +655,7 @@ def is_tiny(records: list[Record]) -> bool:
 
 
 def draw(records: list[Record], folder: Path) -> None:
-    """Effects with their standard errors; and the accuracy of every fit in telling periods apart."""
+    """Draw effects with their standard errors, and the accuracy of every fit on distinguishing periods."""
     found = {name: effects(records, name) for name in ABLATIONS}
     found = {name: of_task for name, of_task in found.items() if of_task}
     if found:
@@ -666,7 +666,7 @@ def draw(records: list[Record], folder: Path) -> None:
 
 
 def draw_effects(found: dict[str, dict[str, Effect]], path: Path) -> None:
-    """A panel for each ablation."""
+    """Draw a panel for each ablation."""
     every = in_order(found)
     figure, axes = panels(len(found), 0.3 * len(every) + 1.5)
     for ax, (name, of_task) in zip(axes, found.items(), strict=True):
@@ -687,7 +687,7 @@ def draw_effects(found: dict[str, dict[str, Effect]], path: Path) -> None:
 
 
 def draw_accuracies(records: list[Record], names: list[str], path: Path) -> None:
-    """A panel for each pair of periods, a dot for each fit, a dashed line for the rule."""
+    """Draw a panel for each pair of periods, a dot for each fit, and a dashed line for the baseline."""
     rows = {name: by_row(records, name) for name in names}
     every = list(dict.fromkeys(row for of_task in rows.values() for row in of_task if row != RULE))
     figure, axes = panels(len(names), 0.35 * len(every) + 1.2)
@@ -706,7 +706,7 @@ def draw_accuracies(records: list[Record], names: list[str], path: Path) -> None
 
 
 def panels(n: int, height: float) -> tuple[Any, Any]:
-    """A figure of so many panels side by side."""
+    """Return a figure with this number of panels side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -716,7 +716,7 @@ def panels(n: int, height: float) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    """Carry out what is missing, and print the section."""
+    """Do the missing runs, and print the section."""
     arguments_parser = parser(__doc__)
     arguments_parser.add_argument("--ett", type=Path, metavar="FILE", help="path of ETTh1.csv; else $SFMTS_ETT")
     arguments = arguments_parser.parse_args()

@@ -47,7 +47,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.35"
 
 
 def plan(quick: bool = False) -> list[Run]:
-    """The first seeds are those shown."""
+    """Plan the runs; the first seeds are those shown."""
     effort, seeds = (QUICK, range(2)) if quick else (FULL, range(5))
     kinds: list[dict[str, Any]] = [
         {"figure": 1, **effort},
@@ -68,7 +68,7 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def sines(segments: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy sine (T, 1) whose period changes without a jump, and the number of the period at each step."""
+    """Draw a noisy sine (T, 1) whose period changes without a jump, and the number of the period at each step."""
     labels = np.repeat(segments, STEPS_OF_SEGMENT)
     phase = np.cumsum(2 * np.pi / np.array(PERIODS)[labels]) + rng.uniform(0, 2 * np.pi)
     signal = rng.uniform(0.7, 1.3) * np.sin(phase) + 0.3 * rng.normal(size=len(labels))
@@ -76,7 +76,7 @@ def sines(segments: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def changing_sines(settings: dict[str, Any], seed: int) -> dict[str, Any]:
-    """How far amplitudes follow the frequency of the signal, in the state that does so most and on the whole."""
+    """Return how well amplitudes follow the signal's frequency, in the best state and over all states."""
     rng = np.random.default_rng(0)
     n_train = settings["n_series"] // 5
     data = [sines(rng.integers(len(PERIODS), size=len(SEGMENTS)), rng) for _ in range(n_train + 50)]
@@ -117,12 +117,12 @@ def changing_sines(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def shares(amplitudes: np.ndarray) -> np.ndarray:
-    """Amplitudes as shares of their sum over frequencies, the last axis."""
+    """Return amplitudes as shares of their sum over frequencies, the last axis."""
     return amplitudes / np.maximum(amplitudes.sum(axis=-1, keepdims=True), 1e-12)
 
 
 def rounded(array: np.ndarray) -> Any:
-    """Lists of numbers with three significant digits, which is all that a picture shows."""
+    """Return lists of numbers with three significant digits, which suffice for a picture."""
     return [rounded(item) for item in array] if array.ndim else float(f"{array:.3g}")
 
 
@@ -130,7 +130,7 @@ def rounded(array: np.ndarray) -> Any:
 
 
 def amplitudes_at_quarters(settings: dict[str, Any], seed: int) -> dict[str, Any]:
-    """How amplitudes are spread over the frequencies, on the mean over test waves and states."""
+    """Return how amplitudes spread over the frequencies, averaged over test waves and states."""
     X, y = make_waves(settings["n_series"] + 400, n_steps=QUARTERS[-1], variant="paper", random_state=0)
     X, n_train = X.astype(np.float32), settings["n_series"]
     model = SFMClassifier(**paper_preset("waves", settings["network"]), max_iter=settings["epochs"], random_state=seed)
@@ -155,7 +155,7 @@ def amplitudes_at_quarters(settings: dict[str, Any], seed: int) -> dict[str, Any
 
 
 def of_kind(records: list[Record], figure: int, network: str | None = None, trained: bool = True) -> list[Record]:
-    """The records behind a figure."""
+    """Return the records behind a figure."""
     return [
         record
         for record in records
@@ -166,17 +166,17 @@ def of_kind(records: list[Record], figure: int, network: str | None = None, trai
 
 
 def spread(records: list[Record], score: str, digits: int = 3) -> str:
-    """Mean and deviation of a score."""
+    """Return the mean and the deviation of a score."""
     return mean_and_deviation([record["scores"][score] for record in records], digits)
 
 
 def arrays(records: list[Record]) -> dict[str, Any]:
-    """The arrays of a picture, if the run that keeps them is there."""
+    """Return the arrays of a picture, or None if the run that keeps them is missing."""
     return next((record["scores"]["arrays"] for record in records if "arrays" in record["scores"]), {})
 
 
 def report(records: list[Record]) -> str:
-    """The section of the page."""
+    """Return the section of the page."""
     quick = any(record["settings"]["n_series"] == QUICK["n_series"] for record in records)
     parts = [
         "## What the memory holds (Figures 1, 3 and 5)",
@@ -196,7 +196,7 @@ def report(records: list[Record]) -> str:
 
 
 def figure_1_text(records: list[Record]) -> str:
-    """What is seen, and how much of it."""
+    """Return what the figures show, with numbers."""
     found, untrained = of_kind(records, 1), of_kind(records, 1, trained=False)
     rows = [
         [where, spread(found, score), spread(untrained, score), f"{1 / (K // 2 + 1):.3f}"]
@@ -218,7 +218,7 @@ def figure_1_text(records: list[Record]) -> str:
 
 
 def figure_5_text(records: list[Record]) -> str:
-    """Fixed beside adaptive frequencies."""
+    """Compare fixed and adaptive frequencies."""
     rows = []
     for network, label in (("sfm", "fixed"), ("a_sfm", "adaptive")):
         found = of_kind(records, 5, network)
@@ -244,7 +244,7 @@ def figure_5_text(records: list[Record]) -> str:
 
 
 def verdict(records: list[Record]) -> str:
-    """Whether memory stands where the signal is, and how many frequencies are in use."""
+    """Return whether the memory is at the signal's frequency, and how many frequencies are in use."""
     said = []
     if found := of_kind(records, 1):
         said.append(
@@ -262,7 +262,7 @@ def verdict(records: list[Record]) -> str:
 
 
 def draw(records: list[Record], folder: Path) -> None:
-    """All three figures."""
+    """Draw all three figures."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -280,7 +280,7 @@ def draw(records: list[Record], folder: Path) -> None:
 
 
 def figure_1(plt: Any, shown: dict[str, Any]) -> Any:
-    """The signal above two maps of amplitudes, on which the signal's frequency is marked."""
+    """Draw the signal above two maps of amplitudes, on which the signal's frequency is marked."""
     figure, axes = plt.subplots(3, 1, figsize=(9, 6), sharex=True, height_ratios=(1, 1.5, 1.5), layout="constrained")
     signal, labels = np.array(shown["signal"]), np.array(shown["labels"])
     steps = np.arange(1, len(signal) + 1)
@@ -310,7 +310,7 @@ def figure_1(plt: Any, shown: dict[str, Any]) -> Any:
 
 
 def figure_3(plt: Any) -> Any:
-    """Two waves of each class, as the paper describes them and harder."""
+    """Draw two waves of each class, of the paper's variant and of the hard one."""
     from sfmts.plotting import WaveDisplay
 
     figure = plt.figure(figsize=(10, 4.2), layout="constrained")
@@ -323,7 +323,7 @@ def figure_3(plt: Any) -> Any:
 
 
 def figure_5(plt: Any, pair: dict[str, dict[str, Any]]) -> Any:
-    """Four times from left to right, fixed frequencies above adaptive ones."""
+    """Draw four times from left to right, fixed frequencies above adaptive ones."""
     from sfmts.plotting import AmplitudeDisplay
 
     figure = plt.figure(figsize=(9, 7), layout="constrained")

@@ -107,18 +107,18 @@ COLOURS = {"sfm": "#0072B2", "other": "#E69F00"}
 
 @cache
 def causal_networks() -> tuple[str, ...]:
-    """All registered networks that read forwards only."""
+    """Return all registered networks that read forwards only."""
     return tuple(name for name in network_names() if make_network(name, 2, n_states=8).causal)
 
 
 @cache
 def paper_sizes() -> dict[str, dict[str, Any]]:
-    """Parameters of SFMDensity for the rows of Table 1."""
+    """Return the parameters of SFMDensity for the rows of Table 1."""
     return {row: without_defaults(paper_preset("music", row)) for row in TABLE_1}
 
 
 def without_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Without the network's own options if all are as by default, so that equal networks are one run."""
+    """Remove the network's own options if all are defaults, so that equal networks are one run."""
     options = inspect.signature(network_class(parameters["network"])).parameters
     if any(options[key].default != value for key, value in parameters.get("network_params", {}).items()):
         return parameters
@@ -127,7 +127,7 @@ def without_defaults(parameters: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def matched_sizes() -> dict[str, dict[str, Any]]:
-    """Parameters of SFMDensity with which each network comes nearest to the budget; the SFM's z is D wide."""
+    """Return the parameters of SFMDensity that bring each network closest to the budget; the SFM's z is D wide."""
     sizes: dict[str, dict[str, Any]] = {}
     for row, options in (("sfm", {}), ("a_sfm", {"frequencies": "adaptive"})):
         n_states = match_budget("sfm", BUDGET, N_KEYS, N_KEYS, **options)
@@ -141,7 +141,7 @@ def matched_sizes() -> dict[str, dict[str, Any]]:
 
 
 def of_networks(collection: str, size: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run, which are one for all networks but for two things.
+    """Return the settings of a run, which are the same for all networks except for two.
 
     Logits are not dropped where there is no layer that could make up for it, and the SFM's backward pass saves memory
     where pieces have thousands of frames.
@@ -158,7 +158,7 @@ def of_networks(collection: str, size: dict[str, Any]) -> dict[str, Any]:
 
 
 def plan(quick: bool = False) -> list[Run]:
-    """Rules first; then all networks on JSB, the rivals on the other collections, joint heads, and the rest."""
+    """Return baselines, then all networks on JSB, the rivals on the other collections, joint heads, and the rest."""
     if quick:
         return quick_plan()
     small, *large = COLLECTIONS
@@ -177,7 +177,7 @@ def plan(quick: bool = False) -> list[Run]:
 
 
 def quick_plan() -> list[Run]:
-    """Everything once, the SFM twice."""
+    """Return a plan with everything once, and the SFM twice."""
     runs = [Run({"collection": MADE, "rule": rule}, 0) for rule in ("ceiling", *RULES)]
     runs += [Run(of_networks(MADE, size), 0) for size in (*matched_sizes().values(), *paper_sizes().values())]
     runs += [Run(of_networks(MADE, matched_sizes()["sfm"]), 1)]
@@ -185,12 +185,12 @@ def quick_plan() -> list[Run]:
 
 
 def without_repetitions(runs: list[Run]) -> list[Run]:
-    """Each run where it stands first: some sizes of the paper's are matched, too."""
+    """Return each run once, at its first place; some of the paper's sizes are also matched sizes."""
     return list({json.dumps(run, sort_keys=True): run for run in runs}.values())
 
 
 def joint_sizes(head: str) -> dict[str, dict[str, Any]]:
-    """The networks of the matched rows with a joint head in place of the linear one."""
+    """Return the networks of the matched rows with a joint head instead of the linear one."""
     return {row: {**matched_sizes()[row], "head": head} for row in ("sfm", *RIVALS) if row in matched_sizes()}
 
 
@@ -206,7 +206,7 @@ def load_rolls(collection: str, folder: str | None) -> Any:
 
 
 def chords(rng: np.random.Generator, n_frames: int = 12) -> np.ndarray:
-    """Three voices that wander over the keys."""
+    """Return three voices that wander over the keys."""
     roll = np.zeros((n_frames, N_KEYS), np.float32)
     voices = rng.integers(-2, 3, size=(n_frames, 3)).cumsum(axis=0)
     voices += np.array([30, 42, 54])
@@ -245,27 +245,27 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def marginal(before: np.ndarray, after: np.ndarray) -> tuple[Predict, int]:
-    """How often each key is down."""
+    """Return how often each key is down."""
     rates = share(after.sum(axis=0), len(after))
     return lambda frames: np.broadcast_to(rates, frames.shape), rates.size
 
 
 def markov(before: np.ndarray, after: np.ndarray) -> tuple[Predict, int]:
-    """How often each key stays down, and how often it goes down."""
+    """Return how often each key stays down, and how often it goes down."""
     stays = share((before * after).sum(axis=0), before.sum(axis=0))
     comes = share(((1 - before) * after).sum(axis=0), (1 - before).sum(axis=0))
     return lambda frames: np.where(frames > 0, stays, comes), stays.size + comes.size
 
 
 def repeat(before: np.ndarray, after: np.ndarray) -> tuple[Predict, int]:
-    """The frame before, as surely as it comes again: as `markov`, with all keys alike."""
+    """Predict the previous frame as `markov` does, but with the same rates for all keys."""
     stays = share((before * after).sum(), before.sum())
     comes = share(((1 - before) * after).sum(), (1 - before).sum())
     return lambda frames: np.where(frames > 0, stays, comes), 2
 
 
 def first_order_linear(before: np.ndarray, after: np.ndarray) -> tuple[Predict, int]:
-    """A logistic regression for each key on all keys of the frame before."""
+    """Fit a logistic regression for each key on all keys of the previous frame."""
     frames, which = np.unique(before, axis=0, return_inverse=True)  # many pairs begin alike
     counts = np.bincount(which)
     rates, regressions = share(after.sum(axis=0), len(after)), {}
@@ -293,12 +293,12 @@ RULES = {
 
 
 def share(count: Any, total: Any) -> Any:
-    """A rate that is never 0 or 1: some keys of the test pieces are not pressed in training."""
+    """Return a rate that is never 0 or 1, because some keys of the test pieces are not pressed in training."""
     return (np.asarray(count, np.float64) + 0.5) / (total + 1.0)
 
 
 def fit_rule(rule: str, rolls: Any) -> dict[str, Any]:
-    """Scores of a rule; its logits are those of its probabilities, as a network's are."""
+    """Return the scores of a baseline; its logits are those of its probabilities, as for networks."""
     start = time.process_time()
     if rule == "ceiling":
         scores = {
@@ -334,15 +334,15 @@ class Found:
         }
 
     def records(self, settings: dict[str, Any]) -> list[Record]:
-        """Those of all seeds."""
+        """Return the records of all seeds."""
         return self._records.get(json.dumps(settings, sort_keys=True), [])
 
     def scores(self, settings: dict[str, Any], score: str) -> list[float]:
-        """One of the scores, of all seeds."""
+        """Return one of the scores for all seeds."""
         return [record["scores"][score] for record in self.records(settings) if score in record["scores"]]
 
     def diverged(self) -> list[str]:
-        """What is to be said of networks whose training came to nothing."""
+        """Return a sentence on networks whose training failed."""
         sizes = dict(matched_sizes())
         sizes |= {f"{row} with {head}": size for head in JOINT for row, size in joint_sizes(head).items()}
         papers = {row: size for row, size in paper_sizes().items() if size not in matched_sizes().values()}
@@ -355,26 +355,26 @@ class Found:
         return told_of_divergence(groups, "score", "how often each key is pressed")
 
     def row(self, label: str, settings: Callable[[str], dict[str, Any]], score: str, sign: int = 1) -> list[str]:
-        """A row of a table: what ran, its size, and a cell for each collection."""
+        """Return a row of a table: name, size, and a cell for each collection."""
         records = [record for name in self.collections for record in self.records(settings(name))]
         parameters = str(records[0]["n_parameters"]) if records and records[0]["n_parameters"] else ""
         cells = [[sign * value for value in self.scores(settings(name), score)] for name in self.collections]
         return [label, parameters, *map(mean_and_deviation, cells)]
 
     def block(self, title: str, sizes: dict[str, dict[str, Any]], score: str, sign: int = 1) -> list[list[str]]:
-        """A title over the rows of networks."""
+        """Return a title row above the rows of networks."""
         rows = [self.row(label, partial(of_networks, size=size), score, sign) for label, size in sizes.items()]
         return self.titled(title, [row for row in rows if row[1]])
 
     def rules(self, score: str, names: Sequence[str], sign: int = 1) -> list[list[str]]:
-        """The rows of rules."""
+        """Return the rows of baselines."""
         return [
             self.row(name, lambda collection, name=name: {"collection": collection, "rule": name}, score, sign)
             for name in names
         ]
 
     def published(self, figures: dict[str, dict[str, float]]) -> list[list[str]]:
-        """The rows of the literature."""
+        """Return the rows of the literature."""
         rows = [
             [label, "", *(f"{row[name]:.2f}" if name in row else "" for name in self.collections)]
             for label, row in figures.items()
@@ -382,11 +382,11 @@ class Found:
         return [row for row in rows if any(row[2:])]
 
     def titled(self, title: str, rows: list[list[str]]) -> list[list[str]]:
-        """Rows under a title, if there are any."""
+        """Return rows under a title, if there are any."""
         return [[f"**{title}**", "", *[""] * len(self.collections)], *rows] if rows else []
 
     def table(self, rows: list[list[str]]) -> str:
-        """A table whose columns are the collections."""
+        """Return a table whose columns are the collections."""
         return table(["", "parameters", *self.collections.values()], rows)
 
 
@@ -400,7 +400,7 @@ class Ranked(NamedTuple):
 
 
 def ranking(found: Found, collection: str) -> list[Ranked]:
-    """The matched networks of which there are runs, the best first."""
+    """Return the matched networks that have runs, the best first."""
     rows = []
     for name, size in matched_sizes().items():
         nats = [-value for value in found.scores(of_networks(collection, size), "test")]
@@ -411,7 +411,7 @@ def ranking(found: Found, collection: str) -> list[Ranked]:
 
 
 def standing(found: Found, collection: str) -> str:
-    """Where SFM and A-SFM stand among the matched networks; nothing, where there are no others."""
+    """Return the ranks of SFM and A-SFM among the matched networks; nothing if there are no others."""
     rows = ranking(found, collection)
     if len(rows) < 2:
         return ""
@@ -432,13 +432,13 @@ def standing(found: Found, collection: str) -> str:
 
 
 def verdict(records: list[Record]) -> str:
-    """Where the SFM stands by (a), on the collection of which there is most."""
+    """Return the rank of the SFM in part (a), on the collection with the most runs."""
     found = Found(records)
     return next((said for name in found.collections if (said := standing(found, name))), "not enough runs yet")
 
 
 def report(records: list[Record]) -> str:
-    """The section of the page."""
+    """Return the section of the page."""
     found = Found(records)
     done = progress(records, plan(quick=MADE in found.collections))
     return "\n\n".join(
@@ -479,7 +479,7 @@ figures of kind (b)."""
 
 
 def bernoulli_section(found: Found) -> str:
-    """(a), with rules and the literature."""
+    """Return part (a), with baselines and the literature."""
     rows = [
         *found.titled("Rules", found.rules("test", list(RULES), -1)),
         *found.block("Matched", matched_sizes(), "test", -1),
@@ -500,7 +500,7 @@ def bernoulli_section(found: Found) -> str:
 
 
 def softmax_section(found: Found) -> str:
-    """(b), with its ceiling."""
+    """Return part (b), with its ceiling."""
     score = "test_softmax_pressed"
     rows = [
         *found.titled("Rules", found.rules(score, ["ceiling", *RULES])),
@@ -513,7 +513,7 @@ def softmax_section(found: Found) -> str:
 
 
 def below_ceiling(found: Found, collection: str) -> str:
-    """How far the best network, and the best of the paper's figures at hand, are from the ceiling of these frames."""
+    """Return the distances of the best network and of the paper's best result from the ceiling of these frames."""
     score = "test_softmax_pressed"
     ceiling = found.scores({"collection": collection, "rule": "ceiling"}, score)
     values = [
@@ -532,7 +532,7 @@ def below_ceiling(found: Found, collection: str) -> str:
 
 
 def joint_section(found: Found) -> str:
-    """(c), if there is any run."""
+    """Return part (c), if it has any run."""
     rows = [
         *found.block("RNN-NADE", joint_sizes("nade"), "test"),
         *found.block("RNN-RBM", joint_sizes("rbm"), "test"),
@@ -543,7 +543,7 @@ def joint_section(found: Found) -> str:
 
 
 def draw(records: list[Record], folder: Path) -> None:
-    """The matched networks on the first collection: a dot for each seed, a bar for their mean."""
+    """Draw the matched networks on the first collection: a dot for each seed, a bar for their mean."""
     found = Found(records)
     collection = shown(found)
     if collection is None:
@@ -583,12 +583,12 @@ def draw(records: list[Record], folder: Path) -> None:
 
 
 def shown(found: Found) -> str | None:
-    """The collection of the picture: the first that has runs of matched networks."""
+    """Return the collection of the picture, the first that has runs of matched networks."""
     return next((name for name in found.collections if ranking(found, name)), None)
 
 
 def main() -> None:
-    """Carry out what is missing, and print the section of the report."""
+    """Do the missing runs, and print the section of the report."""
     options = parser(__doc__)
     options.add_argument(
         "--data",

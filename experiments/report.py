@@ -38,12 +38,12 @@ here.
 
 
 def experiments() -> list[ModuleType]:
-    """The scripts that are there, in the order of their sections."""
+    """Return the available scripts, in the order of their sections."""
     return [importlib.import_module(name) for name in SECTIONS if (FOLDER / f"{name}.py").exists()]
 
 
 def collect(results: Path, quick: bool = False) -> dict[ModuleType, list[Record]]:
-    """All scripts with the records of their plans."""
+    """Return all scripts with the records of their plans."""
     return {
         experiment: of_plan(load(experiment.EXPERIMENT, results), experiment.plan(quick))
         for experiment in experiments()
@@ -51,19 +51,19 @@ def collect(results: Path, quick: bool = False) -> dict[ModuleType, list[Record]
 
 
 def title(experiment: ModuleType) -> str:
-    """What a script is about: the first line of its docstring."""
+    """Return the subject of a script, the first line of its docstring."""
     return (experiment.__doc__ or experiment.EXPERIMENT).strip().splitlines()[0].rstrip(".")
 
 
 def section(experiment: ModuleType, records: list[Record]) -> str:
-    """What a script says of its records."""
+    """Return a script's section on its records."""
     if records or getattr(experiment, "REPORTS_NOTHING", False):
         return str(experiment.report(records)).strip()
     return f"## {title(experiment)}\n\nNo run has been made yet: `python experiments/{experiment.__name__}.py`."
 
 
 def verdicts(found: dict[ModuleType, list[Record]], quick: bool) -> str:
-    """The table of all claims, and what has come out."""
+    """Return the table of all claims and their results."""
     rows, said = [], []
     for experiment, records in found.items():
         name = experiment.__name__
@@ -76,7 +76,7 @@ def verdicts(found: dict[ModuleType, list[Record]], quick: bool) -> str:
 
 
 def text(found: dict[ModuleType, list[Record]], quick: bool = False) -> str:
-    """The whole page."""
+    """Return the whole page."""
     records = [record for group in found.values() for record in group]
     made_with = sorted({f"sfmts {r['versions']['sfmts']} on PyTorch {r['versions']['torch']}" for r in records})
     hours = sum(record["seconds"] for record in records) / 3600.0

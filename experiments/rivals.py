@@ -110,12 +110,12 @@ FIRST_SEED = 100  # of the comparison, so that no fit of the tuning is one of it
 
 
 def networks(task: str) -> list[str]:
-    """Those that are tuned on a task."""
+    """Return the networks that are tuned on a task."""
     return [*NETWORKS, *BESIDES.get(task, ())]
 
 
 def recipes(task: str, network: str) -> list[dict[str, Any]]:
-    """Parameters to try: the estimator's own first, then what was drawn for all networks."""
+    """Return parameters to try: the estimator's defaults first, then those drawn for all networks."""
     estimator = TASKS[OF[task][0]].estimator
     base = {**TASKS[OF[task][0]].base, **OF[task][1], "network": network}
     stamps = {"time": "timestamps", "time_channel": 1} if task == "irregular" and network not in RIVALS else {}
@@ -138,11 +138,11 @@ def recipes(task: str, network: str) -> list[dict[str, Any]]:
 
 
 def outputs_with(share: float, task: Task, recipe: dict[str, Any]) -> int:
-    """How many outputs an SFM has if they, their gates and the last layer have this share of the parameters."""
+    """Return the number of outputs for which they, their gates and the last layer have this share of the parameters."""
     K = recipe["n_frequencies"]
 
     def count(n_outputs: int) -> int:
-        """Parameters but for those of states."""
+        """Return the number of parameters without those of states."""
         channels = [task.n_channels, *[n_outputs] * (recipe["n_layers"] - 1)]
         gates = sum(K * (N + n_outputs + 1) + K * n_outputs * (N + n_outputs + 2) for N in channels)
         return gates + (n_outputs + 1) * task.n_logits
@@ -151,7 +151,7 @@ def outputs_with(share: float, task: Task, recipe: dict[str, Any]) -> int:
 
 
 def training(task: str, estimator: type, base: dict[str, Any], draw: list[float]) -> dict[str, Any]:
-    """What a draw means for the training of an estimator."""
+    """Return the training parameters of an estimator for a draw."""
     if estimator is SFMDensity:
         least, most, least_recurrent, most_recurrent = DROPOUTS[task]
         return {
@@ -169,7 +169,7 @@ def training(task: str, estimator: type, base: dict[str, Any], draw: list[float]
 
 
 def rounded(rate: float) -> float:
-    """Two digits are enough for a learning rate."""
+    """Round to two digits, which are enough for a learning rate."""
     return float(f"{rate:.2g}")
 
 
@@ -177,7 +177,7 @@ def rounded(rate: float) -> float:
 
 
 def plan(quick: bool) -> list[Run]:
-    """Task by task, all trials, then the comparison, then what takes less time."""
+    """Return all runs: for each task all trials, then the comparison, then the runs that take less time."""
     runs = []
     for task in ("waves", "jsb", "etth1") if quick else OF:
         common: dict[str, Any] = {"task": task, **({"tiny": True} if quick else {})}
@@ -196,14 +196,14 @@ def plan(quick: bool) -> list[Run]:
 
 
 def stage(run: Run) -> int:
-    """What must be there before: nothing; the trials; those of the rivals, too; trials with more epochs."""
+    """Return the stage of a run, which needs the runs of all earlier stages."""
     if run.settings["trial"] == "longer":
         return 3 if is_final(run.settings) else 2
     return 1 if is_final(run.settings) else 0
 
 
 def is_final(settings: dict[str, Any]) -> bool:
-    """Whether a run is scored on the test."""
+    """Return whether a run is scored on the test."""
     return settings.get("times", settings["trial"]) == "best"
 
 
@@ -240,7 +240,7 @@ def fit(settings: dict[str, Any], seed: int, results: Path = RESULTS) -> dict[st
 
 
 def with_validation(task: str, tiny: bool, final: bool) -> tuple[tuple[Any, Any], tuple[Any, Any], Any]:
-    """Data to train with, to choose by, and the scale of the latter; in the end nothing is held back from training."""
+    """Return training data, validation data and the latter's scale; final runs train on all of it."""
     data: Data = data_of(OF[task][0], tiny)
     if task == "etth1":
         past, future, scale = ett_windows(tiny, ETT_TRAIN - CONTEXT, ETT_TEST)
@@ -255,7 +255,7 @@ def with_validation(task: str, tiny: bool, final: bool) -> tuple[tuple[Any, Any]
 
 
 def tried(records: list[Record], task: str, network: str, tiny: bool) -> dict[int, tuple[float, float]]:
-    """Validation score, greater is better, and seconds of each recipe with which no training diverged.
+    """Return validation score (greater is better) and seconds of each recipe without a diverged training.
 
     Raises
     ------
@@ -281,13 +281,13 @@ def tried(records: list[Record], task: str, network: str, tiny: bool) -> dict[in
 
 
 def best_trial(records: list[Record], task: str, network: str, tiny: bool) -> int:
-    """The number of the recipe that is best on validation data."""
+    """Return the number of the recipe that is best on validation data."""
     results = tried(records, task, network, tiny)
     return max(results, key=lambda trial: results[trial][0])
 
 
 def best_longer(records: list[Record], settings: dict[str, Any]) -> tuple[int, int]:
-    """Recipe and times the epochs, or the best of both if none are given, within the time of the faster rival."""
+    """Return recipe and factor of epochs, by default the best of both within the time of the faster rival."""
     task, network, times, tiny = settings["task"], settings["network"], settings["times"], settings.get("tiny", False)
     fastest = min(max(tried(records, task, rival, tiny).values())[1] for rival in RIVALS)
     results = tried(records, task, network, tiny)
@@ -314,7 +314,7 @@ def best_longer(records: list[Record], settings: dict[str, Any]) -> tuple[int, i
 
 
 def of_task(records: list[Record], task: str) -> dict[str, list[Record]]:
-    """The comparison's records by network, those of longer training, where that was better, behind."""
+    """Return the comparison's records by network, followed by those of longer training where it was better."""
     found: dict[str, list[Record]] = {}
     for record in records:
         repeated = record["settings"]["trial"] == "longer" and record["scores"].get("times") == 1
@@ -325,7 +325,7 @@ def of_task(records: list[Record], task: str) -> dict[str, list[Record]]:
 
 
 def duels(records: list[Record], task: str) -> dict[tuple[str, str], Effect]:
-    """SFM and descendant against each rival."""
+    """Return the comparisons of the SFM and its descendant with each rival."""
     found, better = of_task(records, task), TASKS[OF[task][0]].better
     return {
         (name, rival): effect(scores_of(found[name]), scores_of(found[rival]), better)
@@ -337,21 +337,21 @@ def duels(records: list[Record], task: str) -> dict[tuple[str, str], Effect]:
 
 
 def outcome(one: Effect, comparisons: int) -> str:
-    """A difference in a word."""
+    """Describe a difference in a few words."""
     if one.mark(comparisons) != "**":
         return "not told apart from"
     return "better than" if one.difference > 0 else "worse than"
 
 
 def told(recipe: dict[str, Any]) -> str:
-    """A recipe in a cell of a table."""
+    """Format a recipe for a cell of a table."""
     flat = {**recipe, **recipe.get("network_params", {})}
     hidden = ("network", "network_params", "max_iter", "time_channel")
     return ", ".join(f"{key} {value}" for key, value in flat.items() if key not in hidden) or "the estimator's own"
 
 
 def section(records: list[Record], task: str) -> str:
-    """The table of one task."""
+    """Return the table of one task."""
     found, name, fought = of_task(records, task), OF[task][0], duels(records, task)
     digits, lines = TASKS[name].digits, []
     for network, group in found.items():
@@ -377,7 +377,7 @@ def section(records: list[Record], task: str) -> str:
 
 
 def standings(records: list[Record]) -> dict[str, dict[tuple[str, str], str]]:
-    """Of each contender that has met a rival: the outcomes, by task and rival."""
+    """Return the outcomes of each contender by task and rival."""
     found: dict[str, dict[tuple[str, str], str]] = {}
     for task in OF:
         fought = duels(records, task)
@@ -387,12 +387,12 @@ def standings(records: list[Record]) -> dict[str, dict[tuple[str, str], str]]:
 
 
 def spelled(network: str) -> str:
-    """A contender's name in a sentence."""
+    """Return a contender's name as it is written in a sentence."""
     return network.replace(AS_LONG, " in equal time")
 
 
 def verdict(records: list[Record]) -> str:
-    """For the list of all claims: where a contender is ahead of all its rivals, and where it is behind one."""
+    """Return where a contender is better than all its rivals, and where worse than one, for the list of claims."""
     parts = []
     for who, outcomes in standings(records).items():
         said: dict[str, set[str]] = {}
@@ -408,7 +408,7 @@ def verdict(records: list[Record]) -> str:
 
 
 def in_short(records: list[Record]) -> str:
-    """Which tasks each contender is better at than each rival, and which it is worse at."""
+    """Return the tasks on which each contender is better or worse than each rival."""
     words = ("better than", "not told apart from", "worse than")
     lines = []
     for who, outcomes in standings(records).items():
@@ -422,7 +422,7 @@ def in_short(records: list[Record]) -> str:
 
 
 def report(records: list[Record]) -> str:
-    """The section of the README."""
+    """Return the section of the README."""
     parts = [
         "## Tuned rivals: SFM and resonator against LSTM and GRU",
         f"{progress(records, plan(is_tiny(records)))} of [rivals.py](rivals.py), whose head says what the tasks are. "
@@ -452,7 +452,7 @@ COLOURS = {"lstm": "#999999", "gru": "#666666", "sfm": "#56B4E9", "resonator": "
 
 
 def draw(records: list[Record], folder: Path) -> None:
-    """A panel for each task, a dot for each fit, hollow for longer training, a bar for means; better is right."""
+    """Draw a panel for each task, a dot for each fit (hollow for longer training) and a bar for means."""
     tasks = [task for task in OF if of_task(records, task)]
     if not tasks:
         return
@@ -484,7 +484,7 @@ def draw(records: list[Record], folder: Path) -> None:
 
 
 def main() -> None:
-    """Do what is missing: of each task first the tuning, then the comparison of those that are tuned."""
+    """Do the missing runs: for each task first the tuning, then the comparison of the tuned networks."""
     options = parser(__doc__)
     options.add_argument("--ett", type=Path, metavar="FILE", help="path of ETTh1.csv; else $SFMTS_ETT")
     arguments = options.parse_args()
@@ -507,7 +507,7 @@ def main() -> None:
 
 
 def within(end: float | None, runs: list[Run], arguments: argparse.Namespace) -> list[Record]:
-    """Carry runs out, but start none after the end."""
+    """Carry out runs, but start none after the end."""
     if end is not None:
         arguments.limit = max(0.0, end - time.monotonic())
     return carry_out(EXPERIMENT, runs, partial(fit, results=arguments.results or RESULTS), arguments)

@@ -48,7 +48,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from sfmts import SFMClassifier, SFMDensity
-from sfmts.batch import SequenceBatch, channel_scale, channel_statistics
+from sfmts._batch import SequenceBatch, channel_scale, channel_statistics
 from sfmts.datasets import fetch_piano_rolls, make_waves
 from sfmts.heads import BernoulliHead, ClassificationHead, Head
 from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, softmax_pressed_log_likelihood
@@ -86,7 +86,7 @@ TRAINING = tuple(TrainingSettings.__dataclass_fields__)
 
 
 def plan(quick: bool = False) -> list[Run]:
-    """All runs, seed by seed."""
+    """Return all runs, seed by seed."""
     return [
         Run(settings(task, preset, row, quick), seed)
         for seed in range(1 if quick else SEEDS)
@@ -102,7 +102,7 @@ def plan(quick: bool = False) -> list[Run]:
 
 
 def settings(task: dict[str, Any], preset: str, row: str, quick: bool) -> dict[str, Any]:
-    """What determines a run but for the seed; parameters are those that are not the estimator's default."""
+    """Return what determines a run except for the seed, with the parameters that are not the estimator's defaults."""
     music = task["name"] == "jsb_chorales"
     parameters: dict[str, Any] = {"frequencies": "adaptive"} if row == "a_sfm" else {}
     if preset != "library, own size":
@@ -139,12 +139,12 @@ class PressedKeysHead(Head):
         self.summed = summed
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Minus that sum, over all frames, times their number if it is to be ``summed``."""
+        """Return minus that sum over all frames, times their number if ``summed``."""
         n_frames = len(output) if weight is None else weight.sum()
         return -self.score(output, target, weight) * (n_frames if self.summed else 1.0)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """That sum, over all frames."""
+        """Return that sum over all frames."""
         frames = (output.log_softmax(dim=1) * target).sum(dim=1)
         return frames.sum() if weight is None else (frames * weight).sum()
 
@@ -158,7 +158,7 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def fit_waves(task: dict[str, Any], parameters: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
-    """Accuracy on a fifth of the waves."""
+    """Return the accuracy on a fifth of the waves."""
     X, y = make_waves(task["n_series"], n_steps=task["n_steps"], variant=task["variant"], random_state=0)
     parts = train_test_split(X.astype(np.float32), y, test_size=0.2, stratify=y, random_state=0)
     train, test = (batch(X, y) for X, y in zip(parts[:2], parts[2:], strict=True))
@@ -175,7 +175,7 @@ def fit_waves(task: dict[str, Any], parameters: dict[str, Any], generator: torch
 
 
 def fit_chorales(task: dict[str, Any], parameters: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
-    """Both scores of the test part."""
+    """Return both scores of the test part."""
     parts = random_rolls() if task["rolls"] == "random" else published_rolls()
     as_program = parameters["time"] != "index"
     train, valid, test = (next_frames(part, last=as_program) for part in parts)
@@ -205,25 +205,25 @@ def fit_chorales(task: dict[str, Any], parameters: dict[str, Any], generator: to
 
 
 def published_rolls() -> list[list[np.ndarray]]:
-    """The JSB chorales for training, validation and test."""
+    """Return the JSB chorales for training, validation and test."""
     rolls = fetch_piano_rolls("jsb_chorales", data_home=os.environ.get("SFMTS_PIANO_ROLLS"))
     return [rolls[part] for part in ("train", "valid", "test")]
 
 
 def random_rolls() -> list[list[np.ndarray]]:
-    """As many parts of short noise."""
+    """Return the same number of parts of short noise."""
     rng = np.random.default_rng(0)
     return [[(rng.random((steps, 88)) < 0.05).astype(np.float32) for steps in (9, 5, 12)] for _ in range(3)]
 
 
 def batch(X: Sequence[np.ndarray], target: np.ndarray, **options: Any) -> SequenceBatch:
-    """Series with their targets."""
+    """Return series with their targets."""
     lengths = torch.tensor([len(series) for series in X])
     return SequenceBatch(torch.from_numpy(np.concatenate(X)), lengths, target=torch.from_numpy(target), **options)
 
 
 def next_frames(rolls: list[np.ndarray], last: bool) -> SequenceBatch:
-    """Frames with the next ones as targets; the ``last``, which has none, is read, too, in the program."""
+    """Return frames with the next ones as targets; as in the program, the ``last`` without target is read as well."""
     if not last:
         following = np.concatenate([roll[1:] for roll in rolls])
         return batch([roll[:-1] for roll in rolls], following, target_per_step=True)
@@ -235,7 +235,7 @@ def next_frames(rolls: list[np.ndarray], last: bool) -> SequenceBatch:
 def make_sfm(
     train: SequenceBatch, n_outputs: int | None, parameters: dict[str, Any], generator: torch.Generator
 ) -> SFM:
-    """The network as an estimator makes it."""
+    """Return the network as an estimator makes it."""
     options = {name: parameters[name] for name in NETWORK}
     if options["n_outputs"] is None:
         options["n_outputs"] = n_outputs
@@ -271,7 +271,7 @@ def train_model(
 
 
 def select(records: list[Record], preset: str, row: str, **task: str) -> list[Record]:
-    """The seeds of one preset on one task."""
+    """Return the records of all seeds of one preset on one task."""
     return [
         record
         for record in records
@@ -281,7 +281,7 @@ def select(records: list[Record], preset: str, row: str, **task: str) -> list[Re
 
 
 def scores(records: list[Record], name: str, digits: int = 3) -> str:
-    """Mean and deviation of a score, "-" where there is none, and how many trainings ended in NaN."""
+    """Return mean and deviation of a score, "-" if it is missing, and the number of trainings that ended in NaN."""
     said = mean_and_deviation([record["scores"][name] for record in records if name in record["scores"]], digits)
     diverged = sum("diverged" in record["scores"] for record in records)
     if not diverged:
@@ -290,7 +290,7 @@ def scores(records: list[Record], name: str, digits: int = 3) -> str:
 
 
 def report(records: list[Record]) -> str:
-    """A table for waves and one for chorales."""
+    """Return a table for waves and one for chorales."""
     lines: dict[str, list[list[object]]] = {"waves": [], "chorales": []}
     for row in ("sfm", "a_sfm"):
         for preset in PRESETS:
@@ -325,12 +325,12 @@ def report(records: list[Record]) -> str:
 
 
 def ceiling(records: list[Record]) -> float:
-    """Of the pressed keys' score."""
+    """Return the ceiling of the pressed keys' score."""
     return next(float(record["scores"]["ceiling"]) for record in records if "ceiling" in record["scores"])
 
 
 def verdict(records: list[Record]) -> str:
-    """What the printed settings reach beside the best ones."""
+    """Compare the printed settings with the best ones."""
     said = []
     for what, name, task in (
         ("waves (hard)", "accuracy", {"variant": "hard"}),

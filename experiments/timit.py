@@ -60,7 +60,7 @@ SCORES = ("test_61", "test_39", "valid_61")
 
 @cache
 def sizes() -> dict[str, dict[str, Any]]:
-    """Parameters of SFMLabeler: the rows of Table 1, and others of that size."""
+    """Return the parameters of SFMLabeler for the rows of Table 1 and other networks of that size."""
     found = {row: paper_preset("timit", row) for row in TABLE_1}
     linear = {"sfm, linear": {"network": "sfm"}, "a_sfm, linear": {"network": "sfm", "frequencies": "adaptive"}}
     for row, parameters in linear.items():
@@ -74,21 +74,21 @@ def sizes() -> dict[str, dict[str, Any]]:
 
 
 def of_row(row: str, corpus: str) -> dict[str, Any]:
-    """The settings of a row's runs."""
+    """Return the settings of a row's runs."""
     if row in RULES:
         return {"corpus": corpus, "rule": row}
     return {"corpus": corpus, "estimator": {**sizes()[row], "max_iter": EPOCHS[corpus]}}
 
 
 def plan(quick: bool = False) -> list[Run]:
-    """Rules, then all networks, seed by seed."""
+    """Return all runs: baselines, then all networks, seed by seed."""
     corpus, seeds = (MINIATURE, range(1)) if quick else (TIMIT, range(3))
     rules = [Run(of_row(rule, corpus), 0) for rule in RULES]
     return rules + [Run(of_row(row, corpus), seed) for seed in seeds for row in sizes()]
 
 
 def load(corpus: str, folder: Path) -> tuple[Any, Callable[[Any], Any]]:
-    """The corpus with 61 phones, and what folds a series of these to 39; TIMIT must be complete."""
+    """Return the corpus with 61 phones, and a function that folds a series of these to 39; TIMIT must be complete."""
     protocol = {} if corpus == TIMIT else {"strict": False, "n_valid": 2, "cache_home": folder}
     parts, folded = (load_timit(folder, n_phones=n, **protocol) for n in (N_PHONES, 39))
     fold = np.zeros(N_PHONES, np.int64)
@@ -116,7 +116,7 @@ def fit(settings: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
 
 
 def fit_rule(rule: str, train: Any) -> tuple[Callable[[Any], Any], int]:
-    """What labels frames one by one, and how many parameters it has."""
+    """Return a function that labels frames one by one, and its number of parameters."""
     labels = np.concatenate(train.target)
     if rule == RULES[0]:
         most = np.bincount(labels).argmax()
@@ -126,7 +126,7 @@ def fit_rule(rule: str, train: Any) -> tuple[Callable[[Any], Any], int]:
 
 
 def write_miniature(home: Path) -> None:
-    """Eighteen utterances of hums and hisses, in the layout of the corpus."""
+    """Write eighteen utterances of hums and hisses, in the layout of the corpus."""
     import soundfile
 
     rng = np.random.default_rng(0)
@@ -144,12 +144,12 @@ def write_miniature(home: Path) -> None:
 
 
 def accuracies(records: list[Record], row: str, corpus: str, score: str) -> list[float]:
-    """One of the scores of a row, of all seeds."""
+    """Return one of the scores of a row for all seeds."""
     return [record["scores"][score] for record in records if record["settings"] == of_row(row, corpus)]
 
 
 def report(records: list[Record]) -> str:
-    """The section of the page."""
+    """Return the section of the page."""
     corpus = records[0]["settings"]["corpus"] if records else TIMIT
     parts = [
         "## Speech: phones of TIMIT (Figure 4)",
@@ -181,7 +181,7 @@ def report(records: list[Record]) -> str:
 
 
 def verdict(records: list[Record]) -> str:
-    """The SFM beside the best other network that reads forwards, and the A-SFM beside the bidirectional LSTM."""
+    """Compare the SFM with the best other forward network, and the A-SFM with the bidirectional LSTM."""
     corpus = records[0]["settings"]["corpus"] if records else TIMIT
     means = {row: np.mean(found) for row in sizes() if (found := accuracies(records, row, corpus, "test_61"))}
     others = {row: mean for row, mean in means.items() if "sfm" not in row and row != "bi_lstm"}
@@ -195,7 +195,7 @@ def verdict(records: list[Record]) -> str:
 
 
 def main() -> None:
-    """Carry out what is missing, if there is a corpus, and print the section of the report."""
+    """Do the missing runs if the corpus is available, and print the section of the report."""
     options = parser(__doc__)
     options.add_argument(
         "--timit",

@@ -67,7 +67,7 @@ class Row(NamedTuple):
 
 @cache
 def rows() -> tuple[Row, ...]:
-    """All networks in both sizes; those that coincide stand there once."""
+    """Return all networks in both sizes, without duplicates."""
     found = [Row(name, "paper", paper_preset("waves", name)) for name in TABLE_1]
     adaptive: dict[str, Any] = {"network": "sfm", "frequencies": "adaptive"}
     matched: dict[str, dict[str, Any]] = {name: {"network": name} for name in network_names()} | {"a_sfm": adaptive}
@@ -85,7 +85,7 @@ def rows() -> tuple[Row, ...]:
 
 
 def plan(quick: bool = False) -> list[Run]:
-    """All runs: the hard variant first, within it seed by seed, and the slowest network at the end."""
+    """Return all runs: the hard variant first, within it seed by seed, and the slowest network at the end."""
     if quick:
         variants = {"hard": rows(), "paper": rows()[:2], "released": rows()[:1]}
         return [Run(settings(v, row, 1, 100, 12), 0) for v, some in variants.items() for row in some]
@@ -100,7 +100,7 @@ def plan(quick: bool = False) -> list[Run]:
 
 
 def settings(variant: str, row: Row, epochs: int, n_series: int, n_steps: int) -> dict[str, Any]:
-    """What determines a run but for the seed."""
+    """Return what determines a run except for the seed."""
     return {
         "variant": variant,
         "parameters": row.parameters,
@@ -148,7 +148,7 @@ class Result(NamedTuple):
 
 
 def results(records: list[Record], variant: str) -> list[Result]:
-    """Rows that have runs, the best first."""
+    """Return rows that have runs, the best first."""
     found = []
     for row in rows():
         own = [
@@ -162,13 +162,13 @@ def results(records: list[Record], variant: str) -> list[Result]:
 
 
 def interval(accuracy: float, n: int) -> str:
-    """Where the accuracy on all waves lies, to 95 %, given that on n of them (Wilson's interval)."""
+    """Return the 95 % interval (Wilson's) of the accuracy on all waves, given that on n of them."""
     low, high = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
     return f"{low:.3f} to {high:.3f}"
 
 
 def report(records: list[Record]) -> str:
-    """Tables of accuracies beside the paper's figure and the rule's."""
+    """Return tables of accuracies with those of the paper and of the baseline."""
     parts = [
         f"## Waves (Figure 2)\n\n{progress(records, plan())}.  The paper: SFM {PAPER}, on {round(PAPER * 400)} of 400 "
         f"waves, so between {interval(PAPER, 400).replace(' to ', ' and ')} with 95 % confidence.  Networks have about "
@@ -181,7 +181,7 @@ def report(records: list[Record]) -> str:
 
 
 def by_variant(records: list[Record]) -> Iterator[tuple[str, list[Result]]]:
-    """Results of each variant that has any, the paper's first."""
+    """Return results of each variant that has any, the paper's first."""
     for variant in ("paper", "released", "hard"):
         found = results(records, variant)
         if found:
@@ -189,7 +189,7 @@ def by_variant(records: list[Record]) -> Iterator[tuple[str, list[Result]]]:
 
 
 def variant_table(variant: str, found: list[Result]) -> str:
-    """A heading, the rule, and the table of one variant."""
+    """Return a heading, the baseline, and the table of one variant."""
     first = found[0].records[0]
     n = first["scores"]["n_test"]
     lines = [
@@ -212,7 +212,7 @@ def variant_table(variant: str, found: list[Result]) -> str:
 
 
 def verdict(records: list[Record]) -> str:
-    """The SFM of the paper's size beside the best other network and the rule, on each variant."""
+    """Compare the SFM of the paper's size with the best other network and the baseline, on each variant."""
     said = []
     for variant, found in by_variant(records):
         sfm = [result for result in found if result.row.name == "sfm" and result.row.size in ("paper", "both")]
@@ -230,7 +230,7 @@ def verdict(records: list[Record]) -> str:
 
 
 def draw(records: list[Record], folder: Path) -> None:
-    """Errors on a logarithmic scale: a dot for each seed, a bar for their mean."""
+    """Draw errors on a logarithmic scale: a dot for each seed, a bar for their mean."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically."""
 
 import contextlib
 import os
@@ -18,18 +18,18 @@ _A_DAY = 24 * 60 * 60.0
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; replace ``path`` atomically on success, leave it untouched on error.
 
-    The content is on the disk before the file has its name, so that a crash of the system leaves the old file or the
-    new one. A link still points where it did, and an older file keeps its mode. Temporary files that a killed process
-    left in the same folder are removed when they are more than a day old.
+    The content is flushed to disk before the file is renamed, so that a system crash leaves either the old or the new
+    file. A symbolic link keeps its target, and an existing file keeps its mode. Temporary files of killed processes in
+    the same folder are removed when they are more than a day old.
 
     Raises
     ------
     FileNotFoundError
-        If there is no folder for it.
+        If the folder of ``path`` does not exist.
     """
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to save into; make it first.")
+        raise FileNotFoundError(f"The folder {str(path.parent)!r} does not exist. Create it before saving.")
     _remove_leftovers(path.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove old temporary files of :func:`replacing`; keep those that may still be written."""
+    """Remove old temporary files of :func:`replacing`; keep those that another process may still write."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _OURS.fullmatch(entry.name):
@@ -55,7 +55,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Write a folder's new names to the disk; not all platforms and file systems can."""
+    """Flush a folder's entries to disk, if the platform and the file system support it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
-"""Scores of labels and of densities, each under its own name.
+"""Scores of labels and of densities.
 
-Three ways to score piano-rolls are in use, and their numbers must never stand in one table without labels.
+Three scores of piano-rolls are in use. Their values are not comparable, so each score has its own name here.
 """
 
 from collections.abc import Iterator
@@ -10,29 +10,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sfmts.batch import as_weights
+from sfmts._validation import as_weights
 
-_TINY = 1e-12  # probabilities are kept this far from 0 and 1, so that one certain error does not make a score infinite
+_TINY = 1e-12  # probabilities are clipped this far from 0 and 1, so that scores stay finite
 
 
 def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike | None = None) -> float:
-    """Share of steps that are labelled correctly, over all steps of all series.
+    """Return the fraction of correctly labelled steps over all series.
 
     Parameters
     ----------
-    y_true, y_pred : list of n arrays of shape (T_i,), or array of shape (n, T)
+    y_true : list of n arrays of shape (T_i,), or array of shape (n, T)
+        True labels.
+    y_pred : list of n arrays of shape (T_i,), or array of shape (n, T)
+        Predicted labels.
     sample_weight : array-like of shape (n,), optional
-        How much each step of a series counts.
+        Weight of each step of a series.
 
     Returns
     -------
     accuracy : float
+        Between 0 and 1; greater is better.
 
     Raises
     ------
     ValueError
-        If the series are not as many or not as long, or hold no step at all; if labels are missing (NaN, None or
-        masked), or some are strings and some numbers; or if the weights are invalid.
+        If the numbers or lengths of the series differ, or there is no step; if labels are missing (NaN, None or
+        masked), or some are strings and some numbers; or if weights are invalid.
 
     Examples
     --------
@@ -49,17 +53,18 @@ def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike |
 
 
 def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: ArrayLike | None = None) -> float:
-    """Mean log-likelihood of binary frames whose channels are independent given the past.
+    """Return the mean log-likelihood of binary frames whose channels are independent given the past.
 
-    The log-likelihood of a frame is the sum over its channels; the mean is taken over the flat list of all frames.
+    The log-likelihood of a frame is the sum over its channels. The mean is taken over all frames of all series.
 
     Parameters
     ----------
     rolls : list of n arrays of shape (T_i, C)
         Binary frames.
     probabilities : list of n arrays of shape (T_i, C)
-        That each channel is on.
+        Probability that each channel is on.
     sample_weight : array-like of shape (n,), optional
+        Weight of each frame of a series.
 
     Returns
     -------
@@ -77,28 +82,29 @@ def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: A
     for number, (roll, p) in enumerate(_pairs(rolls, probabilities, "rolls", "probabilities")):
         roll, p = _binary(roll, number), _numbers(p, "probabilities", number)
         if not ((p >= 0) & (p <= 1)).all():
-            raise ValueError(f"probabilities must lie between 0 and 1, which those of series {number} do not.")
+            raise ValueError(f"probabilities must lie between 0 and 1, but those of series {number} do not.")
         p = np.clip(p, _TINY, 1.0 - _TINY)
         frames.append(np.where(roll, np.log(p), np.log1p(-p)).sum(axis=1))
     return _mean_over_frames(frames, sample_weight)
 
 
 def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
-    """What the SFM authors' program scores: the sum of log softmax(logits) over the pressed keys of a frame.
+    """Return the mean sum of log softmax(logits) over pressed keys, the score of the SFM authors' program.
 
-    The mean is taken over the frames of each series, then over series, as in that program.  This is not a
-    log-likelihood of the frame: with k keys pressed no prediction can exceed -k log k, see
-    :func:`softmax_pressed_ceiling`.
+    The mean is taken over the frames of each series and then over series, as in that program. The score is not a
+    log-likelihood of the frame: with k keys pressed it cannot exceed -k log k; see :func:`softmax_pressed_ceiling`.
 
     Parameters
     ----------
     rolls : list of n arrays of shape (T_i, C)
         Binary frames.
     logits : list of n arrays of shape (T_i, C)
+        Predicted logits of the keys.
 
     Returns
     -------
     score : float
+        In nats per frame; greater is better.
 
     Examples
     --------
@@ -114,7 +120,7 @@ def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
     for number, (roll, z) in enumerate(_pairs(rolls, logits, "rolls", "logits")):
         z = _numbers(z, "logits", number)
         if not np.isfinite(z).all():
-            raise ValueError(f"logits must be finite, which those of series {number} are not.")
+            raise ValueError(f"logits must be finite, but those of series {number} are not.")
         if len(z):
             z = z - z.max(axis=1, keepdims=True)
             log_softmax = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
@@ -123,15 +129,17 @@ def softmax_pressed_log_likelihood(rolls: Any, logits: Any) -> float:
 
 
 def softmax_pressed_ceiling(rolls: Any) -> float:
-    """The greatest value that :func:`softmax_pressed_log_likelihood` can take on these frames: the mean of -k log k.
+    """Return the greatest possible :func:`softmax_pressed_log_likelihood` of these frames, the mean of -k log k.
 
     Parameters
     ----------
     rolls : list of n arrays of shape (T_i, C)
+        Binary frames.
 
     Returns
     -------
     ceiling : float
+        In nats per frame.
     """
     means = []
     for number, (roll, _) in enumerate(_pairs(rolls, rolls, "rolls", "rolls")):
@@ -144,10 +152,10 @@ def softmax_pressed_ceiling(rolls: Any) -> float:
 def _pairs(
     first: Any, second: Any, first_name: str, second_name: str, n_axes: int = 2
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Series by series, as arrays; refuses what does not fit together, has other axes, or holds no step."""
+    """Yield the arrays of each series; raise ValueError if shapes differ or are invalid, or there is no step."""
     first, second = (np.asarray(given) if hasattr(given, "iloc") else given for given in (first, second))
     if len(first) == 0:
-        raise ValueError(f"{first_name} holds 0 series; there must be at least one.")
+        raise ValueError(f"{first_name} holds 0 series; at least one is required.")
     if len(first) != len(second):
         raise ValueError(f"{first_name} holds {len(first)} series, but {second_name} holds {len(second)}.")
     pairs = [
@@ -160,75 +168,77 @@ def _pairs(
     for number, (a, _) in enumerate(pairs):
         if a.ndim != n_axes:
             wanted = "(T_i,)" if n_axes == 1 else "(T_i, C)"
-            raise ValueError(f"Series {number} of {first_name} has shape {a.shape}; each must have shape {wanted}.")
+            raise ValueError(f"Series {number} of {first_name} has shape {a.shape}, but must have shape {wanted}.")
     if not any(len(a) for a, _ in pairs):
-        raise ValueError(f"All series of {first_name} have length 0; there must be at least one step.")
+        raise ValueError(f"All series of {first_name} have length 0; at least one step is required.")
     yield from pairs
 
 
 def _as_array(values: Any, name: str, number: int) -> NDArray[Any]:
-    """Return a series as an array; raise ValueError if an entry of it is masked."""
+    """Return a series as an array; raise ValueError if an entry is masked."""
     if np.ma.is_masked(values):
         raise ValueError(
-            f"Series {number} of {name} has {np.ma.count_masked(values)} masked entries, which have no value; leave "
-            "these steps out of both lists."
+            f"Series {number} of {name} has {np.ma.count_masked(values)} masked entries. Leave these steps out of both "
+            "lists."
         )
     array = np.asarray(values)
     if array.dtype.kind in "US" and not hasattr(values, "dtype"):
-        # numpy turns numbers and NaN beside strings into strings, such as "nan"
+        # NumPy would convert numbers and NaN among strings to strings, such as "nan"
         return np.asarray(values, dtype=object)
     return array
 
 
 def _check_labels(pairs: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
-    """Raise ValueError if labels are missing, or of types that are never equal to each other."""
+    """Raise ValueError if labels are missing, or have types that never compare equal."""
     examples: dict[str, tuple[str, Any]] = {}
     for number, pair in enumerate(pairs):
         for name, labels in zip(("y_true", "y_pred"), pair, strict=True):
-            # one entry tells the type of all, unless these are objects
+            # unless they are objects, one entry shows the type of all
             entries = labels if labels.dtype.kind == "O" else labels[:1]
             if labels.dtype.kind in "fcMm":
                 entries = np.concatenate([labels[np.isnan(labels)][:1], entries])
             for label in entries.tolist():
-                # NaN and NaT differ from themselves; of pandas' NA that cannot be said
+                # NaN and NaT differ from themselves; pandas' NA cannot be compared
                 if label is None or type(label).__name__ == "NAType" or bool(label != label):
                     raise ValueError(
-                        f"Series {number} of {name} holds the label {label!r}, which is missing; leave steps without a "
-                        "label out of both lists."
+                        f"Series {number} of {name} holds the missing label {label!r}. Leave steps without a label out "
+                        "of both lists."
                     )
                 kind = next((kind.__name__ for kind in (str, bytes) if isinstance(label, kind)), "number")
                 examples.setdefault(kind, (name, label))
     if len(examples) > 1:
         (first, a), (second, b) = list(examples.values())[:2]
         raise ValueError(
-            f"Labels must be all strings or all numbers, but {first} holds {a!r} and {second} holds {b!r}, which never "
-            "count as equal; convert one of them, as in y.astype(str)."
+            f"Labels must be all strings or all numbers, but {first} holds {a!r} and {second} holds {b!r}, which are "
+            "never equal. Convert one of them, as in y.astype(str)."
         )
 
 
 def _numbers(values: NDArray[Any], name: str, number: int) -> NDArray[np.float64]:
-    """Return a series of real numbers in double precision; raise ValueError for strings and other values."""
+    """Return a series of real numbers as float64; raise ValueError for other values, such as strings."""
     if values.dtype.kind not in "biuf" and not all(isinstance(value, Real) for value in values.ravel().tolist()):
         raise ValueError(f"{name} must be real numbers, but series {number} holds {values.dtype} values.")
     return values.astype(np.float64)
 
 
 def _binary(roll: Any, number: int) -> NDArray[np.bool_]:
+    """Return where keys are pressed; raise ValueError if a roll is not binary."""
     roll = np.asarray(roll)
     if not np.isin(roll, (0, 1)).all():
-        raise ValueError(f"rolls must be binary, 0 or 1, which series {number} is not; take roll > 0.")
+        raise ValueError(f"rolls must be binary, 0 or 1, but series {number} is not. Pass roll > 0.")
     return roll > 0
 
 
 def _series_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Return the weight of each series, 1 by default; raise ValueError if weights are invalid."""
     if sample_weight is None:
         return np.ones(n)
     if np.ma.is_masked(sample_weight):
-        raise ValueError("sample_weight has masked entries, which have no value; fill them, as in weights.filled(0).")
+        raise ValueError("sample_weight has masked entries. Fill them, as in weights.filled(0).")
     if np.ndim(sample_weight) == 0:  # one weight for all series
         value = float(sample_weight)  # type: ignore[arg-type]
         if not 0.0 < value < np.inf:
-            raise ValueError(f"sample_weight must be finite and positive if it is one number, not {sample_weight!r}.")
+            raise ValueError(f"A single sample_weight must be finite and positive, but is {sample_weight!r}.")
         return np.ones(n)
     weights = as_weights(sample_weight, n)
     assert weights is not None
@@ -236,5 +246,6 @@ def _series_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float
 
 
 def _mean_over_frames(frames: list[NDArray[np.float64]], sample_weight: ArrayLike | None) -> float:
+    """Return the weighted mean over the frames of all series."""
     weights = np.repeat(_series_weights(sample_weight, len(frames)), [len(frame) for frame in frames])
     return float(np.average(np.concatenate(frames), weights=weights))

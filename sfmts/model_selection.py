@@ -31,46 +31,47 @@ def cross_val_predict(
 ) -> list[Any]:
     """Return predictions for each series by an estimator that was fitted without it.
 
-    :func:`sklearn.model_selection.cross_val_predict` joins predictions to one array, which series of unequal length
-    do not fit; this joins them to a list.  (`GridSearchCV` and `cross_val_score` need no such help.)
+    :func:`sklearn.model_selection.cross_val_predict` concatenates predictions to one array, which fails for series of
+    unequal length. This function returns a list. (`GridSearchCV` and `cross_val_score` work with series as they are.)
 
     Parameters
     ----------
     estimator : estimator
-        Such as :class:`sfmts.SFMLabeler` or :class:`sfmts.SFMDensity`; it is cloned.
+        Estimator to clone and fit, such as :class:`sfmts.SFMLabeler` or :class:`sfmts.SFMDensity`.
     X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
-        Or whatever else the estimator takes, such as a data frame with a row MultiIndex for those of
-        :mod:`sfmts.sktime`, whose last level is time.
+        Series in any format of the estimator. For the estimators of :mod:`sfmts.sktime` this may be a data frame with
+        a row MultiIndex whose last level is time.
     y : list of n arrays of shape (T_i,), or array of shape (n, T) or (n,), optional
+        Labels per step or per series.
     groups : array-like of shape (n,), optional
-        What must not be divided between training and test, such as speakers; for a splitter that uses it.
+        Group of each series, such as its speaker. Group splitters do not divide a group between training and test.
     cv : int, splitter or iterable of (train, test), optional
-        Folds; 5 by default.  Each series must be in exactly one test part.  If the estimator is a classifier and y
-        holds one label per series, a number of folds means stratified ones, as in scikit-learn.
+        Folds; 5 by default. Each series must be in exactly one test part. If the estimator is a classifier and y
+        holds one label per series, an integer gives stratified folds, as in scikit-learn.
     n_jobs : int, optional
-        Fits at a time.
+        Number of fits in parallel.
     method : {"predict", "predict_proba", "predict_log_proba"}, default="predict"
-        What is asked of the estimator; :class:`sfmts.SFMDensity` has "predict_proba" alone.
+        Method of the estimator to call. :class:`sfmts.SFMDensity` has only "predict_proba".
     params : dict, optional
-        Arguments of the estimator's ``fit``, such as ``sample_weight``.  Those with one entry per series are divided
-        like X.  With ``enable_metadata_routing=True``, they are routed to ``fit`` and to the splitter, as in
+        Arguments of the estimator's ``fit``, such as ``sample_weight``. Those with one entry per series are split like
+        X. With ``enable_metadata_routing=True``, they are routed to ``fit`` and to the splitter, as in
         :func:`sklearn.model_selection.cross_val_predict`.
 
     Returns
     -------
     predictions : list of n arrays
-        Probabilities have a column for each class that is in any training part, in sorted order.
-
-    Warns
-    -----
-    RuntimeWarning
-        If a training part lacks one of them: by it, its probability is 0.
+        Predictions for each series. Probabilities have a column for each class of any training part, in sorted order.
 
     Raises
     ------
     ValueError
-        If the test parts are no partition of the series, y or groups do not have one entry per series, or groups is
-        given although metadata routing is enabled.
+        If the test parts are not a partition of the series, y or groups does not have one entry per series, or groups
+        is given while metadata routing is enabled.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a training part lacks one of these classes, whose predicted probability is then 0.
 
     Examples
     --------
@@ -88,15 +89,15 @@ def cross_val_predict(
     n = _n_series(X)
     for name, value in (("y", y), ("groups", groups)):
         if value is not None and _n_series(value) != n:
-            raise ValueError(f"X holds {n} series, but {name} holds {_n_series(value)} entries; give one per series.")
+            raise ValueError(f"X holds {n} series, but {name} holds {_n_series(value)} entries. Give one per series.")
     fit_params, split_params = _route(estimator, cv, groups, params or {})
     folds = check_cv(cv, y if _has_one_label_each(y) else None, classifier=is_classifier(estimator))
-    # Splitters want one row per series, which a data frame with a MultiIndex does not have.
+    # Splitters need one row per series, which a data frame with a MultiIndex does not have.
     rows, targets = (np.zeros((n, 1)) if _instances(value) is not None else value for value in (X, y))
     splits = list(folds.split(rows, targets, **split_params))
     tested = np.concatenate([test for _, test in splits])
     if not np.array_equal(np.sort(tested), np.arange(n)):
-        raise ValueError(f"cv must put each of the {n} series into exactly one test part; it tests {tested}.")
+        raise ValueError(f"cv must put each of the {n} series into exactly one test part, but tests {tested}.")
     parts = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_predict)(clone(estimator), X, y, train, test, method, fit_params) for train, test in splits
     )
@@ -118,7 +119,7 @@ def _route(estimator: Any, cv: Any, groups: Any, params: Mapping[str, Any]) -> t
         return dict(params), {"groups": groups}
     if groups is not None:
         raise ValueError(
-            "groups cannot be passed if metadata routing is enabled; pass params={'groups': groups} instead."
+            "groups cannot be passed if metadata routing is enabled. Pass params={'groups': groups} instead."
         )
     router = MetadataRouter(owner="cross_val_predict")
     router.add(splitter=cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
@@ -128,7 +129,7 @@ def _route(estimator: Any, cv: Any, groups: Any, params: Mapping[str, Any]) -> t
 
 
 def _has_one_label_each(y: Any) -> bool:
-    """Return whether y holds a label per series, and not one per step or several."""
+    """Return whether y holds one label per series, instead of one per step or several."""
     if y is None or _instances(y) is not None:
         return False
     shape: tuple[int, ...] = getattr(y, "shape", (len(y),))
@@ -138,7 +139,7 @@ def _has_one_label_each(y: Any) -> bool:
 
 
 def _instances(values: Any) -> NDArray[np.intp] | None:
-    """Return the number of each row's series in a data frame with a row MultiIndex, and None for other containers."""
+    """Return the number of each row's series in a data frame with a row MultiIndex; None for other containers."""
     index = getattr(values, "index", None)
     if getattr(index, "nlevels", 1) < 2:
         return None
@@ -164,7 +165,7 @@ def _take(values: Any, index: Any) -> Any:
 
 
 def _take_params(params: Mapping[str, Any], n: int, index: Any) -> dict[str, Any]:
-    """Return the arguments of ``fit`` for the series numbered ``index``; what has no entry per series is unchanged."""
+    """Return the arguments of ``fit``, and select the series numbered ``index`` in those with one entry per series."""
 
     def is_divided(value: Any) -> bool:
         sized = isinstance(value, list | tuple) or len(getattr(value, "shape", ())) > 0
@@ -176,17 +177,17 @@ def _take_params(params: Mapping[str, Any], n: int, index: Any) -> dict[str, Any
 def _fit_and_predict(
     estimator: Any, X: Any, y: Any, train: Any, test: Any, method: str, params: Mapping[str, Any]
 ) -> tuple[Any, Any]:
-    """Return predictions, and the classes whose order they have, if there are any."""
+    """Return predictions and the estimator's classes, which are None if it has none."""
     estimator.fit(_take(X, train), None if y is None else _take(y, train), **_take_params(params, _n_series(X), train))
     return getattr(estimator, method)(_take(X, test)), getattr(estimator, "classes_", None)
 
 
 def _for_all_classes(part: Any, known: Any, classes: Any, absent: float) -> list[Any]:
-    """Return predictions with a column for each class, given some of the columns."""
+    """Return predictions with a column for each class; missing columns are filled with ``absent``."""
     missing = np.setdiff1d(classes, known).tolist()
     warnings.warn(
-        f"A training part has no {', '.join(map(repr, missing))}: predictions by it say that they never come. Use "
-        "stratified folds, or fewer.",
+        f"A training part has no series of the classes {', '.join(map(repr, missing))}, so their predicted probability "
+        "is 0. Use stratified folds, or fewer.",
         RuntimeWarning,
         stacklevel=3,
     )

@@ -21,7 +21,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import column_or_1d
 
 from sfmts import estimators
-from sfmts.batch import as_batch, as_labels, as_numbers, check_channel_names, unbatch
+from sfmts._batch import unbatch
+from sfmts._validation import as_batch, as_labels, as_numbers, check_channel_names
 from sfmts.estimators._base import fitting
 
 try:

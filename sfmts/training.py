@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from sfmts._batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts._choices import check_choice
 from sfmts._precision import own_precision
-from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts.model import Model
 
 LEARNING_RATES = ("constant", "cosine")

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 
 _FLOOR = 0.1  # of a series' standard deviation: no window is scaled by less
 _PART = 4096  # windows taken at once where all are needed

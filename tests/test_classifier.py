@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import compute_sample_weight
 
 from sfmts import PanelScaler, SFMClassifier, training
-from sfmts.batch import SequenceBatch
+from sfmts._batch import SequenceBatch
 from sfmts.estimators import _base
 from sfmts.networks.base import INITIALISATIONS
 from sfmts.training import OPTIMIZERS, Trainer
@@ -720,7 +720,7 @@ class TestPartialFit:
 
     def test_unknown_label(self):
         X, y = panel("3-D")
-        with pytest.raises(ValueError, match=r"y has labels \[1\] that are not among the classes \[0 2\]"):
+        with pytest.raises(ValueError, match=r"y has the labels \[1\], which are not among the classes \[0 2\]"):
             tiny().partial_fit(X, y, classes=[0, 2])
 
     def test_channels(self):
@@ -1293,7 +1293,7 @@ def test_one_long_series_does_not_pad_the_short_ones(monkeypatch):
     np.testing.assert_allclose(model.predict_proba(X), expected)
     model.state_amplitudes(X)
     assert max(n * longest for n, longest in sizes) <= 1 << 18
-    monkeypatch.setattr("sfmts.batch._PADDED_STEPS", 10_000)
+    monkeypatch.setattr("sfmts._batch._PADDED_STEPS", 10_000)
     sizes.clear()
     np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-6)
     assert len(model.state_amplitudes(X)) == 41

@@ -16,8 +16,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sfmts import batch
-from sfmts.batch import SequenceBatch
+from sfmts import _batch
+from sfmts._batch import SequenceBatch
 from sfmts.heads import ClassificationHead
 from sfmts.model import SequenceModel
 from sfmts.networks import LSTM, SFM, NetworkOutput, SequenceNetwork
@@ -100,11 +100,11 @@ def extra_loss(group):
 
 def in_parts(group):
     """Mini-batches above the bound of padded steps; the ranks read theirs in different numbers of parts."""
-    bound, batch._PADDED_STEPS = batch._PADDED_STEPS, 40
+    bound, _batch._PADDED_STEPS = _batch._PADDED_STEPS, 40
     try:
         return result(make_trainer(group, Penalised()), make_data(25))
     finally:
-        batch._PADDED_STEPS = bound
+        _batch._PADDED_STEPS = bound
 
 
 def early_stopping(group):

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sfmts import SFMRidgeClassifier, SFMRidgeRegressor
-from sfmts.features.importance import FrequencyImportance, frequency_importance
+from sfmts.features._importance import FrequencyImportance, frequency_importance
 from sfmts.plotting import FrequencyImportanceDisplay
 
 matplotlib.use("Agg")
@@ -446,7 +446,7 @@ def test_wrong_arguments_of_the_display(model):
     X = series()
     with pytest.raises(ValueError, match="Unknown kind 'pie'; choose one of 'heatmap', 'period', 'channel'"):
         FrequencyImportanceDisplay.from_estimator(model, X, kind="pie")
-    with pytest.raises(ValueError, match="output must be one of 'a', 'b', 'c', or None for all, but is 'd'"):
+    with pytest.raises(ValueError, match="output must be one of 'a', 'b', 'c', or None for all outputs, but is 'd'"):
         FrequencyImportanceDisplay.from_estimator(model, X, output="d")
     with pytest.raises(ValueError, match=r"needs an SFMRidgeClassifier .* but the estimator is a DummyClassifier\."):
         FrequencyImportanceDisplay.from_estimator(DummyClassifier().fit(X, np.arange(30) % 2), X)

@@ -258,7 +258,7 @@ class TestEnds:
     def test_padded_labels_are_refused(self, fill):
         X, y = signs()
         padded = np.stack([np.append(labels, np.full(20 - len(labels), fill)) for labels in y])
-        message = rf"Series 0 has {len(X[0])} steps, but its labels have shape \(20,\): y must hold one array"
+        message = rf"Series 0 has {len(X[0])} steps, but its labels have shape \(20,\). Give y as one array"
         with pytest.raises(ValueError, match=message):
             tiny().fit(X, padded)
 
@@ -280,7 +280,7 @@ class TestLabels:
         X, y = signs(form)
         y = [labels[:-1] if number == 3 else labels for number, labels in enumerate(y)]
         steps = len(X[3])
-        message = rf"Series 3 has {steps} steps, but its labels have shape \({steps - 1},\): y must hold one array of"
+        message = rf"Series 3 has {steps} steps, but its labels have shape \({steps - 1},\). Give y as one array per"
         with pytest.raises(ValueError, match=message):
             tiny().fit(X, y)
 
@@ -299,7 +299,7 @@ class TestLabels:
     def test_words_and_others_in_one_series(self, other, first):
         X, y = signs()
         y[0][:2] = [first, 1 - first]
-        with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers, none missing.*str"):
+        with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers, without None or NaN.*str"):
             tiny().fit(X, [np.array(["up", other], dtype=object)[labels] for labels in y])
 
     @pytest.mark.parametrize("other", [1, 1.5, True], ids=str)

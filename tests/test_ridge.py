@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import Ridge
 
-from sfmts.features.ridge import ALPHAS, GramRidge, NormalEquations, choose_alpha, fit_temperature, squared_error
+from sfmts.features._ridge import ALPHAS, GramRidge, NormalEquations, choose_alpha, fit_temperature, squared_error
 
 # rows, features, targets, weighted
 SHAPES = [(12, 5, 1, False), (12, 5, 3, True), (9, 40, 2, False), (9, 40, 1, True), (2, 3, 2, True), (7, 7, 2, False)]

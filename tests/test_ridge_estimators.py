@@ -136,7 +136,7 @@ def test_many_series_are_solved_like_few(cls, monkeypatch):
     many = cls(**SMALL).fit(X, y)
     score = few.score(X, y)
     assert abs(many.score(X, y) - score) < 0.03
-    monkeypatch.setattr("sfmts.features.reader.ALPHAS", np.repeat(few.alpha_, 2))  # not of the coarser grid
+    monkeypatch.setattr("sfmts.features._reader.ALPHAS", np.repeat(few.alpha_, 2))  # not of the coarser grid
     exact = cls(**SMALL).fit(X, y)
     np.testing.assert_allclose(decisions(exact, X), decisions(few, X), rtol=1e-3, atol=1e-3)
     monkeypatch.setattr(ridge, "_PART", 7)  # the scaling of the features is then that of seven series
@@ -176,7 +176,7 @@ def test_partial_fit_needs_classes_that_stay():
     model = SFMRidgeClassifier(**SMALL).partial_fit(X, y, classes=np.unique(y))
     with pytest.raises(ValueError, match="not the same as on the last call"):
         model.partial_fit(X, y, classes=["one", "two"])
-    with pytest.raises(ValueError, match=r"labels \['six'\] that are not among the classes"):
+    with pytest.raises(ValueError, match=r"labels \['six'\], which are not among the classes"):
         model.partial_fit(X[:1], ["six"])
     with pytest.raises(ValueError, match="class_weight='balanced' needs all labels at once"):
         SFMRidgeClassifier(**SMALL, class_weight="balanced").partial_fit(X, y, classes=np.unique(y))
@@ -252,7 +252,7 @@ def test_a_stream_predicts_like_the_prefix(cls):
     [
         (lambda X, y: (X, y[:-1]), "inconsistent numbers of samples"),
         (lambda X, y: (X, None), "target y is None"),
-        (lambda X, y: ([x * np.inf for x in X], y), "contains (infinity|NaN)|holds no observation"),
+        (lambda X, y: ([x * np.inf for x in X], y), "contains (infinity|NaN)|has no observation"),
         (lambda X, y: ([], y[:0]), "0 series"),
     ],
 )

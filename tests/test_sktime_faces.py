@@ -284,8 +284,8 @@ class TestErrors:
                 lambda X: tuple(in_sktime(X, "df-list")), TypeError, "sktime compatible", id="tuple of frames"
             ),
             pytest.param(lambda X: [], ValueError, "0 series", id="empty"),
-            pytest.param(lambda X: None, TypeError, "not NoneType", id="None"),
-            pytest.param(lambda X: "word", TypeError, "not str", id="word"),
+            pytest.param(lambda X: None, TypeError, "is a NoneType", id="None"),
+            pytest.param(lambda X: "word", TypeError, "is a str", id="word"),
             pytest.param(lambda X: X[:3], ValueError, "in X = 3 nos in y = 24", id="too few"),
         ],
     )

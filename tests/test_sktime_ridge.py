@@ -210,7 +210,7 @@ class TestFormats:
         X, y = panel(face)
         X[5] = np.nan
         for series in (X[:, :, 0], in_sktime(X)):
-            with pytest.raises(ValueError, match="Series 5 of X holds no observation"):
+            with pytest.raises(ValueError, match="Series 5 of X has no observation"):
                 tiny(face).fit(series, y)
 
     def test_a_single_series_is_one_row(self):
@@ -309,11 +309,11 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            pytest.param(lambda X: X * np.nan, ValueError, "Series 0 of X holds no observation", id="NaN"),
+            pytest.param(lambda X: X * np.nan, ValueError, "Series 0 of X has no observation", id="NaN"),
             pytest.param(lambda X: X * np.inf, ValueError, "infinity: series 0, step 0, channel 0", id="infinity"),
             pytest.param(lambda X: X[:, :, :, None], TypeError, "must be in an sktime compatible format", id="4-D"),
-            pytest.param(lambda X: None, (TypeError, ValueError), "not NoneType|requires `X`", id="None"),
-            pytest.param(lambda X: "word", TypeError, "not str|must be in an sktime compatible format", id="word"),
+            pytest.param(lambda X: None, (TypeError, ValueError), "is a NoneType|requires `X`", id="None"),
+            pytest.param(lambda X: "word", TypeError, "is a str|must be in an sktime compatible format", id="word"),
         ],
     )
     @every_adapter

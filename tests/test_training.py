@@ -9,7 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from sfmts import SFMClassifier
-from sfmts.batch import SequenceBatch, bucketed_batches
+from sfmts._batch import SequenceBatch, bucketed_batches
 from sfmts.heads import BernoulliHead, ClassificationHead, NADEHead, RegressionHead
 from sfmts.model import SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
@@ -285,7 +285,7 @@ def one_update(head, bound=None, monkeypatch=None, **settings):
     """Return the gradient of a ragged, weighted mini-batch, the sizes read, and the trainer."""
     with torch.random.fork_rng(), monkeypatch.context() as patch:
         if bound is not None:
-            patch.setattr("sfmts.batch._PADDED_STEPS", bound)
+            patch.setattr("sfmts._batch._PADDED_STEPS", bound)
         torch.manual_seed(0)
         made, make_target = HEADS[head]()
         model = SequenceModel(Measured(), made, pooling="mean").double()
@@ -318,7 +318,7 @@ def test_parts_of_a_mini_batch_are_clipped_together(monkeypatch):
     batch, _ = make_batch()
     results = []
     for bound in (1 << 18, 30):
-        monkeypatch.setattr("sfmts.batch._PADDED_STEPS", bound)
+        monkeypatch.setattr("sfmts._batch._PADDED_STEPS", bound)
         trainer = make_trainer(clip_norm=1e-3, optimizer="sgd")
         trainer.fit(batch)
         results.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
@@ -332,7 +332,7 @@ def test_a_mini_batch_within_the_bound_is_read_at_once(monkeypatch):
 
 
 def test_a_part_whose_loss_is_not_finite_leaves_the_weights(monkeypatch):
-    monkeypatch.setattr("sfmts.batch._PADDED_STEPS", 30)
+    monkeypatch.setattr("sfmts._batch._PADDED_STEPS", 30)
     batch, _ = make_batch()
     batch.values[0] = torch.inf
     trainer = make_trainer()

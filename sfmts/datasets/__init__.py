@@ -1,4 +1,4 @@
-"""Data sets."""
+"""Data sets: generated waves, piano-rolls and TIMIT."""
 
 from sfmts.datasets.piano_rolls import fetch_piano_rolls, midi_to_roll, roll_to_midi
 from sfmts.datasets.timit import frame_labels, load_timit, mfcc

@@ -1,4 +1,4 @@
-"""What the data sets share: optional libraries, files fetched and checked, arrays kept on disk."""
+"""Optional libraries, verified downloads and arrays on disk, for all data sets."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from sfmts._files import replacing
 
 
 class RemoteFile(NamedTuple):
-    """A file of the network whose bytes are known beforehand."""
+    """A file to download, and its checksum."""
 
     filename: str
     url: str
@@ -25,7 +25,7 @@ class RemoteFile(NamedTuple):
 
 
 def require(module: str) -> Any:
-    """Import an optional library, or say how to install it."""
+    """Import an optional library; raise ImportError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -34,21 +34,21 @@ def require(module: str) -> Any:
 
 
 def refuse_masked(name: str, values: Any) -> None:
-    """Raise ValueError if entries of a masked array are masked: they have no value."""
+    """Raise ValueError if an array has masked entries."""
     if np.ma.is_masked(values):
         raise ValueError(
-            f"{name} has {np.ma.count_masked(values)} masked entries, which have no value; fill them, as in "
-            f"{name}.filled(0), or leave them out."
+            f"{name} has {np.ma.count_masked(values)} masked entries. Fill them, as in {name}.filled(0), or leave them "
+            "out."
         )
 
 
 def as_python_number(value: Any) -> Any:
-    """Return NumPy scalars as Python's numbers, whose arithmetic does not overflow; other values are returned as is."""
+    """Convert a NumPy scalar to a Python number, whose arithmetic does not overflow; return other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def data_folder(data_home: str | os.PathLike[str] | None) -> Path:
-    """The folder that ``data_home`` names; None takes scikit-learn's own, as its fetch functions do."""
+    """Return the folder ``data_home``; None means scikit-learn's data folder, as in its fetch functions."""
     return Path(get_data_home() if data_home is None else data_home).expanduser()
 
 
@@ -61,45 +61,45 @@ def fetch_file(
     n_retries: int = 3,
     verbose: int = 0,
 ) -> Path:
-    """Path of a file that has the right bytes: the user's own copy, the cache's, or a new download, in this order.
+    """Return the path of a verified file: the user's own copy, the cached one, or a new download, in this order.
 
     Parameters
     ----------
     remote : RemoteFile
-        What to fetch.
+        File to fetch.
     data_home : str, path-like or None, default=None
-        A copy that lies directly in this folder is the user's own: it is used, and never changed.  The cache is
-        the subfolder ``folder``.
+        A copy directly in this folder is the user's own, which is used and never changed. The cache is its subfolder
+        ``folder``.
     folder : str
-        The cache's name within ``data_home``.
+        Name of the cache within ``data_home``.
     download_if_missing : bool, default=True
-        If False, nothing is ever downloaded.
+        If False, nothing is downloaded.
     n_retries : int, default=3
-        Further tries after a download that failed.
+        Number of retries after a failed download.
     verbose : int, default=0
         If positive, a progress bar is shown.
 
     Returns
     -------
     path : Path
-        The bytes there have the checksum asked for.
+        A file with the expected checksum.
 
     Raises
     ------
     ValueError
         If ``n_retries`` is negative.
     OSError
-        If the file is not there and cannot be downloaded, or must not be, or if a copy has other bytes.
+        If the file is missing and cannot or must not be downloaded, or if the user's copy has another checksum.
     """
     if n_retries < 0:
-        raise ValueError(f"n_retries must be at least 0, not {n_retries}.")
+        raise ValueError(f"n_retries must be at least 0, but is {n_retries}.")
     home = data_folder(data_home)
     own, cached = home / remote.filename, home / folder / remote.filename
     if own.is_file():
         if (found := _sha256(own)) != remote.sha256:
             raise OSError(
-                f"{own} is not the file that was expected: its sha256 is {found}, not {remote.sha256}. "
-                f"It may be half a download or another edition; remove it, or get it anew from {remote.url}."
+                f"{own} has the sha256 {found}, but {remote.sha256} was expected. It may be an incomplete download or "
+                f"another edition. Remove it, or download it again from {remote.url}."
             )
         return own
     if cached.is_file() and _sha256(cached) == remote.sha256:
@@ -112,9 +112,9 @@ def fetch_file(
 
 
 def _download(remote: RemoteFile, path: Path, n_retries: int, verbose: int) -> None:
-    """Let pooch download to a temporary name, compare checksums and move the file to where it belongs."""
+    """Download to a temporary name, compare checksums and move the file into place, by means of pooch."""
     pooch = require("pooch")
-    # the total of 1 makes the bar true, or pooch would not use it; pooch sets the real one
+    # a total of 0 would make the bar false, and pooch would ignore it; pooch sets the real total
     bar = tqdm(total=1, desc=remote.filename, unit="B", unit_scale=True, disable=not verbose)
     downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=30)
     store = pooch.create(
@@ -126,26 +126,27 @@ def _download(remote: RemoteFile, path: Path, n_retries: int, verbose: int) -> N
     )
     try:
         store.fetch(remote.filename, downloader=downloader)
-    except ValueError as error:  # pooch's answer to a wrong checksum
+    except ValueError as error:  # of pooch, for a wrong checksum
         raise OSError(
-            f"What came from {remote.url} is not {remote.filename}: {error} "
-            f"Nothing was kept. A proxy or a login page may have answered in its place. {_by_hand(remote)}"
+            f"The download from {remote.url} is not {remote.filename}: {error} "
+            f"Nothing was kept. A proxy or a login page may have answered instead. {_by_hand(remote)}"
         ) from error
-    except OSError as error:  # those of the network, of requests and of the disk
+    except OSError as error:  # of the network, of requests or of the disk
         raise OSError(
             f"{remote.filename} could not be downloaded from {remote.url} to {path.parent}: {error}. "
             f"Nothing was kept. Try again later or with a network. {_by_hand(remote)}"
         ) from error
     finally:
         bar.close()
-    with contextlib.suppress(OSError):  # another process may have put its own copy here
-        path.chmod(0o644)  # temporary files are for their owner's eyes only; a cache may be shared
+    with contextlib.suppress(OSError):  # another process may have replaced the file
+        path.chmod(0o644)  # only their owner can read temporary files, but a cache may be shared
 
 
 def _by_hand(remote: RemoteFile) -> str:
+    """Return the advice to download a file by hand."""
     return (
-        f"Or put {remote.filename} (sha256 {remote.sha256}), from {remote.url}, into a folder of your own "
-        "and pass data_home=that folder."
+        f"Or download {remote.filename} (sha256 {remote.sha256}) from {remote.url} into a folder and pass this folder "
+        "as data_home."
     )
 
 
@@ -155,16 +156,16 @@ def _sha256(path: Path) -> str:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays to a temporary name and move the file into place: readers see a whole file or none."""
+    """Write arrays to a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is not among the names
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # no array is named like its keyword
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Arrays that `save_arrays` wrote, or None if there is no such file or it is damaged.  Never unpickles."""
+    """Return the arrays that `save_arrays` wrote, or None if the file is missing or damaged; never unpickle."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays.items())
-    except Exception:  # damaged archives let errors of many kinds through
+    except Exception:  # damaged archives raise errors of many types
         return None

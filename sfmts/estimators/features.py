@@ -15,7 +15,8 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights
+from sfmts._batch import SequenceBatch
+from sfmts._validation import LAYOUTS, as_batch, as_weights
 from sfmts.estimators import persistence
 from sfmts.estimators._base import (
     check_file_attributes,
@@ -25,9 +26,9 @@ from sfmts.estimators._base import (
     refuse_booleans,
     resolve_device,
 )
-from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
-from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
-from sfmts.features.stream import FeatureStream
+from sfmts.features._bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
+from sfmts.features._signal import SCALES, SignalScale, check_increasing, fit_scale
+from sfmts.features._stream import FeatureStream
 from sfmts.kernels._bank import LANES, MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
 from sfmts.kernels._bank.checks import check_bank
 

@@ -16,16 +16,15 @@ from sktime.datatypes._utilities import get_cutoff
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
+from sfmts._batch import channel_scale, moments
 from sfmts._precision import own_precision
-from sfmts.batch import (
+from sfmts._validation import (
     calendar,
-    channel_scale,
     check_finite_frame,
     check_future_steps,
     check_names,
     check_steps,
     frames_of,
-    moments,
     rows_at,
 )
 from sfmts.estimators._base import (

@@ -11,8 +11,9 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sfmts._batch import SequenceBatch, unbatch
 from sfmts._precision import own_precision
-from sfmts.batch import SequenceBatch, as_step_labels, as_weights, class_weights, unbatch
+from sfmts._validation import as_step_labels, as_weights, class_weights
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
 from sfmts.metrics import frame_accuracy_score

@@ -10,7 +10,8 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts.batch import SequenceBatch, as_numbers, as_weights, channel_scale, moments
+from sfmts._batch import SequenceBatch, channel_scale, moments
+from sfmts._validation import as_numbers, as_weights
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import RegressionHead
 

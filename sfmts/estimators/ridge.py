@@ -16,22 +16,15 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
-from sfmts.batch import (
-    SequenceBatch,
-    as_codes,
-    as_labels,
-    as_numbers,
-    as_weights,
-    class_weights,
-    known_classes,
-)
+from sfmts._batch import SequenceBatch
+from sfmts._validation import as_codes, as_labels, as_numbers, as_weights, class_weights, known_classes
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators.features import BankEstimator, is_positive, series_parts
-from sfmts.features.importance import FrequencyImportance, frequency_importance
-from sfmts.features.reader import ManySeries, Solution, Squash, solve_few
-from sfmts.features.ridge import fit_temperature, slices
-from sfmts.features.signal import SignalScale
-from sfmts.features.stream import FeatureStream
+from sfmts.features._importance import FrequencyImportance, frequency_importance
+from sfmts.features._reader import ManySeries, Solution, Squash, solve_few
+from sfmts.features._ridge import fit_temperature, slices
+from sfmts.features._signal import SignalScale
+from sfmts.features._stream import FeatureStream
 
 _MANY = 6000  # series, above which normal equations replace the Gram matrix
 _PART = 4096  # series whose features are in memory at once
@@ -188,7 +181,7 @@ class RidgeEstimator(BankEstimator):
 
         Returns
         -------
-        importance : sfmts.features.importance.FrequencyImportance
+        importance : sfmts.features.FrequencyImportance
             Its ``contributions`` take 8 bytes for each series, class or target, and bin.
 
         Raises

@@ -1,4 +1,4 @@
-"""PanelScaler."""
+"""Standardization of the channels of series."""
 
 from typing import Any, ClassVar, Self
 
@@ -12,37 +12,39 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights, channel_scale, channel_statistics, unbatch
+from sfmts._batch import SequenceBatch, channel_scale, channel_statistics, unbatch
+from sfmts._validation import LAYOUTS, as_batch, as_weights
 from sfmts.estimators._base import fitting
 
 
 def _has_columns(scaler: "PanelScaler") -> bool:
-    """Whether X is, or may turn out to be, a table."""
+    """Return whether X is two-dimensional or unknown; raise AttributeError otherwise."""
     if hasattr(scaler, "n_channels_in_") and not hasattr(scaler, "n_features_in_"):
         raise AttributeError("Only two-dimensional X has columns with names.")
     return True
 
 
 class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Shift and scale each channel of a panel of series to mean 0 and variance 1.
+    """Shift and scale each channel of series to mean 0 and variance 1.
 
-    What :class:`sklearn.preprocessing.StandardScaler` is for tables: the statistics are taken over all steps of all
-    series, one pair a channel, so that the shape of a series is kept.  A two-dimensional X is a panel of one channel.
+    This is :class:`sklearn.preprocessing.StandardScaler` for series. Mean and variance of a channel are taken over all
+    steps of all series, so that the shape of each series is kept. A two-dimensional X has one channel.
 
     Parameters
     ----------
     with_mean : bool, default=True
-        Shift.
+        Whether to shift.
     with_std : bool, default=True
-        Scale.
+        Whether to scale.
     layout : {"ntc", "nct"}, default="ntc"
         Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
 
     Attributes
     ----------
     mean_, var_, scale_ : ndarray of shape (n_channels,)
-        ``scale_`` is the standard deviation, and 1 for a channel that is constant.
+        Mean, variance and standard deviation of each channel. ``scale_`` is 1 for a constant channel.
     n_channels_in_ : int
+        Number of channels.
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
 
@@ -69,18 +71,21 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.layout = layout
 
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn the statistics.
+        """Compute mean and variance of each channel.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
-        y : ignored
+            Series.
+        y : object, default=None
+            Ignored; present for scikit-learn's interface.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts.
+            Weight of each series.
 
         Returns
         -------
         self : PanelScaler
+            The fitted scaler.
 
         Raises
         ------
@@ -99,16 +104,17 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> Any:
-        """Shift and scale.
+        """Shift and scale series.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            Series.
 
         Returns
         -------
         X : array or list of arrays
-            In the form of the input.
+            Result in the format of the input.
         """
         shift, scale = self._shift_and_scale()
         return self._apply(X, lambda values: (values - shift.to(values)) / scale.to(values))
@@ -119,33 +125,36 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            Transformed series.
 
         Returns
         -------
         X : array or list of arrays
-            In the form of the input.
+            Result in the format of the input.
         """
         shift, scale = self._shift_and_scale()
         return self._apply(X, lambda values: values * scale.to(values) + shift.to(values))
 
     @available_if(_has_columns)
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Names of the columns of a two-dimensional X, which are those of the input.
+        """Return the names of the output columns of a two-dimensional X, which are those of the input.
 
         Parameters
         ----------
         input_features : array-like of str, optional
-            Names, if X had none in ``fit``.
+            Names to use if X had none in ``fit``.
 
         Returns
         -------
         names : ndarray of str
+            Names of the columns.
         """
         return super().get_feature_names_out(input_features)
 
     def _shift_and_scale(self) -> tuple[Tensor, Tensor]:
         check_is_fitted(self)
-        mean, scale = torch.tensor(self.mean_), torch.tensor(self.scale_)  # copies: they may be read-only memory maps
+        # copies, because the attributes may be read-only memory maps
+        mean, scale = torch.tensor(self.mean_), torch.tensor(self.scale_)
         return mean if self.with_mean else mean * 0, scale if self.with_std else scale * 0 + 1
 
     def _apply(self, X: Any, change: Any) -> Any:
@@ -153,8 +162,8 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         values = change(batch.values)
         if not bool(values.isfinite().all()):
             raise ValueError(
-                f"X holds values up to {float(batch.values.abs().max()):.3g} in size, too large for "
-                f"{batch.values.dtype} after scaling. Look for fill values, or give X as float64."
+                f"X holds absolute values up to {float(batch.values.abs().max()):.3g}, which overflow "
+                f"{batch.values.dtype} after scaling. Check X for fill values, or give it as float64."
             )
         result = unbatch(batch, values)
         if batch.form == "nt":

@@ -1,5 +1,6 @@
-"""The fixed memory: a bank of oscillators, the features it gives, and ridge regression on them."""
+"""Fixed memory: a bank of oscillators, its features, and ridge regression on these."""
 
-from sfmts.features.stream import FeatureStream
+from sfmts.features._importance import FrequencyImportance
+from sfmts.features._stream import FeatureStream
 
-__all__ = ["FeatureStream"]
+__all__ = ["FeatureStream", "FrequencyImportance"]

@@ -1,4 +1,4 @@
-"""Read features by ridge regression: scaling, the choice of the penalty by leave-one-out, and the solution."""
+"""Scale features and fit a ridge regression whose penalty is chosen by leave-one-out predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmts.features.ridge import ALPHAS, GramRidge, NormalEquations, choose_alpha, slices
+from sfmts.features._ridge import ALPHAS, GramRidge, NormalEquations, choose_alpha, slices
 
 Array = NDArray[np.float64]
 Features = NDArray[np.float32]
@@ -17,11 +17,12 @@ Score = Callable[[Array, Array, Array | None], float]  # of predictions, targets
 class Squash:
     """Scale each feature to deviation 1 over the training series, and bound it: z / (1 + |z|).
 
-    Bounding keeps single features far from their mean, as those of unusual series are, from deciding alone.
+    Bounds prevent that a single extreme feature, as in unusual series, determines a prediction.
 
     Attributes
     ----------
     mean, factor : ndarray of shape (n_features,), float32
+        Mean, and inverse standard deviation or 0 for a constant feature.
     centre : ndarray of shape (n_features,), float32
         Mean of the features after scaling.
     """
@@ -32,7 +33,7 @@ class Squash:
 
     @classmethod
     def fit_apply(cls, features: Features, weight: Array | None) -> tuple["Squash", Features]:
-        """Take mean and deviation of each feature, and scale in place; a feature that is constant is ignored."""
+        """Compute mean and deviation of each feature, and scale in place; constant features become 0."""
         share = np.full(len(features), 1 / len(features)) if weight is None else weight / weight.sum()
         mean, square = np.empty(features.shape[1]), np.empty(features.shape[1])
         for cut in slices(features.shape[1], 2048):
@@ -52,7 +53,7 @@ class Squash:
 
     def apply(self, features: Features) -> Features:
         """Scale and bound in place; return the same array."""
-        for cut in slices(len(features), 32):  # so few that they stay in the caches
+        for cut in slices(len(features), 32):  # few enough to stay in the cache
             part = features[cut]
             part -= self.mean
             part *= self.factor
@@ -67,12 +68,15 @@ class Solution:
     Attributes
     ----------
     coef : ndarray of shape (n_targets, n_features)
+        Coefficients.
     intercept : ndarray of shape (n_targets,)
+        Intercepts.
     alpha : float
-        The penalty, in units of the number of features.
+        Penalty, in units of the number of features.
     predictions, targets : ndarray of shape (n_kept, n_targets)
-        Leave-one-out predictions of some training series, and what they should be.
+        Leave-one-out predictions and targets of some training series.
     weights : ndarray of shape (n_kept,)
+        Weights of these series.
     """
 
     coef: Array
@@ -85,25 +89,29 @@ class Solution:
     def predict(self, features: Features) -> Array:
         """Return the predictions for squashed features, (n, n_targets)."""
         out = np.empty((len(features), len(self.intercept)))
-        for cut in slices(len(features), 32):  # in double precision, a part at a time
+        for cut in slices(len(features), 32):  # in parts, because each is converted to double precision
             out[cut] = features[cut].astype(np.float64) @ self.coef.T
         return out + self.intercept
 
 
 def solve_few(features: Features, targets: Array, weight: Array | None, score: Score) -> Solution:
-    """Solve by the Gram matrix of the series."""
+    """Solve by the Gram matrix of the series, which suits few of them."""
     return _solve(GramRidge(features, targets, weight), ALPHAS, score)
 
 
 class ManySeries:
-    """Accumulate series part by part, and solve by normal equations when a solution is asked for.
+    """Accumulate series part by part, and solve by normal equations on demand.
 
     Parameters
     ----------
-    n_features, n_targets : int
+    n_features : int
+        Number of features.
+    n_targets : int
+        Number of targets.
     random_state : RandomState
         Draws the series whose leave-one-out predictions decide on the penalty.
     score : callable
+        Loss of predictions, targets and weights.
     """
 
     def __init__(self, n_features: int, n_targets: int, random_state: np.random.RandomState, score: Score) -> None:
@@ -117,7 +125,7 @@ class ManySeries:
         self._solution = None
 
     def solution(self) -> Solution:
-        """Return the solution for all series so far; it is computed once."""
+        """Return the solution for all series so far, computed only once."""
         if self._solution is None:
             self._solution = _solve(self._system, ALPHAS[::2], self._score)
         return self._solution

@@ -41,7 +41,7 @@ LEAST_SLACK = 1e-10
 
 
 class RidgeSystem(Protocol):
-    """Define what `choose_alpha` needs of a solver."""
+    """Interface of a solver for `choose_alpha`."""
 
     def leave_one_out(self, alpha: float) -> Array:
         """Return each row's prediction by the model fitted without that row."""

@@ -1,11 +1,11 @@
-"""Features of a series that arrives step by step, at constant cost and memory."""
+"""Compute features of a series that arrives step by step, at constant cost and memory."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmts.features.signal import LARGEST, SignalScale, check_duration, check_range
+from sfmts.features._signal import LARGEST, SignalScale, check_duration, check_range
 from sfmts.kernels._bank import Bank, native
 from sfmts.kernels._bank.checks import check_bank
 
@@ -13,11 +13,17 @@ __all__ = ["FeatureStream"]
 
 
 class FeatureStream:
-    """Take one step of a series at a time, and return the features of what has come so far.
+    """Read a series step by step, and return the features of the steps so far.
 
-    Made by :meth:`sfmts.SFMFeatures.stream`.  The features are those that ``transform`` gives for the steps so far.
-    Time and memory of a step do not depend on how many came before; only missing steps are kept until the next
-    observation.
+    :meth:`sfmts.SFMFeatures.stream` makes streams. The features equal those of ``transform`` for the steps so far. Time
+    and memory per step do not depend on the number of steps; only missing steps are kept until the next observation.
+
+    Parameters
+    ----------
+    bank : Bank
+        Fitted bank that reads forwards.
+    scale : SignalScale
+        Fitted scaling by the training series.
 
     Attributes
     ----------
@@ -40,7 +46,7 @@ class FeatureStream:
     def __init__(self, bank: Bank, scale: SignalScale) -> None:
         check_bank(bank)
         if bool((bank.direction < 0).any()):
-            raise ValueError("A stream needs directions='forward': half of this bank reads series from their end.")
+            raise ValueError("A stream needs directions='forward', but half of this bank reads series backwards.")
         if scale.kind != "train":
             raise ValueError(f"A stream needs scale='train', but scale={scale.kind!r} needs the whole series.")
         if (reason := native.missing()) is not None:
@@ -57,19 +63,19 @@ class FeatureStream:
     def update(self, step: Any) -> None:
         """Read one step.
 
-        A step whose channels are all NaN is missing: only time passes, and the signal is interpolated at the next
-        observation, as in ``transform``.
+        A step whose channels are all NaN is missing. The signal is interpolated when the next observation arrives, as
+        in ``transform``.
 
         Parameters
         ----------
         step : float or array-like of shape (n_channels,)
-            The channels as in X, that of the time stamps included.
+            The channels as in X, including that of the time stamps.
 
         Raises
         ------
         ValueError
-            If the number of channels is wrong, a value is infinite, some channels of a step are missing and others not,
-            or a time stamp does not increase.  The stream stays as it was.
+            If the number of channels is wrong, a value is infinite, only some channels of a step are missing, or a time
+            stamp does not increase. The stream is not changed.
         """
         x, time = self._check(step)
         if not np.abs(x).max() <= LARGEST:  # or NaN
@@ -80,8 +86,8 @@ class FeatureStream:
                     self._gap.append(time)
                 return
             raise ValueError(
-                f"Channel {int(missing.argmax())} of the step is NaN and others are not; give all channels or none: "
-                "the value between two observations is known only when the second one comes."
+                f"Channel {int(missing.argmax())} of the step is NaN, but others are not. Give all channels or none; a "
+                "stream cannot interpolate single channels."
             )
         if self._gap:
             self._catch_up(x, time)
@@ -95,13 +101,14 @@ class FeatureStream:
         Returns
         -------
         features : ndarray of shape (n_features_out_,), float32
+            Features of the steps so far.
         """
         return self._current().copy()
 
     def _current(self) -> NDArray[np.float32]:
-        """Return the features in memory that the next call writes to again."""
+        """Return the features in a buffer that the next call overwrites."""
         if self._last is None:
-            raise ValueError("The stream has read no observation yet; call update first.")
+            raise ValueError("The stream has no observation yet. Call update first.")
         features: NDArray[np.float32] = self._stream.features().numpy()
         return features
 
@@ -122,7 +129,7 @@ class FeatureStream:
         return (x - self._mean) * self._factor, time
 
     def _catch_up(self, x: NDArray[np.float64], time: float) -> None:
-        """Read the missing steps since the last observation, on the line from there to here."""
+        """Read the missing steps since the last observation, interpolated linearly between it and x."""
         assert self._last is not None
         for number, stamp in enumerate(self._gap, start=1):
             if self._scale.time_channel is None:

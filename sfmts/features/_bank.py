@@ -1,4 +1,4 @@
-"""Draw a bank of oscillators at random and fit its scale and thresholds to training series."""
+"""Draw a random bank of oscillators, and fit its scale and thresholds to training series."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from sfmts.kernels._bank import LANES, MEMBERS, SUMMARIES, Bank, trace_bank
 
 KINDS = ("value", "slope")
 _SLOTS = (MEMBERS, LANES)
-_LEVELS = (0.1, 0.9)  # quantiles between which thresholds lie
-_FIT_SERIES, _FIT_STEPS = 32, 16  # series, and steps of each, that scales and thresholds are taken from
+_LEVELS = (0.1, 0.9)  # range of the quantiles that are thresholds
+_FIT_SERIES, _FIT_STEPS = 32, 16  # maximum number of series, and of steps of each, for scales and thresholds
 
 
 @dataclass(frozen=True)
 class BankOptions:
-    """What a bank is drawn from.
+    """Options from which a bank is drawn.
 
     Attributes
     ----------
     n_features : int
-        At least so many; rounded up to whole groups of 8 oscillators with 7 summaries each.
+        Minimum number of features, rounded up to whole groups of 8 oscillators with 7 summaries each.
     shortest, longest : float
         Range of the periods, in units of time.
     decays : (float, float)
@@ -43,12 +43,12 @@ class BankOptions:
 
 @dataclass(frozen=True)
 class BankInfo:
-    """What the slots of a bank are, for names and importance.
+    """Properties of the oscillators of a bank, for feature names and importance.
 
     Attributes
     ----------
     period, decay : ndarray of shape (blocks, 8, 16)
-        In units of time; the period of an oscillator of frequency zero is infinite.
+        Period and decay time in units of time. An oscillator of frequency zero has an infinite period.
     kind : ndarray of shape (blocks,)
         0: driven by the value of the signal, 1: by its slope.
     """
@@ -63,8 +63,8 @@ def draw_bank(
 ) -> tuple[Bank, BankInfo]:
     """Draw poles, read-outs and channel mixes; :func:`fit_bank` sets scales and thresholds.
 
-    With ``n_copies`` 2, channels come twice, scaled in two ways, and every other row of oscillators takes the second
-    copy.
+    With ``n_copies=2``, each channel has two copies that are scaled in two ways, and every other row of oscillators
+    reads the second copy.
     """
     kinds, directions, groups = _blocks(options)
     shape = (len(groups), *_SLOTS)
@@ -73,12 +73,13 @@ def draw_bank(
     decay = period * _log_uniform(random_state, *options.decays, size).reshape(shape)
     is_zero = (_stratified(random_state, size) < options.zero_share).reshape(shape)
     omega = np.where(is_zero, 0.0, 2 * np.pi / period)
-    s = torch.from_numpy((-1 / decay + 1j * omega) * unit)  # per typical step, which is the unit of the kernels
+    # pole s = (-1 / decay + i omega) per typical step, the unit of the kernels
+    s = torch.from_numpy((-1 / decay + 1j * omega) * unit)
     phase = torch.from_numpy(2 * np.pi * _stratified(random_state, size).reshape(shape))
     m = torch.polar(torch.ones_like(phase), phase)
     is_slope = torch.from_numpy(kinds == 1)[:, None, None]
     direct = torch.where(is_slope, 0.0, -(m / s).real)
-    start = torch.where(is_slope, 0.0, s / torch.expm1(s))  # S_0 = 0
+    start = torch.where(is_slope, 0.0, s / torch.expm1(s))  # so that S_0 = 0
     bank = Bank(
         s,
         start.to(torch.complex64),
@@ -106,7 +107,7 @@ def _blocks(options: BankOptions) -> tuple[NDArray[np.int64], NDArray[np.int64],
 
 
 def _stratified(random_state: np.random.RandomState, size: int) -> NDArray[np.float64]:
-    """Return one number in each of ``size`` equal parts of [0, 1), in random order, so that seeds differ little."""
+    """Return one random number in each of ``size`` equal parts of [0, 1), in random order, to reduce variance."""
     return (random_state.permutation(size) + random_state.uniform(size=size)) / size
 
 
@@ -136,21 +137,29 @@ def fit_bank(
     backend: str,
     threads: int | None,
 ) -> Bank:
-    """Bring every output to unit deviation over some training series, and draw thresholds between their quantiles.
+    """Scale every output to standard deviation 1 over some training series, and draw thresholds among its quantiles.
 
-    Thresholds lie midway between two outputs, so that rounding cannot decide on which side an output is.
+    Thresholds lie midway between two outputs, so that rounding errors do not change on which side an output is.
 
     Parameters
     ----------
     bank : Bank
-        Drawn, with ``m`` and ``direct`` in double precision.
+        Result of :func:`draw_bank`, with ``m`` and ``direct`` in double precision.
     series : (Tensor, Tensor, Tensor or None)
-        Values, lengths and time stamps, as :func:`sfmts.kernels.summarize_bank` takes them.
+        Values, lengths and time stamps, as in :func:`sfmts.kernels.summarize_bank`.
     weight : ndarray of shape (n,), optional
-        How much each series counts.
+        Weight of each series.
     random_state : RandomState
-    backend, threads
+        Draws the levels of the thresholds.
+    backend : str
         As in :func:`sfmts.kernels.summarize_bank`.
+    threads : int or None
+        As in :func:`sfmts.kernels.summarize_bank`.
+
+    Returns
+    -------
+    bank : Bank
+        Scaled bank with thresholds, in single precision.
     """
     level = _LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * _stratified(random_state, bank.s.numel())
     x, lengths, times = series
@@ -173,7 +182,7 @@ def fit_bank(
 
 
 def choose_series(n: int, weight: NDArray[np.float64] | None, random_state: np.random.RandomState) -> NDArray[np.int64]:
-    """Draw the numbers of the series, at most 32, that :func:`fit_bank` sees."""
+    """Draw the numbers of the series, at most 32, for :func:`fit_bank`."""
     if n <= _FIT_SERIES:
         return np.arange(n)
     p = None if weight is None else weight / weight.sum()
@@ -194,7 +203,7 @@ def _thresholds(
     weight: NDArray[np.float64] | None,
     deviation: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return a quantile of each row at its own level, midway between the output there and the next greater one."""
+    """Return a quantile of each row at its own level, midway between this output and the next greater one."""
     if weight is None:
         ordered = np.sort(outputs, axis=1)
         place = (level * outputs.shape[1]).astype(int)

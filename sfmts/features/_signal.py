@@ -1,4 +1,4 @@
-"""Series as the signals that drive a bank: time stamps apart, channels scaled, single precision."""
+"""Convert series to the signals that drive a bank: scaled channels in single precision, and time stamps."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts.batch import SequenceBatch, channel_scale, moments
+from sfmts._batch import SequenceBatch, channel_scale, moments
 
 SCALES = ("train", "series", "both")
-LONGEST = 1e9  # in typical steps
-LARGEST = 1e12  # in units of the scale; products of greater values would not be finite in single precision
+LONGEST = 1e9  # maximum duration of a step, in typical steps
+LARGEST = 1e12  # maximum scaled value; products of greater values would overflow in single precision
 
 
 @dataclass(frozen=True)
 class SignalScale:
-    """Scaling of the channels, as it was fitted.
+    """Fitted scaling of the channels.
 
     Attributes
     ----------
     kind : {"train", "series", "both"}
+        Whether to scale by the training series, by each series itself, or in both ways.
     mean, scale : Tensor of shape (channels,), float64
-        Of the training series.
+        Mean and standard deviation over the training series.
     time_channel : int or None
-        The channel to leave out.
+        The channel of time stamps, which is left out.
     unit : float
         Duration of a typical step; 1 without time stamps.
     """
@@ -37,11 +38,11 @@ class SignalScale:
 
     @property
     def n_copies(self) -> int:
-        """How often each channel is among the drives of the bank: scaled in one way or in both."""
+        """Number of copies of each channel: 2 if it is scaled in both ways, otherwise 1."""
         return 2 if self.kind == "both" else 1
 
     def apply(self, batch: SequenceBatch) -> Tensor:
-        """Return scaled channels of shape (steps, drives), float32; a channel never observed is 0.
+        """Return scaled channels of shape (steps, drives), float32; channels without observation are 0.
 
         Raises
         ------
@@ -60,7 +61,7 @@ class SignalScale:
         return x.float()
 
     def times(self, batch: SequenceBatch) -> Tensor | None:
-        """Return time stamps in typical steps, or None if there are none.
+        """Return time stamps in typical steps, or None if the series have none.
 
         Raises
         ------
@@ -87,34 +88,34 @@ def check_duration(longest: float) -> None:
 
 
 def check_range(largest: NDArray[np.float64]) -> None:
-    """Raise ValueError if a channel has scaled values, here the greatest of each, too large for single precision."""
+    """Raise ValueError if the greatest scaled value of a channel is too large for single precision."""
     if bool((largest > LARGEST).any()):
         channel = int(largest.argmax())
         raise ValueError(
             f"A value of X is {float(largest[channel]):.3g} standard deviations from the mean of the training series; "
-            f"at most {LARGEST:g} are supported. Look for fill values, and mark missing steps by NaN."
+            f"at most {LARGEST:g} are supported. Check X for fill values, and mark missing steps by NaN."
         )
 
 
 def fit_scale(
     batch: SequenceBatch, kind: str, time_channel: int | None, weight: NDArray[np.float64] | None
 ) -> SignalScale:
-    """Take mean and deviation of each channel over all steps of the training series.
+    """Compute mean and deviation of each channel over all steps of the training series.
 
     Raises
     ------
     ValueError
-        If a channel is never observed, there is none, or values are too large for a variance.
+        If X has only time stamps, a channel has no observation, or a variance is not finite.
     """
     values = _channels(batch, time_channel)
     if values.shape[1] == 0:
-        raise ValueError("X holds nothing but time stamps; give at least one more channel.")
+        raise ValueError("X holds only time stamps; at least one more channel is required.")
     of_step = None if weight is None else torch.from_numpy(np.repeat(weight, batch.lengths.numpy()))
     mean, scale = [], []
     for channel, column in enumerate(values.T):
         seen = ~column.isnan()
         if not bool(seen.any()):
-            raise ValueError(f"Channel {channel} of X is NaN in every series; leave it out.")
+            raise ValueError(f"Channel {channel} of X is NaN in every series. Leave it out.")
         centre, variance = moments(column[seen, None], None if of_step is None else of_step[seen])
         mean.append(centre)
         scale.append(channel_scale(centre, variance))
@@ -151,7 +152,7 @@ def _time_unit(time: Tensor | None, lengths: Tensor) -> float:
 
 
 def check_increasing(time: Tensor | None, lengths: Tensor) -> None:
-    """Raise ValueError if two steps of a series have the same time stamp: a signal has one value at a time."""
+    """Raise ValueError if two steps of a series have the same time stamp."""
     if time is None:
         return
     durations = time.diff()
@@ -160,6 +161,6 @@ def check_increasing(time: Tensor | None, lengths: Tensor) -> None:
         row = int(durations.argmin())
         series = int(torch.searchsorted(lengths.cumsum(0), row, right=True))
         raise ValueError(
-            f"Series {series} of X has two steps at time {float(time[row]):g}: give each time once, for example the "
-            "mean of the values there."
+            f"Series {series} of X has two steps at time {float(time[row]):g}. Give each time once, for example with "
+            "the mean of the values."
         )

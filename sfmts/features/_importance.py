@@ -1,4 +1,4 @@
-"""Split the decisions of a ridge model of features over the periods, decay times and channels of the oscillators."""
+"""Importance of periods, decay times and channels for the decisions of a ridge model of features."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,36 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sfmts.features.reader import Array, Features
-from sfmts.features.ridge import slices
+from sfmts.features._reader import Array, Features
+from sfmts.features._ridge import slices
 
 LEVEL = "level"  # name of the period bin of frequency zero
-_ROWS = 256  # series whose weighted features are in memory at once
-_MARGIN = 2.0**0.5  # widens a range of a single value
+_ROWS = 256  # maximum number of series whose weighted features are in memory at once
+_MARGIN = 2.0**0.5  # widens the range of a single value
 
 
 @dataclass(frozen=True, eq=False)
 class FrequencyImportance:
-    """What the oscillators of each period, decay time and channel add to decisions.
+    """Contributions of the oscillators of each period, decay time and channel to decisions.
 
-    ``contributions.sum(axis=(2, 3, 4)) + baseline`` are the decisions themselves.
+    Decisions are ``contributions.sum(axis=(2, 3, 4)) + baseline``.
 
     Attributes
     ----------
     periods : ndarray of shape (n_period_bins + 1,)
-        Edges of the bins of periods, in ``unit``.  The last bin ends with infinity and holds only the oscillators of
+        Edges of the bins of periods, in ``unit``. The last bin ends with infinity and holds only the oscillators of
         frequency zero, which follow the level and the trend of a series.
     decays : ndarray of shape (n_decay_bins + 1,)
-        Edges of the bins of decay times, in ``unit``, in which the memory of an oscillator falls to 1/e.
+        Edges of the bins of decay times, in ``unit``. The memory of an oscillator falls to 1/e in its decay time.
     channels : ndarray of shape (n_channels,)
         Names or numbers of the channels.
     outputs : ndarray of shape (n_outputs,)
-        Labels of the classes, or numbers of the targets.  For two classes there is one output, the second class.
+        Labels of the classes, or numbers of the targets. For two classes there is one output, the second class.
     contributions : ndarray of shape (n_series, n_outputs, n_period_bins, n_decay_bins, n_channels)
-        What the features in each bin add to the decision on each series.
+        Contribution of the features in each bin to the decision on each series.
     baseline : ndarray of shape (n_outputs,)
-        The decision at the mean of the training series' features, to which contributions are added.  For more than 6000
-        series the mean is that of a sample, and after ``partial_fit`` that of the first call.
+        Decision at the mean of the training series' features, to which contributions are added. The mean is that of a
+        sample for more than 6000 series, and that of the first call after ``partial_fit``.
     unit : str
         Unit of ``periods`` and ``decays``: "steps" or "time units".
 
@@ -50,11 +50,11 @@ class FrequencyImportance:
 
     Notes
     -----
-    Contributions are those of a linear model: each feature adds its coefficient times its distance from the mean of the
-    training series.  A feature is counted for its own oscillator, although four of the seven summaries also depend on
-    the other oscillators of its group.  If several channels drive an oscillator, each gets a share of the contribution
-    in proportion to its weight.  Ridge regression spreads coefficients over similar features, and an oscillator
-    responds to a range of periods around its own, so importance is smooth along both axes.
+    Each feature contributes its coefficient times its difference from the mean of the training series. A feature counts
+    for its own oscillator, although four of the seven summaries also depend on the other oscillators of its group. If
+    several channels drive an oscillator, each gets a share of the contribution in proportion to its weight. Ridge
+    regression spreads coefficients over similar features, and an oscillator responds to a range of periods around its
+    own, so importance is smooth along both axes.
     """
 
     periods: Array
@@ -69,37 +69,39 @@ class FrequencyImportance:
     def importance(self) -> Array:
         """Root mean square of the contributions over series, (n_outputs, n_period_bins, n_decay_bins, n_channels).
 
-        For a single series it is the absolute value.
+        For a single series, this is the absolute value of its contributions.
         """
         return _root_mean_square(self.contributions)
 
     def by_period(self) -> Array:
-        """Return the importance of each bin of periods, all decay times and channels together.
+        """Return the importance of each bin of periods, summed over decay times and channels.
 
-        Contributions are summed first, so that those of opposite sign cancel.
+        Contributions are summed before their root mean square is taken, so opposite signs cancel.
 
         Returns
         -------
         importance : ndarray of shape (n_outputs, n_period_bins)
-            The last column is that of frequency zero.
+            Importance; the last column is for frequency zero.
         """
         return _root_mean_square(self.contributions.sum(axis=(3, 4)))
 
     def by_decay(self) -> Array:
-        """Return the importance of each bin of decay times, all periods and channels together.
+        """Return the importance of each bin of decay times, summed over periods and channels.
 
         Returns
         -------
         importance : ndarray of shape (n_outputs, n_decay_bins)
+            Importance.
         """
         return _root_mean_square(self.contributions.sum(axis=(2, 4)))
 
     def by_channel(self) -> Array:
-        """Return the importance of each channel, all periods and decay times together.
+        """Return the importance of each channel, summed over periods and decay times.
 
         Returns
         -------
         importance : ndarray of shape (n_outputs, n_channels)
+            Importance.
         """
         return _root_mean_square(self.contributions.sum(axis=(2, 3)))
 
@@ -131,33 +133,35 @@ def frequency_importance(
 ) -> FrequencyImportance:
     """Split the decisions of a linear model of features over periods, decay times and channels.
 
-    Memory besides that of the result is bounded if ``features`` is a generator.
+    If ``features`` is a generator, the result is the only array whose size grows with the number of series.
 
     Parameters
     ----------
     features : iterable of ndarray of shape (n_part, n_features)
         Scaled features z of the series, part by part.
     coef : ndarray of shape (n_outputs, n_features)
+        Coefficients.
     intercept : ndarray of shape (n_outputs,)
-        Decisions are ``intercept + coef @ z``.
+        Intercepts; decisions are ``intercept + coef @ z``.
     centre : ndarray of shape (n_features,)
         Mean of z over the training series.
     info : structured ndarray of shape (n_features,)
-        With fields ``period`` and ``decay_time``; infinite periods are those of frequency zero.
+        Fields ``period``, infinite for frequency zero, and ``decay_time``.
     channel_weights : ndarray of shape (n_features, n_channels)
         Share of each channel in each feature; rows add up to 1.
     n_bins : int, default=12
-        Number of bins of finite periods, evenly on a logarithmic scale.  There are half as many bins of decay times.
+        Number of bins of finite periods, evenly spaced on a logarithmic scale. Decay times have half as many bins.
     channels : sequence of n_channels names, optional
-        Numbers if None.
+        Names of the channels; numbers if None.
     outputs : sequence of n_outputs labels, optional
-        Numbers if None.
+        Labels of the outputs; numbers if None.
     unit : str, default="steps"
         Unit of periods and decay times.
 
     Returns
     -------
     importance : FrequencyImportance
+        Contributions to the decisions.
 
     Raises
     ------
@@ -172,7 +176,7 @@ def frequency_importance(
     decays = _edges(info["decay_time"], max(int(n_bins) // 2, 1))
     n_decays = len(decays) - 1
 
-    # bins[b, i]: share of feature i in bin b, the last axis of the contributions being that of the channels
+    # bins[b, i]: share of feature i in bin b; b counts periods, decay times and channels, the last fastest
     period = np.where(is_level, n_bins, _bin(np.where(is_level, periods[0], info["period"]), periods))
     feature, channel = np.nonzero(channel_weights)
     cell = ((period * n_decays + _bin(info["decay_time"], decays))[feature]) * n_channels + channel
@@ -181,6 +185,7 @@ def frequency_importance(
         (channel_weights[feature, channel], (cell, feature)), shape=(int(np.prod(shape)), n_features)
     )
 
+    # contribution of bin b = sum_i bins[b, i] coef_i (z_i - centre_i)
     middle = centre.astype(np.float64)
     blocks = [np.empty((0, len(coef), *shape))]
     for part in features:
@@ -202,7 +207,7 @@ def frequency_importance(
 
 
 def _edges(values: Array, n_bins: int) -> Array:
-    """Return edges of bins between the least and the greatest of some positive numbers, evenly spaced in logarithm."""
+    """Return edges of bins between the minimum and the maximum of positive numbers, evenly spaced in logarithm."""
     low, high = (values.min(), values.max()) if len(values) else (1.0, 1.0)
     if high <= low * (1 + 1e-9):
         low, high = low / _MARGIN, high * _MARGIN

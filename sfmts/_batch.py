@@ -1,0 +1,205 @@
+"""Container of validated series, its statistics and its division into batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_PADDED_STEPS = 1 << 18  # maximum number of padded steps of a batch in prediction
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """n series of C channels, concatenated along time, with their time stamps, targets and weights.
+
+    Attributes
+    ----------
+    values : Tensor of shape (sum of lengths, C)
+        Values of all series.
+    lengths : Tensor of shape (n,), int64, on the CPU
+        Length of each series.
+    time : Tensor of shape (sum of lengths,), float64, optional
+        Time stamps.
+    target : Tensor of shape (n, ...) or, with ``target_per_step``, (sum of lengths, ...), optional
+        Targets.
+    weight : Tensor of shape (n,) or, with ``target_per_step``, (sum of lengths,), optional
+        Weights of the targets.
+    form : {"nt", "ntc", "list"}
+        Format of the input: an array (n, T), an array (n, T, C), or a list of arrays.
+    target_per_step : bool
+        Whether each step has a target and a weight, instead of each series.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    time: Tensor | None = None
+    target: Tensor | None = None
+    weight: Tensor | None = None
+    form: str = "ntc"
+    target_per_step: bool = False
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels C."""
+        return self.values.shape[1]
+
+    @cached_property
+    def is_ragged(self) -> bool:
+        """Whether series differ in length."""
+        return bool((self.lengths != self.lengths[0]).any())
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights of all series, or of all steps with ``target_per_step``; weights are 1 by default."""
+        if self.weight is not None:
+            return float(self.weight.sum())
+        return float(self.lengths.sum()) if self.target_per_step else float(len(self))
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Return the rows of ``values`` that hold the series numbered ``index``, series by series."""
+        if not self.is_ragged:
+            length = int(self.lengths[0])
+            return (index[:, None] * length + torch.arange(length)).view(-1)
+        lengths = self.lengths[index]
+        starts = (self.lengths.cumsum(0) - self.lengths)[index]
+        shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
+        return torch.arange(int(lengths.sum())) + shift
+
+    def take(self, index: Tensor) -> "SequenceBatch":
+        """Return the series numbered ``index``, in that order."""
+        rows = self.rows(index).to(self.values.device)
+        items = rows if self.target_per_step else index
+
+        def rows_of(value: Tensor | None, numbers: Tensor) -> Tensor | None:
+            return None if value is None else value.index_select(0, numbers.to(value.device))
+
+        return SequenceBatch(
+            self.values.index_select(0, rows),
+            self.lengths[index],
+            rows_of(self.time, rows),
+            rows_of(self.target, items),
+            rows_of(self.weight, items),
+            target_per_step=self.target_per_step,
+        )
+
+    def padded(self, flat: Tensor) -> Tensor:
+        """Pad rows, (sum of lengths, ...), with zeros to (n, longest, ...)."""
+        if not self.is_ragged:
+            return flat.view(len(self), -1, *flat.shape[1:])
+        inside = self._inside().to(flat.device)
+        out = flat.new_zeros(*inside.shape, *flat.shape[1:])
+        out[inside] = flat
+        return out
+
+    def flat(self, padded: Tensor) -> Tensor:
+        """Undo :meth:`padded`: return the rows (sum of lengths, ...) of an array (n, longest, ...)."""
+        return padded[self._inside().to(padded.device)]
+
+    def _inside(self) -> Tensor:
+        """Return whether each padded step lies within its series, (n, longest)."""
+        return torch.arange(int(self.lengths.max())) < self.lengths[:, None]
+
+    @property
+    def x(self) -> Tensor:
+        """Padded values, (n, longest, C)."""
+        return self.padded(self.values)
+
+    @property
+    def t(self) -> Tensor | None:
+        """Padded time stamps, (n, longest)."""
+        return None if self.time is None else self.padded(self.time)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "SequenceBatch":
+        """Move to ``device``, and convert values and weights to ``dtype``; time stays float64."""
+        return replace(
+            self,
+            values=self.values.to(device, dtype),
+            time=None if self.time is None else self.time.to(device),
+            target=None if self.target is None else self.target.to(device),
+            weight=None if self.weight is None else self.weight.to(device, dtype),
+        )
+
+
+def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
+    """Return results per step, (sum of lengths, ...), in the input's format: a list of arrays or one (n, T, ...)."""
+    array = flat.cpu().numpy() if isinstance(flat, Tensor) else flat
+    if batch.form == "list":
+        return np.split(array, batch.lengths.cumsum(0)[:-1].numpy())
+    return array.reshape(len(batch), -1, *array.shape[1:])
+
+
+def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int) -> list[Tensor]:
+    """Split ``order``, numbers of series, into batches of at most ``batch_size`` series and 2^18 padded steps.
+
+    A series of more steps is a batch of its own, so that short series are not padded to its length.
+    """
+    sizes = lengths[order].tolist()
+    starts, longest = [0], 0
+    for place, length in enumerate(sizes):
+        count = place - starts[-1]
+        if count and (count == batch_size or (count + 1) * max(longest, length) > _PADDED_STEPS):
+            starts.append(place)
+            longest = 0
+        longest = max(longest, length)
+    return list(order.tensor_split(starts[1:]))
+
+
+def bucketed_batches(
+    lengths: Tensor, batch_size: int, generator: torch.Generator | None, buckets: int = 16
+) -> Sequence[Tensor]:
+    """Return the numbers of the series of each mini-batch, in random order; batch mates have similar lengths.
+
+    Within each run of ``buckets`` batches of a random permutation, series are sorted by length, so that batches need
+    little padding.
+    """
+    n = len(lengths)
+    order = torch.randperm(n, generator=generator)
+    if bool((lengths != lengths[0]).any()):
+        runs = order.split(batch_size * buckets)
+        order = torch.cat([run[lengths[run].argsort(stable=True)] for run in runs])
+    batches = order.split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def channel_statistics(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+    """Return the weighted mean and variance of each channel over all steps of all series."""
+    weight = batch.weight
+    if weight is not None and not batch.target_per_step:
+        weight = weight.repeat_interleave(batch.lengths.to(weight.device))
+    return moments(batch.values, weight)
+
+
+def moments(values: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the weighted mean and variance of each column, in float64.
+
+    Raises
+    ------
+    ValueError
+        If a variance is not finite.
+    """
+    values = values.double()
+    rows = values.new_ones(len(values)) if weight is None else weight.double()
+    rows = rows / rows.sum()
+    mean = rows @ values
+    variance = rows @ (values - mean).square()
+    if not bool(variance.isfinite().all()):
+        column = int(variance.isfinite().logical_not().nonzero()[0])
+        raise ValueError(
+            f"Channel {column} holds values up to {float(values[:, column].abs().max()):g}, whose variance is not "
+            "finite. Divide the channel by a constant."
+        )
+    return mean, variance
+
+
+def channel_scale(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the standard deviation of each channel; 1 for a channel that is constant except for rounding."""
+    constant = variance <= 1e-24 * mean.square() + torch.finfo(torch.float64).tiny
+    return torch.where(constant, 1.0, variance.sqrt())
