@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -503,14 +503,23 @@ class Model(nn.Module, ABC):
     head: Head
 
     @abstractmethod
-    def features(
-        self,
-        x: Tensor,
-        lengths: Tensor | None = None,
-        time: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the head reads of each item, and the network's extra loss if it has one."""
+    def features_of(self, batch: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return what the head reads of each item of a mini-batch, and the network's extra loss if it has one.
+
+        Parameters
+        ----------
+        batch : object
+            What the training data's ``take`` returns, see :class:`sfmts.training.TrainingData`.
+        generator : torch.Generator, optional
+            Source of dropout masks.
+
+        Returns
+        -------
+        features : Tensor of shape (items, ...)
+            Input of the head.
+        extra_loss : Tensor or None
+            The network's extra loss.
+        """
 
 
 class SequenceModel(Model):
@@ -551,6 +560,10 @@ class SequenceModel(Model):
         self.pooling, self.dropout, self.time_channel = pooling, dropout, time_channel
         self.register_buffer("mean", torch.zeros(network.n_channels) if mean is None else mean)
         self.register_buffer("scale", torch.ones(network.n_channels) if scale is None else scale)
+
+    def features_of(self, batch: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the :meth:`features` of a :class:`sfmts.batch.SequenceBatch`, and the network's extra loss."""
+        return self.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t, generator)
 
     def features(
         self,

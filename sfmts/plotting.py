@@ -18,7 +18,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sfmts._choices import check_choice
-from sfmts.batch import as_batch, as_labels, frames_of
+from sfmts.batch import as_batch, as_labels
 from sfmts.datasets.piano_rolls import one_roll
 from sfmts.features.importance import LEVEL, FrequencyImportance
 from sfmts.heads import ClassificationHead, DensityHead, RegressionHead
@@ -1334,6 +1334,8 @@ class ForecastDisplay:
                 raise ValueError(f"{what} must be at least {least}, not {number}.")
         observed = _as_frame("y", y)
         predicted = _as_frame("y_pred", y_pred, observed)
+        from sfmts.forecasting.panel import frames_of  # needs pandas
+
         panels = [(member, variable) for member in frames_of(observed) for variable in observed.columns][:n_panels]
         past, future = _columns("y", observed, panels), _columns("y_pred", predicted, panels)
         past_times = [_times(series.index, series.index) for series in past]
@@ -1971,6 +1973,8 @@ def _as_frame(what: str, data: Any, like: Any = None) -> Any:
 
 def _columns(what: str, frame: Any, panels: list[tuple[tuple[Any, ...], Any]]) -> list[Any]:
     """The variables of members that have a panel."""
+    from sfmts.forecasting.panel import frames_of  # needs pandas
+
     members = frames_of(frame)
     for member, variable in panels:
         if member not in members:

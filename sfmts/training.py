@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.distributed as dist
@@ -76,7 +76,7 @@ class History:
 
 
 class TrainingData(Protocol):
-    """Items with targets that are handed out in mini-batches, such as a :class:`sfmts.windows.WindowSet`."""
+    """Items with targets that are handed out in mini-batches, such as a ``sfmts.forecasting.windows.WindowSet``."""
 
     @property
     def values(self) -> Tensor:
@@ -100,11 +100,17 @@ class TrainingData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Tensor) -> SequenceBatch:
-        """The items numbered ``index``, in that order."""
+    def take(self, index: Tensor) -> "TrainingBatch":
+        """Return the items numbered ``index``, in that order."""
 
 
-_Items = TypeVar("_Items", SequenceBatch, TrainingData)
+class TrainingBatch(TrainingData, Protocol):
+    """Items in the form that a model reads, see :meth:`sfmts.heads.Model.features_of`; a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "TrainingBatch":
+        """Return the items on ``device``, as ``dtype``."""
 
 
 class Watcher(Protocol):
@@ -283,7 +289,7 @@ class Trainer:
         self.history.learning_rate.append(rate)
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
-    def _train_step(self, batch: SequenceBatch, weighs: float, rate: float) -> float:
+    def _train_step(self, batch: TrainingBatch, weighs: float, rate: float) -> float:
         """One update, by the loss of a mini-batch over what it ``weighs``; returns the summed loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -346,9 +352,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: SequenceBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        lengths = batch.lengths if batch.is_ragged else None
-        features, extra_loss = self.model.features(batch.x, lengths, batch.t, generator)
+    def forward(self, batch: TrainingBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        features, extra_loss = self.model.features_of(batch, generator)
         assert batch.target is not None
         return self.model.head.loss(self.model.head(features), batch.target, batch.weight), extra_loss
 
@@ -406,7 +411,7 @@ class _Ranks:
                 "each parameter.  Freeze what is not used, with requires_grad_(False)."
             )
 
-    def share(self, batch: _Items) -> tuple[_Items, float]:
+    def share(self, batch: TrainingData) -> tuple[TrainingData, float]:
         """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all steps they have.
 
         Where none is left, it is the first one without any weight: gradients are exchanged by all ranks or by none.
@@ -488,7 +493,7 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     results: Tensor | None = None
     for index in bounded_batches(data.lengths, order, batch_size):
         batch = data.take(index).to(parameter.device, parameter.dtype)
-        features, _ = model.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t)
+        features, _ = model.features_of(batch)
         part = model.head(features).cpu()
         results = part.new_empty(items, *part.shape[1:]) if results is None else results
         results[data.rows(index) if isinstance(data, SequenceBatch) and per_step else index] = part
