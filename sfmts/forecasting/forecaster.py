@@ -30,6 +30,7 @@ from sfmts.forecasting.fit import FitResult, FitSettings, HorizonFit
 from sfmts.forecasting.model import HorizonModel, HorizonShape, roll_out, window_quantiles
 from sfmts.forecasting.panel import (
     Panel,
+    Series,
     check_future_steps,
     check_names,
     check_panel,
@@ -547,21 +548,10 @@ class SFMForecaster(BaseForecaster):
             If y is not a pandas Series or DataFrame.
         """
         self.check_is_fitted()
-        if not isinstance(y, pd.Series | pd.DataFrame):
-            raise TypeError(f"y must be a pandas Series or DataFrame, but is of type {type(y).__name__}.")
         if not isinstance(stride, Integral) or stride < 1:
             raise ValueError(f"stride must be an integer of at least 1, but is {stride!r}.")
         levels = None if alpha is None else _levels(alpha)
-        y = y.to_frame() if isinstance(y, pd.Series) else y
-        panel = panel_of(y, X)
-        if () not in panel:
-            raise ValueError(
-                f"y must be one series, but is a panel of {len(panel)}. Pass one of them, for instance "
-                f"y.loc[{next(iter(panel))!r}]."
-            )
-        self._check_like_training(panel)
-        check_panel(panel)
-        series = panel[()]
+        series = self._one_series(y, X)
         start, last = self.context_length_ if start is None else start, len(y) - self.horizon_
         if not isinstance(start, Integral) or not 1 <= start <= last:
             raise ValueError(
@@ -582,6 +572,20 @@ class SFMForecaster(BaseForecaster):
         quantiles, head = window_quantiles(self._placed_module(), windows), self.module_.head
         forecasts = quantiles[..., head.middle] if levels is None else head.interpolated(quantiles, levels)
         return np.arange(start, last + 1, stride), forecasts.numpy()
+
+    def _one_series(self, y: pd.Series | pd.DataFrame, X: pd.DataFrame | None) -> Series:
+        """Return y and X as a series; raise an error if y is a panel, or its columns are not those of training."""
+        if not isinstance(y, pd.Series | pd.DataFrame):
+            raise TypeError(f"y must be a pandas Series or DataFrame, but is of type {type(y).__name__}.")
+        panel = panel_of(y.to_frame() if isinstance(y, pd.Series) else y, X)
+        if () not in panel:
+            raise ValueError(
+                f"y must be one series, but is a panel of {len(panel)}. Pass one of them, for instance "
+                f"y.loc[{next(iter(panel))!r}]."
+            )
+        self._check_like_training(panel)
+        check_panel(panel)
+        return panel[()]
 
     # -- training
 
