@@ -14,7 +14,7 @@ from sfmts.forecasting.linear import LinearForecast, is_better, start_from_linea
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import WindowSet, window_set
 from sfmts.heads import QuantileHead
-from sfmts.training import Trainer, TrainingSettings, outputs
+from sfmts.training import Trainer, TrainingSettings, best_epoch, outputs
 
 _FEWEST_WINDOWS = 8  # for a decision
 _COVERAGE = 0.9  # nominal coverage of the interval that is calibrated
@@ -191,8 +191,7 @@ class HorizonFit:
         trained_losses = model.head.losses(trained_output, target)
         # The best of many epochs is better by chance alone, so the network has to be clearly better to stay.
         if is_better(trained_losses, losses, len(valid) / valid.horizon):
-            # An interrupt may come before the first score; then a part of an epoch counts as one.
-            n_epochs = 1 + int(np.argmax(history.validation_score or [0.0]))
+            n_epochs = best_epoch(history.validation_score)
             losses, output = trained_losses, trained_output
         else:
             n_epochs = 0

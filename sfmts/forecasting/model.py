@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sfmts._precision import own_precision
 from sfmts.forecasting.windows import WindowBatch, WindowSet, window_set
 from sfmts.heads import Model, QuantileHead
 from sfmts.networks.base import SequenceNetwork, dropout_mask
@@ -233,6 +234,7 @@ def covariate_change(batch: WindowBatch, linear: Tensor) -> Tensor:
     return future - torch.einsum("blf,hl->bhf", past, linear)
 
 
+@own_precision()
 @torch.no_grad()
 def window_quantiles(model: HorizonModel, windows: WindowSet) -> Tensor:
     """Return the quantiles that a model forecasts for each cut, in the units of the series.
