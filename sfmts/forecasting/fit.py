@@ -58,7 +58,7 @@ class FitSettings:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitResult:
     """A fitted model and how it was found.
 
@@ -131,7 +131,7 @@ class HorizonFit:
         lengths = [len(series) for series in self.values]
         fraction = self.settings.validation_fraction
         if fraction > 0.0:
-            # The part held out is long enough for whole horizons, but never more than a quarter for their sake.
+            # Whole horizons fit into the part held out, unless that takes more than a quarter of a series.
             least = [min(self.shape.horizon, n // 4) for n in lengths]
             splits = [max(1, n - max(round(fraction * n), few)) for n, few in zip(lengths, least, strict=True)]
             train, valid = self._windows(splits), self._windows(lengths, first=splits)
@@ -145,7 +145,7 @@ class HorizonFit:
     def _windows(self, ends: Sequence[int], first: Sequence[int] | None = None) -> WindowSet:
         """Return windows of the steps before ``ends``, cut from ``first`` on."""
         shape = self.shape
-        if first is None:  # windows with a whole context, or in short series with half of the steps
+        if first is None:  # each window has a whole context or, in a short series, half of its steps
             first = [min(shape.context_length, max(1, end // 2)) for end in ends]
         return window_set(
             self.values,
@@ -159,10 +159,10 @@ class HorizonFit:
         )
 
     def _decided(self, train: WindowSet, valid: WindowSet) -> FitResult:
-        """Train a model on ``train``; decide on ``valid`` what it starts from and how long it is trained.
+        """Train a model on ``train``. Decide on ``valid`` what it starts from and how long it is trained.
 
-        A regression that is better than the anchor by itself may leave less to the network, so that the two together
-        are worse than the anchor with its network. Both are trained, and the regression must be better.
+        A regression that is better than the anchor alone may leave less to the network, so that the pair is worse than
+        the anchor with its network. Both are trained, and the regression is kept only if it is better then, too.
         """
         result = self._validated(train, valid, self.settings.linear)
         if math.isinf(result.penalty) or result.interrupted:
@@ -196,11 +196,19 @@ class HorizonFit:
         else:
             n_epochs = 0
             model.load_state_dict(before)
-        # Overlapping windows are neither independent nor equal: n / H would be too few, n too many.
+        # Overlapping windows are neither independent nor equal. They count as more than n / H windows and less than n.
         _calibrate(model.head, output, target, len(valid) / valid.horizon**0.25)
-        interrupted = history.stopped == "interrupted"
-        scores = history.validation_score
-        return FitResult(model, anchor, penalty, n_epochs, history.loss, interrupted, linear_score, scores, losses)
+        return FitResult(
+            model=model,
+            anchor=anchor,
+            penalty=penalty,
+            n_epochs=n_epochs,
+            loss_curve=history.loss,
+            interrupted=history.stopped == "interrupted",
+            linear_score=linear_score,
+            validation_scores=history.validation_score,
+            losses=losses,
+        )
 
     def _trained(self, train: WindowSet, epochs: int, chosen: tuple[str, float] | None) -> FitResult:
         """Train a model without validation, around the ``chosen`` anchor and penalty or the default anchor."""
@@ -210,14 +218,20 @@ class HorizonFit:
         dtype = next(model.parameters()).dtype
         model.to(self.settings.device)
         if not (epochs and len(train)):
-            return FitResult(model, anchor, penalty, 0, [], False)
+            return FitResult(model=model, anchor=anchor, penalty=penalty, n_epochs=0, loss_curve=[], interrupted=False)
         trainer = Trainer(model, self._training(len(train)), generator)
         history = trainer.fit(train.to(self.settings.device, dtype), epochs=epochs)
-        interrupted = history.stopped == "interrupted"
-        return FitResult(model, anchor, penalty, len(history.loss), history.loss, interrupted)
+        return FitResult(
+            model=model,
+            anchor=anchor,
+            penalty=penalty,
+            n_epochs=len(history.loss),
+            loss_curve=history.loss,
+            interrupted=history.stopped == "interrupted",
+        )
 
     def _refitted(self, result: FitResult, windows: WindowSet) -> FitResult:
-        """Train once more on all windows, as decided, and keep what can only be told from windows held out."""
+        """Train once more on all windows, as decided. Keep the calibration, which needs windows held out."""
         again = self._trained(windows, result.n_epochs, (result.anchor, result.penalty))
         again.model.head.stretch.copy_(result.model.head.stretch)
         return replace(result, model=again.model, n_epochs=again.n_epochs, interrupted=again.interrupted)
