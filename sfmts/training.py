@@ -77,7 +77,7 @@ class History:
 
 
 class TrainingData(Protocol):
-    """Items with targets that are handed out in mini-batches, such as a :class:`~sfmts.forecasting.windows.WindowSet`."""
+    """Items with targets that are handed out in mini-batches, as by :class:`sfmts.forecasting.windows.WindowSet`."""
 
     @property
     def values(self) -> Tensor:
