@@ -17,7 +17,7 @@ from sfmts.estimators import (
 )
 
 if typing.TYPE_CHECKING:
-    from sfmts.estimators.forecaster import SFMForecaster
+    from sfmts.forecasting import SFMForecaster
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,18 +39,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
-# sktime takes seconds to import, and is an extra: it waits until somebody wants to forecast.
+# sktime is optional and takes seconds to import, so the forecaster is imported on first use.
 def __getattr__(name: str) -> typing.Any:
     if name != "SFMForecaster":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        from sfmts.estimators.forecaster import SFMForecaster
-    except ModuleNotFoundError as error:
-        missing = str(error.name).partition(".")[0]
-        if missing not in ("pandas", "sktime"):
-            raise
-        how = 'pip install ".[forecasting]" in a checkout of sfmts'
-        raise ImportError(f"SFMForecaster needs {missing}: {how}.") from error
+    from sfmts.forecasting import SFMForecaster
+
     globals()[name] = SFMForecaster
     return SFMForecaster
 

@@ -4,7 +4,7 @@ Series are an array (n, T) of one channel each, an array (n, T, C), or a list of
 ``layout="nct"`` means that the last two axes are swapped.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,6 @@ from torch import Tensor
 from sfmts._batch import SequenceBatch
 
 LAYOUTS = ("ntc", "nct")
-_LARGEST = 1e150  # sums of squares up to this value are finite
 _FLOATS = (np.float64, np.float32)
 
 
@@ -533,102 +532,3 @@ def class_weights(
     if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
         raise ValueError(f"class_weight must give non-negative numbers, not all zero, but gives {per_class.tolist()}.")
     return np.asarray(per_class, dtype=np.float64)[inverse]
-
-
-def frames_of(data: Any) -> dict[tuple[Any, ...], Any]:
-    """The data frames of a panel by their keys; a single series has the key ()."""
-    levels = data.index.nlevels - 1
-    if not levels:
-        return {(): data}
-    groups = data.groupby(level=list(range(levels)), sort=False)
-    return {key: frame.droplevel(list(range(levels))) for key, frame in groups}
-
-
-def check_finite_frame(what: str, frame: Any) -> None:
-    """Raise ValueError if a frame holds infinite values, NaN, or numbers whose variance would not be finite."""
-    values = frame.to_numpy(dtype=np.float64)
-    odd = np.argwhere(~(np.abs(values) <= _LARGEST))
-    if len(odd):
-        row, column = odd[0]
-        advice = "divide the column by a constant" if np.isfinite(values[row, column]) else "fill it"
-        raise ValueError(
-            f"{what} is {frame.iat[row, column]} in column {frame.columns[column]!r} at {frame.index[row]}: {advice}."
-        )
-
-
-def check_steps(index: Any, frequency: Any) -> None:
-    """Refuse steps that are not equally far apart; ``frequency`` is that of dates, None if they have none."""
-    if hasattr(index, "tz"):
-        if frequency is None:
-            raise ValueError(
-                f"The dates of y, from {index[0]} to {index[-1]}, have no frequency: give each step once and fill "
-                "those that are missing, as after y.asfreq('D'), or take a PeriodIndex."
-            )
-        return
-    distances = np.diff(index.astype(np.int64))
-    if len(distances) and distances[0] > 1 and (distances == distances[0]).all():
-        raise ValueError(
-            f"The steps of y are {distances[0]} apart, but a forecasting horizon counts by 1 where the index holds "
-            "whole numbers: number the steps anew, as y.reset_index(drop=True) does, or give them dates."
-        )
-    odd = np.flatnonzero(distances != 1)
-    if len(odd):
-        raise ValueError(
-            f"The steps of y are not equally far apart: {index[odd[0]]} is followed by {index[odd[0] + 1]}. Give each "
-            "step once and fill those that are missing."
-        )
-
-
-def check_names(what: str, names: Any, expected: Sequence[Any], by_name: bool = True) -> None:
-    """Refuse a frame whose columns are not those of training; if not ``by_name``, they may be others, but as many."""
-    names, expected = list(names), list(expected)
-    if names != expected and (by_name or len(names) != len(expected) or set(names) == set(expected)):
-        there = f"has the columns {names}" if names else "is missing"
-        raise ValueError(f"{what} {there}; in training it had {expected or 'none'}: give the same, in that order.")
-
-
-def check_future_steps(horizons: Iterable[NDArray[np.int64]]) -> int:
-    """Refuse forecasts of what is known already; return the last step asked for, counted from 1."""
-    steps = np.concatenate(list(horizons))
-    if steps.min() < 1:
-        raise NotImplementedError(
-            f"The forecasting horizon asks for step {steps.min()} relative to the last observation: forecasts "
-            "within the series are not supported; ask for steps from 1 on, or fit on a shorter series."
-        )
-    return int(steps.max())
-
-
-def rows_at(X: Any, index: Any, columns: Any) -> NDArray[np.float64]:
-    """The rows of X at each step of ``index``."""
-    if X is None:
-        raise ValueError("X was given in fit, so predict needs X, too, for each step that is asked for.")
-    missing = [name for name in columns if name not in X.columns]
-    if missing:
-        raise ValueError(f"X in predict lacks the columns {missing} that it had in fit.")
-    gone = index[~index.isin(X.index)]
-    if len(gone):
-        raise ValueError(
-            f"X in predict has no row for {gone[0]}: it must have one for each step that is asked for and, where these "
-            "lie beyond the horizon of the model, for those before."
-        )
-    rows = X.loc[index, list(columns)]
-    check_finite_frame("X in predict", rows)
-    values: NDArray[np.float64] = rows.to_numpy(dtype=np.float64)
-    return values
-
-
-def calendar(index: Any) -> NDArray[np.float64]:
-    """Time of the day, of the week and of the year, each as sine and cosine, (T, 10).
-
-    The week has three harmonics, so that seven days may have any seven effects.
-    """
-    dates = index.to_timestamp() if hasattr(index, "to_timestamp") else index
-    if not hasattr(dates, "dayofyear"):
-        raise ValueError(
-            f"calendar_features=True needs a DatetimeIndex or a PeriodIndex, but y is indexed by {index.dtype}."
-        )
-    day = (dates.hour * 3600 + dates.minute * 60 + dates.second) / 86400
-    week, year = (dates.dayofweek + day) / 7, (dates.dayofyear - 1 + day) / 365.25
-    turns = np.stack([day, week, 2 * week, 3 * week, year], axis=1)
-    angles = 2.0 * np.pi * turns
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

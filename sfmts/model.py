@@ -1,6 +1,7 @@
 """Models that training fits: a network, the head that knows the loss, and what lies between them."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,23 +28,13 @@ class Model(nn.Module, ABC):
     head: Head
 
     @abstractmethod
-    def features(
-        self,
-        x: Tensor,
-        lengths: Tensor | None = None,
-        time: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return what the head reads of each item, and the network's extra loss.
+    def features_of(self, batch: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return what the head reads of each item of a mini-batch, and the network's extra loss.
 
         Parameters
         ----------
-        x : Tensor of shape (B, T, C)
-            Raw series, padded to T steps.
-        lengths : Tensor of shape (B,), optional
-            True lengths; all are T by default.
-        time : Tensor of shape (B, T), float64, optional
-            Time stamps.
+        batch : object
+            Mini-batch, as ``take`` of a :class:`sfmts.training.TrainingData` returns it.
         generator : torch.Generator, optional
             Source of dropout masks in training; PyTorch's global generator by default.
 
@@ -95,6 +86,25 @@ class SequenceModel(Model):
         self.pooling, self.dropout, self.time_channel = pooling, dropout, time_channel
         self.register_buffer("mean", torch.zeros(network.n_channels) if mean is None else mean)
         self.register_buffer("scale", torch.ones(network.n_channels) if scale is None else scale)
+
+    def features_of(self, batch: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the :meth:`features` of the series of a mini-batch, and the network's extra loss.
+
+        Parameters
+        ----------
+        batch : SequenceBatch
+            Series.
+        generator : torch.Generator, optional
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        features : Tensor of shape (items, H)
+            Input of the head.
+        extra_loss : Tensor or None
+            Scalar that training adds to the loss.
+        """
+        return self.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t, generator)
 
     def features(
         self,

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.distributed as dist
@@ -77,7 +77,7 @@ class History:
 
 
 class TrainingData(Protocol):
-    """Items with targets that are handed out in mini-batches, such as a :class:`sfmts.windows.WindowSet`."""
+    """Items with targets that are handed out in mini-batches, as by :class:`sfmts.forecasting.windows.WindowSet`."""
 
     @property
     def values(self) -> Tensor:
@@ -101,11 +101,17 @@ class TrainingData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Tensor) -> SequenceBatch:
-        """The items numbered ``index``, in that order."""
+    def take(self, index: Tensor) -> "TrainingBatch":
+        """Return the items numbered ``index``, in that order."""
 
 
-_Items = TypeVar("_Items", SequenceBatch, TrainingData)
+class TrainingBatch(TrainingData, Protocol):
+    """Items in the form that a model reads, see :meth:`sfmts.heads.Model.features_of`; a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "TrainingBatch":
+        """Return the items on ``device``, as ``dtype``."""
 
 
 class Watcher(Protocol):
@@ -302,7 +308,7 @@ class Trainer:
         self.history.learning_rate.append(rate)
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
-    def _train_step(self, batch: SequenceBatch, weighs: float, rate: float) -> float:
+    def _train_step(self, batch: TrainingBatch, weighs: float, rate: float) -> float:
         """One update, by the loss of a mini-batch over what it ``weighs``; returns the summed loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -333,7 +339,7 @@ class Trainer:
         self.history.n_updates += 1
         return value
 
-    def _losses(self, batch: SequenceBatch, weighs: float, part: float) -> tuple[Tensor, Tensor]:
+    def _losses(self, batch: TrainingData, weighs: float, part: float) -> tuple[Tensor, Tensor]:
         """Return the summed loss of a part of a mini-batch, without gradients, and what the part adds to its mean.
 
         ``part`` is the part's share of the steps of the mini-batch, which weighs the network's extra loss.
@@ -373,7 +379,7 @@ class Trainer:
         return stop
 
 
-def _micro_batches(batch: SequenceBatch) -> list[tuple[SequenceBatch, float]]:
+def _micro_batches(batch: TrainingData) -> list[tuple[TrainingData, float]]:
     """Cut a mini-batch into parts of bounded padded size, with the share of all steps that each part has.
 
     A mini-batch within the bound is returned as it is.
@@ -396,9 +402,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: SequenceBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        lengths = batch.lengths if batch.is_ragged else None
-        features, extra_loss = self.model.features(batch.x, lengths, batch.t, generator)
+    def forward(self, batch: TrainingBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        features, extra_loss = self.model.features_of(batch, generator)
         assert batch.target is not None
         return self.model.head.loss(self.model.head(features), batch.target, batch.weight), extra_loss
 
@@ -463,7 +468,7 @@ class _Ranks:
                 "each parameter.  Freeze what is not used, with requires_grad_(False)."
             )
 
-    def share(self, batch: _Items) -> tuple[_Items, float]:
+    def share(self, batch: TrainingData) -> tuple[TrainingData, float]:
         """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all steps they have.
 
         Where none is left, it is the first one without any weight: gradients are exchanged by all ranks or by none.
@@ -546,7 +551,7 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     results: Tensor | None = None
     for index in bounded_batches(data.lengths, order, batch_size):
         batch = data.take(index).to(parameter.device, parameter.dtype)
-        features, _ = model.features(batch.x, batch.lengths if batch.is_ragged else None, batch.t)
+        features, _ = model.features_of(batch)
         part = model.head(features).cpu()
         results = part.new_empty(items, *part.shape[1:]) if results is None else results
         results[data.rows(index) if isinstance(data, SequenceBatch) and per_step else index] = part

@@ -28,9 +28,9 @@ from sktime.transformations.series.detrend import Deseasonalizer, Detrender
 from sktime.transformations.series.exponent import ExponentTransformer
 from sktime.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-import sfmts.estimators._horizon_fit as horizon_fit
 from sfmts import SFMForecaster
-from sfmts.estimators import forecaster
+from sfmts.forecasting import fit as horizon_fit
+from sfmts.forecasting import forecaster
 from sfmts.networks import make_network
 from sfmts.training import Trainer
 from tests.helpers import ALL_NETWORKS
@@ -222,7 +222,7 @@ class TestHorizons:
         np.testing.assert_array_equal(model.predict([2, 7], X=future.iloc[[1, 6]]), whole.iloc[[1, 6]])
         without_gap = future.drop(future.index[[8, 9]])  # a forecast of step 11 goes on from that of steps 1 to 8
         np.testing.assert_array_equal(model.predict([2, 11], X=without_gap), whole.iloc[[1, 10]])
-        with pytest.raises(ValueError, match=r"no row for 2009-04.*where these lie beyond the horizon of the model"):
+        with pytest.raises(ValueError, match=r"no row for 2009-04.*if these lie beyond the horizon of the model"):
             model.predict([2, 11], X=future.drop(future.index[3]))
 
     @pytest.mark.parametrize("index", [MONTHS, MONTHS.to_timestamp(), pd.RangeIndex(400)], ids=lambda i: i.dtype.name)
@@ -347,12 +347,16 @@ class TestPretraining:
 
     def test_unseen_with_other_columns(self, pretrained):
         y, X = driven()
-        with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\]; in training it had none"):
+        with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\], but .* was trained with no columns"):
             copy.deepcopy(pretrained).fit(y, X=X, fh=[1])
-        with pytest.raises(ValueError, match=r"y has the columns \['u', 'v'\]; in training it had \['y'\]"):
+        with pytest.raises(
+            ValueError, match=r"y has the columns \['u', 'v'\], but .* was trained with columns \['y'\]"
+        ):
             copy.deepcopy(pretrained).fit(pd.DataFrame({"u": y, "v": y + 1}), fh=[1])
         model = tiny().pretrain(waves(2, seed=0).assign(z=1.0), fh=[1])
-        with pytest.raises(ValueError, match=r"y has the columns \['z', 'y'\]; in training it had \['y', 'z'\]"):
+        with pytest.raises(
+            ValueError, match=r"y has the columns \['z', 'y'\], but .* was trained with columns \['y', 'z'\]"
+        ):
             model.fit(pd.DataFrame({"z": y, "y": y}), fh=[1])
 
 
@@ -401,7 +405,9 @@ class TestUpdate:
         y = pd.DataFrame({"a": y, "b": 100.0 * y})
         model = tiny().fit(y[:70], fh=YEAR)
         before = results(model)
-        with pytest.raises(ValueError, match=r"y has the columns \['b', 'a'\]; in training it had \['a', 'b'\]"):
+        with pytest.raises(
+            ValueError, match=r"y has the columns \['b', 'a'\], but .* was trained with columns \['a', 'b'\]"
+        ):
             model.update(y.loc[y.index[70:], ["b", "a"]], update_params=False)
         with pytest.raises(ValueError, match=r"y has the columns \['b', 'a'\]"):
             model.historical_forecasts(y[["b", "a"]])
@@ -438,7 +444,7 @@ class TestUpdate:
                 one.update(y[72:position], update_params=False)
             np.testing.assert_allclose(forecast[:, 0], one.predict(), rtol=1e-5)
         np.testing.assert_array_equal(results(model), before)
-        with pytest.raises(ValueError, match=r"y has 20 steps.*does not end within it.*from 1 to 14"):
+        with pytest.raises(ValueError, match=r"y has 20 steps.*does not fit after the first start=.*from 1 to 14"):
             model.historical_forecasts(y[:20])
 
 
@@ -510,11 +516,15 @@ class TestFailures:
         [
             ({"alpha": [0.0, 0.5]}, ValueError, "must lie strictly between 0 and 1"),
             ({"alpha": [1.5]}, ValueError, "must lie strictly between 0 and 1"),
-            ({"stride": 0}, ValueError, "stride=0 must be a whole number of steps, at least 1"),
-            ({"stride": 1.5}, ValueError, "stride=1.5 must be a whole number of steps"),
-            ({"start": 20.0}, ValueError, "begins at step start=20.0"),
-            ({"y": np.zeros(60)}, TypeError, "y must be a pandas Series or DataFrame, not ndarray"),
-            ({"y": panel({"a": seasonal(), "b": seasonal()})}, ValueError, "y holds 2 series; give one at a time"),
+            ({"stride": 0}, ValueError, "stride must be an integer of at least 1, but is 0"),
+            ({"stride": 1.5}, ValueError, "stride must be an integer of at least 1, but is 1.5"),
+            ({"start": 20.0}, ValueError, "does not fit after the first start=20.0 steps"),
+            ({"y": np.zeros(60)}, TypeError, "y must be a pandas Series or DataFrame, but is of type ndarray"),
+            (
+                {"y": panel({"a": seasonal(), "b": seasonal()})},
+                ValueError,
+                "y must be one series, but is a panel of 2. Pass one of them",
+            ),
             ({"y": seasonal().drop(MONTHS[5])}, ValueError, "not equally far apart"),
             ({"y": at(seasonal(), MONTHS[5], np.inf)}, ValueError, "fill it"),
         ],
@@ -597,7 +607,7 @@ class TestNetworks:
 
     @pytest.mark.parametrize("network", sorted({*ALL_NETWORKS} - {*CAUSAL}))
     def test_others_are_refused(self, network):
-        with pytest.raises(ValueError, match=f"network='{network}' sees the future of each step.*take one that is"):
+        with pytest.raises(ValueError, match=f"network='{network}' is not causal.*Use a causal network"):
             tiny(network=network).fit(seasonal(), fh=[1])
 
     def test_options_of_their_own(self):
@@ -804,7 +814,7 @@ class TestBadInput:
             pytest.param(
                 lambda y, X: (y.drop(MONTHS[[3, 17]]), None),
                 ValueError,
-                "not equally far apart: 2000-03 is followed by 2000-05.*fill those that are missing",
+                "not equally far apart: 2000-03 is followed by 2000-05.*fill missing steps",
                 id="missing step",
             ),
             pytest.param(
@@ -842,8 +852,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            pytest.param(lambda X: None, "X was given in fit, so predict needs X, too", id="missing"),
-            pytest.param(lambda X: X.drop(MONTHS[109]), "no row for 2009-02.*each step that is asked for", id="a step"),
+            pytest.param(lambda X: None, "X was passed to fit but not to predict", id="missing"),
+            pytest.param(lambda X: X.drop(MONTHS[109]), "no row for 2009-02.*each step of the forecast", id="a step"),
             pytest.param(lambda X: X[:4], "no row for 2009-05", id="short"),
             pytest.param(
                 lambda X: X.rename(columns={"a": "c"}), r"X in predict lacks the columns \['a'\]", id="a column"
@@ -867,7 +877,9 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            pytest.param(lambda y, X: (y, None), r"X is missing; in training it had \['a', 'b'\]", id="no X"),
+            pytest.param(
+                lambda y, X: (y, None), r"X is missing, but .* was trained with columns \['a', 'b'\]", id="no X"
+            ),
             pytest.param(
                 lambda y, X: (y, X.rename(columns={"a": "c"})), r"X has the columns \['c', 'b'\]", id="columns"
             ),

@@ -10,10 +10,11 @@ from scipy.stats import norm
 from sklearn.metrics import mean_pinball_loss
 from sktime.forecasting.naive import NaiveForecaster
 
+from sfmts.forecasting.linear import LinearForecast, anchors, is_better, start_from_linear
+from sfmts.forecasting.model import HorizonModel, HorizonShape
+from sfmts.forecasting.windows import window_set
 from sfmts.heads import QUANTILE_LEVELS, QuantileHead
-from sfmts.horizon import HorizonModel, HorizonShape, LinearForecast, anchors, is_better, start_from_linear
 from sfmts.networks import make_network
-from sfmts.windows import window_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")
 
@@ -77,10 +78,9 @@ class TestLinearForecast:
     @pytest.mark.parametrize("anchor", ["mean", "drift"])
     def test_is_ridge_regression_around_the_anchor(self, anchor, penalty, joint):
         windows = windows_of(series(n_variables=2), joint=joint)
-        x, target, _, _ = windows.cut(torch.nonzero(windows.weight == 1)[:, 0])
-        V = windows.n_variables
-        A = x[:, :12, :V].transpose(1, 2).reshape(-1, 12).numpy()
-        B = target.transpose(1, 2).reshape(-1, 8).numpy()
+        batch = windows.take(torch.nonzero(windows.weight == 1)[:, 0])
+        A = batch.past.transpose(1, 2).reshape(-1, 12).numpy()
+        B = batch.target.transpose(1, 2).reshape(-1, 8).numpy()
         assert np.isfinite(B).all()
         start = anchors(12, 8, 1)[anchor].numpy()
         ridge = np.vstack([A, math.sqrt(penalty * len(A)) * np.eye(12)])
@@ -116,7 +116,7 @@ class TestLinearForecast:
         X = rng.normal(size=(200, 1))
         y = 0.3 * rng.normal(size=(200, 1)).cumsum(axis=0) + 3.0 * X
         train, valid = windows_of(y, X=X, last=150), windows_of(y, X=X, first=158)
-        *_, scale = train.cut(torch.arange(len(train)))
+        scale = train.take(torch.arange(len(train))).scale
         slope = torch.full((1, 1, 1), float(3.0 / scale.mean()), dtype=torch.float64)
         assert LinearForecast(train, 1).choose(valid)[0] == "mean"  # the noise of X hides the rest
         assert "last" in LinearForecast(train, 1, slope).choose(valid)[0]
@@ -142,9 +142,9 @@ def model_of(windows, n_covariates=0, segment=1, seed=0, n_series=1):
 
 
 def output_of(model, windows):
-    x = windows.cut(torch.arange(len(windows)))[0]
+    batch = windows.take(torch.arange(len(windows)))
     with torch.no_grad():
-        return x, model.head.quantiles(model.eval().features(x)[0])
+        return batch.past, model.head.quantiles(model.eval().features_of(batch)[0])
 
 
 class TestStart:
@@ -155,8 +155,8 @@ class TestStart:
         weights = LinearForecast(windows, 6).weights("season", 0.1)
         model = model_of(windows, segment=segment, n_series=1 if joint else 2)
         start_from_linear(model, windows, weights, torch.Generator())
-        x, quantiles = output_of(model, windows)
-        expected = torch.einsum("blv,hl->bhv", x[:, :12, : windows.n_variables], weights)
+        past, quantiles = output_of(model, windows)
+        expected = torch.einsum("blv,hl->bhv", past, weights)
         torch.testing.assert_close(quantiles[..., model.head.middle], expected, rtol=1e-6, atol=1e-6)
         rest = windows.target - expected
         wanted = rest.nanquantile(model.head.levels, dim=0).permute(1, 2, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfmts.windows import window_set
+from sfmts.forecasting.windows import window_set
 
 L, H = 5, 3
 LENGTHS = (12, 4, 7)
@@ -23,8 +23,8 @@ def make(values, covariates, joint, ends=None, **options):
 
 
 def cut_by_hand(values, covariates, joint, ends):
-    """Windows, scaled targets, centres and scales, one at a time."""
-    parts = []
+    """Parts of the windows, one window at a time."""
+    windows = []
     for series, known, first, last, end in zip(values, covariates, FIRST, LAST, ends, strict=True):
         for cut in range(first, last + 1):
             for chosen in [slice(None)] if joint else [slice(v, v + 1) for v in range(series.shape[1])]:
@@ -32,21 +32,32 @@ def cut_by_hand(values, covariates, joint, ends):
                 past = y[max(0, cut - L) : cut]
                 center = past.mean(axis=0)
                 scale = np.maximum(past.std(axis=0), 0.1 * deviation)
-                n_variables = y.shape[1]
-                x = np.zeros((L + H, n_variables + 1 + known.shape[1] + 1))
-                target = np.full((H, n_variables), np.nan)
+                scaled, mask = np.zeros((L, y.shape[1])), np.zeros(L, dtype=bool)
+                target = np.full((H, y.shape[1]), np.nan)
+                all_known = np.zeros((L + H, known.shape[1]))
                 for step in range(L + H):
                     at = cut - L + step
                     if 0 <= at < end:
                         if step < L:
-                            x[step, :n_variables] = (y[at] - center) / scale
+                            scaled[step] = (y[at] - center) / scale
+                            mask[step] = True
                         else:
                             target[step - L] = (y[at] - center) / scale
-                        x[step, n_variables] = 1.0
-                        x[step, n_variables + 1 : -1] = known[at]
-                x[:, -1] = 0 if joint else chosen.start
-                parts.append((x, target, center, scale))
-    return [np.stack(arrays) for arrays in zip(*parts, strict=True)]
+                        all_known[step] = known[at]
+                windows.append(
+                    {
+                        "past": scaled,
+                        "mask": mask,
+                        "past_covariates": all_known[:L],
+                        "future_covariates": all_known[L:],
+                        "variable": 0 if joint else chosen.start,
+                        "target": target,
+                        "weight": np.isfinite(target).mean(),
+                        "center": center,
+                        "scale": scale,
+                    }
+                )
+    return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
 
 
 @pytest.mark.parametrize("joint", [True, False], ids=["joint", "independent"])
@@ -56,24 +67,40 @@ def test_cuts(joint, n_covariates, ends):
     values, covariates = made(n_covariates=n_covariates)
     windows = make(values, covariates, joint, ends).to(torch.device("cpu"), torch.float64)
     expected = cut_by_hand(values, covariates, joint, ends or LENGTHS)
-    assert len(windows) == len(expected[0])
-    for found, wanted in zip(windows.cut(torch.arange(len(windows))), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(windows.target, expected[1], rtol=1e-12, atol=1e-12)
+    batch = windows.take(torch.arange(len(windows)))
+    assert len(windows) == len(batch) == len(expected["past"])
+    assert vars(batch).keys() == expected.keys()
+    np.testing.assert_allclose(batch.weight, expected.pop("weight"), rtol=1e-6)
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(getattr(batch, name), wanted, rtol=1e-12, atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(windows.target, expected["target"], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("joint", [True, False], ids=["joint", "independent"])
 def test_batches(joint):
     values, covariates = made()
     windows = make(values, covariates, joint)
-    x, target, _, _ = cut_by_hand(values, covariates, joint, LENGTHS)
+    expected = cut_by_hand(values, covariates, joint, LENGTHS)
     index = torch.tensor([4, 0, len(windows) - 1])
     batch = windows.take(index)
-    assert batch.x.dtype == torch.float32
-    np.testing.assert_allclose(batch.x, x[index], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(batch.target, target[index], rtol=1e-5, atol=1e-6)
+    assert batch.past.dtype == batch.past_covariates.dtype == batch.target.dtype == batch.weight.dtype == torch.float32
+    assert batch.center.dtype == batch.scale.dtype == torch.float64
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(getattr(batch, name), wanted[index], rtol=1e-5, atol=1e-6, err_msg=name)
     assert batch.lengths.tolist() == [L + H] * 3
-    np.testing.assert_allclose(batch.weight, np.isfinite(target[index]).mean(axis=(1, 2)), rtol=1e-6)
+    assert batch.total_weight == pytest.approx(expected["weight"][index].sum())
+
+
+def test_parts_of_a_batch():
+    """The trainer shares out mini-batches and moves them."""
+    windows = make(*made(), joint=False)
+    part = windows.take(torch.arange(len(windows))).take(torch.tensor([7, 2]))
+    exact = part.to(torch.device("cpu"), torch.float64)
+    assert exact.past.dtype == exact.target.dtype == torch.float64
+    assert exact.variable.dtype == torch.int64
+    for name, wanted in vars(windows.take(torch.tensor([7, 2]))).items():
+        torch.testing.assert_close(getattr(part, name), wanted, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(getattr(exact, name), wanted, rtol=0, atol=0, equal_nan=True, check_dtype=False)
 
 
 def test_weights():
@@ -92,8 +119,9 @@ def test_every(joint, stride):
     together = 1 if joint else 2
     wanted = [cut * together + v for cut in range(0, 8, stride) for v in range(together)]
     some = windows.every(stride)
-    for found, expected in zip(some.cut(torch.arange(len(some))), windows.cut(torch.tensor(wanted)), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    found = some.take(torch.arange(len(some)))
+    for name, expected in vars(windows.take(torch.tensor(wanted))).items():
+        torch.testing.assert_close(getattr(found, name), expected, rtol=0, atol=0, equal_nan=True)
 
 
 class TestScales:
@@ -103,40 +131,43 @@ class TestScales:
         later = [np.concatenate([y[:end], 1e6 + y[end:]]) for y, end in zip(values, ENDS, strict=True)]
         changed = make(later, covariates, True, ENDS)
         index = torch.arange(len(windows))
-        for found, expected in zip(changed.cut(index), windows.cut(index), strict=True):
-            torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        found = changed.take(index)
+        for name, expected in vars(windows.take(index)).items():
+            torch.testing.assert_close(getattr(found, name), expected, rtol=0, atol=0, equal_nan=True)
 
     def test_of_an_affine_map(self):
         values, covariates = made()
         index = torch.arange(len(make(values, covariates, True)))
-        x, target, center, scale = make(values, covariates, True).cut(index)
-        others = make([1e3 * y - 7.0 for y in values], covariates, True).cut(index)
-        torch.testing.assert_close(others[0], x, rtol=0, atol=1e-6)
-        torch.testing.assert_close(others[1], target, rtol=0, atol=1e-5, equal_nan=True)
-        torch.testing.assert_close(others[2], 1e3 * center - 7.0)
-        torch.testing.assert_close(others[3], 1e3 * scale)
+        batch = make(values, covariates, True).take(index)
+        other = make([1e3 * y - 7.0 for y in values], covariates, True).take(index)
+        torch.testing.assert_close(other.mask, batch.mask, rtol=0, atol=0)
+        for name in ("past", "past_covariates", "future_covariates"):
+            torch.testing.assert_close(getattr(other, name), getattr(batch, name), rtol=0, atol=1e-6)
+        torch.testing.assert_close(other.target, batch.target, rtol=0, atol=1e-5, equal_nan=True)
+        torch.testing.assert_close(other.center, 1e3 * batch.center - 7.0)
+        torch.testing.assert_close(other.scale, 1e3 * batch.scale)
 
     def test_of_a_flat_stretch(self):
         """Not the noise of a few equal steps but a tenth of the series' deviation."""
         y = np.concatenate([np.full(6, 3.0), [1.0, 9.0, 2.0, 8.0]])[:, None]
         windows = window_set([y], [np.zeros((10, 0))], 4, 2, joint=True, first=[6], last=[6])
-        x, target, center, scale = windows.cut(torch.tensor([0]))
-        assert not x[0, :4, 0].any()
-        assert float(center) == 3.0
-        assert float(scale) == pytest.approx(0.1 * y.std())
-        np.testing.assert_allclose(target[0, :, 0], (y[6:8, 0] - 3.0) / float(scale), rtol=1e-6)
+        batch = windows.take(torch.tensor([0]))
+        assert not batch.past.any()
+        assert float(batch.center) == 3.0
+        assert float(batch.scale) == pytest.approx(0.1 * y.std())
+        np.testing.assert_allclose(batch.target[0, :, 0], (y[6:8, 0] - 3.0) / float(batch.scale), rtol=1e-6)
 
     @pytest.mark.parametrize("value", [0.0, 5.0, 0.1, -1e9])
     def test_of_a_constant(self, value):
         windows = window_set([np.full((9, 1), value)], [np.zeros((9, 0))], 4, 2, joint=True, first=[1], last=[7])
-        x, target, center, scale = windows.cut(torch.arange(7))
-        assert float(x[..., 0].abs().max()) < 1e-3
-        assert float(target.nan_to_num().abs().max()) < 1e-3
-        np.testing.assert_allclose(center, value)
-        assert (scale > 0).all()  # no more than rounding, so that forecasts are that constant
-        assert (scale <= max(1.001e-12 * abs(value), 1e-300)).all()
+        batch = windows.take(torch.arange(7))
+        assert float(batch.past.abs().max()) < 1e-3
+        assert float(batch.target.nan_to_num().abs().max()) < 1e-3
+        np.testing.assert_allclose(batch.center, value)
+        assert (batch.scale > 0).all()  # no more than rounding, so that forecasts are that constant
+        assert (batch.scale <= max(1.001e-12 * abs(value), 1e-300)).all()
 
     def test_given(self):
         values, covariates = made()
         windows = make(values, covariates, True, scales=np.full((3, 2), 1e4))
-        np.testing.assert_allclose(windows.cut(torch.arange(len(windows)))[3], 1e3)
+        np.testing.assert_allclose(windows.take(torch.arange(len(windows))).scale, 1e3)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmts._validation import frames_of
 from sfmts.plotting._common import (
     COLOURS,
     MARKERS,
@@ -285,6 +284,8 @@ class ForecastDisplay:
         >>> display.times[0][[0, -1]].astype("datetime64[M]")
         array(['1958-01', '1960-12'], dtype='datetime64[M]')
         """
+        from sfmts.forecasting.panel import frames_of  # needs pandas
+
         check_matplotlib(f"{cls.__name__}.from_predictions")
         for what, least, number in (("n_past", 0, n_past), ("n_panels", 1, n_panels)):
             if number is not None and number < least:
@@ -443,6 +444,8 @@ def _as_frame(what: str, data: Any, like: Any = None) -> Any:
 
 def _columns(what: str, frame: Any, panels: list[tuple[tuple[Any, ...], Any]]) -> list[Any]:
     """Return the series of each panel; raise ValueError if one is missing."""
+    from sfmts.forecasting.panel import frames_of  # needs pandas
+
     members = frames_of(frame)
     for member, variable in panels:
         if member not in members:

@@ -1,32 +1,20 @@
-"""SFMForecaster, the only module that knows sktime's forecasting interface."""
+"""SFMForecaster, an estimator with sktime's forecasting interface."""
 
 import copy
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from sktime.datatypes._utilities import get_cutoff
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
-from sfmts._precision import own_precision
-from sfmts._validation import (
-    calendar,
-    check_finite_frame,
-    check_future_steps,
-    check_names,
-    check_steps,
-    frames_of,
-    rows_at,
-)
 from sfmts.estimators._base import (
     SequenceEstimator,
     fitting,
@@ -38,14 +26,23 @@ from sfmts.estimators._base import (
     refuse_booleans,
     resolve_device,
 )
-from sfmts.estimators._horizon_fit import HorizonFit
+from sfmts.forecasting.fit import FitResult, FitSettings, HorizonFit
+from sfmts.forecasting.model import HorizonModel, HorizonShape, roll_out, window_quantiles
+from sfmts.forecasting.panel import (
+    Panel,
+    Series,
+    check_future_steps,
+    check_names,
+    check_panel,
+    frames_of,
+    panel_of,
+    with_one_frequency,
+)
+from sfmts.forecasting.windows import window_set
 from sfmts.heads import QuantileHead
-from sfmts.horizon import HorizonModel, HorizonShape
 from sfmts.networks.base import make_network
 from sfmts.training import TrainingSettings
-from sfmts.windows import WindowSet, window_set
 
-_PREDICTION_BATCH = 512
 _NETWORK_OPTIONS = (
     "n_states",
     "n_frequencies",
@@ -59,7 +56,7 @@ _NETWORK_OPTIONS = (
     "memory",
 )
 _SETTINGS = tuple(name for name in TrainingSettings.__dataclass_fields__ if name != "batch_size")
-_AS_ALL = (  # parameters that mean what they mean in all estimators
+_SHARED = (  # parameters with the same meaning in all estimators
     "network",
     "network_params",
     *_NETWORK_OPTIONS,
@@ -71,8 +68,7 @@ _AS_ALL = (  # parameters that mean what they mean in all estimators
     "device",
 )
 
-
-# What sktime shall keep of a pretrained forecaster when it is fitted again: all that `_learn` and `_pretrain` set.
+# What sktime keeps of a pretrained forecaster when it is fitted again: everything that `_learn` and `_pretrain` set.
 _PRETRAINED = (
     "pretrained_module_",
     "module_",
@@ -95,132 +91,24 @@ _PRETRAINED = (
 )
 
 
-class Series(NamedTuple):
-    """One series of a panel and what is known beside it."""
-
-    y: pd.DataFrame
-    X: pd.DataFrame | None
-
-    @property
-    def cutoff(self) -> pd.Index:
-        """The last index, with its frequency."""
-        return get_cutoff(self.y, return_index=True)
-
-    def values(self) -> NDArray[np.float64]:
-        """(T, V)."""
-        return self.y.to_numpy(dtype=np.float64)
-
-    def steps(self, fh: ForecastingHorizon) -> NDArray[np.int64]:
-        """Which steps after the last one are asked for."""
-        return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64)
-
-    def index_at(self, fh: ForecastingHorizon) -> pd.Index:
-        """The index of these steps."""
-        return fh.to_absolute_index(self.cutoff)
-
-    def covariates(self, dates: bool) -> NDArray[np.float64]:
-        """X and the calendar of all steps, (T, F)."""
-        parts = [np.empty((len(self.y), 0))]
-        if self.X is not None:
-            parts.append(self.X.to_numpy(dtype=np.float64))
-        if dates:
-            parts.append(calendar(self.y.index))
-        return np.concatenate(parts, axis=1)
-
-    def later_covariates(
-        self, dates: bool, future: pd.DataFrame | None, steps: NDArray[np.int64], horizon: int
-    ) -> NDArray[np.float64]:
-        """The same of what follows, up to the last of ``steps``, (last, F).
-
-        X is 0 where nothing depends on it: at a step that is not asked for, unless a forecast beyond ``horizon`` goes
-        on from it.
-        """
-        last = int(steps.max())
-        ahead = self.index_at(ForecastingHorizon(np.arange(1, last + 1)))
-        parts = [np.empty((last, 0))]
-        if self.X is not None:
-            needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps) - 1
-            parts.append(np.zeros((last, self.X.shape[1])))
-            parts[1][needed] = rows_at(future, ahead[needed], self.X.columns)
-        if dates:
-            parts.append(calendar(ahead))
-        return np.concatenate(parts, axis=1)
-
-    def after(self, before: "Series | None") -> "Series":
-        """Itself behind an earlier part, whose names stay; where both have a step, the later part is right."""
-        if before is None:
-            return self
-        new = self.y.set_axis(before.y.columns, axis=1)
-        y = pd.concat([before.y[~before.y.index.isin(new.index)], new]).sort_index()
-        if before.X is None or self.X is None:
-            return Series(y, None)
-        return Series(y, pd.concat([before.X[~before.X.index.isin(self.X.index)], self.X]).sort_index())
-
-
-Panel = dict[tuple[Any, ...], Series]
-
-
-def panel_of(y: pd.DataFrame, X: pd.DataFrame | None) -> Panel:
-    """Copies of the series of y with their part of X, by key; a single one has the key ()."""
-    known = None if X is None else frames_of(X)
-    panel = {}
-    for key, frame in frames_of(y).items():
-        rows = None
-        check_finite_frame("y", frame)
-        if known is not None:
-            if key not in known:
-                raise ValueError(f"X has no rows for the series {key} of y.")
-            rows = known[key].reindex(frame.index)
-            check_finite_frame("X", rows)
-        panel[key] = Series(frame.copy(), rows)
-    return with_one_frequency(panel)
-
-
-def with_one_frequency(panel: Panel) -> Panel:
-    """Dates of all series with the frequency that the longest one shows: few dates show none, or another."""
-    longest = max(panel.values(), key=lambda series: len(series.y))
-    if len(panel) == 1 or not isinstance(longest.y.index, pd.DatetimeIndex):
-        return panel
-    frequency = getattr(longest.cutoff, "freq", None)
-    found = {}
-    for key, series in panel.items():
-        index = series.y.index
-        with suppress(ValueError):  # dates that do not go with it keep their own, and may be refused for that
-            index = pd.DatetimeIndex(index, freq=frequency)
-        found[key] = series._replace(y=series.y.set_axis(index))
-    return found
-
-
-def check_panel(panel: Panel) -> None:
-    """Refuse series without a step, and steps that are not equally far apart."""
-    for series in panel.values():
-        if not len(series.y):
-            raise ValueError("y has no steps; it needs at least one.")
-        check_steps(series.y.index, getattr(series.cutoff, "freq", None))
-
-
-def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """The first n rows, with zeros where there are fewer."""
-    return np.pad(rows, ((0, max(0, n - len(rows))), (0, 0)))[:n]
-
-
 def _levels(alpha: Sequence[float]) -> Tensor:
-    """Levels of quantiles, or a ValueError."""
+    """Return levels of quantiles as a tensor; raise ValueError if one is not between 0 and 1."""
     levels = torch.as_tensor(alpha, dtype=torch.float64)
     if not bool(((levels > 0) & (levels < 1)).all()):
-        raise ValueError(f"alpha={list(alpha)} must lie strictly between 0 and 1.")
+        raise ValueError(f"alpha must lie strictly between 0 and 1, but is {list(alpha)}.")
     return levels
 
 
 class SFMForecaster(BaseForecaster):
     """Forecast series, panels and hierarchies with a State-Frequency Memory network.
 
-    One model for all series and horizons.  A window of the past is brought to mean 0 and variance 1, a simple forecast
-    is made from it (the season before, the last value, the mean, drifts, or means of these), and the network, which
-    reads the window in segments, corrects that forecast at all horizons in parallel and says how uncertain it is.
-    Ridge regression may refine the simple forecast first.  Which simple forecast it is, whether there is a regression
-    and how strongly it is penalised, for how many epochs the network trains (perhaps none), and how far the quantiles
-    are stretched, is settled on the last part of each series; then all is trained once more with that part.
+    One model forecasts all series at all steps of the horizon. A window of the past is scaled to mean 0 and variance 1.
+    A simple forecast is made from it: the season before, the last value, the mean, a drift, or the mean of two of them.
+    Ridge regression may refine the simple forecast. A network then reads the window in segments, corrects the forecast
+    at all steps in parallel, and predicts its uncertainty.
+
+    The last part of each series is held out to decide on the simple forecast, on the regression and its penalty, on the
+    number of epochs (possibly 0), and on the width of the quantiles. Then the model is trained once more on everything.
 
     Parameters
     ----------
@@ -282,16 +170,20 @@ class SFMForecaster(BaseForecaster):
     Attributes
     ----------
     module_ : HorizonModel
+        The fitted model.
     context_length_, horizon_, segment_length_ : int
+        The lengths that were used.
     anchor_ : str
-        The simple forecast that the linear one is pulled to, such as "last", "season" or "last + drift".
+        The simple forecast, such as "last", "season" or "last + drift".
     penalty_ : float
-        How strongly; infinite if it is the anchor itself.
+        Penalty of the regression around the simple forecast; infinite without a regression.
     n_iter_ : int
         Epochs for which the network was trained; 0 if it did not improve the linear forecast.
-    linear_score_, validation_scores_ : float and list of float
-        Minus the mean pinball loss of scaled values on the part set aside, of the linear forecast and after each epoch;
-        None if nothing was set aside.
+    linear_score_ : float
+        Minus the mean pinball loss of the linear forecast on the part held out, in scaled units; None if nothing was
+        held out.
+    validation_scores_ : list of float
+        The same score after each epoch.
     loss_curve_ : list of float
         Mean pinball loss in each epoch of the first training.
     n_parameters_, device_, backend_
@@ -299,10 +191,10 @@ class SFMForecaster(BaseForecaster):
 
     Notes
     -----
-    Windows are scaled in float64; the network computes in float32.  A forecast of a value a y + b is a times the
-    forecast of y, plus b.  Point forecasts are medians.  Quantiles come from levels between 0.025 and 0.975 and go on
-    like those of a normal distribution beyond; intervals and variances are computed from them.  A constant series is
-    forecast as that constant.  A series shorter than the context is filled up with its mean.
+    Windows are scaled in float64; the network computes in float32. The forecast of a y + b is a times the forecast of
+    y, plus b. Point forecasts are medians. The model predicts quantiles at levels from 0.025 to 0.975; beyond these
+    they continue like those of a normal distribution. Intervals and variances are computed from the quantiles. The
+    forecast of a constant series is its value. A series shorter than the context is padded with its mean.
 
     References
     ----------
@@ -363,7 +255,7 @@ class SFMForecaster(BaseForecaster):
     }
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: SequenceEstimator._parameter_constraints[name] for name in _AS_ALL},
+        **{name: SequenceEstimator._parameter_constraints[name] for name in _SHARED},
         "sp": [Interval(Integral, 1, None, closed="left")],
         "context_length": [Interval(Integral, 1, None, closed="left"), None],
         "horizon": [Interval(Integral, 1, None, closed="left"), None],
@@ -455,17 +347,62 @@ class SFMForecaster(BaseForecaster):
         super().__init__()
 
     def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self:
-        """Train; see :meth:`sktime.forecasting.base.BaseForecaster.fit`.  If it fails, an earlier fit is as it was."""
+        """Train the model; a previous fit is kept if an error occurs.
+
+        Parameters
+        ----------
+        y : Series or DataFrame
+            One series, or a panel or hierarchy with several levels in its index.
+        X : DataFrame, optional
+            Exogenous variables, with the index of y.
+        fh : int, list or ForecastingHorizon, optional
+            Steps to forecast; see :meth:`sktime.forecasting.base.BaseForecaster.fit`.
+
+        Returns
+        -------
+        self : SFMForecaster
+            The fitted forecaster.
+        """
         with fitting(self):
             return cast(Self, super().fit(y, X=X, fh=fh))
 
     def update(self, y: Any, X: Any = None, update_params: bool = True) -> Self:
-        """Take in further steps; see :meth:`sktime.forecasting.base.BaseForecaster.update`."""
+        """Append further steps; the forecaster is unchanged if an error occurs.
+
+        Parameters
+        ----------
+        y : Series or DataFrame
+            The steps, in the form that ``fit`` was given.
+        X : DataFrame, optional
+            Exogenous variables, with the index of y.
+        update_params : bool, default=True
+            Whether to train again; see :meth:`sktime.forecasting.base.BaseForecaster.update`.
+
+        Returns
+        -------
+        self : SFMForecaster
+            The updated forecaster.
+        """
         with fitting(self):
             return cast(Self, super().update(y, X=X, update_params=update_params))
 
     def pretrain(self, y: Any, X: Any = None, fh: Any = None) -> Self:
-        """Train on a panel beforehand; see :meth:`sktime.forecasting.base.BaseForecaster.pretrain`."""
+        """Train on a panel before ``fit``, or train further on another panel.
+
+        Parameters
+        ----------
+        y : DataFrame
+            A panel or hierarchy with several levels in its index.
+        X : DataFrame, optional
+            Exogenous variables, with the index of y.
+        fh : int, list or ForecastingHorizon, optional
+            Steps to forecast; see :meth:`sktime.forecasting.base.BaseForecaster.pretrain`.
+
+        Returns
+        -------
+        self : SFMForecaster
+            The pretrained forecaster.
+        """
         with fitting(self):
             return cast(Self, super().pretrain(y, X=X, fh=fh))
 
@@ -497,7 +434,7 @@ class SFMForecaster(BaseForecaster):
     def _pretrain_update(
         self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None
     ) -> Self:
-        if not self._is_pretrained:  # but fitted
+        if not self._is_pretrained:  # sktime comes here after a fit, too
             return self._pretrain(y, X, fh)
         self._validate()
         panel = panel_of(y, X)
@@ -549,16 +486,17 @@ class SFMForecaster(BaseForecaster):
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Parameters of instances for sktime's tests.
+        """Return parameters of instances for sktime's tests.
 
         Parameters
         ----------
         parameter_set : str, default="default"
-            There is one set only.
+            Ignored.
 
         Returns
         -------
         params : list of dict
+            Parameters of each instance.
         """
         small = {"n_states": 4, "n_frequencies": 2, "max_iter": 2, "random_state": 0, "device": "cpu"}
         return [
@@ -576,55 +514,49 @@ class SFMForecaster(BaseForecaster):
         stride: int = 1,
         alpha: Sequence[float] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Forecasts from many points of one series, by the model as it is.
+        """Return forecasts from many points of one series, without training.
 
-        Each reads what comes before it, and X up to its horizon; nothing is trained, and the forecaster keeps its
-        context.  All windows go through the network together, unlike in as many calls of ``update_predict_single``.
+        Each forecast reads the steps of y before it, and X up to its horizon. The forecaster keeps its own context. All
+        windows pass through the network together, which is faster than calls of ``update_predict_single``.
 
         Parameters
         ----------
         y : Series or DataFrame
+            The series.
         X : DataFrame, optional
-            With a row for each step of y, if there was an X in ``fit``.
+            Exogenous variables, with a row for each step of y; required if ``fit`` was given some.
         start : int, optional
-            How many steps lie before the first forecast; ``context_length_`` by default.
+            Number of steps before the first forecast; ``context_length_`` by default.
         stride : int, default=1
             Steps between forecasts.
         alpha : sequence of float, optional
-            Levels of quantiles; medians only by default.
+            Levels of quantiles; by default medians only.
 
         Returns
         -------
         positions : ndarray of shape (n,)
-            The step of y that each forecast begins with; the last one ends with y.
-        forecasts : ndarray of shape (n, horizon, variables) or, with ``alpha``, (n, horizon, variables, levels)
+            The step of y that each forecast begins with. The last forecast ends with y.
+        forecasts : ndarray of shape (n, horizon, variables) or (n, horizon, variables, levels)
+            Medians or, with ``alpha``, quantiles.
 
         Raises
         ------
         ValueError
-            If y is too short for a single forecast, lacks a step, is a panel, or has more or fewer columns than in
-            ``fit``, or these in another order; or if ``stride`` or ``alpha`` is out of range.
+            If y is too short for a forecast, lacks a step or is a panel; if its columns differ from those in ``fit`` in
+            number or order; or if ``start``, ``stride`` or ``alpha`` is out of range.
         TypeError
-            If y is no Series or DataFrame.
+            If y is not a pandas Series or DataFrame.
         """
         self.check_is_fitted()
-        if not isinstance(y, pd.Series | pd.DataFrame):
-            raise TypeError(f"y must be a pandas Series or DataFrame, not {type(y).__name__}.")
         if not isinstance(stride, Integral) or stride < 1:
-            raise ValueError(f"stride={stride!r} must be a whole number of steps, at least 1.")
+            raise ValueError(f"stride must be an integer of at least 1, but is {stride!r}.")
         levels = None if alpha is None else _levels(alpha)
-        y = y.to_frame() if isinstance(y, pd.Series) else y
-        panel = panel_of(y, X)
-        if () not in panel:
-            raise ValueError(f"y holds {len(panel)} series; give one at a time, such as y.loc[{next(iter(panel))!r}].")
-        self._check_like_training(panel)
-        check_panel(panel)
-        series = panel[()]
+        series = self._one_series(y, X)
         start, last = self.context_length_ if start is None else start, len(y) - self.horizon_
         if not isinstance(start, Integral) or not 1 <= start <= last:
             raise ValueError(
-                f"y has {len(y)} steps: a forecast of {self.horizon_} steps that begins at step start={start} does not "
-                f"end within it; give a longer y, or a start from 1 to {last}."
+                f"y has {len(y)} steps, so a forecast of {self.horizon_} steps does not fit after the first "
+                f"start={start} steps. Pass a longer y, or an integer start from 1 to {last}."
             )
         values = series.values()
         windows = window_set(
@@ -637,9 +569,23 @@ class SFMForecaster(BaseForecaster):
             last=[last],
             scales=values[:start].std(axis=0)[None],
         ).every(stride)
-        quantiles, head = self._run(windows), self.module_.head
+        quantiles, head = window_quantiles(self._placed_module(), windows), self.module_.head
         forecasts = quantiles[..., head.middle] if levels is None else head.interpolated(quantiles, levels)
         return np.arange(start, last + 1, stride), forecasts.numpy()
+
+    def _one_series(self, y: pd.Series | pd.DataFrame, X: pd.DataFrame | None) -> Series:
+        """Return y and X as a series; raise an error if y is a panel, or its columns are not those of training."""
+        if not isinstance(y, pd.Series | pd.DataFrame):
+            raise TypeError(f"y must be a pandas Series or DataFrame, but is of type {type(y).__name__}.")
+        panel = panel_of(y.to_frame() if isinstance(y, pd.Series) else y, X)
+        if () not in panel:
+            raise ValueError(
+                f"y must be one series, but is a panel of {len(panel)}. Pass one of them, for instance "
+                f"y.loc[{next(iter(panel))!r}]."
+            )
+        self._check_like_training(panel)
+        check_panel(panel)
+        return panel[()]
 
     # -- training
 
@@ -666,60 +612,63 @@ class SFMForecaster(BaseForecaster):
         check_names("X", () if series.X is None else series.X.columns, self.X_names_)
 
     def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None) -> None:
-        """Train a new model, or go on with ``start``, and set the fitted attributes."""
+        """Train a new model, or a copy of ``start``, and set the fitted attributes."""
         values = [series.values() for series in panel.values()]
         covariates = [series.covariates(self.calendar_features) for series in panel.values()]
         if start is None:
             center, variance = moments(torch.from_numpy(np.concatenate(covariates)), None)
             mean, scale = center.numpy(), channel_scale(center, variance).numpy()
-            shape = self._shape([len(series) for series in values], values[0].shape[1], covariates[0].shape[1], horizon)
+            shape = HorizonShape.of_panel(
+                [len(series) for series in values],
+                n_variables=values[0].shape[1],
+                n_covariates=covariates[0].shape[1],
+                horizon=horizon,
+                period=int(self.sp),
+                joint=self.multivariate == "joint",
+                context_length=self.context_length,
+                segment_length=self.segment_length,
+            )
         else:
             mean, scale = self.covariate_mean_, self.covariate_scale_
             shape = start.shape
-            start = copy.deepcopy(start)
-        fit = HorizonFit(
-            values,
-            [(part - mean) / scale for part in covariates],
-            shape,
-            lambda generator: self._make_model(shape, generator),
-            resolve_device(self.device),
-            start,
-            TrainingSettings(**plain_parameters(self, _SETTINGS)),
-            None if self.batch_size == "auto" else int(self.batch_size),
-            self.multivariate == "joint",
-            bool(self.linear),
-            int(self.sp),
-            plain(self.validation_fraction) if self.early_stopping else 0.0,
-            bool(self.refit),
-            int(new_random_state(self.random_state).randint(2**31 - 1)),
-        )
-        model = fit.run().eval()  # nothing is set before: an update that fails leaves the earlier model as it was
-        self.module_, self.horizon_ = model, shape.horizon
-        self.context_length_, self.segment_length_ = shape.context_length, shape.segment_length
+        result = HorizonFit(
+            values=values,
+            covariates=[(part - mean) / scale for part in covariates],
+            shape=shape,
+            make_model=lambda generator: self._make_model(shape, generator),
+            settings=self._fit_settings(),
+            start=start,
+        ).run()
+        # Attributes are set after all that may fail. Otherwise an update that fails would leave half of a new model.
+        self._set_fitted(result, shape)
         if start is None:
             first = next(iter(panel.values()))
             self.y_names_ = list(first.y.columns)
             self.X_names_ = [] if first.X is None else list(first.X.columns)
             self.covariate_mean_, self.covariate_scale_ = mean, scale
-            self.anchor_, self.penalty_ = fit.anchor, fit.penalty
-        self.linear_score_, self.validation_scores_ = fit.linear_score, fit.validation_scores or None
-        self.loss_curve_, self.n_iter_ = fit.loss, fit.epochs
+            self.anchor_, self.penalty_ = result.anchor, result.penalty
+
+    def _fit_settings(self) -> FitSettings:
+        return FitSettings(
+            training=TrainingSettings(**plain_parameters(self, _SETTINGS)),
+            batch_size=None if self.batch_size == "auto" else int(self.batch_size),
+            device=resolve_device(self.device),
+            joint=self.multivariate == "joint",
+            linear=bool(self.linear),
+            period=int(self.sp),
+            validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
+            refit=bool(self.refit),
+            seed=int(new_random_state(self.random_state).randint(2**31 - 1)),
+        )
+
+    def _set_fitted(self, result: FitResult, shape: HorizonShape) -> None:
+        model = result.model.eval()
+        self.module_, self.horizon_ = model, shape.horizon
+        self.context_length_, self.segment_length_ = shape.context_length, shape.segment_length
+        self.linear_score_, self.validation_scores_ = result.linear_score, result.validation_scores or None
+        self.loss_curve_, self.n_iter_ = result.loss_curve, result.n_epochs
         self.device_, self.backend_ = str(next(model.parameters()).device), model.network.backend
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-    def _shape(self, lengths: list[int], n_variables: int, n_covariates: int, horizon: int) -> HorizonShape:
-        length, season = int(np.median(lengths)), int(self.sp) if self.sp > 1 else 0
-        context = self.context_length
-        if context is None:
-            most = max(14 * season, 2 * horizon, 96)
-            context = min(max(2 * season, length // 8, 12), most, max(length - 1, 1))
-        segment = self.segment_length
-        if segment is None:
-            whole_seasons = 1 < season <= 64 and 8 * season <= context
-            segment = 1 if context <= 64 else season if whole_seasons else math.ceil(context / 16)
-        of_all = self.multivariate == "joint"
-        in_window, of_their_own = (n_variables, 1) if of_all else (1, n_variables)
-        return HorizonShape(int(context), horizon, int(segment), in_window, n_covariates, of_their_own)
 
     def _make_model(self, shape: HorizonShape, generator: torch.Generator) -> HorizonModel:
         options = plain_parameters(self, _NETWORK_OPTIONS)
@@ -733,8 +682,8 @@ class SFMForecaster(BaseForecaster):
         )
         if not network.causal:
             raise ValueError(
-                f"network={self.network!r} sees the future of each step, which a forecaster must not; take one that is "
-                "causal."
+                f"network={self.network!r} is not causal: it reads the future of each step. Use a causal network, such "
+                "as 'sfm'."
             )
         model = HorizonModel(network, QuantileHead(), shape, plain(self.dropout), generator)
         return model.float()
@@ -747,14 +696,16 @@ class SFMForecaster(BaseForecaster):
     def _in_frame(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, read: Callable[[Tensor], Tensor], columns: pd.Index
     ) -> pd.DataFrame:
-        """What ``read`` makes of the quantiles (steps, V, levels) of each series, with sktime's index."""
+        """Return ``read`` of the quantiles (steps, V, levels) of each series, as a frame with sktime's index."""
         panel = self._panel
         horizons = {key: series.steps(fh) for key, series in panel.items()}
         last = check_future_steps(horizons.values())
         future = {} if X is None else frames_of(X)
         unknown = [key for key, series in panel.items() if series.X is not None and key not in future]
         if future and unknown:
-            raise ValueError(f"X in predict has no rows for the series {unknown[0]} of y.")
+            raise ValueError(
+                f"X in predict has no rows for the series {unknown[0]} of y. Add a row for each step of the forecast."
+            )
         covariates = [
             np.concatenate(
                 [
@@ -765,62 +716,20 @@ class SFMForecaster(BaseForecaster):
             for key, series in panel.items()
         ]
         covariates = [self._standardised(part) for part in covariates]
-        quantiles = self._quantiles([series.values() for series in panel.values()], covariates, last)
+        values = [series.values() for series in panel.values()]
+        quantiles = roll_out(self._placed_module(), values, covariates, last, self.multivariate == "joint")
         frames = {
-            key: pd.DataFrame(read(values[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)
-            for (key, series), values in zip(panel.items(), quantiles, strict=True)
+            key: pd.DataFrame(read(steps[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)
+            for (key, series), steps in zip(panel.items(), quantiles, strict=True)
         }
         return frames[()] if () in frames else pd.concat(frames, names=self._level_names)
 
-    def _quantiles(
-        self, values: list[NDArray[np.float64]], covariates: list[NDArray[np.float64]], steps: int
-    ) -> list[Tensor]:
-        """Quantiles (steps, V, levels) of what follows each series; ``covariates`` reach ``steps`` further."""
-        H, middle = self.horizon_, self.module_.head.middle
-        scales = np.stack([series.std(axis=0) for series in values])
-        known, blocks, carried = values, [], torch.zeros(())
-        for _ in range(0, steps, H):
-            ends = [len(series) for series in known]
-            windows = window_set(
-                [np.pad(series, ((0, H), (0, 0)), constant_values=np.nan) for series in known],
-                [_resized(part, end + H) for part, end in zip(covariates, ends, strict=True)],
-                self.context_length_,
-                H,
-                joint=self.multivariate == "joint",
-                first=ends,
-                last=ends,
-                scales=scales,
-            )
-            block = self._run(windows)
-            away = block - block[..., middle : middle + 1]
-            away = away.sign() * (away.square() + carried.square()).sqrt()
-            blocks.append(block[..., middle : middle + 1] + away)
-            carried = away[:, -1:]
-            known = [
-                np.concatenate([series, median])
-                for series, median in zip(known, block[..., middle].numpy(), strict=True)
-            ]
-        return list(torch.cat(blocks, dim=1)[:, :steps])
-
-    @own_precision()
-    @torch.no_grad()
-    def _run(self, windows: WindowSet) -> Tensor:
-        """Quantiles of each cut, (cuts, H, V, levels), in float64 and in the units of y."""
+    def _placed_module(self) -> HorizonModel:
+        """Return the model, on the device of the fit if that is available."""
         device = torch.device(self.device_)
-        model = self.module_
         if is_there(device):
-            model.to(device)
-        parameter = next(model.parameters())
-        windows = windows.to(parameter.device, parameter.dtype)
-        parts = []
-        for index in torch.arange(len(windows)).split(_PREDICTION_BATCH):
-            x, _, center, scale = windows.cut(index)
-            quantiles = model.head.quantiles(model.features(x)[0]).double()
-            parts.append((quantiles * scale[:, None, :, None] + center[:, None, :, None]).cpu())
-        values = torch.cat(parts)
-        if windows.variables is None:
-            return values
-        return values.view(-1, len(self.y_names_), *values.shape[1:2], values.shape[3]).transpose(1, 2)
+            self.module_.to(device)
+        return self.module_
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
