@@ -11,6 +11,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, as_codes, as_labels, as_weights, class_weights, known_classes
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
@@ -359,6 +360,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
+    @own_precision()
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
 

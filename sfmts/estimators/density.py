@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, check_binary, moments, unbatch
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting, new_random_state
 from sfmts.heads import DENSITY_HEADS, DensityHead, SequenceModel, density_head
@@ -269,6 +270,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     # -- after training
 
+    @own_precision()
     def score_samples(self, X: Any) -> NDArray[Any]:
         """Log-likelihood of each series: the sum over its frames from the second on.
 
@@ -290,6 +292,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             result[long] = np.add.reduceat(self._frame_log_likelihoods(data), starts)
         return result
 
+    @own_precision()
     def score(self, X: Any, y: None = None) -> float:
         """Mean log-likelihood of a frame, or what else ``metric`` says, over the frames from the second on.
 
@@ -328,6 +331,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         assert isinstance(head, DensityHead)
         return head
 
+    @own_precision()
     def predict_proba(self, X: Any) -> Any:
         """That each channel is on in the next frame, after each frame.
 
@@ -347,6 +351,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         with torch.no_grad():
             return unbatch(batch, self._head.probabilities(self._outputs(batch)))
 
+    @own_precision()
     def sample(
         self, n_frames: int, prompt: Any = None, temperature: float = 1.0, random_state: Any = None
     ) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, as_step_labels, as_weights, class_weights, unbatch
 from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
 from sfmts.heads import ClassificationHead
@@ -260,6 +261,7 @@ class SFMLabeler(SequenceEstimator):
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, log_p)
 
+    @own_precision()
     def _log_probabilities(self, X: Any) -> tuple[SequenceBatch, torch.Tensor]:
         check_is_fitted(self)
         head = self.module_.head

@@ -8,6 +8,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.kernels import _compiled
 from sfmts.kernels._bank import fused, native, reference
 from sfmts.kernels._bank.checks import check_bank, check_finite, check_on_cpu, check_type
@@ -67,6 +68,7 @@ def resolve_bank(backend: str, device: torch.device) -> str:
     return _SUMMARIZE.choose(backend, device, device)
 
 
+@own_precision()
 def summarize_bank(
     x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, *, backend: str = "auto", threads: int | None = None
 ) -> Tensor:
@@ -114,6 +116,7 @@ def summarize_bank(
     return features
 
 
+@own_precision()
 def trace_bank(
     x: Tensor,
     lengths: Tensor,
