@@ -247,7 +247,7 @@ def test_long_series_take_several_launches(on_host, frequencies, accumulated, mo
     ("spoil", "sentence"),
     [
         (lambda value: torch._efficientzerotensor(value.shape, dtype=value.dtype), "no memory for its values"),
-        (torch._neg_view, "one value after another"),
+        (torch._neg_view, "not a contiguous tensor"),
     ],
 )
 def test_the_kernel_is_given_no_address_of_other_memory(on_host, monkeypatch, spoil, sentence):

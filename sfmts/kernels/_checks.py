@@ -154,7 +154,7 @@ def address(name: str, value: Tensor | None, device: torch.device = _CPU) -> int
     Raises
     ------
     RuntimeError
-        If its values do not lie in memory of ``device`` as :func:`plain` returns them.
+        If the tensor is not on ``device``, or not contiguous with explicit signs, as :func:`plain` returns it.
     """
     if value is None:
         return None
@@ -162,7 +162,7 @@ def address(name: str, value: Tensor | None, device: torch.device = _CPU) -> int
     elsewhere = value.device.type != device.type or (device.type != "cpu" and value.device != device)
     if elsewhere or not value.is_contiguous() or value.is_neg() or value.is_conj():
         where = "the CPU" if device.type == "cpu" else device
-        raise RuntimeError(f"{name} does not lie one value after another in memory of {where}.")
+        raise RuntimeError(f"{name} is not a contiguous tensor in memory of {where}.")
     if found == 0 and value.numel() > 0:
         raise RuntimeError(f"{name} has shape {tuple(value.shape)} but no memory for its values.")
     return found

@@ -125,12 +125,12 @@ def sfm(
     -----
     One step computes, with f_ste, f_fre and g = sigmoid(...), i = tanh(...) of V x_t + W z_{t-1} + b::
 
-        S_t = (f_ste f_fre^T) S_{t-1} + (g i) e^{j omega t}         Eqs. 1-3 and 6-10
-        A_t = |S_t|                                                 Eq. 4
-        o_k = sigmoid(U_o[k] A_k + V_o[k] x_t + W_o[k] z_{t-1} + b_o[k])        Eq. 12
-        z_t = sum_k o_k tanh(W_z[k] A_k + b_z[k])                   Eqs. 11 and 13
+        S_t = (f_ste f_fre^T) S_{t-1} + (g i) e^{j omega t}                 Eqs. 1-3 and 6-10
+        A_t = |S_t|                                                         Eq. 4
+        o_k = sigmoid(U_o[k] A_k + V_o[k] x_t + W_o[k] z_{t-1} + b_o[k])    Eq. 12
+        z_t = sum_k o_k tanh(W_z[k] A_k + b_z[k])                           Eqs. 11 and 13
 
-    All backends but "reference" have first derivatives only, and none for time stamps.
+    Backends other than "reference" have first derivatives only. Time stamps get no gradient.
     """
     check_choice("memory", memory, MEMORIES)
     sizes = _check(x, batch_sizes, t, weights, state, feedback_mask)
