@@ -173,7 +173,7 @@ def user_seconds() -> float:
 
 
 def length_samples(batch: int, repeats: int) -> dict[tuple[str, int], list[tuple[float, float]]]:
-    """Return microseconds per time step, passed and computed, by pass and length, from samples of 10 000 steps or more."""
+    """Return microseconds per time step, passed and computed, by pass and length, from samples of >= 10 000 steps."""
     entrants = {T: sfm_contender(replace(SECOND_TASK, B=batch, T=T), FAST_KERNELS[-1], "recompute") for T in LENGTHS}
     samples: dict[tuple[str, int], list[tuple[float, float]]] = {(name, T): [] for name in PASSES for T in LENGTHS}
     for _ in range(repeats + 1):
