@@ -120,7 +120,10 @@ class TestFetch:
 
     def test_own_copy_with_other_bytes_is_left_alone(self, tmp_path):
         (tmp_path / "data.bin").write_bytes(CONTENT[:-1])
-        with serving(send) as server, pytest.raises(OSError, match=rf"data.bin is not .*not {SHA256}.*remove it"):
+        with (
+            serving(send) as server,
+            pytest.raises(OSError, match=rf"data.bin has the sha256 .*but {SHA256} was expected.*Remove it"),
+        ):
             fetch(server.url, tmp_path)
         assert (tmp_path / "data.bin").read_bytes() == CONTENT[:-1]
 
@@ -133,7 +136,7 @@ class TestFetch:
 
     def test_negative_retries(self, tmp_path):
         with serving(send) as server:
-            with pytest.raises(ValueError, match="n_retries must be at least 0, not -1"):
+            with pytest.raises(ValueError, match="n_retries must be at least 0, but is -1"):
                 fetch(server.url, tmp_path, n_retries=-1)
             assert server.requests == 0
 
@@ -145,7 +148,7 @@ class TestFetch:
         before = files_under(tmp_path)
         with serving(send) as server:
             state = "is damaged" if damaged else "is missing"
-            with pytest.raises(OSError, match=rf"data.bin {state}, and download_if_missing is False.*pass data_home"):
+            with pytest.raises(OSError, match=rf"data.bin {state}, and download_if_missing is False.*as data_home"):
                 fetch(server.url, tmp_path, download_if_missing=False)
             assert server.requests == 0
         assert files_under(tmp_path) == before
@@ -192,7 +195,7 @@ class TestFetch:
 
     def test_folder_that_cannot_be_written(self, tmp_path):
         (tmp_path / "box").write_text("a file where the folder should be")
-        with serving(send) as server, pytest.raises(OSError, match=r"not be downloaded.*to .*box.*pass data_home"):
+        with serving(send) as server, pytest.raises(OSError, match=r"not be downloaded.*to .*box.*as data_home"):
             fetch(server.url, tmp_path)
 
     @pytest.mark.parametrize("verbose", [0, 1])

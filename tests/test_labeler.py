@@ -483,7 +483,8 @@ class TestCrossValPredict:
         y = [np.array(["b", "c"])[np.arange(len(series)) % 2] for series in X]
         y[0][:] = "a"  # which no training part without the first series has
         with pytest.warns(
-            RuntimeWarning, match="A training part has no 'a': predictions by it say that they never come"
+            RuntimeWarning,
+            match="A training part has no series of the classes 'a', so their predicted probability is 0",
         ):
             found = cross_val_predict(tiny(), X, y, cv=3, method=method)
         assert [part.shape for part in found] == [(len(series), 3) for series in X]

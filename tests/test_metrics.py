@@ -169,7 +169,7 @@ class TestSoftmaxPressed:
 
     @pytest.mark.parametrize("odd", [np.nan, np.inf])
     def test_logits_that_are_not_finite(self, odd):
-        with pytest.raises(ValueError, match="logits must be finite, which those of series 1 are not"):
+        with pytest.raises(ValueError, match="logits must be finite, but those of series 1 are not"):
             softmax_pressed_log_likelihood(ROLLS, [np.zeros((2, 2)), np.array([[0.0, odd]])])
 
     def test_ceiling_is_reached_by_what_knows_the_keys(self):
@@ -210,7 +210,7 @@ class TestShapes:
 
     def test_other_axes(self, score, first, second):
         wrong = [np.zeros(3)] if score is not frame_accuracy_score else [np.zeros((3, 2))]
-        with pytest.raises(ValueError, match=rf"Series 0 of {first} has shape \(3.*each must have shape \(T_i, ?C?\)"):
+        with pytest.raises(ValueError, match=rf"Series 0 of {first} has shape \(3.*but must have shape \(T_i, ?C?\)"):
             score(wrong, wrong)
         with pytest.raises(ValueError, match=rf"Series 0 of {first} has shape \(\)"):
             score([0, 1, 1], [0, 1, 1])
@@ -247,8 +247,8 @@ class TestWeights:
             ([0.0, 0.0], "(?i)sample.weight.*zero"),
             ([np.nan, 1.0], "sample_weight contains NaN"),
             ([-1.0, 2.0], "(?i)negative.*sample_weight"),
-            (np.ma.array([1.0, 2.0], mask=[True, False]), "sample_weight has masked entries, which have no value"),
-            (np.nan, "sample_weight must be finite and positive if it is one number, not nan"),
+            (np.ma.array([1.0, 2.0], mask=[True, False]), "sample_weight has masked entries. Fill them"),
+            (np.nan, "A single sample_weight must be finite and positive, but is nan"),
             (np.float32("nan"), "sample_weight must be finite and positive"),
             (np.inf, "sample_weight must be finite and positive"),
             (-1, "sample_weight must be finite and positive"),
@@ -276,7 +276,7 @@ class TestLabels:
     )
     @pytest.mark.parametrize("form", [list, lambda y: [np.array(labels, dtype=object) for labels in y]])
     def test_strings_and_numbers(self, y_true, y_pred, message, form):
-        with pytest.raises(ValueError, match=f"Labels must be all strings or all numbers, but {message}.*convert one"):
+        with pytest.raises(ValueError, match=f"Labels must be all strings or all numbers, but {message}.*Convert one"):
             frame_accuracy_score(form(y_true), form(y_pred))
 
     @pytest.mark.parametrize("label", [np.nan, None, np.float32("nan")])
@@ -285,19 +285,17 @@ class TestLabels:
     def test_missing(self, label, others, form):
         good, bad = [form(others), form([others[0]])], [form(others), form([label])]
         bad_within = [form([*others, label]), form([others[0]])]
-        with pytest.raises(
-            ValueError, match=r"Series 1 of y_true holds the label (nan|None|.*nan.*), which is missing"
-        ):
+        with pytest.raises(ValueError, match=r"Series 1 of y_true holds the missing label (nan|None|.*nan.*)\."):
             frame_accuracy_score(bad, good)
-        with pytest.raises(ValueError, match=r"Series 1 of y_pred holds the label .*, which is missing"):
+        with pytest.raises(ValueError, match=r"Series 1 of y_pred holds the missing label .*\."):
             frame_accuracy_score(good, bad)
-        with pytest.raises(ValueError, match=r"Series 0 of y_true holds the label .*, which is missing"):
+        with pytest.raises(ValueError, match=r"Series 0 of y_true holds the missing label .*\."):
             frame_accuracy_score(bad_within, bad_within)
 
     def test_missing_in_pandas(self):
         pd = pytest.importorskip("pandas")
         for labels in (pd.Series([1, None], dtype="Int64"), pd.Series(["a", None]), pd.Series([pd.NaT] * 2)):
-            with pytest.raises(ValueError, match=r"Series 0 of y_true holds the label .*, which is missing"):
+            with pytest.raises(ValueError, match=r"Series 0 of y_true holds the missing label .*\."):
                 frame_accuracy_score([labels], [labels])
 
     def test_series_without_steps_have_no_type(self):
@@ -324,7 +322,7 @@ def test_masked_entries(score, names, stacked, second):
     first, other = (list(values) if not stacked else values for values in (bad, good))
     if second:
         first, other = other, first
-    message = f"Series 1 of {names[second]} has 1 masked entries, which have no value; leave these steps out"
+    message = f"Series 1 of {names[second]} has 1 masked entries. Leave these steps out"
     with pytest.raises(ValueError, match=message):
         score(first, other)
 

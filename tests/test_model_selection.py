@@ -146,5 +146,5 @@ class TestPanels:
 def test_other_lengths(name, length):
     X, y = blobs()
     options = {"y": y, name: np.zeros(length)}
-    with pytest.raises(ValueError, match=f"X holds 30 series, but {name} holds {length} entries; give one per series"):
+    with pytest.raises(ValueError, match=f"X holds 30 series, but {name} holds {length} entries. Give one per series"):
         cross_val_predict(LogisticRegression(), X, **options)

@@ -380,7 +380,7 @@ class TestFile:
 
     def test_folder_that_is_not_there(self, saved):
         model, path = saved
-        with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to save into"):
+        with pytest.raises(FileNotFoundError, match=r"The folder '.*nowhere' does not exist"):
             model.save(path.parent / "nowhere" / "model.sfm")
 
     @pytest.mark.parametrize(
