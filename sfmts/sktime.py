@@ -7,9 +7,11 @@ Classifiers and regressors read a two-dimensional array as (instances, time).  A
 """
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +25,7 @@ from sklearn.utils.validation import column_or_1d
 from sfmts import estimators
 from sfmts.batch import as_batch, as_labels, as_numbers, check_channel_names, unbatch
 from sfmts.estimators._base import fitting
+from sfmts.estimators._parameters import documented, store_parameters
 
 try:
     import pandas as pd
@@ -40,6 +43,35 @@ __all__ = ["SFMClassifier", "SFMFeatures", "SFMRegressor", "SFMRidgeClassifier",
 # scikit-learn's marks on an estimator, which are neither parameters nor results of a fit.
 _CALLBACK_MARKS = ("_skl_callbacks", "_parent_callback_ctx")
 _OUTLIVE_RESET = (*_CALLBACK_MARKS, "_metadata_request", "_fit_arguments")
+
+
+Class = TypeVar("Class", bound=type)
+
+
+def _face_of(native: type[BaseEstimator]) -> Callable[[Class], Class]:
+    """Return a class decorator that gives an sktime estimator the parameters of a native one, except ``layout``."""
+    signature = inspect.signature(native.__init__)  # type: ignore[misc]
+    signature = signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "layout"])
+
+    def decorate(cls: Class) -> Class:
+        def __init__(self: Any, *arguments: Any, **options: Any) -> None:  # noqa: N807
+            try:
+                bound = signature.bind(self, *arguments, **options)
+            except TypeError as error:
+                raise TypeError(f"{cls.__name__}.__init__() {error}") from None
+            bound.apply_defaults()
+            store_parameters(self, bound.arguments)
+            super(cls, self).__init__()
+            self._forget_placeholders()
+
+        __init__.__signature__ = signature  # type: ignore[attr-defined]
+        __init__.__module__, __init__.__qualname__ = cls.__module__, f"{cls.__qualname__}.__init__"
+        __init__.__annotations__ = dict(native.__init__.__annotations__)  # type: ignore[misc]
+        __init__.__annotations__.pop("layout")
+        cls.__init__, cls._native = __init__, native  # type: ignore[misc, attr-defined]
+        return documented(native._parameter_variant)(cls)
+
+    return decorate
 
 
 class NotFittedError(SktimeNotFittedError, SklearnNotFittedError):
@@ -64,6 +96,11 @@ class _Adapter(SktimeBaseEstimator):
     _native: ClassVar[type[BaseEstimator]]
     estimator_: Any
     n_channels_in_: int
+
+    def _forget_placeholders(self) -> None:
+        """Remove what sktime's constructors set and scikit-learn would take for results of a fit."""
+        for name in ("classes_", "n_classes_", "fit_time_"):
+            self.__dict__.pop(name, None)
 
     def _new_native(self) -> Any:
         """Return the native estimator with the parameters of this one."""
@@ -193,11 +230,6 @@ class _Face(_Adapter, ABC):
             self.n_channels_in_ = channels
         self._check_channels(X, channels)
         return metadata
-
-    def _forget_placeholders(self) -> None:
-        """Remove what sktime's constructors set and scikit-learn would take for results of a fit."""
-        for name in ("classes_", "n_classes_", "fit_time_"):
-            self.__dict__.pop(name, None)
 
 
 class _ClassifierFace(_Face):
@@ -347,6 +379,7 @@ def _frame_values(frame: pd.DataFrame) -> NDArray[Any]:
     return values
 
 
+@_face_of(estimators.SFMClassifier)
 class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator):
     """Classify whole series with a State-Frequency Memory network, as an sktime classifier.
 
@@ -354,18 +387,7 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
 
     Parameters
     ----------
-    network, n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network, as in :class:`sfmts.SFMClassifier`.
-    init, network_params
-        Its start and its further options, as in :class:`sfmts.SFMClassifier`.
-    dropout, recurrent_dropout, head, pooling, standardize
-        What lies around it, as in :class:`sfmts.SFMClassifier`.
-    optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm, class_weight
-        Training, as in :class:`sfmts.SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`sfmts.SFMClassifier`.
-    device, backend, memory
-        Where and how, as in :class:`sfmts.SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
@@ -405,85 +427,6 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
     (20, 24, 8, 4)
     """
 
-    _native = estimators.SFMClassifier
-
-    def __init__(
-        self,
-        network: str = "sfm",
-        *,
-        n_states: int = 32,
-        n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
-        n_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
-        network_params: dict[str, Any] | None = None,
-        head: str = "linear",
-        pooling: str = "last",
-        standardize: bool = True,
-        optimizer: str = "adam",
-        learning_rate: str = "cosine",
-        learning_rate_init: float = 0.01,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        class_weight: dict[Any, float] | str | None = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-        device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
-    ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.pooling = pooling
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        super().__init__()
-        self._forget_placeholders()
-
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Return parameters for sktime's suite.
@@ -500,23 +443,13 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
         return _test_params()
 
 
+@_face_of(estimators.SFMRegressor)
 class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator):
     """Predict one or several numbers of whole series with a State-Frequency Memory network, as an sktime regressor.
 
     Parameters
     ----------
-    network, n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network, as in :class:`sfmts.SFMClassifier`.
-    init, network_params
-        Its start and its further options, as in :class:`sfmts.SFMClassifier`.
-    dropout, recurrent_dropout, head, pooling, standardize
-        What lies around it, as in :class:`sfmts.SFMRegressor`.
-    optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
-        Training, as in :class:`sfmts.SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`sfmts.SFMClassifier`.
-    device, backend, memory
-        Where and how, as in :class:`sfmts.SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
@@ -552,83 +485,6 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
     True
     """
 
-    _native = estimators.SFMRegressor
-
-    def __init__(
-        self,
-        network: str = "sfm",
-        *,
-        n_states: int = 32,
-        n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
-        n_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
-        network_params: dict[str, Any] | None = None,
-        head: str = "linear",
-        pooling: str = "last",
-        standardize: bool = True,
-        optimizer: str = "adam",
-        learning_rate: str = "cosine",
-        learning_rate_init: float = 0.01,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-        device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
-    ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.pooling = pooling
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        super().__init__()
-        self._forget_placeholders()
-
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Return parameters for sktime's suite.
@@ -645,6 +501,7 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
         return _test_params()
 
 
+@_face_of(estimators.SFMRidgeClassifier)
 class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator):
     """Classify time series with a fixed State-Frequency Memory and ridge regression, as an sktime classifier.
 
@@ -654,33 +511,7 @@ class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, Classifier
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps.  Periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the median
-        duration of the training series for the longest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series or over each series alone, or feed half of
-        the bank with each.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps in a channel.  The time index is ignored.
-    time_channel : int or None, default=None
-        Number of the channel that holds the time stamps, for ``time="timestamps"``.  It does not drive the bank.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in :class:`sklearn.linear_model.RidgeClassifier`.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    {parameters}
 
     Attributes
     ----------
@@ -714,40 +545,8 @@ class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, Classifier
     (22, 2)
     """
 
-    _native = estimators.SFMRidgeClassifier
 
-    def __init__(
-        self,
-        n_features: int = 10_000,
-        *,
-        periods: tuple[float | None, float | None] | None = None,
-        decays: tuple[float, float] = (0.15, 2.0),
-        directions: str = "both",
-        scale: str = "train",
-        time: str = "index",
-        time_channel: int | None = None,
-        class_weight: dict[Any, float] | str | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.class_weight = class_weight
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        super().__init__()
-        self._forget_placeholders()
-
-
+@_face_of(estimators.SFMRidgeRegressor)
 class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator):
     """Predict numbers of time series with a fixed State-Frequency Memory and ridge regression, as an sktime regressor.
 
@@ -757,31 +556,7 @@ class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixi
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps.  Periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the median
-        duration of the training series for the longest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series or over each series alone, or feed half of
-        the bank with each.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps in a channel.  The time index is ignored.
-    time_channel : int or None, default=None
-        Number of the channel that holds the time stamps, for ``time="timestamps"``.  It does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    {parameters}
 
     Attributes
     ----------
@@ -814,38 +589,8 @@ class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixi
     True
     """
 
-    _native = estimators.SFMRidgeRegressor
 
-    def __init__(
-        self,
-        n_features: int = 10_000,
-        *,
-        periods: tuple[float | None, float | None] | None = None,
-        decays: tuple[float, float] = (0.15, 2.0),
-        directions: str = "both",
-        scale: str = "train",
-        time: str = "index",
-        time_channel: int | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        super().__init__()
-        self._forget_placeholders()
-
-
+@_face_of(estimators.SFMFeatures)
 class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
     """Turn time series into features with a fixed State-Frequency Memory, as an sktime transformer.
 
@@ -855,31 +600,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps.  Periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the median
-        duration of the training series for the longest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as ``estimator_.stream`` needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series or over each series alone, or feed half of
-        the bank with each.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps in a channel.  The time index is ignored.
-    time_channel : int or None, default=None
-        Number of the channel that holds the time stamps, for ``time="timestamps"``.  It does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    {parameters}
 
     Attributes
     ----------
@@ -921,35 +642,6 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         "capability:missing_values": True,
         "capability:missing_values:removes": True,
     }
-    _native = estimators.SFMFeatures
-
-    def __init__(
-        self,
-        n_features: int = 10_000,
-        *,
-        periods: tuple[float | None, float | None] | None = None,
-        decays: tuple[float, float] = (0.15, 2.0),
-        directions: str = "both",
-        scale: str = "train",
-        time: str = "index",
-        time_channel: int | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        super().__init__()
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Draw the bank, and fit its scales and thresholds to series.

@@ -27,7 +27,7 @@ from sfmts._choices import check_choice
 from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts.heads import Model
 
-LEARNING_RATES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine")
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.AdamW,  # decoupled decay; the same as Adam without
     "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options),
@@ -46,7 +46,7 @@ class TrainingSettings:
     max_iter: int = 100
     batch_size: int = 32
     optimizer: str = "adam"
-    learning_rate: str = "cosine"
+    schedule: str = "cosine"
     learning_rate_init: float = 0.01
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
@@ -56,7 +56,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("learning_rate", self.learning_rate, LEARNING_RATES)
+        check_choice("schedule", self.schedule, SCHEDULES)
 
 
 @dataclass
@@ -264,7 +264,7 @@ class Trainer:
         """Learning rate of each update."""
         rate = self.settings.learning_rate_init
         for update in range(updates):
-            if self.settings.learning_rate == "cosine":
+            if self.settings.schedule == "cosine":
                 yield rate * 0.5 * (1.0 + math.cos(math.pi * update / updates))
             else:
                 yield rate
@@ -325,7 +325,7 @@ class Trainer:
         history = self.history
         if valid is None:
             # A falling rate leads out of a plateau: there an epoch counts only where no more than tol is left to gain.
-            hopeful = self.settings.learning_rate == "cosine" and history.loss[-1] > self.settings.tol
+            hopeful = self.settings.schedule == "cosine" and history.loss[-1] > self.settings.tol
             stop = best.update((-history.loss[-1],), None, hopeful)
         else:
             sums = self._ranks.sums(*_summed(self.model, self._ranks.share(valid)[0], self.settings.batch_size))

@@ -2,22 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from numbers import Real
+from typing import Any, Self
 
 import joblib
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts.batch import LAYOUTS, SequenceBatch, as_batch, as_weights
-from sfmts.estimators import persistence
-from sfmts.estimators._base import fitting, new_random_state, resolve_device
+from sfmts.batch import SequenceBatch, as_batch, as_weights
+from sfmts.estimators._base import SavedEstimator, fitting, new_random_state
+from sfmts.estimators._device import resolve_device
+from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
 from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
 from sfmts.features.stream import FeatureStream
@@ -25,7 +24,6 @@ from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, resolve_bank, summarize
 
 _SHORTEST = 2.5  # default of the shortest period, in steps
 _VALUES_AT_ONCE = 1 << 19  # values of X that are converted at once
-BANK_BACKENDS = ("auto", "reference", "fused", "native")
 
 
 @dataclass(frozen=True)
@@ -37,36 +35,15 @@ class FittedBank:
     scale: SignalScale
 
 
-class BankEstimator(BaseEstimator):
+class BankEstimator(SavedEstimator):
     """Base of the estimators that read a bank of oscillators: parameters, input and the bank itself."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_features": [Interval(Integral, 1, None, closed="left")],
-        "periods": [tuple, list, None],
-        "decays": [tuple, list],
-        "directions": [StrOptions({"both", "forward"})],
-        "scale": [StrOptions(set(SCALES))],
-        "time": [StrOptions({"index", "timestamps"})],
-        "time_channel": [Integral, None],
-        "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
-        "device": [str],
-        "backend": [StrOptions(set(BANK_BACKENDS))],
-        "layout": [StrOptions(set(LAYOUTS))],
-    }
 
     _zero_share = 0.05  # of the oscillators have frequency zero: they follow the level and the trend
     _fitted: FittedBank
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
-        if not reset:  # a fitted bank goes by the time it has
-            channel = self._fitted.scale.time_channel
-        elif self.time == "index":
-            channel = None
-        elif self.time_channel is None:
-            raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
-        else:
-            channel = self.time_channel
+        # A fitted bank keeps its time channel, whatever the parameter is now.
+        channel = self.time_channel if reset else self._fitted.scale.time_channel
         batch = as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel, allow_missing=True)
         check_increasing(batch.time, batch.lengths)
         return batch
@@ -75,7 +52,7 @@ class BankEstimator(BaseEstimator):
         self, batch: SequenceBatch, weight: NDArray[np.float64] | None, random_state: np.random.RandomState
     ) -> None:
         """Draw a bank for these series."""
-        scale = fit_scale(batch, self.scale, self.time_channel if batch.time is not None else None, weight)
+        scale = fit_scale(batch, self.scale, self.time_channel, weight)
         options = self._bank_options(batch, scale.unit)
         bank, info = draw_bank(options, len(scale.mean), scale.n_copies, scale.unit, random_state)
         chosen = choose_series(len(batch), weight, random_state)
@@ -199,32 +176,6 @@ class BankEstimator(BaseEstimator):
 
     # -- files
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
-
-        Parameters
-        ----------
-        path : str or Path
-            An existing file is replaced only after the new one is complete.
-        """
-        check_is_fitted(self)
-        persistence.save(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read an estimator that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged or holds another estimator.
-        """
-        return persistence.load(Path(path), cls)
-
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         fitted = self._fitted
         tensors = {f"bank.{name}": value for name, value in fitted.bank._asdict().items() if name != "unit"}
@@ -290,6 +241,7 @@ def series_parts(batch: SequenceBatch, most: int) -> list[slice]:
     return [slice(*ends) for ends in zip(starts, [*starts[1:], len(batch)], strict=True)]
 
 
+@documented("bank")
 class SFMFeatures(TransformerMixin, BankEstimator):
     """Turn series into features with a fixed State-Frequency Memory.
 
@@ -304,34 +256,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
-        longest the median duration of the training series, at least 1.5 times the shortest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as :meth:`stream` needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
-        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
-        of ``benchmarks/archive.py``, "train" is the best of the three.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps.
-    time_channel : int or None, default=None
-        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
-    layout : {"ntc", "nct"}, default="ntc"
-        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+    {parameters}
 
     Attributes
     ----------
@@ -377,7 +302,6 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         decays: tuple[float, float] = (0.15, 2.0),
         directions: str = "both",
         scale: str = "train",
-        time: str = "index",
         time_channel: int | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -385,18 +309,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         backend: str = "auto",
         layout: str = "ntc",
     ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.layout = layout
+        store_parameters(self, locals())
 
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Draw the bank, and fit its scales and thresholds to series.

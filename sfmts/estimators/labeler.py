@@ -1,22 +1,24 @@
 """SFMLabeler."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_step_labels, as_weights, class_weights, unbatch
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
+from sfmts.estimators._base import SequenceEstimator, fitting
+from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.heads import ClassificationHead
 from sfmts.metrics import frame_accuracy_score
 
 
+@documented()
 class SFMLabeler(SequenceEstimator):
     """Label every time step of series with a State-Frequency Memory network, as in the paper's TIMIT experiment.
 
@@ -25,25 +27,7 @@ class SFMLabeler(SequenceEstimator):
 
     Parameters
     ----------
-    network : str, default="sfm"
-        Name of a network, see :func:`sfmts.networks.network_names`.
-    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network; what these parameters mean, and their defaults, are those of :class:`SFMClassifier`, here and
-        where it is named below.
-    init, network_params
-        Its start and its further options, as in :class:`SFMClassifier`.
-    dropout, recurrent_dropout : float, default=0.0
-        Shares that are dropped in training, as in :class:`SFMClassifier`.
-    head : {"linear", "none"}, default="linear"
-        A linear layer on top, or z itself as logits, as in the authors' program.
-    standardize, optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
-        Training, as in :class:`SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`SFMClassifier`.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the labels, as in :class:`sklearn.linear_model.LogisticRegression`; "balanced" counts steps.
-    device, backend, memory, layout
-        Where and how, as in :class:`SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
@@ -74,13 +58,6 @@ class SFMLabeler(SequenceEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{key: value for key, value in SequenceEstimator._parameter_constraints.items() if key != "pooling"},
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
-
-    pooling: ClassVar[str] = "last"  # unused: the head reads every step
-
     classes_: NDArray[Any]
 
     def __init__(
@@ -89,26 +66,17 @@ class SFMLabeler(SequenceEstimator):
         *,
         n_states: int = 32,
         n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
         n_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
         network_params: dict[str, Any] | None = None,
         head: str = "linear",
-        standardize: bool = True,
+        time_channel: int | None = None,
         optimizer: str = "adam",
-        learning_rate: str = "cosine",
+        optimizer_params: dict[str, Any] | None = None,
         learning_rate_init: float = 0.01,
         max_iter: int = 100,
         batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -118,45 +86,9 @@ class SFMLabeler(SequenceEstimator):
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
         layout: str = "ntc",
     ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        self.layout = layout
+        store_parameters(self, locals())
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
@@ -26,6 +25,7 @@ from sfmts.batch import (
     known_classes,
 )
 from sfmts.estimators._base import fitting, new_random_state
+from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.estimators.features import BankEstimator, series_parts
 from sfmts.features.importance import FrequencyImportance, frequency_importance
 from sfmts.features.reader import ManySeries, Solution, Squash, solve_few
@@ -240,7 +240,7 @@ class RidgeEstimator(BankEstimator):
             self.channel_weights_,
             n_bins=n_bins,
             outputs=None if classes is None else classes[-len(solution.intercept) :],  # of two classes, the second
-            unit="steps" if self.time == "index" else "time units",
+            unit="steps" if self._fitted.scale.time_channel is None else "time units",
         )
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -287,6 +287,7 @@ def _distinct(
     return batch, Y, None if (total == total[0]).all() else total
 
 
+@documented("bank")
 class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     """Classify time series with a fixed State-Frequency Memory read by ridge regression.
 
@@ -299,37 +300,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
-        longest the median duration of the training series, at least 1.5 times the shortest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as a stream needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
-        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
-        of ``benchmarks/archive.py``, "train" is the best of the three.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps.
-    time_channel : int or None, default=None
-        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in :class:`sklearn.linear_model.RidgeClassifier`.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel and of matrix products; None is as many as PyTorch uses, -1 all.  The result
-        does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
-    layout : {"ntc", "nct"}, default="ntc"
-        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+    {parameters}
 
     Attributes
     ----------
@@ -371,11 +342,6 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     1.0
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **RidgeEstimator._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
-
     classes_: NDArray[Any]
 
     def __init__(
@@ -386,7 +352,6 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         decays: tuple[float, float] = (0.15, 2.0),
         directions: str = "both",
         scale: str = "train",
-        time: str = "index",
         time_channel: int | None = None,
         class_weight: dict[Any, float] | str | None = None,
         random_state: Any = None,
@@ -395,19 +360,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         backend: str = "auto",
         layout: str = "ntc",
     ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.layout = layout
-        self.class_weight = class_weight
+        store_parameters(self, locals())
 
     @staticmethod
     def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
@@ -645,6 +598,7 @@ def _logits(decisions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hstack([-decisions, decisions]) if decisions.shape[1] == 1 else decisions
 
 
+@documented("bank")
 class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
     """Predict one or several numbers of time series with a fixed State-Frequency Memory read by ridge regression.
 
@@ -653,35 +607,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
-        longest the median duration of the training series, at least 1.5 times the shortest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as a stream needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
-        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
-        of ``benchmarks/archive.py``, "train" is the best of the three.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps.
-    time_channel : int or None, default=None
-        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel and of matrix products; None is as many as PyTorch uses, -1 all.  The result
-        does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
-    layout : {"ntc", "nct"}, default="ntc"
-        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+    {parameters}
 
     Attributes
     ----------
@@ -725,7 +651,6 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         decays: tuple[float, float] = (0.15, 2.0),
         directions: str = "both",
         scale: str = "train",
-        time: str = "index",
         time_channel: int | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -733,18 +658,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         backend: str = "auto",
         layout: str = "ntc",
     ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.layout = layout
+        store_parameters(self, locals())
 
     @staticmethod
     def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
