@@ -20,11 +20,11 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from sfmts import PanelScaler, SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
-from sfmts.estimators import persistence
+from sfmts.estimators import _persistence as persistence
 from sfmts.networks import LSTM, register_network
 from sfmts.networks import base as networks_base
 from sfmts.networks.base import network_options
-from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id
+from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id, mode_parameters
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -101,7 +101,7 @@ class TestRoundTrip:
     def test_mode(self, way, mode, tmp_path):
         X, y = make_panel(ragged=True)
         X = [np.column_stack([series, np.arange(len(series)) ** 1.1]) for series in X]
-        model = tiny(time_channel=2, **mode).fit(X, y)
+        model = tiny(**mode_parameters(mode, 2)).fit(X, y)
         assert_equal(way(model, tmp_path / "model"), model, X)
 
     @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
@@ -141,9 +141,9 @@ class TestRoundTrip:
             {"class_weight": {0: 2.0, 1: 0.5}},
             {"class_weight": {np.int64(0): np.float64(2.0), np.int64(1): 0.5}},
             {"class_weight": "balanced"},
-            {"n_states": np.int64(5), "learning_rate_init": np.float64(0.02), "standardize": np.bool_(False)},
+            {"n_states": np.int64(5), "learning_rate_init": np.float64(0.02), "bidirectional": np.bool_(True)},
             {"dropout": np.float32(0.25), "network": np.str_("sfm")},
-            {"clip_norm": None, "n_outputs": 2, "random_state": None},
+            {"optimizer_params": {"clip_norm": None}, "network_params": {"n_outputs": 2}, "random_state": None},
             {"head": "none"},
             {"layout": "nct"},
         ],
@@ -246,8 +246,8 @@ def test_a_model_of_a_gpu_predicts_without_one(backend, way, tmp_path, monkeypat
     model = tiny(device="cpu").fit(X, y)
     p = model.predict_proba(X)
     model.device_ = "cuda:0"  # as if it had been trained there
-    model.set_params(backend=backend)
-    model._module_options["backend"] = model.module_.network._backend = backend
+    model.set_params(network_params={"backend": backend})
+    model._module_options["network_params"]["backend"] = model.module_.network._backend = backend
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     copied = way(model, tmp_path / "model")
     np.testing.assert_array_equal(copied.predict_proba(X), p)
@@ -653,7 +653,8 @@ class TestForgedFile:
         taken = network_options(network)
         names = [name for name in ("n_states", "n_frequencies", "n_outputs", "n_layers") if name in taken]
         for name in names:
-            forge(path, lambda document, name=name: document["module"].update({name: size}))
+            own = {"network_params": {"dict": [[name, size]]}} if name == "n_outputs" else {name: size}
+            forge(path, lambda document, own=own: document["module"].update(own))
             refused(SFMClassifier, path)
             path.write_bytes(content)
         for name in OWN.get(network, {}).keys() - {"periods"}:
@@ -709,7 +710,7 @@ class TestForgedFile:
         fitted(cls, path, **KINDS[cls])
         content = path.read_bytes()
         options = cls.load(path)._module_options
-        flags = {"bidirectional", "standardize"} if change is not dict.pop else set()
+        flags = {"bidirectional"} if change is not dict.pop else set()
         for name in options.keys() - flags:
             forge(path, lambda document, name=name: change(document["module"], name))
             refused(cls, path, f"(lacks )?'?{name}")
