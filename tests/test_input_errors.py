@@ -448,14 +448,14 @@ class TestTimeStamps:
     @pytest.mark.parametrize("time", ["index", "normalized", "zero_until_last"])
     def test_another_time_with_a_channel(self, time):
         with pytest.raises(ValueError, match=f"time='{time}', but time_channel=0 makes time stamps the time"):
-            tiny(network_params={"time": time}, time_channel=0).fit(*panel("3-D"))
+            tiny(network_params={"time": time}, time_channel=0).fit(np.zeros((N, 5, 2)), panel("3-D")[1])
 
     @pytest.mark.parametrize("time", ["normalized", "zero_until_last"])
     def test_times_without_a_channel(self, time):
         X, y = panel("3-D")
         assert tiny(network_params={"time": time}).fit(X, y).module_.network.time == time
         with pytest.raises(ValueError, match=r"time='timestamps'|Unknown time"):
-            tiny("phased_lstm", network_params={"time": time}).fit(X, y)
+            tiny(network="phased_lstm", network_params={"time": time}).fit(X, y)
 
     @pytest.mark.parametrize("channel", [2, -3, 100])
     @pytest.mark.parametrize("form", ["3-D", "ragged"])
