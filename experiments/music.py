@@ -245,7 +245,7 @@ def fit(settings: dict[str, Any], seed: int, folder: str | None = None) -> dict[
         guess = fit_rule("marginal", rolls)["scores"]
         scores = {**({part: guess[part] for part in parts} if head in JOINT else guess), "diverged": 1}
         once = {"max_iter": 1, "recurrent_dropout": 0.0, "learning_rate_init": 1e-9}
-        model.set_params(**estimator_parameters({"network": model.network, **once}))
+        model.set_params(**estimator_parameters({**settings["estimator"], **once}))
         model.fit(rolls["train"][:1])  # for the count of parameters
     return {"scores": scores, "n_parameters": model.n_parameters_, "epochs": model.n_iter_, "seconds": seconds}
 
