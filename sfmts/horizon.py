@@ -224,7 +224,7 @@ class LinearForecast:
             return anchor, math.inf
         weights = torch.stack([self.weights(anchor, penalty) for penalty in (math.inf, *_PENALTIES)])
         errors = self._errors(held_out, torch.arange(len(held_out)), weights)
-        best = int(errors.mean(0).argmin())
+        best = _least(errors.mean(0))
         if not is_better(errors[:, best], errors[:, 0], len(held_out) / held_out.horizon):
             return anchor, math.inf
         return anchor, _PENALTIES[best - 1]
@@ -250,11 +250,16 @@ class LinearForecast:
             index = torch.arange(0, len(windows), 1 + len(windows) // _PART)
             parts.append((self._errors(windows, index, matrices), _recency(windows)[index] * len(windows) / len(index)))
         errors, weight = (torch.cat(part) for part in zip(*parts, strict=True))
-        best = names[int((weight @ errors).argmin())]
+        best = names[_least(weight @ errors)]
         simple = "season" if "season" in names else "last"
         n = (len(self._windows) + len(held_out)) / held_out.horizon
         better = is_better(errors[:, names.index(best)], errors[:, names.index(simple)], n, weight)
         return best if better else simple
+
+
+def _least(errors: Tensor) -> int:
+    """Return the place of the least error; one that is NaN, which argmin would return, is never the least."""
+    return int(errors.nan_to_num(nan=torch.inf, posinf=torch.inf).argmin())
 
 
 def is_better(losses: Tensor, others: Tensor, independent: float, weight: Tensor | None = None) -> bool:

@@ -205,6 +205,7 @@ class AmplitudeDisplay:
         except AttributeError as error:
             raise ValueError(
                 f"{cls.__name__} shows the states of a State-Frequency Memory: {error.__cause__ or error}"
+                f"{_hint_at_face(fitted)}"
             ) from error
         amplitudes = np.asarray(state_amplitudes(one)[0])
         shown = _check_steps(steps, len(amplitudes))
@@ -1590,7 +1591,7 @@ class FrequencyImportanceDisplay:
         if not hasattr(fitted, "frequency_importance"):
             raise ValueError(
                 f"{cls.__name__} needs an SFMRidgeClassifier or an SFMRidgeRegressor, but the estimator is a "
-                f"{type(fitted).__name__}."
+                f"{type(fitted).__name__}{_hint_at_face(fitted)}."
             )
         name = "class" if is_classifier(fitted) else "target"
         display = cls(fitted.frequency_importance(X, n_bins=n_bins), output_name=name)
@@ -1792,7 +1793,7 @@ def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """The estimator inside pipelines, searches and sktime's formats, and X as it reaches that estimator."""
     while True:
         if type(estimator).__module__ == "sfmts.sktime" and X is None:
-            estimator = estimator.estimator_
+            estimator = _native_estimator(estimator)
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
         elif isinstance(estimator, Pipeline):
@@ -1801,6 +1802,28 @@ def _last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
             estimator = estimator[-1]
         else:
             return estimator, X
+
+
+def _native_estimator(face: Any) -> Any:
+    """Return the estimator inside sktime's formats; where sktime has trained none or several, raise a ValueError."""
+    if hasattr(face, "estimator_"):
+        return face.estimator_
+    name = f"sfmts.sktime.{type(face).__name__}"
+    if hasattr(face, "classifiers_"):
+        raise ValueError(
+            f"{name} was fitted to several columns of labels, with a classifier for each; pass an entry of its "
+            "classifiers_."
+        )
+    raise ValueError(
+        f"{name} was fitted to a single class, for which sktime trains no estimator; fit it to two or more classes."
+    )
+
+
+def _hint_at_face(estimator: Any) -> str:
+    """Return the end of an error message if a native estimator is needed instead of one with sktime's formats."""
+    if type(estimator).__module__ != "sfmts.sktime":
+        return ""
+    return " of sfmts.sktime; pass its estimator_, with X as an array (n, channels, time)"
 
 
 def _panels(

@@ -11,8 +11,8 @@ import signal
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from sfmts._choices import check_choice
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts.heads import Model
 
@@ -117,6 +118,15 @@ class Watcher(Protocol):
         """An epoch has ended; return whether training should, too."""
 
 
+def best_epoch(scores: Sequence[float]) -> int:
+    """Return the number, from 1, of the first epoch with the greatest score; a score that is NaN is never the greatest.
+
+    It is 1 if there is no score, as after a part of an epoch.
+    """
+    comparable = [-math.inf if math.isnan(score) else score for score in scores]
+    return 1 + comparable.index(max(comparable)) if comparable else 1
+
+
 class Trainer:
     """Trains one model, in one call or in several.
 
@@ -133,6 +143,14 @@ class Trainer:
 
     Notes
     -----
+    A mini-batch of more than 2^18 padded steps (series times the longest of them) is read in parts within that bound,
+    each with series of similar length; a longer series is a part of its own. The gradients of the parts add up to that
+    of the whole mini-batch, and one update follows. Losses and gradients differ by rounding only, since a network's
+    states do not depend on the other series of a batch. Three things do depend on the parts: dropout masks and the
+    Gibbs chains of ``head="rbm"`` are drawn part by part, with the same distribution but other numbers; a network of
+    one's own that takes statistics over a batch takes them over a part; and a network's extra loss is averaged over the
+    parts by their numbers of steps.
+
     With a ``process_group`` every rank makes the same calls with the same data; model and generator start as those of
     rank 0.  Each mini-batch of ``batch_size`` series is shared out among the ranks, and
     :class:`torch.nn.parallel.DistributedDataParallel` adds up their gradients, so that all take the same update.
@@ -176,6 +194,7 @@ class Trainer:
         for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(setting)
 
+    @own_precision()
     def fit(
         self,
         train: TrainingData,
@@ -288,16 +307,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share, part = self._ranks.share(batch)
-        loss, extra_loss = self._loss(share, self.dropout_generator)
-        mean_loss = loss / (weighs / self._ranks.size)  # gradients are averaged over the ranks
-        if extra_loss is not None:
-            mean_loss = mean_loss + extra_loss * (part * self._ranks.size)
-        (value,) = self._ranks.sums(float(loss.detach()))
+        *first, last = _micro_batches(share)
+        self.optimizer.zero_grad(set_to_none=True)
+        value = 0.0
+        for micro_batch, micro_part in first:
+            with self._ranks.without_exchange(self._loss):
+                loss, mean_loss = self._losses(micro_batch, weighs, part * micro_part)
+                mean_loss.backward()
+            value += float(loss)
+        loss, mean_loss = self._losses(last[0], weighs, part * last[1])
+        (value,) = self._ranks.sums(value + float(loss))
         if self._first_loss is None and weighs > 0.0:
             self._first_loss = value / weighs
         if not math.isfinite(value):
             raise self._diverged(f"The training loss became {value} in epoch {len(self.history.loss) + 1}.")
-        self.optimizer.zero_grad(set_to_none=True)
         mean_loss.backward()
         self._ranks.check_exchanged(self.model)
         if self.settings.clip_norm is not None:
@@ -309,6 +332,17 @@ class Trainer:
         self.optimizer.step()
         self.history.n_updates += 1
         return value
+
+    def _losses(self, batch: SequenceBatch, weighs: float, part: float) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of a part of a mini-batch, without gradients, and what the part adds to its mean.
+
+        ``part`` is the part's share of the steps of the mini-batch, which weighs the network's extra loss.
+        """
+        loss, extra_loss = self._loss(batch, self.dropout_generator)
+        mean_loss = loss / (weighs / self._ranks.size)  # gradients are averaged over the ranks
+        if extra_loss is not None:
+            mean_loss = mean_loss + extra_loss * (part * self._ranks.size)
+        return loss.detach(), mean_loss
 
     def _leave_out_update(self, norm: float) -> None:
         """Skip an update whose gradient is not finite; raise after ten in a row."""
@@ -337,6 +371,22 @@ class Trainer:
         if stop:
             history.stopped = "validation_score" if valid is not None else "loss"
         return stop
+
+
+def _micro_batches(batch: SequenceBatch) -> list[tuple[SequenceBatch, float]]:
+    """Cut a mini-batch into parts of bounded padded size, with the share of all steps that each part has.
+
+    A mini-batch within the bound is returned as it is.
+    """
+    parts = bounded_batches(batch.lengths, torch.arange(len(batch)), len(batch))
+    if len(parts) == 1:
+        return [(batch, 1.0)]
+    return [(batch.take(index), _share_of_steps(batch.lengths, index)) for index in parts]
+
+
+def _share_of_steps(lengths: Tensor, index: Tensor) -> float:
+    """Return what part of all steps the series numbered ``index`` have; PyTorch would divide in single precision."""
+    return int(lengths[index].sum()) / int(lengths.sum())
 
 
 class _Loss(nn.Module):
@@ -372,6 +422,13 @@ class _Ranks:
     def parallel(self, loss: _Loss) -> nn.Module:
         """The module whose gradients are the mean over the ranks."""
         return loss if self.group is None else DistributedDataParallel(loss, process_group=self.group)
+
+    def without_exchange(self, loss: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients add up on this rank and are not exchanged."""
+        if isinstance(loss, DistributedDataParallel):
+            context: AbstractContextManager[None] = loss.no_sync()
+            return context
+        return nullcontext()
 
     def dropout_generator(self, generator: torch.Generator) -> torch.Generator:
         """Source of the masks of this rank; ``generator`` is left as one process on the CPU leaves it."""
@@ -415,7 +472,7 @@ class _Ranks:
             return batch, 1.0
         index = torch.arange(self.rank, len(batch), self.size)
         if len(index):
-            return batch.take(index), float(batch.lengths[index].sum() / batch.lengths.sum())
+            return batch.take(index), _share_of_steps(batch.lengths, index)
         idle = batch.take(torch.tensor([0]))
         assert idle.target is not None
         return replace(idle, weight=idle.values.new_zeros(len(idle.target))), 0.0
@@ -477,6 +534,7 @@ class _Best:
         return self.waited >= self.patience
 
 
+@own_precision()
 @torch.no_grad()
 def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     """Return the head's raw outputs for all items, on the CPU, computed in batches of similar length."""
@@ -502,6 +560,7 @@ def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, 
     return score / data.total_weight, loss / data.total_weight
 
 
+@own_precision()
 @torch.no_grad()
 def _summed(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
     """Score and loss summed over the items, each times its weight."""

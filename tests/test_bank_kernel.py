@@ -10,6 +10,7 @@ from scipy.integrate import solve_ivp
 
 from sfmts.kernels import native, resonator
 from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, fused, reference, summarize_bank, trace_bank
+from sfmts.kernels.bank.native import BankStream
 
 VARIANTS = ["fused-steps", "fused-parallel", *(f"native-{name}" for name in native._native.instruction_sets())]
 C_TOLERANCE = 1e-5  # of c, in units of the largest magnitude of each oscillator
@@ -343,3 +344,19 @@ def test_invalid_arguments_are_named(message, error, change):
 def test_invalid_strides_are_named(strides):
     with pytest.raises(ValueError, match="strides"):
         make_case((4, 5)).trace("native", strides)
+
+
+@pytest.mark.parametrize(("message", "error", "change"), [case for case in INVALID if case[0].startswith("bank.")])
+def test_a_stream_refuses_an_invalid_bank(message, error, change):
+    case = change(make_case((4, 5), n_channels=2))
+    with pytest.raises(error, match=message):
+        BankStream(case.bank, False)
+
+
+def test_a_stream_refuses_a_bank_that_reads_backwards():
+    bank = make_case((4, 5)).bank
+    assert (bank.direction < 0).any()
+    with pytest.raises(ValueError, match=r"bank\.direction is -1 in some blocks, but a stream reads forwards only"):
+        BankStream(bank, False)
+    with pytest.raises(TypeError, match="bank is of type NoneType"):
+        BankStream(None, False)

@@ -242,6 +242,21 @@ def test_long_series_take_several_launches(on_host, frequencies, accumulated, mo
         torch.testing.assert_close(value, wanted)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda value: torch._efficientzerotensor(value.shape, dtype=value.dtype), "no memory for its values"),
+        (torch._neg_view, "one value after another"),
+    ],
+)
+def test_the_kernel_is_given_no_address_of_other_memory(on_host, monkeypatch, spoil, sentence):
+    on_host()
+    case, cos_sin = make_case(), cuda._cos_sin
+    monkeypatch.setattr(cuda, "_cos_sin", lambda *arguments: spoil(cos_sin(*arguments)))
+    with pytest.raises(RuntimeError, match=f"^cs .*{sentence}"):
+        OnCuda(case).run()
+
+
 @pytest.mark.parametrize("gradients", [False, True])
 def test_amplitudes_are_those_of_the_reference(on_host, gradients):
     on_host()

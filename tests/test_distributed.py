@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from sfmts import batch
 from sfmts.batch import SequenceBatch
 from sfmts.heads import ClassificationHead, SequenceModel
 from sfmts.networks import LSTM, SFM, NetworkOutput, SequenceNetwork
@@ -96,6 +97,15 @@ def extra_loss(group):
     return result(make_trainer(group, Penalised()), make_data(24))
 
 
+def in_parts(group):
+    """Mini-batches above the bound of padded steps; the ranks read theirs in different numbers of parts."""
+    bound, batch._PADDED_STEPS = batch._PADDED_STEPS, 40
+    try:
+        return result(make_trainer(group, Penalised()), make_data(25))
+    finally:
+        batch._PADDED_STEPS = bound
+
+
 def early_stopping(group):
     """Validation on three series, of which one rank has two; the best epoch is not the last."""
     settings = {"max_iter": 40, "n_iter_no_change": 3, "learning_rate_init": 0.1, "tol": 1e-3}
@@ -113,6 +123,7 @@ SCENARIOS = [
     clipped_sgd,
     not_clipped,
     extra_loss,
+    in_parts,
     early_stopping,
     validation_on_one_series,
 ]

@@ -291,3 +291,16 @@ class TestQuantileHead:
         assert (levels.diff() > 0).all()
         assert float(levels[0]) < 1e-4
         torch.testing.assert_close(levels, 1.0 - levels.flip(0))
+
+
+def test_a_regression_that_overflows_is_never_the_best(monkeypatch):
+    y = series()
+    linear, valid = LinearForecast(windows_of(y, last=60), 1), windows_of(y, first=66)
+    expected, weights = linear.choose(valid), LinearForecast.weights
+    assert expected[1] < 1e5
+
+    def overflowed(self, anchor, penalty):
+        return weights(self, anchor, penalty) * (math.nan if penalty == 1e5 else 1.0)
+
+    monkeypatch.setattr(LinearForecast, "weights", overflowed)
+    assert linear.choose(valid) == expected

@@ -1,5 +1,6 @@
 """The networks' contract, kept by every one of them, and what each promises of its own."""
 
+import inspect
 import math
 
 import numpy as np
@@ -21,7 +22,7 @@ from sfmts.networks import (
     register_network,
 )
 from sfmts.networks.base import network_class, network_options
-from tests.helpers import FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
+from tests.helpers import ALL_NETWORKS, FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
 
 NETWORKS = network_names()
 VARIANTS = [{}, {"n_layers": 2}, {"bidirectional": True}, {"n_layers": 2, "bidirectional": True}]
@@ -785,3 +786,18 @@ def test_register_network_takes_a_name(register, name):
     with pytest.raises(TypeError, match="A network is registered under a name"):
         register_network(name)
     assert network_names() == NETWORKS
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "3"])
+@pytest.mark.parametrize("network", ALL_NETWORKS)
+def test_a_network_built_directly_checks_its_sizes(network, size):
+    cls, error = network_class(network), ValueError if type(size) is int else TypeError
+    for name in {"n_channels", "n_states", "n_frequencies", "n_outputs", "n_layers", "n_feedforward", "depth"}:
+        if name not in inspect.signature(cls).parameters:
+            continue
+        with pytest.raises(error, match=f"^{name} must be (at least 1, not {size}|an integer, not {size!r})"):
+            cls(**{"n_channels": 2, name: size})
+    with pytest.raises(error, match=r"^n_channels must be"):
+        cls(size)
+    with pytest.raises(TypeError, match="nonsense"):
+        cls(2, nonsense=1)

@@ -19,7 +19,16 @@ from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from sfmts import PanelScaler, SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
+from sfmts import (
+    PanelScaler,
+    SFMClassifier,
+    SFMDensity,
+    SFMFeatures,
+    SFMLabeler,
+    SFMRegressor,
+    SFMRidgeClassifier,
+    SFMRidgeRegressor,
+)
 from sfmts.estimators import _persistence as persistence
 from sfmts.networks import LSTM, register_network
 from sfmts.networks import base as networks_base
@@ -788,3 +797,93 @@ def test_a_network_of_ones_own_that_needs_its_numbers(tmp_path, monkeypatch):
     model, X = fitted(SFMClassifier, tmp_path / "model.sfm", network="needy")
     copied = SFMClassifier.load(tmp_path / "model.sfm")
     np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))
+
+
+BANKS = {SFMFeatures: {}, SFMRidgeClassifier: {}, SFMRidgeRegressor: {"scale": "both"}}
+every_bank = pytest.mark.parametrize("cls", BANKS, ids=lambda cls: cls.__name__)
+
+
+def saved_bank(cls, path):
+    X, y = make_panel(n_classes=3)
+    model = cls(n_features=60, time="timestamps", time_channel=-1, random_state=0, **BANKS[cls])
+    X = np.concatenate([X, np.broadcast_to(np.arange(12.0)[:, None], (24, 12, 1))], axis=2)
+    model.fit(X, y).save(path)
+    return model, X
+
+
+class TestForgedBank:
+    @pytest.mark.parametrize("value", [0, -1, 9_999, 10**9, 10**30, True, "3", None, 2.0])
+    @every_bank
+    def test_sizes(self, tmp_path, cls, value):
+        path = tmp_path / "model.sfm"
+        model, _ = saved_bank(cls, path)
+        content = path.read_bytes()
+        for name in {"n_channels_in_", "n_features_out_", "n_targets_", "target_ndim_"} & vars(model).keys():
+            forge(path, lambda document, name=name: document["attributes"].update({name: value}))
+            refused(cls, path)
+            path.write_bytes(content)
+        if value not in (0, -1):  # which are channels
+            forge(path, lambda document: document.update(time_channel=value))
+            refused(cls, path)
+            path.write_bytes(content)
+        if value not in (9_999, 10**9, 10**30):
+            forge(path, lambda document: document["parameters"].update(n_features=value))
+            refused(cls, path, "n_features")
+
+    @every_bank
+    def test_every_entry_counts(self, tmp_path, cls):
+        path = tmp_path / "model.sfm"
+        model, X = saved_bank(cls, path)
+        content = path.read_bytes()
+        document = {"attributes": set(), "parameters": model.get_params()}
+        document["attributes"] = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
+        for part, names in document.items():
+            for name in names:
+                forge(path, lambda document, part=part, name=name: document[part].pop(name))
+                refused(cls, path, name)
+                path.write_bytes(content)
+        for name in ("unit", "scale", "time_channel", *(["alpha"] if cls is not SFMFeatures else [])):
+            forge(path, lambda document, name=name: document.pop(name))
+            refused(cls, path, f"it lacks '{name}'")
+            path.write_bytes(content)
+            if name != "time_channel":
+                for value in (True, "nan", None, -1.0, float("inf"), float("nan")):
+                    forge(path, lambda document, name=name, value=value: document.update({name: value}))
+                    refused(cls, path)
+                    path.write_bytes(content)
+        for name in ("predict", "transform"):
+            if hasattr(model, name):
+                np.testing.assert_array_equal(getattr(cls.load(path), name)(X), getattr(model, name)(X))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda value: value[None],
+            lambda value: value[:-1],
+            lambda value: value.int(),
+            lambda value: value.to(torch.float16),
+            lambda value: torch.full_like(value, torch.nan if value.is_floating_point() else 10**15),
+            lambda value: torch.full_like(value, -torch.inf if value.is_floating_point() else -7),
+            None,
+        ],
+        ids=["dimension", "shorter", "int32", "float16", "nan", "inf", "missing"],
+    )
+    @every_bank
+    def test_tensors(self, tmp_path, cls, change):
+        path = tmp_path / "model.sfm"
+        model, _ = saved_bank(cls, path)
+        content = path.read_bytes()
+        for name in model._to_file()[1]:
+
+            def changed(tensors, name=name):
+                if change is None:
+                    return {key: value for key, value in tensors.items() if key != name}
+                return {**tensors, name: change(tensors[name]).contiguous()}
+
+            if name == "bank.threshold" and change is not None and bool((change(torch.zeros(2)) < 0).all()):
+                continue  # a threshold may be infinite
+            forge(path, lambda document: None, changed)
+            refused(cls, path)
+            path.write_bytes(content)
+        forge(path, lambda document: None, lambda tensors: {**tensors, "more": torch.zeros(3)})
+        refused(cls, path, "its tensors are not those of its model: more")

@@ -623,6 +623,35 @@ def test_training_curves_of_sktime_estimators(monthly):
     np.testing.assert_array_equal(display.loss, face.estimator_.loss_curve_)
 
 
+@pytest.mark.parametrize("name", ["SFMClassifier", "SFMRidgeClassifier"])
+def test_faces_without_one_native_estimator_are_named(name):
+    X, y = make_waves(8, n_steps=10, random_state=0)
+    X = X.transpose(0, 2, 1)
+    trained = {"n_states": 4, "max_iter": 1}
+    options = {"random_state": 0, **(trained if name == "SFMClassifier" else {"n_features": 56})}
+    one_class = getattr(sfmts.sktime, name)(**options).fit(X, np.zeros(8))
+    with pytest.raises(ValueError, match=rf"sfmts\.sktime\.{name} was fitted to a single class.*two or more classes"):
+        TrainingCurveDisplay.from_estimator(one_class)
+    columns = getattr(sfmts.sktime, name)(**options).fit(X, pd.DataFrame({"a": y, "b": 1 - y}))
+    with pytest.raises(
+        ValueError, match=rf"sfmts\.sktime\.{name} was fitted to several columns.*an entry of its classifiers_"
+    ):
+        TrainingCurveDisplay.from_estimator(columns)
+    if name == "SFMClassifier":
+        assert len(TrainingCurveDisplay.from_estimator(columns.classifiers_.iloc[0, 0]).loss) == 1
+
+
+def test_displays_that_need_a_native_estimator_say_so():
+    X, y = make_waves(8, n_steps=10, random_state=0)
+    X = X.transpose(0, 2, 1)
+    ridge = sfmts.sktime.SFMRidgeClassifier(n_features=56, random_state=0).fit(X, y)
+    trained = sfmts.sktime.SFMClassifier(n_states=4, max_iter=1, random_state=0).fit(X, y)
+    for display, face in ((plotting.FrequencyImportanceDisplay, ridge), (AmplitudeDisplay, trained)):
+        with pytest.raises(ValueError, match=r"of sfmts\.sktime; pass its estimator_, with X as an array"):
+            display.from_estimator(face, X)
+        display.from_estimator(face.estimator_, X)
+
+
 class TestForecasts:
     def test_sfm_forecaster(self, monthly):
         options = {"sp": 12, "n_states": 4, "max_iter": 1, "random_state": 0, "device": "cpu"}

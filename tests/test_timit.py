@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -179,6 +180,48 @@ class TestFrameLabels:
         given = [(kind(start), kind(end), label) for start, end, label in segments]
         assert frame_labels(given, kind(900), sample_rate=kind(16_000)).tolist() == expected
         assert frame_labels(np.array(segments, dtype=object), 900).tolist() == expected
+
+    def test_data_frames_and_other_forms(self):
+        segments = [(0, 360, "h#"), (360, 900, "sh"), (900, 1_000, "k")]
+        expected = frame_labels(segments, 1_000).tolist()
+        frame = pd.DataFrame(segments, columns=["start", "end", "label"])
+        forms = [frame, frame[["label", "start", "end"]], frame.set_axis(["beg", "end", "key"], axis=1)]
+        forms += [frame.set_axis(range(3), axis=1), frame.to_records(index=False), frame.convert_dtypes()]
+        forms += [pd.Series(segments, index=[7, 8, 9]), [row for _, row in frame.iterrows()], iter(segments)]
+        for form in forms:
+            assert frame_labels(form, 1_000).tolist() == expected
+        with pytest.raises(ValueError, match=r"order of time.*segment 1 is"):
+            frame_labels(pd.Series(segments[::-1], index=[7, 8, 9]), 1_000)
+
+    @pytest.mark.parametrize(
+        ("segments", "error", "message"),
+        [
+            (
+                pd.DataFrame({"start": [0], "end": [900]}),
+                ValueError,
+                r"columns \['start', 'end'\], but three",
+            ),
+            (
+                pd.DataFrame({"label": ["a"], "from": [0], "to": [900]}),
+                ValueError,
+                r"Segment 0 is \['a', 0, 900\], but",
+            ),
+            ([{"start": 0, "end": 900, "label": "a"}], ValueError, "Segment 0 is {'start': 0.*two numbers of samples"),
+            ([[(0, 900, "a")]], ValueError, r"Segment 0 is \[\(0, 900, 'a'\)\], but must be \(start, end, label\)"),
+            ([(0, 300, "a"), (300, 900)], ValueError, r"Segment 1 is \(300, 900\), but"),
+            ([(0, 900, None)], ValueError, "Segment 0 is .*None.*a label"),
+            ([(0, 900, np.nan)], ValueError, "Segment 0 is .*nan.*a label"),
+            ([(0, 900, ["a", "b"])], ValueError, "Segment 0 is"),
+            ([(False, True, "a")], ValueError, "Segment 0 is"),
+            (["abc"], ValueError, "Segment 0 is 'abc'"),
+            ("abc", TypeError, "segments is of type str, but must be a sequence"),
+            ({"start": [0]}, TypeError, "segments is of type dict"),
+            (None, TypeError, "segments is of type NoneType"),
+        ],
+    )
+    def test_what_is_no_segment_is_named(self, segments, error, message):
+        with pytest.raises(error, match=message):
+            frame_labels(segments, 900)
 
     def test_end_may_be_missed_by_a_frame(self):
         assert frame_labels([(0, 560, "a")], 400).tolist() == ["a"]

@@ -10,10 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sfmts import SFMClassifier
 from sfmts.batch import SequenceBatch, bucketed_batches
-from sfmts.heads import ClassificationHead, SequenceModel
+from sfmts.heads import BernoulliHead, ClassificationHead, NADEHead, RegressionHead, SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base
-from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, evaluate, outputs
+from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, best_epoch, evaluate, outputs
 from tests.helpers import make_panel
 
 
@@ -233,6 +233,14 @@ def test_a_score_that_is_no_number_is_never_the_best():
     _Best(0.0, 5).update((math.nan, 0.0), trainer.model)
 
 
+@pytest.mark.parametrize(
+    ("scores", "epoch"),
+    [([], 1), ([0.1, 0.3, 0.3], 2), ([math.nan, -0.5, -0.2, math.nan], 3), ([math.nan] * 3, 1), ([-math.inf, -1.0], 2)],
+)
+def test_the_best_epoch_is_never_one_whose_score_is_nan(scores, epoch):
+    assert best_epoch(scores) == epoch
+
+
 def test_a_loss_that_ends_far_above_its_start_is_told():
     X, y = make_panel(n=40)
     options = {
@@ -252,3 +260,89 @@ def test_a_loss_that_falls_is_not_told(settings, recwarn):
     batch, _ = make_batch(n=40)
     make_trainer(**settings).fit(batch)
     assert not recwarn.list
+
+
+LONG = torch.tensor([3, 3, 4, 5, 5, 9, 30, 200])  # 8 x 200 padded steps, of which 259 are needed
+HEADS = {
+    "classifier": lambda: (ClassificationHead(4, 3), lambda n: torch.arange(n) % 3),
+    "regressor": lambda: (RegressionHead(4, 2), lambda n: torch.randn(n, 2).double()),
+    "labeler": lambda: (ClassificationHead(4, 2, per_step=True), lambda n: torch.arange(n) % 2),
+    "density": lambda: (BernoulliHead(4, 2), lambda n: torch.randint(2, (n, 2)).double()),
+    "nade": lambda: (NADEHead(4, 2, 3), lambda n: torch.randint(2, (n, 2)).double()),
+}
+
+
+class Measured(SequenceNetwork):
+    """An LSTM with an extra loss, the mean over all steps; it notes how many padded steps it reads at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.sizes = LSTM(2, n_states=4), []
+        self.n_channels, self.output_size, self.causal = 2, 4, True
+
+    def forward(self, x, lengths=None, *, time=None, state=None, generator=None):
+        self.sizes.append(x.shape[:2])
+        output = self.lstm(x, lengths)
+        steps = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
+        return output._replace(state=None, extra_loss=output.states.square().sum() / steps)
+
+
+def one_update(head, bound=None, monkeypatch=None, **settings):
+    """Return the gradient of a ragged, weighted mini-batch, the sizes read, and the trainer."""
+    with torch.random.fork_rng(), monkeypatch.context() as patch:
+        if bound is not None:
+            patch.setattr("sfmts.batch._PADDED_STEPS", bound)
+        torch.manual_seed(0)
+        made, make_target = HEADS[head]()
+        model = SequenceModel(Measured(), made, pooling="mean").double()
+        values = torch.randn(int(LONG.sum()), 2).double()
+        n = len(values) if made.per_step else len(LONG)
+        batch = SequenceBatch(values, LONG, None, make_target(n), torch.rand(n).double(), "list", made.per_step)
+        settings = TrainingSettings(max_iter=1, batch_size=8, clip_norm=None, **settings)
+        trainer, gradients = Trainer(model, settings, torch.Generator().manual_seed(0)), []
+        trainer.optimizer.register_step_pre_hook(
+            lambda *_: gradients.append(torch.cat([p.grad.flatten() for p in trainer.parameters]))
+        )
+        trainer.fit(batch)
+    (gradient,) = gradients
+    return gradient, model.network.sizes, trainer
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_parts_of_a_mini_batch_have_its_gradient_and_bounded_sizes(head, monkeypatch):
+    whole, sizes, expected = one_update(head, monkeypatch=monkeypatch)
+    assert sizes == [(8, 200)]
+    parts, sizes, trainer = one_update(head, 60, monkeypatch)
+    assert sizes == [(6, 9), (1, 30), (1, 200)]
+    torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(trainer.history.loss, expected.history.loss, rtol=1e-12)
+    np.testing.assert_allclose(trainer._first_loss, expected._first_loss, rtol=1e-12)
+    assert trainer.history.n_updates == 1
+
+
+def test_parts_of_a_mini_batch_are_clipped_together(monkeypatch):
+    batch, _ = make_batch()
+    results = []
+    for bound in (1 << 18, 30):
+        monkeypatch.setattr("sfmts.batch._PADDED_STEPS", bound)
+        trainer = make_trainer(clip_norm=1e-3, optimizer="sgd")
+        trainer.fit(batch)
+        results.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-14)
+
+
+def test_a_mini_batch_within_the_bound_is_read_at_once(monkeypatch):
+    expected, sizes, _ = one_update("classifier", 1600, monkeypatch)
+    assert sizes == [(8, 200)]
+    assert torch.equal(expected, one_update("classifier", monkeypatch=monkeypatch)[0])
+
+
+def test_a_part_whose_loss_is_not_finite_leaves_the_weights(monkeypatch):
+    monkeypatch.setattr("sfmts.batch._PADDED_STEPS", 30)
+    batch, _ = make_batch()
+    batch.values[0] = torch.inf
+    trainer = make_trainer()
+    before = [p.detach().clone() for p in trainer.parameters]
+    with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
+        trainer.fit(batch)
+    assert all(map(torch.equal, before, trainer.parameters))

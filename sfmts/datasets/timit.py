@@ -29,7 +29,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -298,8 +298,9 @@ def frame_labels(
 
     Parameters
     ----------
-    segments : sequence of (start, end, label)
-        In samples, the end excluded, in the order of time, as lines of TIMIT's PHN files.
+    segments : sequence of (start, end, label), or data frame with these three columns
+        In samples, the end excluded, in the order of time, as lines of TIMIT's PHN files. Columns of a data frame that
+        are named start, end and label may have any order; otherwise their order counts.
     n_samples : int
         Length of the signal.
     sample_rate : int, default=16000
@@ -316,6 +317,8 @@ def frame_labels(
     ValueError
         If there are no segments, they are not in order or end more than 10 ms after the signal, or the signal is
         shorter than a window.
+    TypeError, ValueError
+        If a segment does not consist of two numbers of samples and a label.
 
     Examples
     --------
@@ -323,6 +326,7 @@ def frame_labels(
     >>> frame_labels([(0, 360, "h#"), (360, 900, "sh")], n_samples=900).tolist()
     ['h#', 'sh', 'sh', 'sh']
     """
+    segments = _as_segments(segments)
     if len(segments) == 0:
         raise ValueError("There are no segments to label frames with.")
     # in floating point, as differences of unsigned integers are never negative
@@ -347,6 +351,48 @@ def frame_labels(
     middles = hop * np.arange(n_frames) + window // 2
     rows = np.maximum(np.searchsorted(starts, middles, side="right") - 1, 0)
     return np.array([label for _, _, label in segments], dtype=str)[rows]
+
+
+def _as_segments(segments: Any) -> list[tuple[Any, Any, Any]]:
+    """Return segments as tuples, and raise an error unless each is a start, an end and a label."""
+    if hasattr(segments, "columns"):
+        columns = list(segments.columns)
+        if len(columns) != 3:
+            raise ValueError(f"segments has the columns {columns}, but three are needed: start, end and label.")
+        if {*columns} == {"start", "end", "label"}:
+            segments = segments[["start", "end", "label"]]
+        segments = segments.to_numpy().tolist()
+    if isinstance(segments, str | bytes | Mapping | Set) or not isinstance(segments, Iterable):
+        raise TypeError(
+            f"segments is of type {type(segments).__name__}, but must be a sequence of (start, end, label) or a data "
+            "frame with these columns."
+        )
+    rows = []
+    for number, segment in enumerate(segments):
+        is_row = hasattr(type(segment), "__len__") and not isinstance(segment, str | bytes | Mapping | Set)
+        row = tuple(segment) if is_row else ()
+        if len(row) != 3 or any(not _is_sample(bound) for bound in row[:2]) or np.ndim(row[2]) or _is_missing(row[2]):
+            raise ValueError(
+                f"Segment {number} is {segment!r}, but must be (start, end, label): two numbers of samples and a label."
+            )
+        rows.append(row)
+    return rows
+
+
+def _is_sample(bound: Any) -> bool:
+    """Return whether a bound of a segment is a number, or the digits of one as in a file."""
+    if isinstance(bound, bool | np.bool_ | complex | np.complexfloating | np.datetime64 | np.timedelta64):
+        return False
+    try:
+        float(bound)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_missing(label: Any) -> bool:
+    """Return whether a label is None, NaN or pd.NA, which would become a word."""
+    return label is None or type(label).__name__ == "NAType" or label != label
 
 
 class _Utterance(NamedTuple):

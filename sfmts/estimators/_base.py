@@ -22,6 +22,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, as_batch, bounded_batches, channel_scale, channel_statistics, unbatch
 from sfmts.estimators import _persistence as persistence
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -54,10 +55,10 @@ def _has_amplitudes(estimator: Any) -> bool:
 
 @contextmanager
 def fitting(estimator: Any) -> Iterator[None]:
-    """Enable gradients, and restore the estimator's attributes if an error occurs."""
+    """Enable gradients, turn autocast off, and restore the estimator's attributes if an error occurs."""
     before = estimator.__dict__.copy()
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), own_precision():
             yield
     except BaseException:
         estimator.__dict__.clear()
@@ -386,6 +387,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         return self.module_
 
     @available_if(_has_amplitudes)
+    @own_precision()
     def state_amplitudes(self, X: Any) -> NDArray[Any] | list[NDArray[Any]]:
         """Return the amplitudes ``|S|`` of the states at each time step, as in the paper's Figure 5.
 
@@ -430,9 +432,12 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         dtype = getattr(torch, str(document["dtype"]), None)
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"weights cannot have the type {document['dtype']!r}")
-        self._check_file_attributes()
+        check_file_attributes(self)
+        if self.history_.keys() != History().as_dict().keys():
+            raise ValueError("its history is not that of a training")
         self._check_file_options(options, max(_FREE_SIZE, sum(value.numel() for value in tensors.values())))
-        _check_tensors(self._without_storage(options, dtype, tensors).state_dict(), tensors)
+        expected = self._without_storage(options, dtype, tensors).state_dict()
+        check_tensors({name: (tuple(value.shape), value.dtype) for name, value in expected.items()}, tensors)
         self._module_options = options
         module = self._build_module(options).to(dtype)
         module.load_state_dict(tensors)
@@ -475,24 +480,6 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             if isinstance(value, int) and value > most:
                 raise ValueError(f"{name}={value} is more than the file has numbers")
 
-    def _check_file_attributes(self) -> None:
-        """Raise a ValueError unless a file has all declared fitted attributes with their types."""
-        for cls in type(self).__mro__:
-            for name, kind in inspect.get_annotations(cls).items():
-                if not name.endswith("_") or name.startswith("_") or name == "module_":
-                    continue
-                if name not in vars(self):
-                    raise ValueError(f"it lacks the fitted attribute {name!r}")
-                value = vars(self)[name]
-                expected: Any = get_origin(kind) or kind
-                if expected in (int, str, list, dict) and type(value) is not expected:
-                    raise ValueError(f"its fitted attribute {name!r} is {value!r}, not of type {expected.__name__}")
-        classes = getattr(self, "classes_", None)
-        if classes is not None and not (isinstance(classes, np.ndarray) and classes.ndim == 1):
-            raise ValueError("its classes are not an array of one dimension")
-        if self.history_.keys() != History().as_dict().keys():
-            raise ValueError("its history is not that of a training")
-
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__().copy()
         module = state.get("module_")
@@ -509,17 +496,34 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         return tags
 
 
-def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Raise a ValueError unless two sets of tensors have the same names, shapes and types."""
+def check_file_attributes(estimator: Any) -> None:
+    """Raise a ValueError unless a file has all fitted attributes that are declared, with their types."""
+    for cls in type(estimator).__mro__:
+        for name, kind in inspect.get_annotations(cls).items():
+            if not name.endswith("_") or name.startswith("_") or name == "module_":
+                continue
+            if name not in vars(estimator):
+                raise ValueError(f"it lacks the fitted attribute {name!r}")
+            value = vars(estimator)[name]
+            expected: Any = get_origin(kind) or kind
+            if expected in (int, str, list, dict) and type(value) is not expected:
+                raise ValueError(f"its fitted attribute {name!r} is {value!r}, not of type {expected.__name__}")
+    classes = getattr(estimator, "classes_", None)
+    if classes is not None and not (isinstance(classes, np.ndarray) and classes.ndim == 1 and len(classes)):
+        raise ValueError("its classes are not an array of one dimension")
+
+
+def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], found: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless tensors have the names, shapes and types that are expected."""
     if expected.keys() != found.keys():
         names = ", ".join(sorted(expected.keys() ^ found.keys())[:5])
         raise ValueError(f"its tensors are not those of its model: {names}")
-    for name, value in expected.items():
+    for name, (shape, dtype) in expected.items():
         given = found[name]
-        if value.shape != given.shape or value.dtype != given.dtype:
+        if tuple(given.shape) != shape or given.dtype != dtype:
             raise ValueError(
                 f"size mismatch: {name} is {given.dtype} of shape {tuple(given.shape)}, but its model needs "
-                f"{value.dtype} of shape {tuple(value.shape)}"
+                f"{dtype} of shape {shape}"
             )
 
 

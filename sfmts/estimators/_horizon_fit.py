@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfmts.heads import QuantileHead
 from sfmts.horizon import HorizonModel, HorizonShape, LinearForecast, is_better, start_from_linear
-from sfmts.training import Trainer, TrainingSettings, outputs
+from sfmts.training import Trainer, TrainingSettings, best_epoch, outputs
 from sfmts.windows import WindowSet, window_set
 
 _FEWEST_WINDOWS = 8  # for a validation part
@@ -158,7 +158,7 @@ class HorizonFit:
         trained = outputs(model, valid, size)
         losses = model.head.losses(trained, target)
         if is_better(losses, self.losses, len(valid) / valid.horizon):
-            self.epochs = 1 + int(np.argmax(history.validation_score or [0.0]))  # a part of one, if it was interrupted
+            self.epochs = best_epoch(history.validation_score)
             self.losses, output = losses, trained
         else:
             self.epochs = 0

@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_is_fitted
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, as_codes, as_labels, as_weights, class_weights, known_classes
 from sfmts.estimators._base import SequenceEstimator, fitting
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -223,6 +224,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
+    @own_precision()
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
         """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
 

@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, check_binary, moments, unbatch
 from sfmts.estimators._base import SequenceEstimator, fitting, new_random_state
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -181,6 +182,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     # -- after training
 
+    @own_precision()
     def score_samples(self, X: Any) -> NDArray[Any]:
         """Log-likelihood of each series: the sum over its frames from the second on.
 
@@ -202,6 +204,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             result[long] = np.add.reduceat(self._frame_log_likelihoods(data), starts)
         return result
 
+    @own_precision()
     def score(self, X: Any, y: None = None) -> float:
         """Return the mean log-likelihood of a frame, over the frames from the second on.
 
@@ -257,6 +260,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         assert isinstance(head, DensityHead)
         return head
 
+    @own_precision()
     def predict_proba(self, X: Any) -> Any:
         """That each channel is on in the next frame, after each frame.
 
@@ -276,6 +280,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         with torch.no_grad():
             return unbatch(batch, self._head.probabilities(self._outputs(batch)))
 
+    @own_precision()
     def sample(
         self, n_frames: int, prompt: Any = None, temperature: float = 1.0, random_state: Any = None
     ) -> NDArray[Any]:

@@ -14,13 +14,14 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts.batch import SequenceBatch, as_batch, as_weights
-from sfmts.estimators._base import SavedEstimator, fitting, new_random_state
+from sfmts.estimators._base import SavedEstimator, check_file_attributes, check_tensors, fitting, new_random_state
 from sfmts.estimators._device import resolve_device
-from sfmts.estimators._parameters import documented, store_parameters
+from sfmts.estimators._parameters import documented, store_parameters, validate
 from sfmts.features.bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
 from sfmts.features.signal import SCALES, SignalScale, check_increasing, fit_scale
 from sfmts.features.stream import FeatureStream
-from sfmts.kernels.bank import MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
+from sfmts.kernels.bank import LANES, MEMBERS, SUMMARIES, Bank, resolve_bank, summarize_bank
+from sfmts.kernels.bank.checks import check_bank
 
 _SHORTEST = 2.5  # default of the shortest period, in steps
 _VALUES_AT_ONCE = 1 << 19  # values of X that are converted at once
@@ -40,6 +41,14 @@ class BankEstimator(SavedEstimator):
 
     _zero_share = 0.05  # of the oscillators have frequency zero: they follow the level and the trend
     _fitted: FittedBank
+    n_channels_in_: int
+    n_features_out_: int
+    device_: str
+    backend_: str
+
+    def _validate_params(self) -> None:
+        """Raise an error if a parameter has a type or a value that is not allowed."""
+        validate(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
         # A fitted bank keeps its time channel, whatever the parameter is now.
@@ -187,33 +196,74 @@ class BankEstimator(SavedEstimator):
         return document, tensors
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        self._check_file_parameters(document["parameters"])
+        check_file_attributes(self)
+        unit, kind, channel = document["unit"], document["scale"], document["time_channel"]
+        if not is_positive(unit):
+            raise ValueError(f"its unit of time is {unit!r}, not a positive number")
+        if kind not in SCALES:
+            raise ValueError(f"its scale is {kind!r}, not one of {', '.join(SCALES)}")
+        n_channels = self.n_channels_in_
+        if channel is not None and not (type(channel) is int and -n_channels <= channel < n_channels):
+            raise ValueError(f"its time_channel is {channel!r}, but X has {n_channels} channels")
+        scale = SignalScale(kind, tensors["scale.mean"], tensors["scale.scale"], channel, float(unit))
+        check_tensors(self._file_tensors(scale, tensors), tensors)
+        for name, value in tensors.items():
+            if name not in ("bank.threshold", "info.period") and not bool(value.isfinite().all()):
+                raise ValueError(f"its {name} has values that are not finite")
         parts = {name.removeprefix("bank."): value for name, value in tensors.items() if name.startswith("bank.")}
         for name in ("s", "start", "m"):
             parts[name] = torch.view_as_complex(parts[name].contiguous())
         bank = Bank(**parts, unit=1.0)
-        info = {
-            name.removeprefix("info."): value.numpy() for name, value in tensors.items() if name.startswith("info.")
-        }
-        scale = SignalScale(
-            document["scale"],
-            tensors["scale.mean"],
-            tensors["scale.scale"],
-            document["time_channel"],
-            float(document["unit"]),
-        )
-        if (
-            scale.kind not in SCALES
-            or scale.n_copies * len(scale.mean) != bank.mix.shape[2]
-            or bank.n_features != self.n_features_out_
-        ):
-            raise ValueError("its bank does not fit its scale")
+        check_bank(bank)
+        if bank.n_features != self.n_features_out_:
+            raise ValueError(f"its bank has {bank.n_features} features, but n_features_out_ is {self.n_features_out_}")
+        positive = ("info.period", "info.decay", "scale.scale")
+        if any(not bool((tensors[name] > 0).all()) for name in positive) or bool(bank.threshold.isnan().any()):
+            raise ValueError("its periods, decay times, scales or thresholds are not all positive numbers")
+        info = {name: tensors[f"info.{name}"].numpy() for name in ("period", "decay", "kind")}
+        if not np.isin(info["kind"], range(len(KINDS))).all():
+            raise ValueError("its oscillators are driven by neither values nor slopes")
         self._fitted = FittedBank(bank, BankInfo(**info), scale)
+
+    def _check_file_parameters(self, parameters: dict[str, Any]) -> None:
+        """Raise a ValueError unless a file has all parameters, and valid ones."""
+        if missing := sorted({*self._get_param_names()} - parameters.keys()):
+            raise ValueError(f"it lacks the parameters {', '.join(missing)}")
+        self._validate_params()
+
+    def _file_tensors(
+        self, scale: SignalScale, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Return shape and type of each tensor of a file, given how many blocks and channels there are."""
+        blocks = tensors["bank.groups"].numel()
+        slots, channels = (blocks, MEMBERS, LANES), self.n_channels_in_ - (scale.time_channel is not None)
+        return {
+            "bank.s": ((*slots, 2), torch.float64),
+            "bank.start": ((*slots, 2), torch.float32),
+            "bank.m": ((*slots, 2), torch.float32),
+            "bank.direct": (slots, torch.float32),
+            "bank.threshold": (slots, torch.float32),
+            "bank.mix": ((blocks, MEMBERS, scale.n_copies * channels), torch.float32),
+            "bank.direction": ((blocks,), torch.int64),
+            "bank.groups": ((blocks,), torch.int64),
+            "info.period": (slots, torch.float64),
+            "info.decay": (slots, torch.float64),
+            "info.kind": ((blocks,), torch.int64),
+            "scale.mean": ((channels,), torch.float64),
+            "scale.scale": ((channels,), torch.float64),
+        }
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def is_positive(value: Any) -> bool:
+    """Return whether an entry of a file is a positive, finite number."""
+    return type(value) in (int, float) and 0 < value < math.inf
 
 
 def _range(name: str, value: Any) -> tuple[Any, Any]:

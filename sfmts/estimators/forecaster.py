@@ -15,6 +15,7 @@ from sktime.datatypes._utilities import get_cutoff
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.batch import (
     calendar,
     channel_scale,
@@ -663,6 +664,7 @@ class SFMForecaster(BaseForecaster):
             ]
         return list(torch.cat(blocks, dim=1)[:, :steps])
 
+    @own_precision()
     @torch.no_grad()
     def _run(self, windows: WindowSet) -> Tensor:
         """Quantiles of each cut, (cuts, H, V, levels), in float64 and in the units of y."""

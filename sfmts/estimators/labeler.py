@@ -10,6 +10,7 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from sfmts._precision import own_precision
 from sfmts.batch import SequenceBatch, as_step_labels, as_weights, class_weights, unbatch
 from sfmts.estimators._base import SequenceEstimator, fitting
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -192,6 +193,7 @@ class SFMLabeler(SequenceEstimator):
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, log_p)
 
+    @own_precision()
     def _log_probabilities(self, X: Any) -> tuple[SequenceBatch, torch.Tensor]:
         check_is_fitted(self)
         head = self.module_.head

@@ -26,10 +26,11 @@ from sfmts.batch import (
 )
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators._parameters import documented, store_parameters
-from sfmts.estimators.features import BankEstimator, series_parts
+from sfmts.estimators.features import BankEstimator, is_positive, series_parts
 from sfmts.features.importance import FrequencyImportance, frequency_importance
 from sfmts.features.reader import ManySeries, Solution, Squash, solve_few
 from sfmts.features.ridge import fit_temperature, slices
+from sfmts.features.signal import SignalScale
 from sfmts.features.stream import FeatureStream
 
 _MANY = 6000  # series, above which normal equations replace the Gram matrix
@@ -258,9 +259,28 @@ class RidgeEstimator(BankEstimator):
         arrays = {name: value.numpy() for name, value in tensors.items()}
         self._squash = Squash(*(arrays[f"squash.{name}"] for name in ("mean", "factor", "centre")))
         ridge = {name.removeprefix("ridge."): value for name, value in arrays.items() if name.startswith("ridge.")}
-        self._given, self._many = Solution(**ridge, alpha=float(document["alpha"])), None
-        if self._squash.mean.shape != (self.n_features_out_,) or ridge["coef"].shape[1:] != (self.n_features_out_,):
-            raise ValueError("its coefficients do not fit its features")
+        alpha = document["alpha"]
+        if not is_positive(alpha) or bool((ridge["weights"] <= 0).any()):
+            raise ValueError(f"its penalty is {alpha!r} or its weights are not all positive numbers")
+        self._given, self._many = Solution(**ridge, alpha=float(alpha)), None
+
+    def _n_outputs(self) -> int:
+        """Return how many numbers the ridge predicts, by the fitted attributes of a file."""
+        raise NotImplementedError
+
+    def _file_tensors(
+        self, scale: SignalScale, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        n_features, n_outputs, kept = self.n_features_out_, self._n_outputs(), tensors["ridge.weights"].numel()
+        return {
+            **super()._file_tensors(scale, tensors),
+            **{f"squash.{name}": ((n_features,), torch.float32) for name in ("mean", "factor", "centre")},
+            "ridge.coef": ((n_outputs, n_features), torch.float64),
+            "ridge.intercept": ((n_outputs,), torch.float64),
+            "ridge.predictions": ((kept, n_outputs), torch.float64),
+            "ridge.targets": ((kept, n_outputs), torch.float64),
+            "ridge.weights": ((kept,), torch.float64),
+        }
 
 
 def _distinct(
@@ -343,6 +363,9 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     """
 
     classes_: NDArray[Any]
+
+    def _n_outputs(self) -> int:
+        return 1 if len(self.classes_) <= 2 else len(self.classes_)
 
     def __init__(
         self,
@@ -642,6 +665,11 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
 
     n_targets_: int
     target_ndim_: int
+
+    def _n_outputs(self) -> int:
+        if self.target_ndim_ not in (1, 2) or (self.target_ndim_ == 1 and self.n_targets_ != 1):
+            raise ValueError(f"its targets have {self.target_ndim_} dimensions and {self.n_targets_} columns")
+        return self.n_targets_
 
     def __init__(
         self,

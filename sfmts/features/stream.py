@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sfmts.features.signal import LARGEST, SignalScale, check_duration, check_range
 from sfmts.kernels.bank import Bank, native
+from sfmts.kernels.bank.checks import check_bank
 
 __all__ = ["FeatureStream"]
 
@@ -37,6 +38,7 @@ class FeatureStream:
     """
 
     def __init__(self, bank: Bank, scale: SignalScale) -> None:
+        check_bank(bank)
         if bool((bank.direction < 0).any()):
             raise ValueError("A stream needs directions='forward': half of this bank reads series from their end.")
         if scale.kind != "train":

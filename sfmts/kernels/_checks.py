@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_CPU = torch.device("cpu")
+
 
 def check_tensor(name: str, value: object, like: Tensor | None = None, as_what: str = "") -> Tensor:
     """Return a value that is a dense tensor with memory behind it, and raise a TypeError or ValueError otherwise.
@@ -139,27 +141,29 @@ def plain(value: Tensor) -> Tensor:
     return value.contiguous().resolve_conj().resolve_neg()
 
 
-def address(name: str, value: Tensor | None) -> int | None:
+def address(name: str, value: Tensor | None, device: torch.device = _CPU) -> int | None:
     """Return the address of a tensor for a compiled kernel; None for None.
 
     Raises
     ------
     RuntimeError
-        If its values do not lie in memory of the CPU as :func:`plain` returns them.
+        If its values do not lie in memory of ``device`` as :func:`plain` returns them.
     """
     if value is None:
         return None
     found = value.data_ptr()
-    if value.device.type != "cpu" or not value.is_contiguous() or value.is_neg() or value.is_conj():
-        raise RuntimeError(f"{name} does not lie one value after another in memory of the CPU.")
+    elsewhere = value.device.type != device.type or (device.type != "cpu" and value.device != device)
+    if elsewhere or not value.is_contiguous() or value.is_neg() or value.is_conj():
+        where = "the CPU" if device.type == "cpu" else device
+        raise RuntimeError(f"{name} does not lie one value after another in memory of {where}.")
     if found == 0 and value.numel() > 0:
         raise RuntimeError(f"{name} has shape {tuple(value.shape)} but no memory for its values.")
     return found
 
 
-def addresses(tensors: Iterable[tuple[str, Tensor | None]]) -> dict[str, int | None]:
+def addresses(tensors: Iterable[tuple[str, Tensor | None]], device: torch.device = _CPU) -> dict[str, int | None]:
     """Return the address of each tensor by name."""
-    return {name: address(name, value) for name, value in tensors}
+    return {name: address(name, value, device) for name, value in tensors}
 
 
 def check_sizes(name: str, shape: Sequence[int], wanted: str, ndim: int) -> None:

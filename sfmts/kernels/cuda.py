@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfmts.kernels._checks import addresses
 from sfmts.kernels.gpu import program
 from sfmts.kernels.gpu.layout import Device, Direction, Layout, Sizes, choose_layout, choose_tile
 from sfmts.kernels.reference import SFMState, SFMWeights, amplitude_epsilon, refuse_second_derivatives, wrap_phase
@@ -212,7 +213,7 @@ def _launch(layout: Layout, call: _Call, begin: int, end: int, first: int, **ten
     """Run the kernel over the steps from ``begin`` to ``end``."""
     batch = call.batch
     common = {"start": batch.start, "length": batch.length, "tau": call.tau, "mask": call.mask}
-    pointers = {name: tensor.data_ptr() for name, tensor in (common | tensors).items() if tensor is not None}
+    pointers = addresses((common | tensors).items(), batch.start.device)
     arguments = _Arguments(**pointers, first=first, begin=begin, end=end, batch=batch.sequences)
     blocks = -(-batch.sequences // layout.tile)  # rounded up
     program.load(layout, batch.start.device).launch(blocks, arguments)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,15 @@ class SequenceNetwork(nn.Module, ABC):
     output_size: int
     causal: bool
     has_amplitudes: ClassVar[bool] = False
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Raise an error if a size is not a positive integer, before any network of the class is built."""
+        try:
+            given = inspect.signature(cls).bind_partial(*arguments, **options).arguments
+        except TypeError:  # __init__ says better what does not fit
+            given = {}
+        _checked_sizes(cls, given)
+        return super().__new__(cls)
 
     @abstractmethod
     def forward(
@@ -308,7 +317,17 @@ def _check_class(cls: Any) -> None:
             )
 
 
-_SIZES = ("n_states", "n_frequencies", "n_outputs", "n_layers", "n_hidden", "depth", "max_length")
+_SIZES = (
+    "n_channels",
+    "n_states",
+    "n_frequencies",
+    "n_outputs",
+    "n_layers",
+    "n_hidden",
+    "n_feedforward",
+    "depth",
+    "max_length",
+)
 
 
 def check_size(name: str, value: Any, least: int | None = 1) -> int:
@@ -454,8 +473,7 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     1080
     """
     accepted = network_options(name)
-    n_channels = check_size("n_channels", n_channels)
-    options = _checked_sizes(network_class(name), options)
+    n_channels, options = check_size("n_channels", n_channels), _checked_sizes(network_class(name), options)
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:
             able = ", ".join(repr(other) for other in network_names() if option in network_options(other))

@@ -4,15 +4,16 @@ Three backends have the same signature: ``reference`` holds the equations, ``fus
 any device, ``native`` is compiled for the processor.
 """
 
-import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.kernels._checks import check_tensor
 from sfmts.kernels.bank import fused, native, reference
+from sfmts.kernels.bank.checks import check_bank, check_finite, check_on_cpu, check_type
 from sfmts.kernels.bank.reference import LANES, MEMBERS, SUMMARIES, Bank
 from sfmts.kernels.dispatch import choose_kernel
 
@@ -65,6 +66,7 @@ def resolve_bank(backend: str, device: torch.device) -> str:
     return choose_kernel(backend, _SUMMARIZE, device.type, unavailable)
 
 
+@own_precision()
 def summarize_bank(
     x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, *, backend: str = "auto", threads: int | None = None
 ) -> Tensor:
@@ -104,6 +106,7 @@ def summarize_bank(
         return kernel(x, lengths, times, bank, threads or torch.get_num_threads())
 
 
+@own_precision()
 def trace_bank(
     x: Tensor,
     lengths: Tensor,
@@ -145,92 +148,36 @@ def trace_bank(
 def _check(x: Tensor, lengths: Tensor, times: Tensor | None, bank: Bank, threads: int | None) -> None:
     """Raise ValueError or TypeError if arguments do not fit together."""
     check_tensor("x", x)
-    _check_bank(bank)
+    check_bank(bank)
     channels = bank.mix.shape[-1]
     if x.shape != (len(x) if x.ndim else 0, channels):
         raise ValueError(f"x has shape {tuple(x.shape)}, but (rows, {channels}) is needed with bank.mix.")
-    _check_type("x", x, torch.float32)
+    check_type("x", x, torch.float32)
     check_tensor("lengths", lengths)
     if lengths.ndim != 1:
         raise ValueError(f"lengths has shape {tuple(lengths.shape)}, but (series,) is needed.")
-    _check_type("lengths", lengths, torch.int64)
-    _check_on_cpu("lengths", lengths)
+    check_type("lengths", lengths, torch.int64)
+    check_on_cpu("lengths", lengths)
     rows = x.shape[0]
     if times is not None:
         check_tensor("times", times)
         if times.shape != (rows,):
             raise ValueError(f"times has shape {tuple(times.shape)}, but {(rows,)} is needed, one for each row of x.")
-        _check_type("times", times, torch.float64)
+        check_type("times", times, torch.float64)
         check_tensor("times", times, x, "x is")
     # No length is greater than all rows, so that the sum does not overflow.
     too_many = len(lengths) > rows or bool((lengths > rows).any())
     if len(lengths) == 0 or bool((lengths < 1).any()) or too_many or int(lengths.sum()) != rows:
         raise ValueError(f"lengths must be positive and sum to the {rows} rows of x.")
     if times is not None:
-        _check_finite("times", times)
+        check_finite("times", times)
         is_later = times.diff() > 0
         is_later[lengths.cumsum(0)[:-1].to(times.device) - 1] = True  # a series may begin at any time
         if not bool(is_later.all()):
             raise ValueError("times must increase within each series.")
     # Comparisons with NaN would depend on their order, which differs between kernels.
-    _check_finite("x", x)
+    check_finite("x", x)
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, Integral)):
         raise TypeError(f"threads is {threads!r}, but must be a whole number or None.")
     if threads is not None and threads < 0:
         raise ValueError(f"threads is {threads}, but must not be negative.")
-
-
-def _check_bank(bank: Bank) -> None:
-    if not isinstance(bank, Bank):
-        raise TypeError(f"bank is of type {type(bank).__name__}, but must be a Bank.")
-    for name, value in zip(bank._fields[:-1], bank[:-1], strict=True):
-        _check_on_cpu(f"bank.{name}", check_tensor(f"bank.{name}", value))
-    blocks = bank.s.shape[0] if bank.s.ndim else 0
-    channels = bank.mix.shape[-1] if bank.mix.ndim else 0
-    slots = (blocks, MEMBERS, LANES)
-    expected = {
-        "s": (slots, torch.complex128),
-        "start": (slots, torch.complex64),
-        "m": (slots, torch.complex64),
-        "direct": (slots, torch.float32),
-        "threshold": (slots, torch.float32),
-        "mix": ((blocks, MEMBERS, channels), torch.float32),
-        "direction": ((blocks,), torch.int64),
-        "groups": ((blocks,), torch.int64),
-    }
-    for name, (shape, dtype) in expected.items():
-        tensor: Tensor = getattr(bank, name)
-        if tensor.shape != shape:
-            raise ValueError(
-                f"bank.{name} has shape {tuple(tensor.shape)}, but {shape} is needed with the other arguments."
-            )
-        _check_type(f"bank.{name}", tensor, dtype)
-        if name != "threshold":  # which may be infinite
-            _check_finite(f"bank.{name}", tensor)
-    if channels == 0:
-        raise ValueError(f"bank.mix has shape {tuple(bank.mix.shape)}, but must have at least one channel.")
-    if bool((bank.s.real >= 0).any()):
-        raise ValueError("bank.s must have negative real parts, so that all oscillations decay.")
-    if blocks == 0 or bool(((bank.groups < 1) | (bank.groups > LANES)).any()):
-        raise ValueError(f"bank.groups must lie between 1 and {LANES}.")
-    if bool((bank.direction.abs() != 1).any()):
-        raise ValueError(f"bank.direction must be 1 or -1, but is {bank.direction.tolist()}.")
-    if isinstance(bank.unit, bool) or not isinstance(bank.unit, Real):
-        raise TypeError(f"bank.unit is of type {type(bank.unit).__name__}, but must be a number.")
-    if not 0 < bank.unit < math.inf:
-        raise ValueError(f"bank.unit must be positive and finite, but is {bank.unit}.")
-
-
-def _check_finite(name: str, value: Tensor) -> None:
-    if not bool(torch.isfinite(value.sum())) and not bool(torch.isfinite(value).all()):
-        raise ValueError(f"{name} has values that are not finite; replace or remove them.")
-
-
-def _check_type(name: str, value: Tensor, dtype: torch.dtype) -> None:
-    if value.dtype != dtype:
-        raise TypeError(f"{name} is {value.dtype}, but must be {dtype}.")
-
-
-def _check_on_cpu(name: str, value: Tensor) -> None:
-    if value.device.type != "cpu":
-        raise ValueError(f"{name} is on {value.device}: lengths and the bank belong on the CPU, times with x.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sfmts.kernels import native
 from sfmts.kernels._checks import address, plain
+from sfmts.kernels.bank.checks import check_bank
 from sfmts.kernels.bank.reference import Bank
 
 if native.missing() is None:
@@ -140,9 +141,17 @@ class BankStream:
         All blocks read forwards.
     has_times : bool
         Whether steps have time stamps.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the bank is invalid or reads backwards.
     """
 
     def __init__(self, bank: Bank, has_times: bool) -> None:
+        check_bank(bank)
+        if bool((bank.direction < 0).any()):
+            raise ValueError("bank.direction is -1 in some blocks, but a stream reads forwards only: all must be 1.")
         slots = bank.s[0].numel()
         channels = bank.mix.shape[2]
         self._prepared = Prepared(bank)
