@@ -127,6 +127,7 @@ class _Adapter(SktimeBaseEstimator):
         Returns
         -------
         self
+            The fitted estimator.
         """
         kept = {name: self.__dict__[name] for name in _OUTLIVE_RESET if name in self.__dict__}
         super().reset()
@@ -180,6 +181,7 @@ class _Face(_Adapter, ABC):
             For example an array of shape (n, C, T), a list of n data frames of shape (T_i, C), one data frame with a
             row MultiIndex, or a nested data frame.  The time index is ignored: steps are one unit of time apart.
         y : array-like of shape (n,) or (n, n_targets), or table of sktime
+            The targets.
         sample_weight : array-like of shape (n,), optional
             How much each series counts; 0 leaves it out.
 
@@ -262,12 +264,16 @@ class _ClassifierFace(_Face):
         Parameters
         ----------
         X : panel of n series in any format of sktime, or array of shape (n, T)
+            The series.
         y : array-like of shape (n,)
+            The targets.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         score : float
+            The score; greater is better.
         """
         return float(ClassifierMixin.score(self, X, y, sample_weight=sample_weight))
 
@@ -291,14 +297,18 @@ class _RegressorFace(_Face):
         Parameters
         ----------
         X : panel of n series in any format of sktime, or array of shape (n, T)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            The targets.
         multioutput : {"uniform_average", "raw_values", "variance_weighted"} or array-like, default="uniform_average"
             How to combine the scores of several targets, as in :func:`sklearn.metrics.r2_score`.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         score : float or, with "raw_values", ndarray of shape (n_targets,)
+            The score; greater is better.
         """
         y_pred = self.predict(X)
         return r2_score(y, y_pred, sample_weight=sample_weight, multioutput=multioutput)
@@ -352,6 +362,7 @@ class _RidgeFace(_Face):
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _bank_test_params()
 
@@ -439,6 +450,7 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _test_params()
 
@@ -497,6 +509,7 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _test_params()
 
@@ -653,10 +666,12 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
             row MultiIndex, or a nested data frame.  A two-dimensional array or a data frame with a plain index is one
             series of shape (T, C).  The time index is ignored: steps are one unit of time apart.  NaN is missing.
         y : ignored
+            Not used.
 
         Returns
         -------
         self : SFMFeatures
+            The fitted estimator.
 
         Raises
         ------
@@ -681,6 +696,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         X : panel of n series in any format of sktime
             As in :meth:`fit`.
         y : ignored
+            Not used.
 
         Returns
         -------
@@ -699,10 +715,12 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : ignored
+            Not used.
 
         Returns
         -------
         names : ndarray of str
+            Names.
         """
         self.check_is_fitted()
         names: NDArray[np.object_] = self.estimator_.get_feature_names_out()
@@ -720,6 +738,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _bank_test_params()
 

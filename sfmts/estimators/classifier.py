@@ -20,10 +20,10 @@ from sfmts.heads import ClassificationHead
 
 @documented()
 class SFMClassifier(ClassifierMixin, SequenceEstimator):
-    """Classify whole series with a State-Frequency Memory network, or with a rival of it.
+    """Classify time series with a State-Frequency Memory network.
 
-    On the CPU the network has the precision of X, so that float32 series train faster than float64 ones.  On a GPU it
-    always has float32.
+    On the CPU the network has the precision of X, so float32 series train faster than float64 ones. On a GPU it always
+    has float32. Each channel is standardised with its mean and deviation over the training set.
 
     Parameters
     ----------
@@ -32,9 +32,11 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
     module_ : torch.nn.Module
         The trained network with scaling and head.
     n_channels_in_ : int
+        Number of channels.
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
     n_iter_ : int
@@ -44,12 +46,13 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
     validation_scores_ : list of float or None
         Accuracy on the validation set after each epoch.
     history_ : dict
-        The above, validation losses, learning rates, number of updates, and why training stopped.
+        Losses, scores and learning rates of each epoch, number of updates, and the reason why training stopped.
     n_parameters_ : int
         Trainable parameters of network and head.
     device_ : str
+        The device that was used.
     backend_ : str
-        The kernel that was at work.
+        The kernel that was used.
 
     References
     ----------
@@ -107,20 +110,21 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,)
             Labels: numbers or strings.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts; 0 is as if it were not there.
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMClassifier
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter will not do.  An earlier fit stays usable.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
@@ -148,14 +152,18 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,)
+            Labels: numbers or strings.
         classes : array-like, optional
             All classes; needed at the first call.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMClassifier
+            The fitted estimator.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
@@ -179,7 +187,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         continued: bool,
         epochs: int | None = None,
     ) -> None:
-        """Weigh the series by their classes, and train."""
+        """Weight the series by their classes, and train."""
         weights = as_weights(sample_weight, len(batch))
         if self.class_weight is not None:
             used = np.arange(len(batch)) if weights is None else np.flatnonzero(weights)
@@ -197,44 +205,50 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         return ClassificationHead(in_features, len(self.classes_), kind, generator)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class of each series.
+        """Return the most probable class of each series.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         y : ndarray of shape (n,)
+            The most probable class of each series.
         """
         best = self.predict_log_proba(X).argmax(axis=1)
         classes: NDArray[Any] = self.classes_[best]
         return classes
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Probability of each class, in the order of ``classes_``.
+        """Return the probability of each class, in the order of ``classes_``.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         p : ndarray of shape (n, n_classes)
+            Probabilities.
         """
         return np.exp(self.predict_log_proba(X))
 
     @own_precision()
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
+        """Return the logarithm of :meth:`predict_proba`, which is exact even for tiny probabilities.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         log_p : ndarray of shape (n, n_classes)
+            Logarithms of the probabilities.
         """
         check_is_fitted(self)
         head = self.module_.head
@@ -243,15 +257,17 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):
         return log_p
 
     def decision_function(self, X: Any) -> NDArray[Any]:
-        """Logits.
+        """Return the logits.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
-        logits : ndarray of shape (n,) for two classes, positive for the second; else (n, n_classes)
+        logits : ndarray of shape (n,) for two classes, otherwise (n, n_classes)
+            For two classes, a positive logit means the second class.
         """
         check_is_fitted(self)
         logits = self._outputs(self._batch(X, reset=False)).numpy()

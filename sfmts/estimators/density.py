@@ -35,6 +35,10 @@ def _has_logits(estimator: "SFMDensity") -> bool:
 class SFMDensity(DensityMixin, SequenceEstimator):
     """Density of binary sequences, such as piano-rolls: each frame given all frames before it.
 
+    The defaults are a recipe for small collections of music: a high learning rate that falls to 0 within few epochs,
+    and dropout, without which the network memorises the collection. The width ``n_outputs`` of the SFM's output is the
+    number of channels unless ``network_params`` sets it.
+
     Parameters
     ----------
     {parameters}
@@ -42,7 +46,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
     Attributes
     ----------
     module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`; losses and validation scores are nats per frame.
+        As in :class:`SFMClassifier`. Losses and validation scores are nats per frame.
 
     References
     ----------
@@ -95,23 +99,24 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @with_callbacks
     def fit(self, X: Any, y: None = None) -> Self:
-        """Learn to predict each frame from those before it.
+        """Train to predict each frame from the frames before it.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C) or (n, T)
-            Binary frames.  Series of a single frame are left out.
+            Binary frames. Series of a single frame are left out.
         y : ignored
+            Not used.
 
         Returns
         -------
         self : SFMDensity
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X or a parameter will not do.  An earlier fit stays usable.
+            If X or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, None, None, self.max_iter)
@@ -129,10 +134,12 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @staticmethod
     def _next_frames(batch: SequenceBatch) -> tuple[SequenceBatch, NDArray[np.int64]]:
-        """All frames but the last of each series, with the next frames as targets, and which series have two."""
+        """Return all frames except the last of each series, with the next frames as targets, and the series used."""
         long = np.flatnonzero(batch.lengths > 1)
         if len(long) == 0:
-            raise ValueError("X holds no series of two or more frames; there must be a next frame to predict.")
+            raise ValueError(
+                "X holds no series of two or more frames; at least one must have a next frame."
+            )
         batch = batch.take(torch.from_numpy(long))
         first = torch.zeros(len(batch.values), dtype=torch.bool)
         last = torch.zeros_like(first)
@@ -171,12 +178,12 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         return density_head(kind, in_features, self.n_channels_in_, self._n_hidden, generator, rates)
 
     def _build_module(self, options: dict[str, Any], *arguments: Any) -> SequenceModel:
-        self._n_hidden = options["n_hidden"]  # of the model that is there, whatever the parameter is by now
+        self._n_hidden = options["n_hidden"]  # that of the model; the parameter may have changed since
         model = super()._build_module(options, *arguments)
         if not model.network.causal:
             raise ValueError(
-                f"network={self.network!r} reads what comes after a frame, so it cannot predict that frame; take a "
-                "causal one, such as 'sfm', 'lstm' or 'gru'."
+                f"network={self.network!r} reads what comes after a frame, so it cannot predict that frame. Use a "
+                "causal network, such as 'sfm', 'lstm' or 'gru'."
             )
         return model
 
@@ -184,16 +191,17 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @own_precision()
     def score_samples(self, X: Any) -> NDArray[Any]:
-        """Log-likelihood of each series: the sum over its frames from the second on.
+        """Return the log-likelihood of each series: the sum over its frames from the second on.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            Binary frames.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n,)
-            In nats; 0 for a series of a single frame.  The average over all frames is :meth:`score`.
+            In nats; 0 for a series of a single frame. The mean over all frames is :meth:`score`.
         """
         check_is_fitted(self)
         batch = self._binary_batch(X, reset=False)
@@ -225,6 +233,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         return float(self._frame_log_likelihoods(data).mean())
 
     @available_if(_has_logits)
+    @own_precision()
     def decision_function(self, X: Any) -> Any:
         """Return the logits of each channel in the next frame, after each frame.
 
@@ -262,17 +271,18 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @own_precision()
     def predict_proba(self, X: Any) -> Any:
-        """That each channel is on in the next frame, after each frame.
+        """Return the probability that each channel is on in the next frame, after each frame.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            Binary frames.
 
         Returns
         -------
         p : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
-            ``p[i][t]`` belongs to frame t + 1 and knows the frames up to t.  Of a joint head it is an estimate, the
-            mean over 64 draws.
+            ``p[i][t]`` belongs to frame t + 1 and depends on the frames up to t. With a joint head it is an estimate,
+            the mean over 64 draws.
         """
         check_is_fitted(self)
         batch = self._batch(X, reset=False)
@@ -289,23 +299,23 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         Parameters
         ----------
         n_frames : int
-            How many frames to draw.
+            Number of frames to draw.
         prompt : array of shape (T, C), optional
-            Frames to go on from; a silent frame by default.
+            Frames to continue from; a silent frame by default.
         temperature : float, default=1.0
-            Logits are divided by it: below 1 the likely becomes likelier.
+            Logits are divided by it; below 1, probable frames become more probable.
         random_state : int, RandomState instance or None, default=None
-            Seed; None draws a fresh one.
+            Seed; None is a new one.
 
         Returns
         -------
         frames : ndarray of shape (n_frames, C)
-            Of zeros and ones, without the prompt.
+            Zeros and ones, without the prompt.
 
         Raises
         ------
         ValueError
-            If an argument will not do.
+            If an argument is invalid.
         """
         check_is_fitted(self)
         if not isinstance(n_frames, Integral):
@@ -315,7 +325,9 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         if not isinstance(temperature, Real):
             raise TypeError(f"temperature must be a number, not {temperature!r}.")
         if not temperature > 0:
-            raise ValueError(f"temperature must be positive, not {temperature}; near 0 the likeliest frame is drawn.")
+            raise ValueError(
+                f"temperature must be positive, not {temperature}; near 0 the most probable frame is drawn."
+            )
         if prompt is None:
             silence = np.zeros((1, self.n_channels_in_))
             prompt = silence.T if self.layout == "nct" else silence
@@ -336,7 +348,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             state = output.state
             drawn = self._head.sample(self._head(output.final), generator, temperature)
             frames.append(drawn)
-            # a network without a state to go on from reads everything again
+            # a network without a state to continue from reads everything again
             x = drawn[None] if state is not None else torch.cat([x, drawn[None]], dim=1)
         result: NDArray[Any] = torch.cat(frames).cpu().numpy()
         return result

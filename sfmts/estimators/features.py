@@ -369,17 +369,19 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
             NaN is missing.
         y : ignored
+            Not used.
         sample_weight : array-like of shape (n,), optional
             How much each series counts.
 
         Returns
         -------
         self : SFMFeatures
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X or a parameter is invalid.  A previous fit is kept.
+            If X or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
@@ -402,6 +404,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Returns
         -------
         features : ndarray of shape (n, n_features_out_), float32
+            The features.
         """
         check_is_fitted(self)
         return self._features(self._batch(X, reset=False))
@@ -412,6 +415,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Returns
         -------
         stream : sfmts.features.FeatureStream
+            The stream.
 
         Raises
         ------
@@ -427,10 +431,12 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Parameters
         ----------
         input_features : ignored
+            Not used.
 
         Returns
         -------
         names : ndarray of str
+            Names.
         """
         info = self.feature_info_
         parts = zip(info["summary"].tolist(), info["drive"].tolist(), info["direction"].tolist(), strict=True)

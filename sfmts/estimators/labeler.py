@@ -23,8 +23,8 @@ from sfmts.metrics import frame_accuracy_score
 class SFMLabeler(SequenceEstimator):
     """Label every time step of series with a State-Frequency Memory network, as in the paper's TIMIT experiment.
 
-    A step's label is decided when the network has read the series up to it, or, with ``bidirectional=True``, all of
-    it.  Series may have unequal lengths; nothing behind a series' end is ever read or counted.
+    The label of a step depends on the series up to this step or, with ``bidirectional=True``, on the whole series.
+    Series may have unequal lengths; padding is neither read nor counted.
 
     Parameters
     ----------
@@ -33,8 +33,9 @@ class SFMLabeler(SequenceEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
     module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`; validation scores are frame accuracies.
+        As in :class:`SFMClassifier`. Validation scores are frame accuracies.
 
     See Also
     --------
@@ -98,20 +99,21 @@ class SFMLabeler(SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array of shape (n, T), or list of n arrays of shape (T_i,)
             Labels: numbers or strings.
         sample_weight : array-like of shape (n,), optional
-            How much each step of a series counts; 0 is as if the series were not there.
+            Weight of each step of a series; 0 leaves the series out.
 
         Returns
         -------
         self : SFMLabeler
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter will not do.  An earlier fit stays usable.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
@@ -133,7 +135,7 @@ class SFMLabeler(SequenceEstimator):
     def _step_weights(
         self, sample_weight: ArrayLike | None, batch: SequenceBatch, codes: NDArray[np.int64]
     ) -> NDArray[np.float64] | None:
-        """What each step counts, by its series and by its label."""
+        """Return the weight of each step, by its series and its label."""
         weights = as_weights(sample_weight, len(batch))
         if weights is not None:
             weights = np.repeat(weights, batch.lengths.numpy())
@@ -152,43 +154,49 @@ class SFMLabeler(SequenceEstimator):
         return ClassificationHead(in_features, len(self.classes_), kind, generator, per_step=True)
 
     def predict(self, X: Any) -> Any:
-        """The most probable label of each step.
+        """Return the most probable label of each step.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         y : ndarray of shape (n, T), or list of n arrays of shape (T_i,)
+            The most probable label of each step.
         """
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, self.classes_[log_p.argmax(dim=1).numpy()])
 
     def predict_proba(self, X: Any) -> Any:
-        """Probability of each label at each step, in the order of ``classes_``.
+        """Return the probability of each label at each step, in the order of ``classes_``.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         p : ndarray of shape (n, T, n_classes), or list of n arrays of shape (T_i, n_classes)
+            Probabilities.
         """
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, log_p.exp())
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
+        """Return the logarithm of :meth:`predict_proba`, which is exact even for tiny probabilities.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         log_p : ndarray of shape (n, T, n_classes), or list of n arrays of shape (T_i, n_classes)
+            Logarithms of the probabilities.
         """
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, log_p)
@@ -202,18 +210,21 @@ class SFMLabeler(SequenceEstimator):
         return batch, head.log_probabilities(self._outputs(batch))
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Share of steps that are labelled correctly, over all steps of all series.
+        """Return the share of correctly labelled steps, over all steps of all series.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array of shape (n, T), or list of n arrays of shape (T_i,)
+            Labels of the steps.
         sample_weight : array-like of shape (n,), optional
-            How much each step of a series counts.
+            Weight of each step of a series.
 
         Returns
         -------
         accuracy : float
+            Share of correct labels.
         """
         return frame_accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 

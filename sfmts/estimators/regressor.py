@@ -19,9 +19,9 @@ from sfmts.heads import RegressionHead
 
 @documented()
 class SFMRegressor(RegressorMixin, SequenceEstimator):
-    """Predict one or several numbers of whole series (extrinsic regression) with a State-Frequency Memory network.
+    """Predict one or several numbers of time series with a State-Frequency Memory network.
 
-    Least squares; targets are brought to mean 0 and variance 1 for training.
+    This is extrinsic regression by least squares. Targets and channels are standardised for training.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
     n_targets_ : int
         Numbers predicted for each series.
     module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`; validation scores are R^2 with respect to the variance in training.
+        As in :class:`SFMClassifier`. Validation scores are R^2 with respect to the variance in training.
 
     References
     ----------
@@ -90,19 +90,21 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            Targets: one number, or several, for each series.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts; 0 is as if it were not there.
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRegressor
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter will not do.  An earlier fit stays usable.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
@@ -121,12 +123,16 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            Targets: one number, or several, for each series.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRegressor
+            The fitted estimator.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
@@ -148,7 +154,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         batch = self._batch(X, reset=not continued)
         targets, ndim = as_numbers(y, len(batch))
         if continued and targets.shape[1] != self.n_targets_:
-            raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training that goes on.")
+            raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training so far.")
         self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
         data = replace(batch, target=torch.from_numpy(targets))
         self._fit_batch(data, as_weights(sample_weight, len(batch)), watcher, continued=continued, epochs=epochs)
@@ -167,15 +173,17 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         return RegressionHead(in_features, self.n_targets_, kind, generator, mean, scale)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Targets of each series.
+        """Return the predicted numbers of each series.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
-        y : ndarray of shape (n,) or (n, n_targets), as y was in fit, in float64
+        y : ndarray of shape (n,) or (n, n_targets)
+            Predictions in float64, with as many dimensions as y had in ``fit``.
         """
         check_is_fitted(self)
         head = self.module_.head

@@ -406,11 +406,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Returns
         -------
         self : SFMRidgeClassifier
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter is invalid.  A previous fit is kept.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
@@ -432,14 +433,18 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,)
+            The targets.
         classes : array-like, optional
             All classes; needed at the first call.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRidgeClassifier
+            The fitted estimator.
         """
         self._validate_params()
         with fitting(self):
@@ -493,10 +498,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         decisions : ndarray of shape (n,) for two classes, positive for the second; otherwise (n, n_classes)
+            Decisions.
         """
         decisions = self._raw_predictions(X)
         return decisions[:, 0] if len(self.classes_) <= 2 else decisions
@@ -507,10 +514,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         y : ndarray of shape (n,)
+            Predictions.
         """
         best = _logits(self._raw_predictions(X)).argmax(axis=1)
         classes: NDArray[Any] = self.classes_[np.minimum(best, len(self.classes_) - 1)]
@@ -525,10 +534,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         p : ndarray of shape (n, n_classes)
+            Probabilities.
         """
         p: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
         return p
@@ -539,10 +550,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         log_p : ndarray of shape (n, n_classes)
+            Logarithms of the probabilities.
         """
         decisions = self._raw_predictions(X)
         if len(self.classes_) == 1:
@@ -705,17 +718,19 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
             NaN is missing.
         y : array-like of shape (n,) or (n, n_targets)
+            The targets.
         sample_weight : array-like of shape (n,), optional
             How much each series counts; 2 is the same as giving it twice.
 
         Returns
         -------
         self : SFMRidgeRegressor
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter is invalid.  A previous fit is kept.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
@@ -734,12 +749,16 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            The targets.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRidgeRegressor
+            The fitted estimator.
         """
         self._validate_params()
         with fitting(self):
@@ -764,6 +783,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
