@@ -1,8 +1,8 @@
 """Use the estimators of sfmts as classifiers, regressors and transformers of sktime.
 
-The classes here do what the classes of the same names in :mod:`sfmts` do.  They take every panel format of sktime; a
-three-dimensional array is (instances, channels, time).  They also work in scikit-learn's searches and pipelines.
-Classifiers and regressors read a two-dimensional array as (instances, time).  All classes need sktime:
+The classes here do what the classes of the same names in :mod:`sfmts` do. They take every panel format of sktime; a
+three-dimensional array is (instances, channels, time). They also work in scikit-learn's searches and pipelines.
+Classifiers and regressors read a two-dimensional array as (instances, time). All classes need sktime:
 ``pip install ".[forecasting]"``.
 """
 
@@ -85,7 +85,7 @@ class _Adapter(SktimeBaseEstimator):
         "authors": "sfmts developers",
         "maintainers": "sfmts developers",
         "python_dependencies": ["torch"],
-        "X_inner_mtype": ["df-list", "numpy3D"],  # arrays stay arrays, all else may be of unequal length
+        "X_inner_mtype": ["df-list", "numpy3D"],  # arrays stay arrays, other formats may have unequal lengths
         "capability:multivariate": True,
         "capability:unequal_length": True,
         "capability:categorical_in_X": False,
@@ -179,7 +179,7 @@ class _Face(_Adapter, ABC):
         ----------
         X : panel of n series in any format of sktime, or array of shape (n, T)
             For example an array of shape (n, C, T), a list of n data frames of shape (T_i, C), one data frame with a
-            row MultiIndex, or a nested data frame.  The time index is ignored: steps are one unit of time apart.
+            row MultiIndex, or a nested data frame. The time index is ignored: steps are one unit of time apart.
         y : array-like of shape (n,) or (n, n_targets), or table of sktime
             The targets.
         sample_weight : array-like of shape (n,), optional
@@ -193,7 +193,7 @@ class _Face(_Adapter, ABC):
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter is invalid.  A previous fit is kept.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         with fitting(self):
             if y is None:
@@ -391,7 +391,9 @@ def _frame_values(frame: pd.DataFrame) -> NDArray[Any]:
 
 
 @_face_of(estimators.SFMClassifier)
-class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator):
+class SFMClassifier(
+    _TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify whole series with a State-Frequency Memory network, as an sktime classifier.
 
     Several columns of labels are learned by one classifier each.
@@ -404,7 +406,7 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
     ----------
     estimator_ : sfmts.SFMClassifier
         The trained classifier, with all that it offers, such as ``state_amplitudes``, ``predict_log_proba``, ``save``
-        and ``loss_curve_``.  It has ``layout="nct"``: it takes arrays as this one does.  There is none if y held one
+        and ``loss_curve_``. It has ``layout="nct"``: it takes arrays as this one does. There is none if y held one
         class only, nor with several columns of labels, of which each has an entry in ``classifiers_``.
     classes_ : ndarray of shape (n_classes,)
     n_classes_ : int
@@ -456,7 +458,9 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
 
 
 @_face_of(estimators.SFMRegressor)
-class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator):
+class SFMRegressor(
+    _TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of whole series with a State-Frequency Memory network, as an sktime regressor.
 
     Parameters
@@ -466,7 +470,7 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
     Attributes
     ----------
     estimator_ : sfmts.SFMRegressor
-        The trained regressor, with all that it offers, such as ``state_amplitudes``, ``save`` and ``loss_curve_``.  It
+        The trained regressor, with all that it offers, such as ``state_amplitudes``, ``save`` and ``loss_curve_``. It
         has ``layout="nct"``: it takes arrays as this one does.
     n_channels_in_, n_iter_ : int
         As in :class:`sfmts.SFMClassifier`.
@@ -515,12 +519,14 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
 
 
 @_face_of(estimators.SFMRidgeClassifier)
-class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator):
+class SFMRidgeClassifier(
+    _RidgeFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify time series with a fixed State-Frequency Memory and ridge regression, as an sktime classifier.
 
-    The series drive a bank of damped oscillators with random periods and decay times.  Ridge regression on summaries of
-    the oscillators decides.  Only the ridge regression is fitted, which takes seconds.  Series may have unequal lengths
-    and missing values (NaN).  Several columns of labels are learned by one classifier each.
+    The series drive a bank of damped oscillators with random periods and decay times. Ridge regression on summaries of
+    the oscillators decides. Only the ridge regression is fitted, which takes seconds. Series may have unequal lengths
+    and missing values (NaN). Several columns of labels are learned by one classifier each.
 
     Parameters
     ----------
@@ -530,7 +536,7 @@ class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, Classifier
     ----------
     estimator_ : sfmts.SFMRidgeClassifier
         The fitted classifier with all its methods and results, such as ``decision_function``, ``predict_log_proba``,
-        ``feature_info_``, ``leave_one_out_score_`` and ``save``.  It takes arrays of shape (n, C, T).  It is missing if
+        ``feature_info_``, ``leave_one_out_score_`` and ``save``. It takes arrays of shape (n, C, T). It is missing if
         y held a single class, and with several columns of labels, whose classifiers are in ``classifiers_``.
     classes_ : ndarray of shape (n_classes,)
     n_classes_ : int
@@ -560,11 +566,13 @@ class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, Classifier
 
 
 @_face_of(estimators.SFMRidgeRegressor)
-class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator):
+class SFMRidgeRegressor(
+    _RidgeFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict numbers of time series with a fixed State-Frequency Memory and ridge regression, as an sktime regressor.
 
-    The series drive a bank of damped oscillators with random periods and decay times.  Ridge regression on summaries of
-    the oscillators predicts one or several numbers.  Only the ridge regression is fitted, which takes seconds.  Series
+    The series drive a bank of damped oscillators with random periods and decay times. Ridge regression on summaries of
+    the oscillators predicts one or several numbers. Only the ridge regression is fitted, which takes seconds. Series
     may have unequal lengths and missing values (NaN).
 
     Parameters
@@ -575,7 +583,7 @@ class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixi
     ----------
     estimator_ : sfmts.SFMRidgeRegressor
         The fitted regressor with all its methods and results, such as ``coef_``, ``feature_info_``,
-        ``leave_one_out_score_`` and ``save``.  It takes arrays of shape (n, C, T).
+        ``leave_one_out_score_`` and ``save``. It takes arrays of shape (n, C, T).
     n_channels_in_ : int
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
@@ -604,12 +612,12 @@ class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixi
 
 
 @_face_of(estimators.SFMFeatures)
-class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
+class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Turn time series into features with a fixed State-Frequency Memory, as an sktime transformer.
 
-    The series drive a bank of damped oscillators with random periods and decay times; nothing in it is trained.  Each
-    oscillator gives seven features.  A linear model that reads them is a strong classifier, see
-    :class:`SFMRidgeClassifier`.  Series may have unequal lengths and missing values (NaN).
+    The series drive a bank of damped oscillators with random periods and decay times; nothing in it is trained. Each
+    oscillator gives seven features. A linear model that reads them is a strong classifier, see
+    :class:`SFMRidgeClassifier`. Series may have unequal lengths and missing values (NaN).
 
     Parameters
     ----------
@@ -618,7 +626,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     estimator_ : sfmts.SFMFeatures
-        The fitted transformer with all its methods and results, such as ``feature_info_``, ``stream`` and ``save``.  It
+        The fitted transformer with all its methods and results, such as ``feature_info_``, ``stream`` and ``save``. It
         takes arrays of shape (n, C, T).
     n_channels_in_ : int
 
@@ -663,8 +671,8 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         ----------
         X : panel of n series in any format of sktime
             For example an array of shape (n, C, T), a list of n data frames of shape (T_i, C), one data frame with a
-            row MultiIndex, or a nested data frame.  A two-dimensional array or a data frame with a plain index is one
-            series of shape (T, C).  The time index is ignored: steps are one unit of time apart.  NaN is missing.
+            row MultiIndex, or a nested data frame. A two-dimensional array or a data frame with a plain index is one
+            series of shape (T, C). The time index is ignored: steps are one unit of time apart. NaN is missing.
         y : ignored
             Not used.
 
@@ -676,7 +684,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If X or a parameter is invalid.  A previous fit is kept.
+            If X or a parameter is invalid. A previous fit is kept.
         """
         with fitting(self):
             super().fit(X, y)

@@ -655,7 +655,7 @@ class TestSample:
             ({"n_frames": -3}, "n_frames must be at least 1, not -3"),
             ({"n_frames": 2.5}, "n_frames must be"),
             ({"n_frames": "many"}, "n_frames must be"),
-            ({"temperature": 0.0}, r"temperature must be positive, not 0\.0; near 0 the likeliest frame is drawn"),
+            ({"temperature": 0.0}, r"temperature must be positive, not 0\.0; near 0 the most probable frame is drawn"),
             ({"temperature": -1.0}, r"temperature must be positive, not -1\.0"),
             ({"temperature": np.nan}, "temperature must be positive, not nan"),
             ({"temperature": "1"}, "temperature must be a number, not '1'"),

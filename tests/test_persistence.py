@@ -437,7 +437,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda document: {**document, "format": 99}, r"model\.sfm has format 99, newer than this sfmts reads"),
+            (lambda document: {**document, "format": 99}, r"model\.sfm has format 99, but this version of sfmts reads up to"),
             (
                 lambda document: {**document, "estimator": "Other"},
                 r"model\.sfm holds a Other; load it with Other\.load",
@@ -805,7 +805,7 @@ every_bank = pytest.mark.parametrize("cls", BANKS, ids=lambda cls: cls.__name__)
 
 def saved_bank(cls, path):
     X, y = make_panel(n_classes=3)
-    model = cls(n_features=60, time="timestamps", time_channel=-1, random_state=0, **BANKS[cls])
+    model = cls(n_features=60, time_channel=-1, random_state=0, **BANKS[cls])
     X = np.concatenate([X, np.broadcast_to(np.arange(12.0)[:, None], (24, 12, 1))], axis=2)
     model.fit(X, y).save(path)
     return model, X

@@ -1086,7 +1086,7 @@ class TestPartialFit:
         X, y = means()
         model = tiny(warm_start=True).fit(X, y)
         before = model.predict(X)
-        with pytest.raises(ValueError, match="y has 2 targets, but 1 in the training that goes on"):
+        with pytest.raises(ValueError, match="y has 2 targets, but 1 in the training so far"):
             (model.fit if method == "warm fit" else model.partial_fit)(X, two_targets(X, y))
         np.testing.assert_array_equal(model.predict(X), before)
 

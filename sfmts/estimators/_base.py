@@ -46,7 +46,7 @@ _MODEL_PARAMETERS = (*NETWORK_PARAMETERS, "head", "n_hidden", "pooling", "dropou
 
 
 def _has_amplitudes(estimator: Any) -> bool:
-    options = getattr(estimator, "_module_options", None)  # a fitted model goes by the network it has
+    options = getattr(estimator, "_module_options", None)  # a fitted model keeps its network
     network = estimator.network if options is None else options["network"]
     if not network_class(network).has_amplitudes:
         raise AttributeError(f"network={network!r} has no state amplitudes; network='sfm' has.")

@@ -19,7 +19,7 @@ from sfmts.heads import ClassificationHead
 
 
 @documented()
-class SFMClassifier(ClassifierMixin, SequenceEstimator):
+class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify time series with a State-Frequency Memory network.
 
     On the CPU the network has the precision of X, so float32 series train faster than float64 ones. On a GPU it always

@@ -32,7 +32,7 @@ def _has_logits(estimator: "SFMDensity") -> bool:
 
 
 @documented("density")
-class SFMDensity(DensityMixin, SequenceEstimator):
+class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Density of binary sequences, such as piano-rolls: each frame given all frames before it.
 
     The defaults are a recipe for small collections of music: a high learning rate that falls to 0 within few epochs,
@@ -137,9 +137,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         """Return all frames except the last of each series, with the next frames as targets, and the series used."""
         long = np.flatnonzero(batch.lengths > 1)
         if len(long) == 0:
-            raise ValueError(
-                "X holds no series of two or more frames; at least one must have a next frame."
-            )
+            raise ValueError("X holds no series of two or more frames; at least one must have a next frame.")
         batch = batch.take(torch.from_numpy(long))
         first = torch.zeros(len(batch.values), dtype=torch.bool)
         last = torch.zeros_like(first)

@@ -130,9 +130,12 @@ class BankEstimator(SavedEstimator):
 
     @property
     def feature_info_(self) -> NDArray[Any]:
-        """Period, decay time, channel, drive, direction and summary of each feature, as a structured array.
+        """Return period, decay time, channel, drive, direction and summary of each feature.
 
-        ``channel`` is the one with the greatest weight in the drive of the oscillator; ``channel_weights_`` has all.
+        Returns
+        -------
+        info : structured ndarray of shape (n_features_out_,)
+            ``channel`` has the greatest weight in the drive of the oscillator; ``channel_weights_`` has all weights.
         """
         check_is_fitted(self)
         fitted, slots = self._fitted, self._slots()
@@ -159,7 +162,13 @@ class BankEstimator(SavedEstimator):
 
     @property
     def channel_weights_(self) -> NDArray[np.float64]:
-        """Share of each channel in the drive of each feature, of shape (n_features_out_, n_channels_in_)."""
+        """Return the share of each channel in the drive of each feature.
+
+        Returns
+        -------
+        shares : ndarray of shape (n_features_out_, n_channels_in_)
+            Each row sums to 1.
+        """
         check_is_fitted(self)
         fitted, slots = self._fitted, self._slots()
         weights = np.abs(fitted.bank.mix.numpy().astype(np.float64))
@@ -167,7 +176,7 @@ class BankEstimator(SavedEstimator):
         weights = weights.reshape(*weights.shape[:2], -1, n_channels).sum(axis=2)  # scale="both" has each one twice
         shares = weights / weights.sum(axis=2, keepdims=True)
         channel = fitted.scale.time_channel
-        if channel is not None:  # time stamps drive nothing
+        if channel is not None:  # time stamps do not drive oscillators
             shares = np.insert(shares, channel % (n_channels + 1), 0.0, axis=2)
         return shares[slots[:, 0], slots[:, 1]]
 
@@ -262,7 +271,18 @@ class BankEstimator(SavedEstimator):
 
 
 def is_positive(value: Any) -> bool:
-    """Return whether an entry of a file is a positive, finite number."""
+    """Return whether an entry of a file is a positive, finite number.
+
+    Parameters
+    ----------
+    value : object
+        The entry.
+
+    Returns
+    -------
+    is_positive : bool
+        False for booleans, infinity and NaN.
+    """
     return type(value) in (int, float) and 0 < value < math.inf
 
 
@@ -280,7 +300,20 @@ def _range(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def series_parts(batch: SequenceBatch, most: int) -> list[slice]:
-    """Cut the series into runs of at most ``most`` and of bounded size; one long series is a run of its own."""
+    """Cut the series into runs of at most ``most`` and of bounded size; one long series is a run of its own.
+
+    Parameters
+    ----------
+    batch : SequenceBatch
+        The series.
+    most : int
+        Maximum number of series in a run.
+
+    Returns
+    -------
+    parts : list of slice
+        The runs, in order.
+    """
     sizes = batch.lengths * batch.n_channels
     run = ((sizes.cumsum(0) - sizes) // _VALUES_AT_ONCE).tolist()
     starts, first = [0], 0
@@ -292,7 +325,7 @@ def series_parts(batch: SequenceBatch, most: int) -> list[slice]:
 
 
 @documented("bank")
-class SFMFeatures(TransformerMixin, BankEstimator):
+class SFMFeatures(TransformerMixin, BankEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Turn series into features with a fixed State-Frequency Memory.
 
     A bank of damped oscillators with random periods and decay times is driven by the series; nothing in it is trained.
@@ -301,8 +334,8 @@ class SFMFeatures(TransformerMixin, BankEstimator):
     Read by a linear model, these features classify as well as the best known transforms, see
     :class:`sfmts.SFMRidgeClassifier`.
 
-    Series may have unequal lengths, gaps and time stamps: the signal is taken as linear between two observations and
-    the oscillators are integrated exactly, so that a denser sampling of a signal gives nearly the same features.
+    Series may have unequal lengths, gaps and time stamps. The signal is linear between two observations, and the
+    oscillators are integrated exactly, so a denser sampling of a signal gives nearly the same features.
 
     Parameters
     ----------
@@ -320,17 +353,18 @@ class SFMFeatures(TransformerMixin, BankEstimator):
     device_, backend_ : str
         Where and with which kernel features are computed.
     n_channels_in_ : int
+        Number of channels.
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
 
     See Also
     --------
-    SFMRidgeClassifier, SFMRidgeRegressor : These features with ridge regression behind them.
+    SFMRidgeClassifier, SFMRidgeRegressor : Ridge regression on these features.
 
     Notes
     -----
-    The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time; the
-    equations stand in :mod:`sfmts.kernels.bank.reference`.
+    The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time. Its
+    equations are in :mod:`sfmts.kernels.bank.reference`.
 
     Examples
     --------
@@ -371,7 +405,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         y : ignored
             Not used.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts.
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
@@ -420,7 +454,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Raises
         ------
         ValueError
-            If the bank reads series backwards, or scales each series by itself: both need the end of a series.
+            If the bank reads series backwards, or scales each series by itself, because both need the end of a series.
         """
         check_is_fitted(self)
         return FeatureStream(self._fitted.bank, self._fitted.scale)

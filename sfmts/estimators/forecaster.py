@@ -187,7 +187,7 @@ def _levels(alpha: Sequence[float]) -> Tensor:
 
 
 @documented("forecaster")
-class SFMForecaster(BaseForecaster):
+class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Forecast series, panels and hierarchies with a State-Frequency Memory network.
 
     One model for all series and horizons.  A window of the past is brought to mean 0 and variance 1, a simple forecast

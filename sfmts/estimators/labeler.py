@@ -20,7 +20,7 @@ from sfmts.metrics import frame_accuracy_score
 
 
 @documented()
-class SFMLabeler(SequenceEstimator):
+class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Label every time step of series with a State-Frequency Memory network, as in the paper's TIMIT experiment.
 
     The label of a step depends on the series up to this step or, with ``bidirectional=True``, on the whole series.

@@ -18,7 +18,7 @@ from sfmts.heads import RegressionHead
 
 
 @documented()
-class SFMRegressor(RegressorMixin, SequenceEstimator):
+class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of time series with a State-Frequency Memory network.
 
     This is extrinsic regression by least squares. Targets and channels are standardised for training.

@@ -162,17 +162,35 @@ class RidgeEstimator(BankEstimator):
 
     @property
     def coef_(self) -> NDArray[np.float64]:
-        """Coefficients of the scaled features, of shape (n_targets, n_features_out_)."""
+        """Return the coefficients of the scaled features.
+
+        Returns
+        -------
+        coef : ndarray of shape (n_targets, n_features_out_)
+            One row for each target; for two classes, one row.
+        """
         return self._solution().coef
 
     @property
     def intercept_(self) -> NDArray[np.float64]:
-        """Intercepts, of shape (n_targets,)."""
+        """Return the intercepts.
+
+        Returns
+        -------
+        intercept : ndarray of shape (n_targets,)
+            One number for each target.
+        """
         return self._solution().intercept
 
     @property
     def alpha_(self) -> float:
-        """Penalty that leave-one-out predictions chose, in units of the number of features."""
+        """Return the penalty that leave-one-out predictions chose.
+
+        Returns
+        -------
+        alpha : float
+            In units of the number of features.
+        """
         return self._solution().alpha
 
     def frequency_importance(self, X: Any, *, n_bins: int = 12) -> FrequencyImportance:
@@ -184,7 +202,7 @@ class RidgeEstimator(BankEstimator):
             Many series show what the model relies on; a single one shows what decided its prediction.
         n_bins : int, default=12
             Number of bins of periods, evenly on a logarithmic scale between the shortest and the longest period of the
-            bank; oscillators of frequency zero have a bin of their own.  There are half as many bins of decay times.
+            bank; oscillators of frequency zero have a bin of their own. There are half as many bins of decay times.
 
         Returns
         -------
@@ -288,7 +306,7 @@ def _distinct(
 ) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None]:
     """Leave out series of weight zero, and make one of series that are the same, with the sum of their weights.
 
-    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples.  Weights come
+    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples. Weights come
     back with mean 1, as only their ratios count; None if all are the same.
     """
     weight = np.ones(len(batch)) if weight is None else weight
@@ -308,12 +326,12 @@ def _distinct(
 
 
 @documented("bank")
-class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
+class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify time series with a fixed State-Frequency Memory read by ridge regression.
 
-    The series drive a bank of damped oscillators with random periods and decay times (see :class:`SFMFeatures`); ridge
-    regression on what the oscillators do decides.  Nothing but the ridge is trained, so that fitting takes seconds.
-    This is the classifier to try first.  Series may have unequal lengths, gaps (NaN) and time stamps.
+    The series drive a bank of damped oscillators with random periods and decay times (see :class:`SFMFeatures`). Ridge
+    regression on summaries of the oscillators decides. Only the ridge regression is fitted, which takes seconds. This
+    is the classifier to try first. Series may have unequal lengths, gaps (NaN) and time stamps.
 
     The penalty is chosen by the log loss of exact leave-one-out predictions, which also calibrate
     :meth:`predict_proba`.
@@ -428,7 +446,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         """Fit to the series of all calls so far, for data that do not fit into memory.
 
         The bank and the scaling of the features are those of the first call, which should hold some hundred series of
-        all classes.  Memory is that of two square matrices of ``n_features``.
+        all classes. Memory is that of two square matrices of ``n_features``.
 
         Parameters
         ----------
@@ -478,7 +496,13 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
 
     @property
     def temperature_(self) -> float:
-        """Factor of the decisions in :meth:`predict_proba`."""
+        """Return the factor of the decisions in :meth:`predict_proba`.
+
+        Returns
+        -------
+        temperature : float
+            The decisions are multiplied by it.
+        """
         solution = self._solution()
         if len(self.classes_) == 1:
             return 1.0
@@ -487,7 +511,13 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
 
     @property
     def leave_one_out_score_(self) -> float:
-        """Accuracy of the leave-one-out predictions."""
+        """Return the accuracy of the leave-one-out predictions.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1.
+        """
         solution = self._solution()
         hits = _logits(solution.predictions).argmax(axis=1) == _logits(solution.targets).argmax(axis=1)
         return float(np.average(hits, weights=solution.weights))
@@ -566,7 +596,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     def stream(self) -> "ClassifierStream":
         """Return an object that takes one step of a series at a time, and predicts after any of them.
 
-        Time and memory of a step do not depend on how many came before.  Predictions are those of :meth:`predict` for
+        Time and memory of a step do not depend on how many came before. Predictions are those of :meth:`predict` for
         the steps so far: to predict early in a series, fit to series that are cut there.
 
         Returns
@@ -595,19 +625,37 @@ class ClassifierStream(FeatureStream):
         self._classes, self._temperature = estimator.classes_, estimator.temperature_
 
     def decision_function(self) -> Any:
-        """Return the decision as :meth:`SFMRidgeClassifier.decision_function` does for one series."""
+        """Return the decision as :meth:`SFMRidgeClassifier.decision_function` does for one series.
+
+        Returns
+        -------
+        decision : float or ndarray of shape (n_classes,)
+            A number for two classes.
+        """
         decisions = self._read(self._current())
         return decisions[0] if len(self._classes) <= 2 else decisions
 
     def predict_proba(self) -> NDArray[np.float64]:
-        """Return the probability of each class, of shape (n_classes,)."""
+        """Return the probability of each class, of shape (n_classes,).
+
+        Returns
+        -------
+        p : ndarray of shape (n_classes,)
+            In the order of ``classes_``.
+        """
         if len(self._classes) == 1:
             return np.ones(1)
         p: NDArray[np.float64] = softmax(self._temperature * _logits(self._read(self._current())[None])[0])
         return p
 
     def predict(self) -> Any:
-        """Return the class with the greatest decision."""
+        """Return the class with the greatest decision.
+
+        Returns
+        -------
+        label : object
+            One of ``classes_``.
+        """
         best = int(_logits(self._read(self._current())[None])[0].argmax())
         return self._classes[min(best, len(self._classes) - 1)]
 
@@ -624,7 +672,13 @@ class RegressorStream(FeatureStream):
         self._is_flat = estimator.target_ndim_ == 1
 
     def predict(self) -> Any:
-        """Return the predicted number, or numbers of shape (n_targets,)."""
+        """Return the predicted number, or numbers of shape (n_targets,).
+
+        Returns
+        -------
+        y : float or ndarray of shape (n_targets,)
+            As y was in ``fit``.
+        """
         predictions = self._read(self._current())
         return predictions[0] if self._is_flat else predictions
 
@@ -635,10 +689,10 @@ def _logits(decisions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @documented("bank")
-class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
+class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of time series with a fixed State-Frequency Memory read by ridge regression.
 
-    What :class:`SFMRidgeClassifier` is for labels.  The penalty is chosen by the squared error of exact leave-one-out
+    What :class:`SFMRidgeClassifier` is for labels. The penalty is chosen by the squared error of exact leave-one-out
     predictions.
 
     Parameters
@@ -773,7 +827,13 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
 
     @property
     def leave_one_out_score_(self) -> float:
-        """R^2 of the leave-one-out predictions."""
+        """Return R^2 of the leave-one-out predictions.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
         solution = self._solution()
         return 1.0 - self._score(solution.predictions, solution.targets, solution.weights)
 
@@ -796,7 +856,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
     def stream(self) -> RegressorStream:
         """Return an object that takes one step of a series at a time, and predicts after any of them.
 
-        Time and memory of a step do not depend on how many came before.  Predictions are those of :meth:`predict` for
+        Time and memory of a step do not depend on how many came before. Predictions are those of :meth:`predict` for
         the steps so far: to predict early in a series, fit to series that are cut there.
 
         Returns
