@@ -42,7 +42,11 @@ _RISE = 10.0  # times its start that a loss may end at without a warning
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train; the names are those of the estimators, which document them."""
+    """How to train.
+
+    The names are those of the estimators' parameters and of the entries of their ``optimizer_params``, which
+    :class:`sfmts.SFMClassifier` documents.
+    """
 
     max_iter: int = 100
     batch_size: int = 32

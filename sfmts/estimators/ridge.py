@@ -617,6 +617,11 @@ class ClassifierStream(FeatureStream):
     """Take one step of a series at a time, and classify what has come so far.
 
     Made by :meth:`SFMRidgeClassifier.stream`.
+
+    Parameters
+    ----------
+    estimator : SFMRidgeClassifier
+        The fitted classifier.
     """
 
     def __init__(self, estimator: SFMRidgeClassifier) -> None:
@@ -664,6 +669,11 @@ class RegressorStream(FeatureStream):
     """Take one step of a series at a time, and predict from what has come so far.
 
     Made by :meth:`SFMRidgeRegressor.stream`.
+
+    Parameters
+    ----------
+    estimator : SFMRidgeRegressor
+        The fitted regressor.
     """
 
     def __init__(self, estimator: "SFMRidgeRegressor") -> None:
