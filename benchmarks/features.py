@@ -162,7 +162,7 @@ def dense(folder: Path) -> None:
     rows = []
     for name in DENSE:
         (X, y), (X_test, y_test) = load(folder, name, "train"), load(folder, name, "test")
-        model = SFMRidgeClassifier(time="timestamps", time_channel=0, random_state=0)
+        model = SFMRidgeClassifier(time_channel=0, random_state=0)
         model.fit([sampled(x, 1) for x in X], y)
         rows.append([model.score([sampled(x, factor) for x in X_test], y_test) for factor in (1, 2)])
         print(f"| {name} | {rows[-1][0]:.4f} | {rows[-1][1]:.4f} |", flush=True)

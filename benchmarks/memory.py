@@ -326,8 +326,9 @@ def print_epoch(epochs: int) -> None:
     D, K, M, N, B, T = (getattr(SECOND_TASK, name) for name in "DKMNBT")
     X = np.random.default_rng(0).standard_normal((series, T, N)).astype(np.float32)
     y = np.arange(series) % classes
-    sizes = {"n_states": D, "n_frequencies": K, "n_outputs": M, "batch_size": B}
-    model = SFMClassifier(**sizes, max_iter=1, random_state=0, device="cpu", backend="native").fit(X, y)
+    sizes = {"n_states": D, "n_frequencies": K, "batch_size": B}
+    own = {"n_outputs": M, "backend": "native"}
+    model = SFMClassifier(**sizes, network_params=own, max_iter=1, random_state=0, device="cpu").fit(X, y)
     with parts_timed() as watch:
         start = time.perf_counter()
         model.set_params(max_iter=epochs).fit(X, y)

@@ -112,7 +112,7 @@ for name, model in models.items():
 # %%
 # The last is an SFM chosen by cross-validation.  R^2 and root mean squared error come from the same folds.
 
-grid = {"frequencies": ["fixed", "learned"], "n_states": [16, 32]}
+grid = {"network_params": [{"frequencies": "fixed"}, {"frequencies": "learned"}], "n_states": [16, 32]}
 search = GridSearchCV(
     SFMRegressor(layout="nct", random_state=0),
     grid,
@@ -123,12 +123,13 @@ search = GridSearchCV(
 print(f"\n{'cross-validation of the SFM':27}  {'R^2':>15}  {'RMSE (% fat)':>15}")
 results = search.cv_results_
 for row, parameters in enumerate(results["params"]):
-    name = f"{parameters['frequencies']}, {parameters['n_states']} states"
+    name = f"{parameters['network_params']['frequencies']}, {parameters['n_states']} states"
     r2 = f"{results['mean_test_r2'][row]:.3f} ± {results['std_test_r2'][row]:.3f}"
     rmse = f"{-results['mean_test_rmse'][row]:.2f} ± {results['std_test_rmse'][row]:.2f}"
     print(f"{name:27}  {r2:>15}  {rmse:>15}")
 predictions["SFM, grid search"] = search.predict(X_test)
-chosen = f"{search.best_params_['frequencies']} frequencies, {search.best_params_['n_states']} states"
+frequencies = search.best_params_["network_params"]["frequencies"]
+chosen = f"{frequencies} frequencies, {search.best_params_['n_states']} states"
 print(f"chosen: {chosen}")
 
 print(f"\n{'test spectra':16}  {'R^2':>6}  {'RMSE (% fat)':>12}")

@@ -20,9 +20,13 @@ import sklearn
 import torch
 
 import sfmts
+from sfmts.networks.base import network_options
 
 RESULTS = Path(__file__).parent / "results"
 RETURNED = ("scores", "n_parameters", "epochs", "seconds")
+ESTIMATORS = ("parameters", "estimator", "recipe")  # settings that hold parameters of an estimator
+OF_NETWORKS = ("n_outputs", "frequencies", "phase", "recurrent_dropout", "init", "backend", "memory", "time")
+OF_OPTIMIZERS = {"weight_decay": "weight_decay", "clip_norm": "clip_norm", "learning_rate": "schedule"}
 VERSIONS = {
     "sfmts": sfmts.__version__,
     "torch": torch.__version__,
@@ -63,6 +67,28 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--limit", type=float, metavar="SECONDS", help="start no run after that")
     result.add_argument("--list", action="store_true", help="say what is done and what is missing, and run nothing")
     return result
+
+
+def estimator_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an estimator that stand for options without any nesting.
+
+    Options of networks go into ``network_params`` if the network takes them, so that one set is for all networks, and
+    options of the optimizer into ``optimizer_params``. Older results list all options in this way. Parameters that are
+    nested already stay as they are.
+    """
+    taken = network_options(options.get("network", "sfm"))
+    network, optimizer, rest = {}, {}, {}
+    for name, value in options.items():
+        if name in OF_OPTIMIZERS:
+            optimizer[OF_OPTIMIZERS[name]] = value
+        elif name not in OF_NETWORKS:
+            rest[name] = value
+        elif name in taken and (name, value) not in (("time", "index"), ("time", "timestamps")):
+            network[name] = value
+    for name, own in (("network_params", network), ("optimizer_params", optimizer)):
+        if own:
+            rest[name] = {**own, **(options.get(name) or {})}
+    return rest
 
 
 def run_and_print(
@@ -153,6 +179,9 @@ def load(experiment: str, results: Path = RESULTS) -> list[Record]:
                 f"{path}, line {number}, is no JSON ({error}); remove the line to repeat its run."
             ) from None
         record["settings"] = _renamed(record["settings"])
+        for name in ESTIMATORS:
+            if name in record["settings"]:
+                record["settings"][name] = estimator_parameters(record["settings"][name])
         records.setdefault(key(record), record)
     return list(records.values())
 

@@ -52,14 +52,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table, told_of_divergence
+from _runs import (
+    Record,
+    Run,
+    carry_out,
+    estimator_parameters,
+    mean_and_deviation,
+    parser,
+    progress,
+    table,
+    told_of_divergence,
+)
 from music import fit_rule
 from scipy import stats
 
 from sfmts import SFMClassifier, SFMDensity, SFMRegressor
 from sfmts.datasets import fetch_piano_rolls, make_periods, make_waves
 from sfmts.networks import match_budget, network_names
-from sfmts.networks.base import network_options
 
 EXPERIMENT = "frequencies"
 CLAIM = "The frequencies of its memory are what makes the SFM good"
@@ -262,7 +271,7 @@ SEEDS_OF_OTHERS = {"nottingham": 3}
 
 
 class Change(NamedTuple):
-    """What makes a row: parameters that differ from those of the task, and the row it is compared with."""
+    """What makes a row: options that differ from those of the task, and the row it is compared with."""
 
     parameters: dict[str, Any]
     against: str = BASE
@@ -345,9 +354,11 @@ def rows_of(name: str) -> list[tuple[str, dict[str, Any]]]:
     """Return rows of a task, each with all parameters of its estimator that are not the estimator's defaults."""
     base = TASKS[name].base
     if name in ABLATIONS:
-        return [(row, {**base, **change.parameters}) for row, change in changes(name).items()]
-    rates = ({"learning_rate_init": rate} for rate in RATES)
-    return [(row, {**base, **rate, **options}) for rate in rates for row, options in contenders(name).items()]
+        rows = [(row, {**base, **change.parameters}) for row, change in changes(name).items()]
+    else:
+        rates = ({"learning_rate_init": rate} for rate in RATES)
+        rows = [(row, {**base, **rate, **options}) for rate in rates for row, options in contenders(name).items()]
+    return [(row, estimator_parameters(options)) for row, options in rows]
 
 
 def plan(quick: bool) -> list[Run]:
@@ -372,17 +383,19 @@ def plan(quick: bool) -> list[Run]:
 def matched(parameters: dict[str, Any], budget: int, task: Task) -> dict[str, Any]:
     """Return the parameters with the number of states that brings network and head closest to the budget."""
     network = parameters.get("network", "sfm")
-    options = {name: parameters[name] for name in ("n_frequencies", "frequencies", "n_layers") if name in parameters}
-    options |= parameters.get("network_params", {})
-    given = parameters.get("n_outputs")
+    own = parameters.get("network_params", {})
+    options = {name: parameters[name] for name in ("n_frequencies", "n_layers") if name in parameters}
+    options |= {name: value for name, value in own.items() if name != "n_outputs"}
+    given = own.get("n_outputs")
     if parameters.get("head") == "none":
         n_states = match_budget(network, budget, task.n_channels, task.n_logits, head="none", **options)
-    elif "n_outputs" in network_options(network) and given not in (None, AS_STATES):
+    elif given not in (None, AS_STATES):
         alone = max(1, budget - (given + 1) * task.n_logits)  # the width is given, and so is the head's size
         n_states = match_budget(network, alone, task.n_channels, given, head="none", **options)
     else:
         n_states = match_budget(network, budget, task.n_channels, task.n_logits, **options)
-    return {**parameters, "n_states": n_states, **({"n_outputs": n_states} if given == AS_STATES else {})}
+    sizes = {**parameters, "n_states": n_states}
+    return {**sizes, "network_params": {**own, "n_outputs": n_states}} if given == AS_STATES else sizes
 
 
 @cache

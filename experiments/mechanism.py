@@ -85,7 +85,7 @@ def changing_sines(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     model = SFMLabeler(
         n_states=8,
         n_frequencies=K,
-        init="modern",
+        network_params={"init": "modern"},
         learning_rate_init=settings.get("learning_rate", 0.01),
         max_iter=settings["epochs"],
         random_state=seed,

@@ -40,7 +40,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table, told_of_divergence
+from _runs import (
+    Record,
+    Run,
+    carry_out,
+    estimator_parameters,
+    mean_and_deviation,
+    parser,
+    progress,
+    table,
+    told_of_divergence,
+)
 from sklearn.linear_model import LogisticRegression
 
 from sfmts import SFMDensity
@@ -131,9 +141,10 @@ def matched_sizes() -> dict[str, dict[str, Any]]:
     sizes: dict[str, dict[str, Any]] = {}
     for row, options in (("sfm", {}), ("a_sfm", {"frequencies": "adaptive"})):
         n_states = match_budget("sfm", BUDGET, N_KEYS, N_KEYS, **options)
-        sizes[row] = {"network": "sfm", **options, "n_states": n_states, "n_outputs": n_states}
+        sizes[row] = estimator_parameters({"network": "sfm", **options, "n_states": n_states, "n_outputs": n_states})
         n_states = match_budget("sfm", BUDGET, N_KEYS, N_KEYS, head="none", **options)
-        sizes[f"{row}{Z_AS_LOGITS}"] = {"network": "sfm", **options, "head": "none", "n_states": n_states}
+        as_logits = {"network": "sfm", **options, "head": "none", "n_states": n_states}
+        sizes[f"{row}{Z_AS_LOGITS}"] = estimator_parameters(as_logits)
     for name in causal_networks():
         if name != "sfm":
             sizes[name] = {"network": name, "n_states": match_budget(name, BUDGET, N_KEYS, N_KEYS)}
@@ -151,7 +162,7 @@ def of_networks(collection: str, size: dict[str, Any]) -> dict[str, Any]:
         options["dropout"] = 0.0
     if size["network"] == "sfm" and collection in ("musedata", "piano_midi"):
         options["memory"] = "recompute"
-    return {"collection": collection, "estimator": {**size, **options}}
+    return {"collection": collection, "estimator": estimator_parameters({**size, **options})}
 
 
 # -- the plan
@@ -228,15 +239,21 @@ def fit(settings: dict[str, Any], seed: int, folder: str | None = None) -> dict[
         seconds = time.process_time() - start
         scores = {part: model.score(rolls[part]) for part in parts}
         if head not in JOINT:
-            model.set_params(metric="softmax_pressed")
-            scores |= {f"{part}_softmax_pressed": model.score(rolls[part]) for part in parts}
+            scores |= {f"{part}_softmax_pressed": softmax_pressed(model, rolls[part]) for part in parts}
     except FloatingPointError:  # gradients without end
         seconds = time.process_time() - start
         guess = fit_rule("marginal", rolls)["scores"]
         scores = {**({part: guess[part] for part in parts} if head in JOINT else guess), "diverged": 1}
         once = {"max_iter": 1, "recurrent_dropout": 0.0, "learning_rate_init": 1e-9}
-        model.set_params(**once).fit(rolls["train"][:1])  # for the count of parameters
+        model.set_params(**estimator_parameters({**settings["estimator"], **once}))
+        model.fit(rolls["train"][:1])  # for the count of parameters
     return {"scores": scores, "n_parameters": model.n_parameters_, "epochs": model.n_iter_, "seconds": seconds}
+
+
+def softmax_pressed(model: SFMDensity, X: Sequence[np.ndarray]) -> float:
+    """What the authors' program scores."""
+    logits = [after[:-1] for after in model.decision_function(list(X))]
+    return softmax_pressed_log_likelihood([roll[1:] for roll in X], logits)
 
 
 # -- rules: each learns, from pairs of successive frames, the probabilities that the keys are down in the next one

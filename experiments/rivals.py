@@ -54,7 +54,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _runs import RESULTS, Record, Run, carry_out, load, mean_and_deviation, parser, progress, table
+from _runs import (
+    RESULTS,
+    Record,
+    Run,
+    carry_out,
+    estimator_parameters,
+    load,
+    mean_and_deviation,
+    parser,
+    progress,
+    table,
+)
 from frequencies import (
     AS_STATES,
     CONTEXT,
@@ -115,7 +126,12 @@ def networks(task: str) -> list[str]:
 
 
 def recipes(task: str, network: str) -> list[dict[str, Any]]:
-    """Return parameters to try: the estimator's defaults first, then those drawn for all networks."""
+    """Return the parameters to try."""
+    return [estimator_parameters(options) for options in options_to_try(task, network)]
+
+
+def options_to_try(task: str, network: str) -> list[dict[str, Any]]:
+    """Return the options of all recipes: the estimator's defaults first, then what was drawn for all networks."""
     estimator = TASKS[OF[task][0]].estimator
     base = {**TASKS[OF[task][0]].base, **OF[task][1], "network": network}
     stamps = {"time": "timestamps", "time_channel": 1} if task == "irregular" and network not in RIVALS else {}
@@ -358,7 +374,7 @@ def section(records: list[Record], task: str) -> str:
         against = [f"{outcome(one, len(fought))} {rival}" for (who, rival), one in fought.items() if who == network]
         seconds = statistics.mean(record["seconds"] for record in group)
         times = group[0]["scores"].get("times", 1)
-        recipe = recipes(task, group[0]["settings"]["network"])[group[0]["scores"]["recipe"]]
+        recipe = options_to_try(task, group[0]["settings"]["network"])[group[0]["scores"]["recipe"]]
         lines.append(
             [
                 network,

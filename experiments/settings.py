@@ -43,7 +43,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table
+from _runs import Record, Run, estimator_parameters, mean_and_deviation, progress, run_and_print, table
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -81,8 +81,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 ADAPTIVE = ("paper", "paper, rate 1", "intended", "library")
 ESTIMATORS = {"waves": SFMClassifier, "jsb_chorales": SFMDensity}
-NETWORK = ("n_states", "n_frequencies", "n_outputs", "frequencies", "time", "phase", "init", "recurrent_dropout")
-TRAINING = tuple(TrainingSettings.__dataclass_fields__)
 
 
 def plan(quick: bool = False) -> list[Run]:
@@ -120,6 +118,7 @@ def settings(task: dict[str, Any], preset: str, row: str, quick: bool) -> dict[s
         size: dict[str, Any] = {"rolls": "random" if quick else "published"}
     else:
         size = {"n_series": 40, "n_steps": 12} if quick else {"n_series": 2000, "n_steps": 500}
+    parameters = estimator_parameters(parameters)
     return {"task": {**task, **size}, "row": row, "preset": preset, "parameters": parameters}
 
 
@@ -152,7 +151,9 @@ class PressedKeysHead(Head):
 def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train and score one network."""
     task = settings["task"]
-    parameters = {**ESTIMATORS[task["name"]]().get_params(), **settings["parameters"]}
+    estimator = ESTIMATORS[task["name"]]
+    parameters = {**estimator().get_params(), **settings["parameters"]}
+    parameters["network_params"] = {**estimator._network_defaults, **(parameters["network_params"] or {})}
     generator = torch.Generator().manual_seed(int(np.random.RandomState(seed).randint(2**31 - 1)))
     return (fit_waves if task["name"] == "waves" else fit_chorales)(task, parameters, generator)
 
@@ -177,7 +178,7 @@ def fit_waves(task: dict[str, Any], parameters: dict[str, Any], generator: torch
 def fit_chorales(task: dict[str, Any], parameters: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
     """Return both scores of the test part."""
     parts = random_rolls() if task["rolls"] == "random" else published_rolls()
-    as_program = parameters["time"] != "index"
+    as_program = "time" in parameters["network_params"]
     train, valid, test = (next_frames(part, last=as_program) for part in parts)
     n_keys = train.n_channels
     network = make_sfm(train, n_keys, parameters, generator)
@@ -236,9 +237,8 @@ def make_sfm(
     train: SequenceBatch, n_outputs: int | None, parameters: dict[str, Any], generator: torch.Generator
 ) -> SFM:
     """Return the network as an estimator makes it."""
-    options = {name: parameters[name] for name in NETWORK}
-    if options["n_outputs"] is None:
-        options["n_outputs"] = n_outputs
+    sizes = {name: parameters[name] for name in ("n_states", "n_frequencies")}
+    options = {"n_outputs": n_outputs, **sizes, **parameters["network_params"]}
     return SFM(train.n_channels, **options, max_length=int(train.lengths.max()), generator=generator)
 
 
@@ -254,7 +254,9 @@ def train_model(
     Without clipping a loss may become NaN, and then that is all there is to say.
     """
     before = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-    trainer = Trainer(model, TrainingSettings(**{name: parameters[name] for name in TRAINING}), generator)
+    options = {name: value for name, value in parameters.items() if name in TrainingSettings.__dataclass_fields__}
+    settings = TrainingSettings(**options, **(parameters["optimizer_params"] or {}))
+    trainer = Trainer(model, settings, generator)
     start = time.perf_counter()
     try:
         trainer.fit(train, valid)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _runs import Record, Run, carry_out, mean_and_deviation, parser, progress, table
+from _runs import Record, Run, carry_out, estimator_parameters, mean_and_deviation, parser, progress, table
 from sklearn.linear_model import LogisticRegression
 
 from sfmts import SFMLabeler
@@ -66,7 +66,7 @@ def sizes() -> dict[str, dict[str, Any]]:
     for row, parameters in linear.items():
         options = {**{name: value for name, value in parameters.items() if name != "network"}, "n_frequencies": 8}
         n_states = match_budget("sfm", BUDGET, N_FEATURES, N_PHONES, **options)
-        found[row] = {**parameters, "n_frequencies": 8, "n_states": n_states}
+        found[row] = estimator_parameters({**parameters, "n_frequencies": 8, "n_states": n_states})
     if "resonator" in network_names():
         n_states = match_budget("resonator", BUDGET, N_FEATURES, N_PHONES)
         found["resonator"] = {"network": "resonator", "n_states": n_states}

@@ -29,7 +29,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table, told_of_divergence
+from _runs import (
+    Record,
+    Run,
+    estimator_parameters,
+    mean_and_deviation,
+    progress,
+    run_and_print,
+    table,
+    told_of_divergence,
+)
 from scipy.stats import binomtest
 from sklearn.model_selection import train_test_split
 
@@ -74,9 +83,10 @@ def rows() -> tuple[Row, ...]:
     for name, parameters in matched.items():
         options = {key: value for key, value in parameters.items() if key != "network"}
         n_states = match_budget(parameters["network"], BUDGET, 2, 1, **options)
-        found.append(Row(name, "matched", {**parameters, "n_states": n_states}))
+        found.append(Row(name, "matched", estimator_parameters({**parameters, "n_states": n_states})))
     for row in [row for row in found if row.name == "a_sfm"]:
-        found.append(Row("a_sfm, product", row.size, {**row.parameters, "phase": "product"}))
+        product = estimator_parameters({**row.parameters, "phase": "product"})
+        found.append(Row("a_sfm, product", row.size, product))
     unique: dict[str, Row] = {}
     for row in found:
         key = str(sorted(row.parameters.items()))

@@ -1,15 +1,17 @@
 """Use the estimators of sfmts as classifiers, regressors and transformers of sktime.
 
-The classes here do what the classes of the same names in :mod:`sfmts` do.  They take every panel format of sktime; a
-three-dimensional array is (instances, channels, time).  They also work in scikit-learn's searches and pipelines.
-Classifiers and regressors read a two-dimensional array as (instances, time).  All classes need sktime:
+The classes here do what the classes of the same names in :mod:`sfmts` do. They take every panel format of sktime; a
+three-dimensional array is (instances, channels, time). They also work in scikit-learn's searches and pipelines.
+Classifiers and regressors read a two-dimensional array as (instances, time). All classes need sktime:
 ``pip install ".[forecasting]"``.
 """
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +26,7 @@ from sfmts import estimators
 from sfmts._batch import unbatch
 from sfmts._validation import as_batch, as_labels, as_numbers, check_channel_names
 from sfmts.estimators._base import fitting
+from sfmts.estimators._parameters import documented, store_parameters
 
 try:
     import pandas as pd
@@ -43,6 +46,35 @@ _CALLBACK_MARKS = ("_skl_callbacks", "_parent_callback_ctx")
 _OUTLIVE_RESET = (*_CALLBACK_MARKS, "_metadata_request", "_fit_arguments")
 
 
+Class = TypeVar("Class", bound=type)
+
+
+def _face_of(native: type[BaseEstimator]) -> Callable[[Class], Class]:
+    """Return a class decorator that gives an sktime estimator the parameters of a native one, except ``layout``."""
+    signature = inspect.signature(native.__init__)
+    signature = signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "layout"])
+
+    def decorate(cls: Class) -> Class:
+        def __init__(self: Any, *arguments: Any, **options: Any) -> None:  # noqa: N807
+            try:
+                bound = signature.bind(self, *arguments, **options)
+            except TypeError as error:
+                raise TypeError(f"{cls.__name__}.__init__() {error}") from None
+            bound.apply_defaults()
+            store_parameters(self, bound.arguments)
+            super(cls, self).__init__()  # type: ignore[arg-type]
+            self._forget_placeholders()
+
+        __init__.__signature__ = signature  # type: ignore[attr-defined]
+        __init__.__module__, __init__.__qualname__ = cls.__module__, f"{cls.__qualname__}.__init__"
+        __init__.__annotations__ = dict(native.__init__.__annotations__)
+        __init__.__annotations__.pop("layout")
+        cls.__init__, cls._native = __init__, native  # type: ignore[misc, attr-defined]
+        return documented(native._parameter_variant)(cls)
+
+    return decorate
+
+
 class NotFittedError(SktimeNotFittedError, SklearnNotFittedError):
     """Raised before ``fit``; whoever catches sktime's error or scikit-learn's gets it."""
 
@@ -54,7 +86,7 @@ class _Adapter(SktimeBaseEstimator):
         "authors": "sfmts developers",
         "maintainers": "sfmts developers",
         "python_dependencies": ["torch"],
-        "X_inner_mtype": ["df-list", "numpy3D"],  # arrays stay arrays, all else may be of unequal length
+        "X_inner_mtype": ["df-list", "numpy3D"],  # arrays stay arrays, other formats may have unequal lengths
         "capability:multivariate": True,
         "capability:unequal_length": True,
         "capability:categorical_in_X": False,
@@ -65,6 +97,11 @@ class _Adapter(SktimeBaseEstimator):
     _native: ClassVar[type[BaseEstimator]]
     estimator_: Any
     n_channels_in_: int
+
+    def _forget_placeholders(self) -> None:
+        """Remove what sktime's constructors set and scikit-learn would take for results of a fit."""
+        for name in ("classes_", "n_classes_", "fit_time_"):
+            self.__dict__.pop(name, None)
 
     def _new_native(self) -> Any:
         """Return the native estimator with the parameters of this one."""
@@ -91,6 +128,7 @@ class _Adapter(SktimeBaseEstimator):
         Returns
         -------
         self
+            The fitted estimator.
         """
         kept = {name: self.__dict__[name] for name in _OUTLIVE_RESET if name in self.__dict__}
         super().reset()
@@ -142,8 +180,9 @@ class _Face(_Adapter, ABC):
         ----------
         X : panel of n series in any format of sktime, or array of shape (n, T)
             For example an array of shape (n, C, T), a list of n data frames of shape (T_i, C), one data frame with a
-            row MultiIndex, or a nested data frame.  The time index is ignored: steps are one unit of time apart.
+            row MultiIndex, or a nested data frame. The time index is ignored: steps are one unit of time apart.
         y : array-like of shape (n,) or (n, n_targets), or table of sktime
+            The targets.
         sample_weight : array-like of shape (n,), optional
             How much each series counts; 0 leaves it out.
 
@@ -155,7 +194,7 @@ class _Face(_Adapter, ABC):
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter is invalid.  A previous fit is kept.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         with fitting(self):
             if y is None:
@@ -195,11 +234,6 @@ class _Face(_Adapter, ABC):
         self._check_channels(X, channels)
         return metadata
 
-    def _forget_placeholders(self) -> None:
-        """Remove what sktime's constructors set and scikit-learn would take for results of a fit."""
-        for name in ("classes_", "n_classes_", "fit_time_"):
-            self.__dict__.pop(name, None)
-
 
 class _ClassifierFace(_Face):
     """Add what all classifiers share."""
@@ -231,12 +265,16 @@ class _ClassifierFace(_Face):
         Parameters
         ----------
         X : panel of n series in any format of sktime, or array of shape (n, T)
+            The series.
         y : array-like of shape (n,)
+            The targets.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         score : float
+            The score; greater is better.
         """
         return float(ClassifierMixin.score(self, X, y, sample_weight=sample_weight))
 
@@ -260,14 +298,18 @@ class _RegressorFace(_Face):
         Parameters
         ----------
         X : panel of n series in any format of sktime, or array of shape (n, T)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            The targets.
         multioutput : {"uniform_average", "raw_values", "variance_weighted"} or array-like, default="uniform_average"
             How to combine the scores of several targets, as in :func:`sklearn.metrics.r2_score`.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         score : float or, with "raw_values", ndarray of shape (n_targets,)
+            The score; greater is better.
         """
         y_pred = self.predict(X)
         return r2_score(y, y_pred, sample_weight=sample_weight, multioutput=multioutput)
@@ -321,6 +363,7 @@ class _RidgeFace(_Face):
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _bank_test_params()
 
@@ -348,31 +391,23 @@ def _frame_values(frame: pd.DataFrame) -> NDArray[Any]:
     return values
 
 
-class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator):
+@_face_of(estimators.SFMClassifier)
+class SFMClassifier(
+    _TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify whole series with a State-Frequency Memory network, as an sktime classifier.
 
     Several columns of labels are learned by one classifier each.
 
     Parameters
     ----------
-    network, n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network, as in :class:`sfmts.SFMClassifier`.
-    init, network_params
-        Its start and its further options, as in :class:`sfmts.SFMClassifier`.
-    dropout, recurrent_dropout, head, pooling, standardize
-        What lies around it, as in :class:`sfmts.SFMClassifier`.
-    optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm, class_weight
-        Training, as in :class:`sfmts.SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`sfmts.SFMClassifier`.
-    device, backend, memory
-        Where and how, as in :class:`sfmts.SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
     estimator_ : sfmts.SFMClassifier
         The trained classifier, with all that it offers, such as ``state_amplitudes``, ``predict_log_proba``, ``save``
-        and ``loss_curve_``.  It has ``layout="nct"``: it takes arrays as this one does.  There is none if y held one
+        and ``loss_curve_``. It has ``layout="nct"``: it takes arrays as this one does. There is none if y held one
         class only, nor with several columns of labels, of which each has an entry in ``classifiers_``.
     classes_ : ndarray of shape (n_classes,)
     n_classes_ : int
@@ -406,85 +441,6 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
     (20, 24, 8, 4)
     """
 
-    _native = estimators.SFMClassifier
-
-    def __init__(
-        self,
-        network: str = "sfm",
-        *,
-        n_states: int = 32,
-        n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
-        n_layers: int | None = None,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
-        network_params: dict[str, Any] | None = None,
-        head: str = "linear",
-        pooling: str = "last",
-        standardize: bool = True,
-        optimizer: str = "adam",
-        learning_rate: str = "cosine",
-        learning_rate_init: float = 0.01,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        class_weight: dict[Any, float] | str | None = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-        device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
-    ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.pooling = pooling
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        super().__init__()
-        self._forget_placeholders()
-
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Return parameters for sktime's suite.
@@ -497,32 +453,25 @@ class SFMClassifier(_TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMix
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _test_params()
 
 
-class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator):
+@_face_of(estimators.SFMRegressor)
+class SFMRegressor(
+    _TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of whole series with a State-Frequency Memory network, as an sktime regressor.
 
     Parameters
     ----------
-    network, n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network, as in :class:`sfmts.SFMClassifier`.
-    init, network_params
-        Its start and its further options, as in :class:`sfmts.SFMClassifier`.
-    dropout, recurrent_dropout, head, pooling, standardize
-        What lies around it, as in :class:`sfmts.SFMRegressor`.
-    optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
-        Training, as in :class:`sfmts.SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`sfmts.SFMClassifier`.
-    device, backend, memory
-        Where and how, as in :class:`sfmts.SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
     estimator_ : sfmts.SFMRegressor
-        The trained regressor, with all that it offers, such as ``state_amplitudes``, ``save`` and ``loss_curve_``.  It
+        The trained regressor, with all that it offers, such as ``state_amplitudes``, ``save`` and ``loss_curve_``. It
         has ``layout="nct"``: it takes arrays as this one does.
     n_channels_in_, n_iter_ : int
         As in :class:`sfmts.SFMClassifier`.
@@ -553,83 +502,6 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
     True
     """
 
-    _native = estimators.SFMRegressor
-
-    def __init__(
-        self,
-        network: str = "sfm",
-        *,
-        n_states: int = 32,
-        n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
-        n_layers: int | None = None,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
-        network_params: dict[str, Any] | None = None,
-        head: str = "linear",
-        pooling: str = "last",
-        standardize: bool = True,
-        optimizer: str = "adam",
-        learning_rate: str = "cosine",
-        learning_rate_init: float = 0.01,
-        max_iter: int = 100,
-        batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-        device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
-    ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.pooling = pooling
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        super().__init__()
-        self._forget_placeholders()
-
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Return parameters for sktime's suite.
@@ -642,52 +514,30 @@ class SFMRegressor(_TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, 
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _test_params()
 
 
-class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator):
+@_face_of(estimators.SFMRidgeClassifier)
+class SFMRidgeClassifier(
+    _RidgeFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify time series with a fixed State-Frequency Memory and ridge regression, as an sktime classifier.
 
-    The series drive a bank of damped oscillators with random periods and decay times.  Ridge regression on summaries of
-    the oscillators decides.  Only the ridge regression is fitted, which takes seconds.  Series may have unequal lengths
-    and missing values (NaN).  Several columns of labels are learned by one classifier each.
+    The series drive a bank of damped oscillators with random periods and decay times. Ridge regression on summaries of
+    the oscillators decides. Only the ridge regression is fitted, which takes seconds. Series may have unequal lengths
+    and missing values (NaN). Several columns of labels are learned by one classifier each.
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps.  Periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the median
-        duration of the training series for the longest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series or over each series alone, or feed half of
-        the bank with each.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps in a channel.  The time index is ignored.
-    time_channel : int or None, default=None
-        Number of the channel that holds the time stamps, for ``time="timestamps"``.  It does not drive the bank.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in :class:`sklearn.linear_model.RidgeClassifier`.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    {parameters}
 
     Attributes
     ----------
     estimator_ : sfmts.SFMRidgeClassifier
         The fitted classifier with all its methods and results, such as ``decision_function``, ``predict_log_proba``,
-        ``feature_info_``, ``leave_one_out_score_`` and ``save``.  It takes arrays of shape (n, C, T).  It is missing if
+        ``feature_info_``, ``leave_one_out_score_`` and ``save``. It takes arrays of shape (n, C, T). It is missing if
         y held a single class, and with several columns of labels, whose classifiers are in ``classifiers_``.
     classes_ : ndarray of shape (n_classes,)
     n_classes_ : int
@@ -715,80 +565,26 @@ class SFMRidgeClassifier(_RidgeFace, _ClassifierFace, BaseClassifier, Classifier
     (22, 2)
     """
 
-    _native = estimators.SFMRidgeClassifier
 
-    def __init__(
-        self,
-        n_features: int = 10_000,
-        *,
-        periods: tuple[float | None, float | None] | None = None,
-        decays: tuple[float, float] = (0.15, 2.0),
-        directions: str = "both",
-        scale: str = "train",
-        time: str = "index",
-        time_channel: int | None = None,
-        class_weight: dict[Any, float] | str | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.class_weight = class_weight
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        super().__init__()
-        self._forget_placeholders()
-
-
-class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator):
+@_face_of(estimators.SFMRidgeRegressor)
+class SFMRidgeRegressor(
+    _RidgeFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator
+):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict numbers of time series with a fixed State-Frequency Memory and ridge regression, as an sktime regressor.
 
-    The series drive a bank of damped oscillators with random periods and decay times.  Ridge regression on summaries of
-    the oscillators predicts one or several numbers.  Only the ridge regression is fitted, which takes seconds.  Series
+    The series drive a bank of damped oscillators with random periods and decay times. Ridge regression on summaries of
+    the oscillators predicts one or several numbers. Only the ridge regression is fitted, which takes seconds. Series
     may have unequal lengths and missing values (NaN).
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps.  Periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the median
-        duration of the training series for the longest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series or over each series alone, or feed half of
-        the bank with each.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps in a channel.  The time index is ignored.
-    time_channel : int or None, default=None
-        Number of the channel that holds the time stamps, for ``time="timestamps"``.  It does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    {parameters}
 
     Attributes
     ----------
     estimator_ : sfmts.SFMRidgeRegressor
         The fitted regressor with all its methods and results, such as ``coef_``, ``feature_info_``,
-        ``leave_one_out_score_`` and ``save``.  It takes arrays of shape (n, C, T).
+        ``leave_one_out_score_`` and ``save``. It takes arrays of shape (n, C, T).
     n_channels_in_ : int
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
@@ -815,77 +611,23 @@ class SFMRidgeRegressor(_RidgeFace, _RegressorFace, BaseRegressor, RegressorMixi
     True
     """
 
-    _native = estimators.SFMRidgeRegressor
 
-    def __init__(
-        self,
-        n_features: int = 10_000,
-        *,
-        periods: tuple[float | None, float | None] | None = None,
-        decays: tuple[float, float] = (0.15, 2.0),
-        directions: str = "both",
-        scale: str = "train",
-        time: str = "index",
-        time_channel: int | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        super().__init__()
-        self._forget_placeholders()
-
-
-class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
+@_face_of(estimators.SFMFeatures)
+class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Turn time series into features with a fixed State-Frequency Memory, as an sktime transformer.
 
-    The series drive a bank of damped oscillators with random periods and decay times; nothing in it is trained.  Each
-    oscillator gives seven features.  A linear model that reads them is a strong classifier, see
-    :class:`SFMRidgeClassifier`.  Series may have unequal lengths and missing values (NaN).
+    The series drive a bank of damped oscillators with random periods and decay times; nothing in it is trained. Each
+    oscillator gives seven features. A linear model that reads them is a strong classifier, see
+    :class:`SFMRidgeClassifier`. Series may have unequal lengths and missing values (NaN).
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps.  Periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and the median
-        duration of the training series for the longest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as ``estimator_.stream`` needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series or over each series alone, or feed half of
-        the bank with each.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps in a channel.  The time index is ignored.
-    time_channel : int or None, default=None
-        Number of the channel that holds the time stamps, for ``time="timestamps"``.  It does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
+    {parameters}
 
     Attributes
     ----------
     estimator_ : sfmts.SFMFeatures
-        The fitted transformer with all its methods and results, such as ``feature_info_``, ``stream`` and ``save``.  It
+        The fitted transformer with all its methods and results, such as ``feature_info_``, ``stream`` and ``save``. It
         takes arrays of shape (n, C, T).
     n_channels_in_ : int
 
@@ -922,35 +664,6 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         "capability:missing_values": True,
         "capability:missing_values:removes": True,
     }
-    _native = estimators.SFMFeatures
-
-    def __init__(
-        self,
-        n_features: int = 10_000,
-        *,
-        periods: tuple[float | None, float | None] | None = None,
-        decays: tuple[float, float] = (0.15, 2.0),
-        directions: str = "both",
-        scale: str = "train",
-        time: str = "index",
-        time_channel: int | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        backend: str = "auto",
-    ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        super().__init__()
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Draw the bank, and fit its scales and thresholds to series.
@@ -959,18 +672,20 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         ----------
         X : panel of n series in any format of sktime
             For example an array of shape (n, C, T), a list of n data frames of shape (T_i, C), one data frame with a
-            row MultiIndex, or a nested data frame.  A two-dimensional array or a data frame with a plain index is one
-            series of shape (T, C).  The time index is ignored: steps are one unit of time apart.  NaN is missing.
+            row MultiIndex, or a nested data frame. A two-dimensional array or a data frame with a plain index is one
+            series of shape (T, C). The time index is ignored: steps are one unit of time apart. NaN is missing.
         y : ignored
+            Not used.
 
         Returns
         -------
         self : SFMFeatures
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X or a parameter is invalid.  A previous fit is kept.
+            If X or a parameter is invalid. A previous fit is kept.
         """
         with fitting(self):
             super().fit(X, y)
@@ -990,6 +705,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         X : panel of n series in any format of sktime
             As in :meth:`fit`.
         y : ignored
+            Not used.
 
         Returns
         -------
@@ -1008,10 +724,12 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         input_features : ignored
+            Not used.
 
         Returns
         -------
         names : ndarray of str
+            Names.
         """
         self.check_is_fitted()
         names: NDArray[np.object_] = self.estimator_.get_feature_names_out()
@@ -1029,6 +747,7 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):
         Returns
         -------
         params : list of dict
+            Parameters of instances.
         """
         return _bank_test_params()
 

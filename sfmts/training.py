@@ -28,7 +28,7 @@ from sfmts._choices import check_choice
 from sfmts._precision import own_precision
 from sfmts.model import Model
 
-LEARNING_RATES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine")
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.AdamW,  # decoupled decay; the same as Adam without
     "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options),
@@ -42,12 +42,16 @@ _RISE = 10.0  # times its start that a loss may end at without a warning
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train; the names are those of the estimators, which document them."""
+    """How to train.
+
+    The names are those of the estimators' parameters and of the entries of their ``optimizer_params``, which
+    :class:`sfmts.SFMClassifier` documents.
+    """
 
     max_iter: int = 100
     batch_size: int = 32
     optimizer: str = "adam"
-    learning_rate: str = "cosine"
+    schedule: str = "cosine"
     learning_rate_init: float = 0.01
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
@@ -57,7 +61,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("learning_rate", self.learning_rate, LEARNING_RATES)
+        check_choice("schedule", self.schedule, SCHEDULES)
 
 
 @dataclass
@@ -289,7 +293,7 @@ class Trainer:
         """Learning rate of each update."""
         rate = self.settings.learning_rate_init
         for update in range(updates):
-            if self.settings.learning_rate == "cosine":
+            if self.settings.schedule == "cosine":
                 yield rate * 0.5 * (1.0 + math.cos(math.pi * update / updates))
             else:
                 yield rate
@@ -365,7 +369,7 @@ class Trainer:
         history = self.history
         if valid is None:
             # A falling rate leads out of a plateau: there an epoch counts only where no more than tol is left to gain.
-            hopeful = self.settings.learning_rate == "cosine" and history.loss[-1] > self.settings.tol
+            hopeful = self.settings.schedule == "cosine" and history.loss[-1] > self.settings.tol
             stop = best.update((-history.loss[-1],), None, hopeful)
         else:
             sums = self._ranks.sums(*_summed(self.model, self._ranks.share(valid)[0], self.settings.batch_size))

@@ -44,6 +44,13 @@ def mode_id(mode):
     return "-".join(mode.values())
 
 
+def mode_parameters(mode, time_channel):
+    """Return a mode as parameters of an estimator."""
+    if mode["time"] != "timestamps":
+        return {"network_params": mode}
+    return {"network_params": {name: mode[name] for name in ("frequencies", "phase")}, "time_channel": time_channel}
+
+
 def make_panel(n=24, n_steps=12, n_channels=2, n_classes=2, ragged=False, seed=0):
     """Noisy sines whose frequency is the class: X as an array or, if ragged, as a list, and integer labels."""
     rng = np.random.RandomState(seed)

@@ -22,7 +22,7 @@ from sfmts._batch import SequenceBatch
 from sfmts.estimators import _base
 from sfmts.networks.base import INITIALISATIONS
 from sfmts.training import OPTIMIZERS, Trainer
-from tests.helpers import ALL_NETWORKS, KERNELS, MODES, NETWORKS, make_panel, mode_id
+from tests.helpers import ALL_NETWORKS, KERNELS, MODES, NETWORKS, make_panel, mode_id, mode_parameters
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -267,7 +267,7 @@ class TestPrediction:
             {"bidirectional": True},
             {"n_layers": 2, "bidirectional": True},
             {"pooling": "mean"},
-            {"time": "normalized"},
+            {"network_params": {"time": "normalized"}},
         ],
         ids=lambda options: ",".join(options) or "default",
     )
@@ -303,12 +303,10 @@ class TestStandardize:
         np.testing.assert_allclose(
             tiny().fit(changed, y).predict_proba(changed), tiny().fit(X, y).predict_proba(X), rtol=0, atol=1e-8
         )
-        assert (
-            np.abs(
-                tiny(standardize=False).fit(changed, y).predict_proba(changed) - tiny().fit(X, y).predict_proba(X)
-            ).max()
-            > 1e-3
-        )
+        unscaled = tiny().fit(changed, y)
+        unscaled.module_.mean.zero_()
+        unscaled.module_.scale.fill_(1.0)
+        assert np.abs(unscaled.predict_proba(changed) - tiny().fit(X, y).predict_proba(X)).max() > 1e-3
 
     def test_a_constant_channel_is_harmless(self):
         X, y = panel("3-D")
@@ -353,18 +351,20 @@ class TestWeights:
     def test_a_fitted_model_goes_by_the_time_it_was_fitted_with(self):
         X, y = panel("3-D")
         X = np.abs(X).cumsum(axis=1)
-        model = tiny(time="timestamps", time_channel=0).fit(X, y)
+        model = tiny(time_channel=0).fit(X, y)
         expected = model.predict_proba(X)
         model.set_params(time_channel=1)
         np.testing.assert_array_equal(model.predict_proba(X), expected)
-        model.set_params(time="index", time_channel=None)
+        model.set_params(time_channel=None)
         np.testing.assert_array_equal(model.predict_proba(X), expected)
 
     @pytest.mark.parametrize("batch_size", [1, 4, 20])
     def test_weights_say_the_same_in_every_size_of_mini_batch(self, batch_size):
         """Nine to one, even where a mini-batch holds a single series, whose relative weight says nothing."""
         X, y = np.zeros((20, 3, 1)), np.arange(20) % 2
-        model = tiny(batch_size=batch_size, max_iter=60, learning_rate="cosine").fit(X, y, sample_weight=1.0 + 8.0 * y)
+        model = tiny(batch_size=batch_size, max_iter=60, optimizer_params={"schedule": "cosine"}).fit(
+            X, y, sample_weight=1.0 + 8.0 * y
+        )
         assert model.predict_proba(X)[0, 1] == pytest.approx(0.9, abs=0.03)
 
     def test_one_class_without_weight(self):
@@ -468,7 +468,7 @@ class TestTraining:
         model = able(
             early_stopping=True,
             validation_fraction=0.4,
-            learning_rate="constant",
+            optimizer_params={"schedule": "constant"},
             learning_rate_init=0.3,
             n_iter_no_change=20,
             max_iter=20,
@@ -544,7 +544,7 @@ class TestTraining:
     def test_constant_warns_when_not_converged(self):
         X, y = panel("3-D")
         with pytest.warns(ConvergenceWarning, match="max_iter=3"):
-            model = tiny(learning_rate="constant").fit(X, y)
+            model = tiny(optimizer_params={"schedule": "constant"}).fit(X, y)
         assert set(model.history_["learning_rate"]) == {0.01}
 
     def test_warm_start_goes_on(self):
@@ -563,7 +563,7 @@ class TestTraining:
     def test_warm_start_follows_new_training_parameters(self):
         X, y = panel("3-D")
         models = [tiny(warm_start=True, optimizer="sgd").fit(X, y) for _ in range(2)]
-        models[1].set_params(weight_decay=10.0)
+        models[1].set_params(optimizer_params={"weight_decay": 10.0})
         for model in models:
             model.fit(X, y)
         norms = [sum(float(p.detach().square().sum()) for p in model.module_.parameters()) for model in models]
@@ -579,10 +579,10 @@ class TestTraining:
         with pytest.raises(ValueError, match="X has 1 channels, but SFMClassifier was fitted with 2"):
             model.fit(X[:, :, :1], y)
 
-    def test_warm_start_refuses_another_scaling(self):
+    def test_warm_start_refuses_another_pooling(self):
         X, y = panel("3-D")
-        model = tiny(warm_start=True).fit(X, y).set_params(standardize=False)
-        with pytest.raises(ValueError, match="standardize=True is now False"):
+        model = tiny(warm_start=True).fit(X, y).set_params(pooling="mean")
+        with pytest.raises(ValueError, match="pooling='last' is now 'mean'"):
             model.fit(X, y)
 
     def test_without_warm_start_fit_forgets(self):
@@ -590,7 +590,9 @@ class TestTraining:
         model = tiny().fit(X[:, :, :1], np.arange(len(X)) % 3)
         assert_same_model(model.fit(X, y), tiny().fit(X, y), X)
 
-    @pytest.mark.parametrize("dropout", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}], ids=lambda d: next(iter(d)))
+    @pytest.mark.parametrize(
+        "dropout", [{"dropout": 0.5}, {"network_params": {"recurrent_dropout": 0.5}}], ids=lambda d: next(iter(d))
+    )
     @pytest.mark.parametrize("network", NETWORKS)
     def test_dropout_acts_in_training_only(self, network, dropout):
         X, y = panel("3-D")
@@ -783,7 +785,7 @@ class TestFailedFit:
             pytest.param({}, lambda X: X[:, :, :1], lambda y: None, id="other channels, no y"),
             pytest.param({"n_states": 0}, None, None, id="bad parameter"),
             pytest.param({"device": "nonsense"}, lambda X: X[:, :5], None, id="bad device"),
-            pytest.param({"time": "timestamps", "time_channel": 7}, None, None, id="bad channel"),
+            pytest.param({"time_channel": 7}, None, None, id="bad channel"),
         ],
     )
     def test_bad_input(self, method, parameters, change_X, change_y):
@@ -816,7 +818,7 @@ class TestFailedFit:
         X, y = panel("3-D")
         model = tiny().fit(X, y)
         p = model.predict_proba(X)
-        model.set_params(learning_rate_init=1e308, optimizer="sgd", clip_norm=None, max_iter=20)
+        model.set_params(learning_rate_init=1e308, optimizer="sgd", optimizer_params={"clip_norm": None}, max_iter=20)
         with pytest.raises(
             FloatingPointError, match=r"loss became (inf|nan) in epoch \d.*learning_rate_init \(now 1e\+308\)"
         ):
@@ -840,7 +842,7 @@ class TestRandomness:
             network=network,
             random_state=random_state,
             dropout=0.2,
-            recurrent_dropout=0.2,
+            network_params={"recurrent_dropout": 0.2},
             early_stopping=True,
             validation_fraction=0.2,
             batch_size=8,
@@ -861,7 +863,7 @@ class TestRandomness:
         options = {
             "network": network,
             "dropout": 0.2,
-            "recurrent_dropout": 0.2,
+            "network_params": {"recurrent_dropout": 0.2},
             "batch_size": 8,
             "early_stopping": True,
             "validation_fraction": 0.2,
@@ -894,7 +896,13 @@ class TestRandomness:
     def test_same_seed_in_threads(self, network, monkeypatch):
         monkeypatch.undo()  # working memory is shared between fits, as it is for a user
         X, y = panel("ragged")
-        options = {"network": network, "dropout": 0.2, "recurrent_dropout": 0.2, "batch_size": 6, "max_iter": 6}
+        options = {
+            "network": network,
+            "dropout": 0.2,
+            "network_params": {"recurrent_dropout": 0.2},
+            "batch_size": 6,
+            "max_iter": 6,
+        }
         models = [tiny(**options) for _ in range(4)]
         start = threading.Barrier(4)
 
@@ -932,7 +940,7 @@ class TestModelSelection:
     def test_pipeline(self, form):
         X, y = panel(form)
         X = [1000.0 * series + 50.0 for series in X] if form == "ragged" else 1000.0 * X + 50.0
-        pipeline = make_pipeline(PanelScaler(), able(standardize=False)).fit(X, y)
+        pipeline = make_pipeline(PanelScaler(), able()).fit(X, y)
         assert pipeline.score(X, y) > 0.8
         np.testing.assert_allclose(pipeline.predict_proba(X), able().fit(X, y).predict_proba(X), rtol=0, atol=1e-6)
 
@@ -983,7 +991,7 @@ class TestOptions:
     @pytest.mark.parametrize("init", INITIALISATIONS)
     def test_init(self, network, init):
         X, y = panel("3-D")
-        assert able(network=network, init=init).fit(X, y).score(X, y) > 0.8
+        assert able(network=network, network_params={"init": init}).fit(X, y).score(X, y) > 0.8
 
     @pytest.mark.parametrize("network", NETWORKS)
     @pytest.mark.parametrize(
@@ -993,7 +1001,7 @@ class TestOptions:
             {"bidirectional": True},
             {"n_layers": 2},
             {"n_layers": 2, "bidirectional": True, "pooling": "mean"},
-            {"dropout": 0.1, "recurrent_dropout": 0.1},
+            {"dropout": 0.1, "network_params": {"recurrent_dropout": 0.1}},
         ],
         ids=lambda options: ",".join(options),
     )
@@ -1008,7 +1016,9 @@ class TestOptions:
     def test_optimizer(self, optimizer, learning_rate):
         X, y = panel("3-D")
         rate = {"adam": 0.05, "sgd": 0.1, "rmsprop": 0.02, "adadelta": 3.0}[optimizer]
-        model = able(optimizer=optimizer, learning_rate=learning_rate, learning_rate_init=rate, max_iter=20)
+        model = able(
+            optimizer=optimizer, optimizer_params={"schedule": learning_rate}, learning_rate_init=rate, max_iter=20
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(X, y)
@@ -1019,19 +1029,19 @@ class TestOptions:
     def test_clock(self, mode, ragged):
         X, y = make_panel(ragged=ragged)
         if mode["time"] == "timestamps":
-            X, mode = with_time(X), {**mode, "time_channel": 2}
-        assert able(**mode).fit(X, y).score(X, y) > 0.8
+            X = with_time(X)
+        assert able(**mode_parameters(mode, 2)).fit(X, y).score(X, y) > 0.8
 
     def test_time_channel_counts_from_the_end_too(self):
         X, y = make_panel(ragged=True)
         X = with_time(X)
-        models = [tiny(time="timestamps", time_channel=channel).fit(X, y) for channel in (2, -1)]
+        models = [tiny(time_channel=channel).fit(X, y) for channel in (2, -1)]
         assert_same_model(*models, X)
 
     def test_time_stamps_drive_the_phase(self):
         X, y = make_panel()
         stamped = with_time(X)
-        model = tiny(time="timestamps", time_channel=2, standardize=False).fit(stamped, y)
+        model = tiny(time_channel=2).fit(stamped, y)
         with torch.no_grad():
             for layer in model.module_.network.layers:
                 layer.V[:, 2] = 0.0  # time no longer counts as an input
@@ -1049,14 +1059,14 @@ class TestOptions:
     @pytest.mark.parametrize("backend", ["auto", *KERNELS])
     def test_backend(self, backend):
         X, y = panel("ragged")
-        model = tiny(backend=backend).fit(X, y)
+        model = tiny(network_params={"backend": backend}).fit(X, y)
         assert model.backend_ == (backend if backend != "auto" else model.module_.network.backend)
-        expected = tiny(backend="reference").fit(X, y)
+        expected = tiny(network_params={"backend": "reference"}).fit(X, y)
         np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(X), rtol=0, atol=1e-8)
 
     def test_memory(self):
         X, y = panel("ragged")
-        model = tiny(memory="recompute").fit(X, y)
+        model = tiny(network_params={"memory": "recompute"}).fit(X, y)
         np.testing.assert_allclose(model.predict_proba(X), tiny().fit(X, y).predict_proba(X), rtol=0, atol=1e-8)
 
     @pytest.mark.parametrize("frequencies", ["fixed", "learned", "adaptive"])
@@ -1064,7 +1074,7 @@ class TestOptions:
     @pytest.mark.parametrize("n_classes", [2, 3])
     def test_n_parameters_of_sfm(self, frequencies, n_outputs, n_classes):
         X, y = panel("3-D", n_classes=n_classes)
-        model = tiny(frequencies=frequencies, n_outputs=n_outputs, max_iter=1).fit(X, y)
+        model = tiny(network_params={"frequencies": frequencies, "n_outputs": n_outputs}, max_iter=1).fit(X, y)
         N, D, K, M = 2, 4, 2, n_outputs or 4
         extra = {"fixed": 0, "learned": K, "adaptive": K * (M + N + 1)}[frequencies]
         network = (3 * D + K) * (M + N + 1) + K * M * (2 * D + M + N + 2) + extra
@@ -1127,7 +1137,7 @@ class TestToTorch:
     def test_reproduces_decision_function(self, network, n_classes, form):
         X, y = panel(form, n_classes=n_classes)
         X = [100.0 * series - 7.0 for series in X]
-        model = tiny(network=network, dropout=0.3, recurrent_dropout=0.3).fit(X, y)
+        model = tiny(network=network, dropout=0.3, network_params={"recurrent_dropout": 0.3}).fit(X, y)
         module = model.to_torch()
         lengths = torch.tensor([len(series) for series in X])
         x = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(series) for series in X], batch_first=True)
@@ -1139,7 +1149,7 @@ class TestToTorch:
     def test_reads_time_stamps_from_their_channel(self):
         X, y = make_panel()
         X = np.stack(with_time(X))
-        model = tiny(time="timestamps", time_channel=2).fit(X, y)
+        model = tiny(time_channel=2).fit(X, y)
         with torch.no_grad():
             output = model.to_torch()(torch.from_numpy(X))[:, 0].numpy()
         np.testing.assert_allclose(output, model.decision_function(X), rtol=0, atol=1e-10)
@@ -1188,7 +1198,7 @@ class TestCallbacks:
 
     def test_watching_changes_nothing(self):
         X, y = panel("3-D")
-        options = {"dropout": 0.3, "recurrent_dropout": 0.3}
+        options = {"dropout": 0.3, "network_params": {"recurrent_dropout": 0.3}}
         assert_same_model(tiny(**options).set_callbacks(Recorder()).fit(X, y), tiny(**options).fit(X, y), X)
 
     def test_stop(self):

@@ -180,47 +180,45 @@ class TestScore:
         assert model.score(X, y=np.arange(len(X))) == tiny().fit(X).score(X)
 
 
+def softmax_pressed(model, X):
+    """Return what the SFM authors' program scores."""
+    logits = [after[:-1] for after in model.decision_function(X)]
+    return softmax_pressed_log_likelihood([roll[1:] for roll in X], logits)
+
+
 class TestSoftmaxPressed:
     @bernoulli
     @pytest.mark.parametrize("form", ["3-D", "ragged"])
-    def test_is_the_metric(self, head, form):
+    def test_logits_are_those_of_the_probabilities(self, head, form):
         X = rolls(form)
-        model = tiny(head=head, metric="softmax_pressed").fit(X)
+        model = tiny(head=head).fit(X)
         logits = [logit(p[:-1]) for p in model.predict_proba(X)]
         expected = softmax_pressed_log_likelihood([roll[1:] for roll in X], logits)
-        assert model.score(X) == pytest.approx(expected, rel=1e-9)
+        assert softmax_pressed(model, X) == pytest.approx(expected, rel=1e-9)
         assert type(model.score(X)) is float
-        model.set_params(metric="bernoulli")
         assert model.score(X) != pytest.approx(expected, rel=1e-3)
+        assert type(model.decision_function(X)) is (list if form == "ragged" else np.ndarray)
 
     @pytest.mark.parametrize("head", sorted(set(HEADS) - set(BERNOULLI)))
-    def test_is_no_score_of_a_joint_head(self, head):
+    def test_a_joint_head_has_no_logits(self, head):
         X = [np.tile(np.eye(3), (3, 1))] * 4
-        model = SFMDensity(n_states=4, max_iter=1, head=head, n_hidden=3, metric="softmax_pressed", random_state=0)
-        with pytest.raises(
-            ValueError, match=f"logits of single channels, which head='{head}' has not; take metric='bern"
-        ):
-            model.fit(X)
-        model.set_params(metric="bernoulli").fit(X).set_params(metric="softmax_pressed")
-        with pytest.raises(ValueError, match="no logits of single channels; take metric='bernoulli' or head='linear'"):
-            model.score(X)
+        model = SFMDensity(n_states=4, max_iter=1, head=head, n_hidden=3, random_state=0)
+        assert not hasattr(model, "decision_function")
+        model.fit(X).set_params(head="linear")
+        with pytest.raises(AttributeError, match="has no attribute 'decision_function'") as caught:
+            model.decision_function(X)
+        assert f"head='{head}' has no logits of single channels; use head='linear'" in str(caught.value.__cause__)
 
     @pytest.mark.parametrize("head", BERNOULLI)
     def test_stays_below_its_ceiling(self, head):
         for X in (rolls(), turns()):
-            model = tiny(head=head, metric="softmax_pressed", max_iter=20).fit(X)
-            assert model.score(X) < softmax_pressed_ceiling([roll[1:] for roll in X]) + 1e-12
+            model = tiny(head=head, max_iter=20).fit(X)
+            assert softmax_pressed(model, X) < softmax_pressed_ceiling([roll[1:] for roll in X]) + 1e-12
 
     def test_single_frames_do_not_count(self):
         X = rolls()
-        model = tiny(metric="softmax_pressed").fit(X)
+        model = tiny().fit(X)
         assert model.score([*X, X[0][:1]]) == pytest.approx(model.score(X), rel=1e-12)
-
-    def test_metric_is_for_the_score_alone(self):
-        X = rolls()
-        a, b = tiny(metric="softmax_pressed").fit(X), tiny().fit(X)
-        assert a.history_ == b.history_
-        np.testing.assert_array_equal(a.score_samples(X), b.score_samples(X))
 
 
 class TestPredictProba:
@@ -343,8 +341,8 @@ class TestHeads:
     def test_width_of_the_output(self):
         X = rolls(n_channels=5)
         assert tiny().fit(X).module_.network.output_size == 5  # as many as channels, as in the paper
-        assert tiny(n_outputs=2).fit(X).module_.network.output_size == 2
-        model = tiny(head="none", n_outputs=2).fit(X)
+        assert tiny(network_params={"n_outputs": 2}).fit(X).module_.network.output_size == 2
+        model = tiny(head="none", network_params={"n_outputs": 2}).fit(X)
         assert model.module_.network.output_size == 5
         assert not list(model.module_.head.parameters())
 
@@ -418,15 +416,17 @@ class TestNetworks:
             np.testing.assert_array_equal(frame, model.predict_proba([prompt])[0][-1] > 0.5)
             prompt = np.vstack([prompt, frame])
 
-    @pytest.mark.parametrize("name", ["bidirectional", "standardize", "time_channel", "pooling"])
+    @pytest.mark.parametrize("name", ["bidirectional", "standardize", "time_channel", "pooling", "metric", "time"])
     def test_what_is_no_choice(self, name):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
             SFMDensity(**{name: True})
         assert name not in SFMDensity().get_params()
 
     def test_time_is_the_index(self):
-        with pytest.raises(ValueError, match="'time' parameter of SFMDensity must be"):
-            tiny(time="normalized").fit(rolls())
+        with pytest.raises(ValueError, match="network='sfm' reads what comes after a frame"):
+            tiny(network_params={"time": "normalized"}).fit(rolls())
+        with pytest.raises(ValueError, match="time='timestamps', but no channel with time stamps; SFMDensity has none"):
+            tiny(network_params={"time": "timestamps"}).fit(rolls())
 
     def test_search(self):
         X = rolls()
@@ -602,7 +602,7 @@ class TestSample:
     def test_prompt_is_read_step_by_step(self, head, frequencies):
         """A sample goes on behind its own first frames."""
         X = rolls()
-        model = tiny(head=head, frequencies=frequencies, max_iter=20).fit(X)
+        model = tiny(head=head, network_params={"frequencies": frequencies}, max_iter=20).fit(X)
         whole = model.sample(10, prompt=X[0], temperature=1e-9)
         for cut in (1, 4, 9):
             prompt = np.vstack([X[0], whole[:cut]])
@@ -655,7 +655,7 @@ class TestSample:
             ({"n_frames": -3}, "n_frames must be at least 1, not -3"),
             ({"n_frames": 2.5}, "n_frames must be"),
             ({"n_frames": "many"}, "n_frames must be"),
-            ({"temperature": 0.0}, r"temperature must be positive, not 0\.0; near 0 the likeliest frame is drawn"),
+            ({"temperature": 0.0}, r"temperature must be positive, not 0\.0; near 0 the most probable frame is drawn"),
             ({"temperature": -1.0}, r"temperature must be positive, not -1\.0"),
             ({"temperature": np.nan}, "temperature must be positive, not nan"),
             ({"temperature": "1"}, "temperature must be a number, not '1'"),

@@ -25,7 +25,7 @@ from sfmts.training import Trainer, TrainingSettings
 from tests.helpers import make_panel
 
 N_RANKS = 2
-CONSTANT = {"learning_rate": "constant", "tol": 0.0}
+CONSTANT = {"schedule": "constant", "tol": 0.0}
 
 
 class Penalised(SequenceNetwork):

@@ -19,6 +19,7 @@ DOCS = ROOT / "docs"
 NO_PAGES = ("_build", "_templates", "auto_examples", "generated", "backreferences")
 PAGES = [page for page in sorted(DOCS.rglob("*.rst")) if not set(page.parts) & set(NO_PAGES)]
 PAGES_OF_FIGURES = ("README.md", "benchmarks/README.md", "experiments/README.md")
+COMMON = {"n_outputs", "frequencies", "phase", "recurrent_dropout", "init", "backend", "memory", "time"}
 SET_BY_FIT = {"max_length", "generator"}  # options of networks that are no parameters of estimators
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a checkout: the documentation is not packaged")
@@ -103,7 +104,7 @@ def test_table_of_networks():
     text = (DOCS / "guide" / "networks.rst").read_text(encoding="utf-8")
     rows = dict(re.findall(r'^   \* - :class:`"(\w+)" <[\w.]+>`\n(?:     - .*\n){2}     - (.*)$', text, re.MULTILINE))
     assert sorted(rows) == network_names()
-    of_all = {*inspect.signature(SFMClassifier).parameters, *SET_BY_FIT}
+    of_all = {*inspect.signature(SFMClassifier).parameters, *SET_BY_FIT, *COMMON}
     for name, row in rows.items():
         own = [option for option in network_options(name) if option not in of_all]
         assert re.findall(r"``(\w+)``", row) == own, name

@@ -38,7 +38,7 @@ EXPECTED = {
         (r"^SFM +\d+ +(-[\d.]+)", -8.5, -7.9),
     ),
     "plot_forecast": (
-        ["forecast_airline.png", "forecast_zero_shot.png", "forecast_network.png"],
+        ["forecast_airline.png", "forecast_zero_shot.png"],
         (r"^SFM, zero-shot +\d+ +([\d.]+)", 1.2, 2.2),  # the week before has 2.3
     ),
     "plot_frame_labels": (

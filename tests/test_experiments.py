@@ -511,7 +511,8 @@ def test_shares_of_outputs():
         for K, n_layers in ((1, 1), (4, 1), (8, 2)):
             recipe = {"network": "sfm", "n_frequencies": K, "n_layers": n_layers, "max_iter": 1}
             n_outputs = rivals.outputs_with(share, task, recipe)
-            sizes = rivals.matched({**recipe, "n_outputs": n_outputs}, task.budget, task)
+            sizes = rivals.matched({**recipe, "network_params": {"n_outputs": n_outputs}}, task.budget, task)
+            sizes |= sizes.pop("network_params")
             counts = [
                 make_network("sfm", 88, **{**sizes, "n_states": n_states}).n_parameters + 88 * (n_outputs + 1)
                 for n_states in (1, 2, sizes["n_states"])

@@ -617,7 +617,7 @@ class TestNetworks:
             for options in (None, {"periods": (1, 3)})
         ]
         assert counts[0] != counts[1]
-        with pytest.raises(ValueError, match="network_params holds 'sp', which is a parameter of SFMForecaster itself"):
+        with pytest.raises(ValueError, match="network_params has 'sp', which is a parameter of SFMForecaster itself"):
             tiny(network_params={"sp": 3}).fit(y, fh=[1])
 
 
@@ -642,7 +642,7 @@ class TestRandomness:
 
     def test_global_generators_are_left_alone(self):
         torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
-        results(tiny(random_state=None, recurrent_dropout=0.1).fit(seasonal(), fh=YEAR))
+        results(tiny(random_state=None, network_params={"recurrent_dropout": 0.1}).fit(seasonal(), fh=YEAR))
         assert torch.equal(torch.get_rng_state(), torch_state)
         np.testing.assert_array_equal(np.random.get_state()[1], numpy_state[1])
         assert np.random.get_state()[2] == numpy_state[2]
@@ -772,8 +772,8 @@ class TestRegression:
         noise = pd.Series(np.random.default_rng(0).normal(size=400))
         assert np.isinf(tiny(max_iter=2).fit(noise, fh=range(1, 5)).penalty_)
 
-    def test_is_not_tried(self, swinging):
-        assert np.isinf(tiny(max_iter=2, linear=False).fit(swinging, fh=range(1, 5)).penalty_)
+    def test_is_not_tried_without_a_validation_part(self, swinging):
+        assert np.isinf(tiny(max_iter=2, early_stopping=False).fit(swinging, fh=range(1, 5)).penalty_)
 
 
 class TestBadInput:

@@ -353,7 +353,7 @@ def test_fnet_needs_the_whole_sequence():
     with pytest.raises(ValueError, match="it needs the whole sequence"):
         fnet()(noise(1, 4, 3), state=noise(1, 8))
     with pytest.raises(ValueError, match="causal"):
-        SFMDensity("fnet", recurrent_dropout=0.0, max_iter=1).fit([np.eye(4), np.eye(4)])
+        SFMDensity("fnet", max_iter=1).fit([np.eye(4), np.eye(4)])
 
 
 def test_fnet_options_are_checked():

@@ -119,7 +119,9 @@ def test_density(head):
     X = [(rng.random((12 + number % 4, 5)) < 0.3).astype(np.float32) for number in range(20)]
 
     def estimator(device):
-        return SFMDensity(head=head, n_hidden=4, dropout=0.0, recurrent_dropout=0.0, device=device, **SMALL)
+        return SFMDensity(
+            head=head, n_hidden=4, dropout=0.0, network_params={"recurrent_dropout": 0.0}, device=device, **SMALL
+        )
 
     if head == "rbm":  # trained by draws, which are other ones there
         model = estimator(DEVICE).fit(X)

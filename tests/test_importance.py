@@ -52,7 +52,7 @@ CLASSIFIERS = {
     "one channel": (3, series(channels=1), {}),
     "five channels": (3, series(channels=5), {}),
     "both scales": (3, series(channels=3), {"scale": "both"}),
-    "time stamps": (3, stamped(series()), {"time": "timestamps", "time_channel": 1}),
+    "time stamps": (3, stamped(series()), {"time_channel": 1}),
     "unequal lengths": (2, [one[: 10 + i] for i, one in enumerate(series(n=15))], {}),
 }
 
@@ -101,7 +101,7 @@ def test_more_series_than_are_computed_at_once():
 
 def test_time_stamps_contribute_nothing():
     X = stamped(series())
-    importance = classifier(X, time="timestamps", time_channel=1).frequency_importance(X)
+    importance = classifier(X, time_channel=1).frequency_importance(X)
     assert importance.unit == "time units"
     assert not importance.contributions[..., 1].any()
     assert importance.contributions[..., [0, 2]].any(axis=(0, 1, 2, 3)).all()
@@ -404,7 +404,7 @@ def test_many_channels():
 
 def test_regression_and_time_units():
     X = stamped(series())
-    model = SFMRidgeRegressor(n_features=560, time="timestamps", time_channel=1, random_state=0)
+    model = SFMRidgeRegressor(n_features=560, time_channel=1, random_state=0)
     model.fit(X, X[:, :, 0].std(axis=1))
     display = FrequencyImportanceDisplay.from_estimator(model, X)
     assert display.ax_.get_xlabel() == "period (time units)"

@@ -293,13 +293,6 @@ class TestParameters:
         ("name", "value", "right"),
         [
             ("optimizer", "nope", ["adam", "sgd", "rmsprop", "adadelta"]),
-            ("backend", "nope", BACKENDS),
-            ("memory", "nope", ["fast", "recompute"]),
-            ("init", "nope", ["modern", "chrono", "paper", "authors"]),
-            ("learning_rate", "nope", ["constant", "cosine"]),
-            ("frequencies", "nope", ["fixed", "learned", "adaptive"]),
-            ("time", "nope", ["index", "normalized", "timestamps"]),
-            ("phase", "nope", ["product", "accumulated"]),
             ("head", "nope", ["linear", "none"]),
             ("pooling", "nope", ["last", "mean"]),
             ("layout", "tnc", ["ntc", "nct"]),
@@ -307,15 +300,11 @@ class TestParameters:
             ("n_states", 0, ["int", "[1, inf)"]),
             ("n_states", 2.5, ["int", "[1, inf)"]),
             ("n_frequencies", 0, ["int", "[1, inf)"]),
-            ("n_outputs", 0, ["int", "[1, inf)", "None"]),
             ("n_layers", 0, ["int", "[1, inf)", "None"]),
             ("max_iter", 0, ["int", "[1, inf)"]),
             ("batch_size", 0, ["int", "[1, inf)"]),
             ("learning_rate_init", 0.0, ["float", "(0.0, inf)"]),
-            ("weight_decay", -1.0, ["float", "[0.0, inf)"]),
-            ("clip_norm", 0.0, ["float", "(0.0, inf)", "None"]),
             ("dropout", 1.0, ["float", "[0.0, 1.0)"]),
-            ("recurrent_dropout", -0.1, ["float", "[0.0, 1.0)"]),
             ("validation_fraction", 1.0, ["float", "(0.0, 1.0)"]),
             ("n_iter_no_change", 0, ["int", "[1, inf)"]),
             ("tol", -1.0, ["float", "[0.0, inf)"]),
@@ -324,6 +313,8 @@ class TestParameters:
             ("verbose", "loud", ["int", "bool"]),
             ("random_state", "dice", ["int", "RandomState", "None"]),
             ("time_channel", "last", ["int", "None"]),
+            ("network_params", "nope", ["dict", "None"]),
+            ("optimizer_params", "nope", ["dict", "None"]),
         ],
     )
     def test_value(self, method, name, value, right):
@@ -333,6 +324,57 @@ class TestParameters:
             model.fit(X, y) if method == "fit" else model.partial_fit(X, y, classes=[0, 1])
         message = str(caught.value)
         assert f"Got {value!r} instead" in message
+        for choice in right:
+            assert choice in message
+
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    @pytest.mark.parametrize(
+        ("name", "value", "right"),
+        [
+            ("schedule", "nope", ["constant", "cosine"]),
+            ("weight_decay", -1.0, ["float", "[0.0, inf)"]),
+            ("weight_decay", None, ["float", "[0.0, inf)"]),
+            ("clip_norm", 0.0, ["float", "(0.0, inf)", "None"]),
+        ],
+    )
+    def test_value_in_optimizer_params(self, method, name, value, right):
+        X, y = panel("3-D")
+        model = tiny(optimizer_params={name: value})
+        with pytest.raises(ValueError, match=f"'{name}' parameter of optimizer_params must be") as caught:
+            model.fit(X, y) if method == "fit" else model.partial_fit(X, y, classes=[0, 1])
+        message = str(caught.value)
+        assert f"Got {value!r} instead" in message
+        for choice in right:
+            assert choice in message
+
+    @pytest.mark.parametrize("name", ["learning_rate", "momentum", 3])
+    def test_unknown_name_in_optimizer_params(self, name):
+        known = "it takes 'weight_decay', 'clip_norm', 'schedule'"
+        with pytest.raises(ValueError, match=f"optimizer_params has {name!r}, which is unknown; {known}"):
+            tiny(optimizer_params={name: 1}).fit(*panel("3-D"))
+
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    @pytest.mark.parametrize(
+        ("name", "value", "right"),
+        [
+            ("backend", "nope", BACKENDS),
+            ("memory", "nope", ["fast", "recompute"]),
+            ("init", "nope", ["modern", "chrono", "paper", "authors"]),
+            ("frequencies", "nope", ["fixed", "learned", "adaptive"]),
+            ("time", "nope", ["index", "normalized", "timestamps"]),
+            ("phase", "nope", ["product", "accumulated"]),
+            ("n_outputs", 0, ["at least 1, not 0"]),
+            ("n_outputs", 2.5, ["an integer, not 2.5"]),
+            ("recurrent_dropout", -0.1, ["at least 0 and less than 1"]),
+        ],
+    )
+    def test_value_in_network_params(self, method, name, value, right):
+        X, y = panel("3-D")
+        model = tiny(network_params={name: value})
+        with pytest.raises((ValueError, TypeError), match=name) as caught:
+            model.fit(X, y) if method == "fit" else model.partial_fit(X, y, classes=[0, 1])
+        message = str(caught.value)
+        assert str(value) in message
         for choice in right:
             assert choice in message
 
@@ -356,7 +398,7 @@ class TestParameters:
     def test_device_that_is_not_there(self, device, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         message = (
-            f"device={device!r} was asked for, but PyTorch sees 0 CUDA devices; use device='cpu', or device='auto'"
+            f"device={device!r} was requested, but PyTorch sees 0 CUDA devices. Use device='cpu', or device='auto'"
         )
         with pytest.raises(ValueError, match=message):
             tiny(device=device).fit(*panel("3-D"))
@@ -364,12 +406,12 @@ class TestParameters:
     def test_device_beyond_the_last(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        with pytest.raises(ValueError, match="device='cuda:2' was asked for, but PyTorch sees 2 CUDA devices"):
+        with pytest.raises(ValueError, match="device='cuda:2' was requested, but PyTorch sees 2 CUDA devices"):
             tiny(device="cuda:2").fit(*panel("3-D"))
 
     @pytest.mark.parametrize("network", NETWORKS)
     def test_no_head_on_two_directions(self, network):
-        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*use 'linear'"):
+        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*Use head='linear'"):
             tiny(network=network, head="none", bidirectional=True).fit(*panel("3-D"))
 
     def test_no_head_on_a_network_of_another_width(self):
@@ -380,7 +422,7 @@ class TestParameters:
     def test_too_few_series_for_early_stopping(self, form):
         X, y = panel(form)
         with pytest.raises(
-            ValueError, match=r"early_stopping=True sets validation_fraction=0.1 of 3 series aside.*more series"
+            ValueError, match=r"early_stopping=True cannot set validation_fraction=0.1 of 3 series aside.*more series"
         ):
             tiny(early_stopping=True).fit(X[:3], y[:3])
 
@@ -402,21 +444,33 @@ class TestParameters:
 class TestTimeStamps:
     @pytest.mark.parametrize("form", FORMS)
     def test_channel_is_not_named(self, form):
-        with pytest.raises(ValueError, match="time='timestamps' needs time_channel, the number of the channel"):
-            tiny(time="timestamps").fit(*panel(form))
+        with pytest.raises(ValueError, match="time='timestamps', but no channel with time stamps; set time_channel"):
+            tiny(network_params={"time": "timestamps"}).fit(*panel(form))
+
+    @pytest.mark.parametrize("time", ["index", "normalized", "zero_until_last"])
+    def test_another_time_with_a_channel(self, time):
+        with pytest.raises(ValueError, match=f"time='{time}', but time_channel=0 makes time stamps the time"):
+            tiny(network_params={"time": time}, time_channel=0).fit(np.zeros((N, 5, 2)), panel("3-D")[1])
+
+    @pytest.mark.parametrize("time", ["normalized", "zero_until_last"])
+    def test_times_without_a_channel(self, time):
+        X, y = panel("3-D")
+        assert tiny(network_params={"time": time}).fit(X, y).module_.network.time == time
+        with pytest.raises(ValueError, match=r"time='timestamps'|Unknown time"):
+            tiny(network="phased_lstm", network_params={"time": time}).fit(X, y)
 
     @pytest.mark.parametrize("channel", [2, -3, 100])
     @pytest.mark.parametrize("form", ["3-D", "ragged"])
     def test_channel_is_not_there(self, form, channel):
         with pytest.raises(ValueError, match=f"time_channel={channel} is out of range: X has n_channels=2"):
-            tiny(time="timestamps", time_channel=channel).fit(*panel(form))
+            tiny(time_channel=channel).fit(*panel(form))
 
     @pytest.mark.parametrize("method", ["fit", "predict"])
     @pytest.mark.parametrize("form", ["3-D", "ragged"])
     def test_decreasing(self, method, form):
         X, y = panel(form)
         X = [np.column_stack([series, np.arange(len(series))]) for series in X]
-        model = tiny(time="timestamps", time_channel=2)
+        model = tiny(time_channel=2)
         if method == "predict":
             model.fit(X, y)
         X[3][4, 2] = 0.0
@@ -427,7 +481,7 @@ class TestTimeStamps:
     def test_equal_and_restarting_stamps_are_fine(self):
         X, y = panel("ragged")
         X = [np.column_stack([series, np.arange(len(series)) // 2 - number]) for number, series in enumerate(X)]
-        tiny(time="timestamps", time_channel=2).fit(X, y).predict(X)
+        tiny(time_channel=2).fit(X, y).predict(X)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -551,7 +605,7 @@ def test_time_stamps_that_single_precision_cannot_tell_apart():
     X, y = make_panel(n=N)
     start = 1.7e9 + np.arange(X.shape[1])
     timed = np.concatenate([np.broadcast_to(start[:, None], (*X.shape[:2], 1)), X], axis=2)
-    options = {"time": "timestamps", "time_channel": 0}
+    options = {"time_channel": 0}
     SFMRidgeClassifier(56, **options).fit(timed, y)
     for estimator in (SFMRidgeClassifier(56, **options), tiny(**options)):
         with pytest.raises(ValueError, match=r"are float32, whose resolution around 1.7e\+09 is only 128"):

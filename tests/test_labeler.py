@@ -555,10 +555,10 @@ class TestCrossValPredict:
 
     def test_pipeline(self):
         X, y = signs()
-        found = cross_val_predict(make_pipeline(PanelScaler(), tiny(standardize=False)), X, y, cv=2)
+        found = cross_val_predict(make_pipeline(PanelScaler(), tiny()), X, y, cv=2)
         train, test = np.arange(12, 24), np.arange(12)
         scaler = PanelScaler().fit(take(X, train))
-        model = tiny(standardize=False).fit(scaler.transform(take(X, train)), take(y, train))
+        model = tiny().fit(scaler.transform(take(X, train)), take(y, train))
         assert_all_equal([found[i] for i in test], model.predict(scaler.transform(take(X, test))))
 
     def test_other_estimators(self):

@@ -1,5 +1,7 @@
-"""Parameters of every trained estimator: NumPy's numbers count as Python's, booleans are no numbers."""
+"""Parameters of every estimator: one table documents them; NumPy's numbers count as Python's, booleans do not."""
 
+import inspect
+import re
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,10 +10,22 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from sfmts import SFMClassifier, SFMDensity, SFMForecaster, SFMLabeler, SFMRegressor
+from sfmts import (
+    SFMClassifier,
+    SFMDensity,
+    SFMFeatures,
+    SFMForecaster,
+    SFMLabeler,
+    SFMRegressor,
+    SFMRidgeClassifier,
+    SFMRidgeRegressor,
+)
+from sfmts import sktime as faces
 from sfmts._choices import check_choice
+from sfmts.estimators._parameters import PARAMETERS, parameters_of
+from sfmts.training import TrainingSettings
 from tests.helpers import make_panel
 
 ESTIMATORS = {
@@ -21,19 +35,19 @@ ESTIMATORS = {
     "density": SFMDensity,
     "forecaster": SFMForecaster,
 }
+BANKS = [SFMFeatures, SFMRidgeClassifier, SFMRidgeRegressor]
+FACES = [getattr(faces, name) for name in faces.__all__]
+ALL = [*ESTIMATORS.values(), *BANKS, *FACES]
+every_class = pytest.mark.parametrize("cls", ALL, ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
 every_estimator = pytest.mark.parametrize("cls", ESTIMATORS.values(), ids=ESTIMATORS)
 NUMBERS = {
     "n_states": 4,
     "n_frequencies": 2,
-    "n_outputs": 3,
     "n_layers": 1,
     "dropout": 0.25,
-    "recurrent_dropout": 0.25,
     "learning_rate_init": 0.25,
     "max_iter": 2,
     "batch_size": 8,
-    "weight_decay": 0.125,
-    "clip_norm": 0.5,
     "validation_fraction": 0.25,
     "n_iter_no_change": 2,
     "tol": 0.5,
@@ -53,6 +67,7 @@ REALS = (np.float32, np.float16, np.float64)
 def fit(model):
     """Fit a model to data of its kind and return what it predicts."""
     X, y = make_panel(n=24)
+    X[:, :, 1].sort(axis=1)  # time stamps do not decrease
     if isinstance(model, SFMForecaster):
         series = pd.DataFrame({"a": X[:4, :, 0].ravel()})
         return model.fit(series, fh=[1, 2]).predict().to_numpy()
@@ -75,6 +90,99 @@ def numbers_of(cls):
     }
     assert taken <= numbers.keys()
     return numbers
+
+
+def defaults_of(cls):
+    return {name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()}
+
+
+@every_class
+def test_every_parameter_is_in_the_table(cls):
+    entries = parameters_of(cls, cls._parameter_variant)
+    assert list(entries) == list(inspect.signature(cls).parameters)
+    assert cls._parameter_constraints == {name: entry.constraints for name, entry in entries.items()}
+
+
+def test_every_entry_of_the_table_is_used():
+    used = [entry for cls in ALL for entry in parameters_of(cls, cls._parameter_variant).values()]
+    unused = [name for name, entry in PARAMETERS.items() if not any(entry is other for other in used)]
+    assert unused == []
+
+
+@every_class
+def test_defaults_satisfy_the_constraints(cls):
+    defaults = defaults_of(cls)
+    validate_parameter_constraints(cls._parameter_constraints, defaults, caller_name=cls.__name__)
+    assert defaults == cls().get_params()
+
+
+@every_class
+def test_every_parameter_is_documented(cls):
+    """In the order of the signature, with type, default and a meaning."""
+    section = cls.__doc__.partition("Parameters\n")[2].partition("\n\n")[0]
+    indent = re.match(r" *-+\n( *)", section)[1]
+    entries = re.findall(rf"^{indent}(\w+) : (.+), default=(.+)\n((?:{indent}    .+\n?)+)", section, re.MULTILINE)
+    defaults = defaults_of(cls)
+    assert [name for name, *_ in entries] == list(defaults)
+    for name, kind, default, meaning in entries:
+        assert kind == parameters_of(cls, cls._parameter_variant)[name].type
+        assert eval(default) == defaults[name]
+        assert meaning.rstrip().endswith(".")
+    assert max(map(len, section.splitlines())) <= 120
+    assert "{" not in re.sub(r'\{"[^{}]*"\}|\{"\w+": "\w+"\}', "", section)
+
+
+@every_class
+def test_parameters_are_stored(cls):
+    for name, value in defaults_of(cls).items():
+        marker = object()
+        model = cls(**{name: marker})
+        assert model.get_params()[name] is marker
+        assert cls().set_params(**{name: value}).get_params()[name] is value
+    assert clone(cls()).get_params() == cls().get_params()
+    assert not [name for name in vars(cls()) if name not in defaults_of(cls) and not name.startswith("_")]
+
+
+@every_class
+def test_unknown_parameters_are_refused(cls):
+    with pytest.raises(TypeError, match=r"__init__\(\) got an unexpected keyword argument 'nonsense'"):
+        cls(nonsense=1)
+    with pytest.raises(TypeError):
+        cls(*[1] * (len(defaults_of(cls)) + 1))
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
+def test_a_face_has_the_parameters_of_its_native_estimator(face):
+    native = dict(inspect.signature(face._native).parameters)
+    assert native.pop("layout").default == "ntc"
+    assert dict(inspect.signature(face).parameters) == native
+    assert face.__init__.__qualname__ == f"{face.__name__}.__init__"
+
+
+@every_estimator
+def test_optimizer_params(cls):
+    """Defaults are those of the training loop, and each entry reaches it."""
+    settings = TrainingSettings()
+    spelled_out = {name: getattr(settings, name) for name in ("weight_decay", "clip_norm", "schedule")}
+    options = {"max_iter": 2, "random_state": 0, "n_states": 4}
+    expected = fit(cls(**options))
+    np.testing.assert_array_equal(fit(cls(optimizer_params=spelled_out, **options)), expected)
+    with pytest.raises(ValueError, match="'clip_norm' parameter of optimizer_params must not be a boolean"):
+        fit(cls(optimizer_params={"clip_norm": True}, **options))
+    with pytest.raises(ValueError, match=r"optimizer_params has 'momentum', which is unknown; it takes 'weight_decay'"):
+        fit(cls(optimizer_params={"momentum": 0.9}, **options))
+
+
+@every_estimator
+def test_defaults_of_the_network(cls):
+    """They hold where network_params say nothing, and for networks that take them."""
+    options = {"max_iter": 1, "random_state": 0, "n_states": 4}
+    defaults = cls._network_defaults
+    for network in ("sfm", "lstm", "resonator"):
+        expected = fit(cls(network, **options))
+        np.testing.assert_array_equal(fit(cls(network, network_params=defaults, **options)), expected)
+    other = {"init": "paper"}
+    assert (fit(cls(network_params=other, **options)) != fit(cls(**options))).any() or cls is SFMForecaster
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -29,11 +29,11 @@ from sfmts import (
     SFMRidgeClassifier,
     SFMRidgeRegressor,
 )
-from sfmts.estimators import persistence
+from sfmts.estimators import _persistence as persistence
 from sfmts.networks import LSTM, register_network
 from sfmts.networks import base as networks_base
 from sfmts.networks.base import network_options
-from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id
+from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id, mode_parameters
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -110,7 +110,7 @@ class TestRoundTrip:
     def test_mode(self, way, mode, tmp_path):
         X, y = make_panel(ragged=True)
         X = [np.column_stack([series, np.arange(len(series)) ** 1.1]) for series in X]
-        model = tiny(time_channel=2, **mode).fit(X, y)
+        model = tiny(**mode_parameters(mode, 2)).fit(X, y)
         assert_equal(way(model, tmp_path / "model"), model, X)
 
     @pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
@@ -150,9 +150,9 @@ class TestRoundTrip:
             {"class_weight": {0: 2.0, 1: 0.5}},
             {"class_weight": {np.int64(0): np.float64(2.0), np.int64(1): 0.5}},
             {"class_weight": "balanced"},
-            {"n_states": np.int64(5), "learning_rate_init": np.float64(0.02), "standardize": np.bool_(False)},
+            {"n_states": np.int64(5), "learning_rate_init": np.float64(0.02), "bidirectional": np.bool_(True)},
             {"dropout": np.float32(0.25), "network": np.str_("sfm")},
-            {"clip_norm": None, "n_outputs": 2, "random_state": None},
+            {"optimizer_params": {"clip_norm": None}, "network_params": {"n_outputs": 2}, "random_state": None},
             {"head": "none"},
             {"layout": "nct"},
         ],
@@ -255,8 +255,8 @@ def test_a_model_of_a_gpu_predicts_without_one(backend, way, tmp_path, monkeypat
     model = tiny(device="cpu").fit(X, y)
     p = model.predict_proba(X)
     model.device_ = "cuda:0"  # as if it had been trained there
-    model.set_params(backend=backend)
-    model._module_options["backend"] = model.module_.network._backend = backend
+    model.set_params(network_params={"backend": backend})
+    model._module_options["network_params"]["backend"] = model.module_.network._backend = backend
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     copied = way(model, tmp_path / "model")
     np.testing.assert_array_equal(copied.predict_proba(X), p)
@@ -437,7 +437,10 @@ class TestFile:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda document: {**document, "format": 99}, r"model\.sfm has format 99, newer than this sfmts reads"),
+            (
+                lambda document: {**document, "format": 99},
+                r"model\.sfm has format 99, but this version of sfmts reads up to",
+            ),
             (
                 lambda document: {**document, "estimator": "Other"},
                 r"model\.sfm holds a Other; load it with Other\.load",
@@ -662,7 +665,8 @@ class TestForgedFile:
         taken = network_options(network)
         names = [name for name in ("n_states", "n_frequencies", "n_outputs", "n_layers") if name in taken]
         for name in names:
-            forge(path, lambda document, name=name: document["module"].update({name: size}))
+            own = {"network_params": {"dict": [[name, size]]}} if name == "n_outputs" else {name: size}
+            forge(path, lambda document, own=own: document["module"].update(own))
             refused(SFMClassifier, path)
             path.write_bytes(content)
         for name in OWN.get(network, {}).keys() - {"periods"}:
@@ -718,7 +722,7 @@ class TestForgedFile:
         fitted(cls, path, **KINDS[cls])
         content = path.read_bytes()
         options = cls.load(path)._module_options
-        flags = {"bidirectional", "standardize"} if change is not dict.pop else set()
+        flags = {"bidirectional"} if change is not dict.pop else set()
         for name in options.keys() - flags:
             forge(path, lambda document, name=name: change(document["module"], name))
             refused(cls, path, f"(lacks )?'?{name}")
@@ -804,7 +808,7 @@ every_bank = pytest.mark.parametrize("cls", BANKS, ids=lambda cls: cls.__name__)
 
 def saved_bank(cls, path):
     X, y = make_panel(n_classes=3)
-    model = cls(n_features=60, time="timestamps", time_channel=-1, random_state=0, **BANKS[cls])
+    model = cls(n_features=60, time_channel=-1, random_state=0, **BANKS[cls])
     X = np.concatenate([X, np.broadcast_to(np.arange(12.0)[:, None], (24, 12, 1))], axis=2)
     model.fit(X, y).save(path)
     return model, X

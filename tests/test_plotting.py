@@ -123,8 +123,8 @@ class TestAmplitudes:
         ("options", "period", "title"),
         [
             ({}, "step", "t = 5"),
-            ({"time": "normalized"}, "series", "step 5"),
-            ({"time": "timestamps", "time_channel": 1}, "time unit", "step 5"),
+            ({"network_params": {"time": "normalized"}}, "series", "step 5"),
+            ({"time_channel": 1}, "time unit", "step 5"),
         ],
         ids=["index", "normalized", "timestamps"],
     )
@@ -136,13 +136,17 @@ class TestAmplitudes:
         assert titles(display) == [title]
 
     def test_learned_frequencies(self, waves):
-        model = fitted(waves, frequencies="learned")
+        model = fitted(waves, network_params={"frequencies": "learned"})
         display = AmplitudeDisplay.from_estimator(model, waves[0])
         omega = model.module_.network.layers[-1].omega.detach().numpy()
         np.testing.assert_allclose(display.frequencies, omega / (2 * np.pi), rtol=1e-6)
 
     @pytest.mark.parametrize(
-        "options", [{"frequencies": "adaptive"}, {"frequencies": "learned", "bidirectional": True}]
+        "options",
+        [
+            {"network_params": {"frequencies": "adaptive"}},
+            {"network_params": {"frequencies": "learned"}, "bidirectional": True},
+        ],
     )
     def test_numbers_where_there_is_no_one_frequency(self, waves, options):
         display = AmplitudeDisplay.from_estimator(fitted(waves, **options), waves[0])

@@ -238,21 +238,28 @@ class TestNetworkParams:
     @every_estimator
     def test_they_win_over_nothing(self, cls):
         for name, value in {"n_states": 3, "learning_rate_init": 0.1, "network": "lstm"}.items():
-            sentence = f"network_params holds '{name}', which is a parameter of {cls.__name__} itself; network='clockw"
-            with pytest.raises(ValueError, match=f"{sentence}.*takes 'periods', 'full' there"):
+            sentence = f"network_params has '{name}', which is a parameter of {cls.__name__} itself; network='clockw"
+            with pytest.raises(
+                ValueError, match=f"{sentence}.*takes 'periods', 'full', 'recurrent_dropout', 'init' in it"
+            ):
                 tiny(cls, network_params={name: value}).fit(*data(cls))
 
     @pytest.mark.parametrize("name", ["max_length", "generator", "n_channels", "peepholes", 3])
     def test_unknown_ones_are_refused(self, name):
-        with pytest.raises(ValueError, match=f"holds {name!r}; network='clockwork_rnn' takes 'periods', 'full' there"):
+        with pytest.raises(
+            ValueError,
+            match=f"has {name!r}; network='clockwork_rnn' takes 'periods', 'full', 'recurrent_dropout', 'init' in it",
+        ):
             tiny(SFMClassifier, network_params={name: 1}).fit(*data(SFMClassifier))
 
     def test_a_network_that_has_none(self):
-        with pytest.raises(ValueError, match="network_params holds 'full'; network='lstm' takes nothing there"):
+        with pytest.raises(
+            ValueError, match="network_params has 'full'; network='lstm' takes 'recurrent_dropout', 'init' in it"
+        ):
             tiny(SFMClassifier, network="lstm", network_params={"full": True}).fit(*data(SFMClassifier))
 
     def test_what_density_leaves_no_choice_of(self):
-        with pytest.raises(ValueError, match="network_params holds 'bidirectional'; network='clockwork_rnn' takes"):
+        with pytest.raises(ValueError, match="network_params has 'bidirectional'; network='clockwork_rnn' takes"):
             tiny(SFMDensity, network_params={"bidirectional": True}).fit(*data(SFMDensity))
 
     def test_they_must_be_a_dictionary(self):
@@ -341,7 +348,7 @@ def test_time_means_nothing_to_a_network_without_phases():
     X, y = data(SFMClassifier)
     X[:, :, 0] = np.arange(X.shape[1])
     index = tiny(SFMClassifier, network="lstm", network_params=None).fit(X, y)
-    stamps = tiny(SFMClassifier, network="lstm", network_params=None, time="timestamps", time_channel=0).fit(X, y)
+    stamps = tiny(SFMClassifier, network="lstm", network_params=None, time_channel=0).fit(X, y)
     np.testing.assert_array_equal(index.predict_proba(X), stamps.predict_proba(X))
 
 

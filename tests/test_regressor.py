@@ -40,9 +40,9 @@ class Case(NamedTuple):
 
     def tiny(self, **options):
         """An estimator that trains in a few milliseconds."""
-        return self.cls(
-            **{"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0, **self.options, **options}
-        )
+        options = {"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0, **self.options, **options}
+        own = {**self.options.get("network_params", {}), **(options.get("network_params") or {})}
+        return self.cls(**{**options, "network_params": own or None})
 
     def data(self, form, n=24, seed=0, dtype=np.float64):
         X, _ = make_panel(n=n, ragged=form == "ragged", seed=seed)
@@ -67,7 +67,7 @@ class Case(NamedTuple):
 
 
 # Without dropout, of which SFMDensity has much by default: it is turned on where it matters.
-DENSITY = {"dropout": 0.0, "recurrent_dropout": 0.0, "batch_size": 32}
+DENSITY = {"dropout": 0.0, "network_params": {"recurrent_dropout": 0.0}, "batch_size": 32}
 CASES = [
     Case(SFMRegressor, {}, False, "predict"),
     Case(SFMLabeler, {}, True, "predict_log_proba"),
@@ -222,7 +222,7 @@ class TestPrediction:
 
     def test_predicting_changes_nothing(self, case):
         X, y = case.data("ragged")
-        model = case.tiny(dropout=0.5, recurrent_dropout=0.5).fit(X, y)
+        model = case.tiny(dropout=0.5, network_params={"recurrent_dropout": 0.5}).fit(X, y)
         before = set(vars(model))
         first = case.results(model, X)
         assert_close(case.results(model, X), first, atol=0)
@@ -244,9 +244,9 @@ class TestOptions:
         X, y = case.data("ragged")
         if case.cls is SFMDensity:  # at S = 0, where silence leaves it, |S| has a kink, and rounding sways its slope
             X = [np.vstack([np.ones((1, 2)), series]) for series in X]
-        model = case.tiny(backend=backend, recurrent_dropout=dropout).fit(X, y)
+        model = case.tiny(network_params={"backend": backend, "recurrent_dropout": dropout}).fit(X, y)
         assert model.backend_ == backend
-        expected = case.tiny(backend="reference", recurrent_dropout=dropout).fit(X, y)
+        expected = case.tiny(network_params={"backend": "reference", "recurrent_dropout": dropout}).fit(X, y)
         assert expected.backend_ == "reference"
         assert_close(case.results(model, X), case.results(expected, X), atol=1e-8)
 
@@ -254,14 +254,15 @@ class TestOptions:
     def test_memory(self, case, form):
         X, y = case.data(form)
         options = {"recurrent_dropout": 0.3}
-        model = case.tiny(memory="recompute", **options).fit(X, y)
-        assert_close(case.results(model, X), case.results(case.tiny(**options).fit(X, y), X), atol=1e-8)
+        model = case.tiny(network_params={"memory": "recompute", **options}).fit(X, y)
+        expected = case.tiny(network_params=options).fit(X, y)
+        assert_close(case.results(model, X), case.results(expected, X), atol=1e-8)
 
     def test_dropout_acts_in_training_only(self, case):
         X, y = case.data("3-D")
         plain = case.results(case.tiny().fit(X, y), X)
-        for name in ("dropout", "recurrent_dropout"):
-            assert distance(case.results(case.tiny(**{name: 0.5}).fit(X, y), X), plain) > 1e-6
+        for dropout in ({"dropout": 0.5}, {"network_params": {"recurrent_dropout": 0.5}}):
+            assert distance(case.results(case.tiny(**dropout).fit(X, y), X), plain) > 1e-6
 
     def test_amplitudes_and_torch_module(self, case):
         X, y = case.data("ragged")
@@ -281,7 +282,7 @@ class TestOptions:
 
 @every
 class TestRandomness:
-    WILD = {"dropout": 0.2, "recurrent_dropout": 0.2, "batch_size": 6, "early_stopping": True}  # noqa: RUF012
+    WILD = {"dropout": 0.2, "network_params": {"recurrent_dropout": 0.2}, "batch_size": 6, "early_stopping": True}  # noqa: RUF012
 
     @pytest.mark.parametrize("network", NETWORKS)
     @pytest.mark.parametrize("form", FORMS)
@@ -376,7 +377,7 @@ class TestCopies:
         X, y = case.data("ragged")
         model = case.tiny().fit(X, y)
         before = case.results(model, X)
-        model.set_params(n_states=7, n_frequencies=5, network="lstm", n_layers=2, n_outputs=3)
+        model.set_params(n_states=7, n_frequencies=5, network="lstm", n_layers=2, network_params={"n_outputs": 3})
         assert_close(case.results(way(model, tmp_path / "model"), X), before, atol=0)
 
     def test_copy_is_independent(self, case):
@@ -460,7 +461,7 @@ class TestParameters:
 
     def test_device_that_is_not_there(self, case, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        with pytest.raises(ValueError, match="device='cuda' was asked for, but PyTorch sees 0 CUDA devices"):
+        with pytest.raises(ValueError, match="device='cuda' was requested, but PyTorch sees 0 CUDA devices"):
             case.tiny(device="cuda").fit(*case.data("3-D"))
 
     @pytest.mark.parametrize("network", ["lstm", "gru"])
@@ -645,7 +646,7 @@ class TestTraining:
         model = case.tiny(
             early_stopping=True,
             validation_fraction=0.4,
-            learning_rate="constant",
+            optimizer_params={"schedule": "constant"},
             learning_rate_init=0.3,
             batch_size=8,
             n_iter_no_change=20,
@@ -838,7 +839,7 @@ class TestModelSelection:
 def test_pipeline(case, form):
     X, y = case.data(form)
     X = [1000.0 * series + 50.0 for series in X] if form == "ragged" else 1000.0 * X + 50.0
-    pipeline = make_pipeline(PanelScaler(), case.tiny(standardize=False)).fit(X, y)
+    pipeline = make_pipeline(PanelScaler(), case.tiny()).fit(X, y)
     assert_close(case.results(pipeline, X), case.results(case.tiny().fit(X, y), X), atol=1e-6)
     search = GridSearchCV(pipeline, {f"{str(case).lower()}__n_states": [2, 3]}, cv=2, error_score="raise").fit(X, y)
     assert search.best_params_[f"{str(case).lower()}__n_states"] in (2, 3)
@@ -1085,7 +1086,7 @@ class TestPartialFit:
         X, y = means()
         model = tiny(warm_start=True).fit(X, y)
         before = model.predict(X)
-        with pytest.raises(ValueError, match="y has 2 targets, but 1 in the training that goes on"):
+        with pytest.raises(ValueError, match="y has 2 targets, but 1 in the training so far"):
             (model.fit if method == "warm fit" else model.partial_fit)(X, two_targets(X, y))
         np.testing.assert_array_equal(model.predict(X), before)
 

@@ -226,7 +226,7 @@ def test_parameters(name, value):
 def test_in_a_pipeline(form):
     X, y = make_panel(ragged=form == "ragged")
     X = X[:, :, 0] if form == "2-D" else X
-    classifier = SFMClassifier(n_states=3, n_frequencies=2, max_iter=2, random_state=0, standardize=False)
+    classifier = SFMClassifier(n_states=3, n_frequencies=2, max_iter=2, random_state=0)
     pipeline = make_pipeline(PanelScaler(), classifier).fit(X, y)
     scaler = PanelScaler().fit(X)
     expected = clone(classifier).fit(scaler.transform(X), y).predict_proba(scaler.transform(X))

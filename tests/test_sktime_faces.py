@@ -490,7 +490,7 @@ class TestInScikitLearn:
     def test_pipeline(self, face):
         X, y = panel(face)
         X = in_sktime(1000.0 * X + 50.0)
-        pipeline = make_pipeline(PanelScaler(layout="nct"), tiny(face, standardize=False))
+        pipeline = make_pipeline(PanelScaler(layout="nct"), tiny(face))
         search = GridSearchCV(pipeline, {f"{face.__name__.lower()}__n_states": [4]}, cv=2, error_score="raise").fit(
             X, y
         )

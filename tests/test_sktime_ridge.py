@@ -151,7 +151,7 @@ class TestParameters:
     def test_time_stamps(self, face):
         X, y = panel(face)
         X[:, :, 1] = np.arange(X.shape[1]) ** 1.5
-        assert_equals_native(face, X, y, ["numpy3D", "df-list"], time="timestamps", time_channel=1)
+        assert_equals_native(face, X, y, ["numpy3D", "df-list"], time_channel=1)
 
 
 class TestKind:

@@ -74,13 +74,13 @@ def test_cosine_rate_falls_from_its_start_to_nothing():
 
 def test_constant_rate_is_constant():
     batch, _ = make_batch()
-    assert make_trainer(learning_rate="constant").fit(batch).learning_rate == [0.01] * 4
+    assert make_trainer(schedule="constant").fit(batch).learning_rate == [0.01] * 4
 
 
 def test_a_plateau_ends_training_at_a_constant_rate_but_not_at_a_falling_one():
     batch, _ = make_batch()
     settings = {"max_iter": 30, "n_iter_no_change": 3, "tol": 0.5}
-    constant = make_trainer(learning_rate="constant", **settings).fit(batch)
+    constant = make_trainer(schedule="constant", **settings).fit(batch)
     assert len(constant.loss) < 30
     assert constant.stopped == "loss"
     falling = make_trainer(learning_rate_init=1e-5, **settings).fit(batch)
@@ -200,7 +200,7 @@ def diverge(monkeypatch, epoch, updates_per_epoch):
 def test_the_best_weights_outlive_a_divergence(monkeypatch):
     X, y = make_panel(n=40)
     options = {"n_states": 4, "batch_size": 9, "random_state": 0, "early_stopping": True, "tol": 0.0}
-    options |= {"learning_rate": "constant", "validation_fraction": 0.1}
+    options |= {"optimizer_params": {"schedule": "constant"}, "validation_fraction": 0.1}
     with pytest.warns(ConvergenceWarning, match="still falling"):
         expected = SFMClassifier(**options, max_iter=3).fit(X, y)
     with monkeypatch.context() as patch:
@@ -220,7 +220,9 @@ def test_a_divergence_without_weights_to_go_back_to_is_an_error(monkeypatch, ear
     diverge(monkeypatch, epoch, updates_per_epoch=4)
     options = {"n_states": 4, "batch_size": 10 - early_stopping, "max_iter": 9, "random_state": 0}
     with pytest.raises(FloatingPointError, match=f"training loss became nan in epoch {epoch}"):
-        SFMClassifier(**options, tol=0.0, learning_rate="constant", early_stopping=early_stopping).fit(X, y)
+        SFMClassifier(**options, tol=0.0, optimizer_params={"schedule": "constant"}, early_stopping=early_stopping).fit(
+            X, y
+        )
 
 
 def test_a_score_that_is_no_number_is_never_the_best():
@@ -242,7 +244,12 @@ def test_the_best_epoch_is_never_one_whose_score_is_nan(scores, epoch):
 
 def test_a_loss_that_ends_far_above_its_start_is_told():
     X, y = make_panel(n=40)
-    options = {"network": "resonator", "optimizer": "sgd", "learning_rate_init": 10.0, "clip_norm": None}
+    options = {
+        "network": "resonator",
+        "optimizer": "sgd",
+        "learning_rate_init": 10.0,
+        "optimizer_params": {"clip_norm": None},
+    }
     with pytest.warns(
         ConvergenceWarning, match=r"diverged: the loss rose from 0\.\d+ .*Lower learning_rate_init \(now 10"
     ):

@@ -1,13 +1,12 @@
-"""What all estimators share: parameters and their checks, device, training, prediction, pickling."""
+"""The base class of all trained estimators: input, training, prediction, pickling and files."""
 
 import copy
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin
 
@@ -19,132 +18,37 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_parameter_constraints
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
 from sfmts._precision import own_precision
-from sfmts._validation import LAYOUTS, as_batch
-from sfmts.estimators import persistence
-from sfmts.heads import HEADS, Head
-from sfmts.kernels import BACKENDS, MEMORIES
-from sfmts.model import POOLINGS, SequenceModel
-from sfmts.networks.base import INITIALISATIONS, WithoutStorage, make_network, network_class, network_options
-from sfmts.networks.sfm import FREQUENCIES, PHASES
-from sfmts.training import LEARNING_RATES, OPTIMIZERS, History, Trainer, TrainingSettings, outputs
+from sfmts._validation import as_batch
+from sfmts.estimators import _persistence as persistence
+from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._device import is_available, resolve_device
+from sfmts.estimators._parameters import (
+    NETWORK_PARAMETERS,
+    own_network_options,
+    plain,
+    plain_parameters,
+    training_settings,
+    validate,
+    validate_parameters,
+)
+from sfmts.heads import Head
+from sfmts.model import SequenceModel
+from sfmts.networks.base import WithoutStorage, make_network, network_class, network_options
+from sfmts.training import History, Trainer, outputs
 
 _PREDICTION_BATCH = 256
 _FREE_SIZE = 10_000  # of options of a file, however small the file is
-_DEEPEST = 8  # levels of lists and dictionaries in which a parameter holds numbers
-_MODEL_OPTIONS = ("network_params", "head", "pooling", "dropout", "time_channel", "standardize")
-_NETWORK_OPTIONS = (
-    "network",
-    "n_states",
-    "n_frequencies",
-    "n_outputs",
-    "frequencies",
-    "time",
-    "phase",
-    "n_layers",
-    "bidirectional",
-    "recurrent_dropout",
-    "init",
-    "backend",
-    "memory",
-)
-_SET_BY_FIT = ("max_length", "generator")  # options of networks, too
-
-
-def resolve_device(device: str) -> torch.device:
-    """The device that a name stands for; "auto" is the first CUDA device if there is one, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If PyTorch does not know the name, or the device is not there.
-    """
-    cuda = torch.cuda.is_available()
-    if device == "auto":
-        return torch.device("cuda" if cuda else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"Unknown device {device!r}; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.") from error
-    if resolved.type == "cuda" and not is_there(resolved):
-        raise ValueError(
-            f"device={device!r} was asked for, but PyTorch sees {torch.cuda.device_count() if cuda else 0} CUDA "
-            "devices; use device='cpu', or device='auto' to take a GPU only where there is one."
-        )
-    if resolved.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={device!r} is not supported; choose 'auto', 'cpu', 'cuda' or 'cuda:0'.")
-    return resolved
-
-
-def is_there(device: torch.device) -> bool:
-    """Whether a device is a CUDA device that PyTorch sees."""
-    return device.type == "cuda" and torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-
-
-def own_network_options(estimator: Any, parameters: Collection[str]) -> dict[str, Any]:
-    """A copy of the estimator's ``network_params``, which may hold nothing but what the network alone knows.
-
-    Raises
-    ------
-    ValueError
-        If a key is one of the estimator's own ``parameters``, or is not an option of the network.
-    """
-    network, given = estimator.network, estimator.network_params or {}
-    known_elsewhere = {*_NETWORK_OPTIONS, *_SET_BY_FIT, *parameters}
-    own = [name for name in network_options(network) if name not in known_elsewhere]
-    for name in given:
-        if name not in own:
-            hint = f", which is a parameter of {type(estimator).__name__} itself" if name in parameters else ""
-            there = ", ".join(map(repr, own)) or "nothing"
-            raise ValueError(f"network_params holds {name!r}{hint}; network={network!r} takes {there} there.")
-    own_options: dict[str, Any] = plain(copy.deepcopy(given))
-    return own_options
-
-
-def plain(value: Any, depth: int = 0) -> Any:
-    """Return a parameter with NumPy's numbers, also those in lists, tuples and dictionaries, as Python's.
-
-    Estimators keep the parameters that they were given, as scikit-learn's ``clone`` asks for. Everything behind them
-    gets what this function returns: PyTorch, for one, refuses many of NumPy's numbers.
-    """
-    if isinstance(value, np.generic):
-        return value.item()
-    if depth == _DEEPEST:  # so that what contains itself has an end
-        return value
-    if type(value) is dict:
-        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
-    return type(value)(plain(item, depth + 1) for item in value) if type(value) in (list, tuple) else value
-
-
-def plain_parameters(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Return the named parameters of an estimator, with NumPy's numbers as Python's."""
-    return {name: plain(getattr(estimator, name)) for name in names}
-
-
-def refuse_booleans(constraints: dict[str, list[Any]], parameters: dict[str, Any], caller_name: str) -> None:
-    """Raise an error if a boolean stands where a number is expected: Python would count it as 0 or 1.
-
-    Raises
-    ------
-    InvalidParameterError
-        A ValueError that names the parameter.
-    """
-    for name, value in parameters.items():
-        allowed = constraints.get(name, ["boolean"])
-        if isinstance(value, bool | np.bool_) and "boolean" not in allowed and "verbose" not in allowed:
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {caller_name} must not be a boolean. Got {value!r} instead."
-            )
+_MODEL_PARAMETERS = (*NETWORK_PARAMETERS, "head", "n_hidden", "pooling", "dropout", "time_channel")
 
 
 def _has_amplitudes(estimator: Any) -> bool:
-    options = getattr(estimator, "_module_options", None)  # a fitted model goes by the network it has
+    options = getattr(estimator, "_module_options", None)  # a fitted model keeps its network
     network = estimator.network if options is None else options["network"]
     if not network_class(network).has_amplitudes:
         raise AttributeError(f"network={network!r} has no state amplitudes; network='sfm' has.")
@@ -164,79 +68,92 @@ def fitting(estimator: Any) -> Iterator[None]:
         raise
 
 
-class CallbackWatcher:
-    """Tells scikit-learn's callbacks of a fit and of its epochs."""
+class SavedEstimator(BaseEstimator, ABC):
+    """Base of the estimators that can be saved: what of them a file holds, and how to restore them from it."""
 
-    def __init__(self, estimator: "SequenceEstimator", X: Any, y: Any, sample_weight: Any, epochs: int) -> None:
-        self._estimator = estimator
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self._data = {"X": X, "y": y, "metadata": metadata}
-        self._root = estimator._init_callback_context(max_subtasks=int(epochs))
-        self._root.call_on_fit_task_begin(estimator=estimator, **self._data)
-        self._epoch = self._root
-        self.model: SequenceModel | None = None
+    device_: str
 
-    def epoch_begins(self) -> None:
-        """An epoch begins."""
-        self._epoch = self._root.subcontext(task_name="epoch")
-        self._epoch.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
 
-    def epoch_ended(self) -> bool:
-        """An epoch has ended; a callback may ask to stop.  It may predict with the model as it is now."""
-        fitted = {"module_": self.model, "device_": str(next(self.model.parameters()).device)} if self.model else {}
-        return bool(
-            self._epoch.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes=fitted)
-        )
+        Parameters
+        ----------
+        path : str or Path
+            An existing file is replaced only after the new one is complete.
+        """
+        check_is_fitted(self)
+        own, tensors = self._to_file()
+        attributes = {
+            key: persistence.encode(value, key)
+            for key, value in vars(self).items()
+            if key.endswith("_") and not key.startswith("_") and key not in ("module_", *tensors)
+        }
+        parameters = self.get_params(deep=False)
+        document = {
+            "estimator": type(self).__name__,
+            "parameters": {key: persistence.encode(value, key) for key, value in parameters.items()},
+            "attributes": attributes,
+            **{key: persistence.encode_entry(value, key) for key, value in own.items()},
+        }
+        persistence.write(Path(path), document, tensors)
 
-    def ended(self) -> None:
-        """The fit has ended."""
-        self._root.call_on_fit_task_end(estimator=self._estimator, **self._data, reconstruction_attributes={})
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an estimator that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        estimator : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, has another origin, or holds another estimator.
+        """
+        path = Path(path)
+        document, tensors = persistence.read(path)
+        with persistence.described(path):
+            name = document["estimator"]
+            if name == cls.__name__:
+                return cls._restored(document, tensors)
+        raise ValueError(f"{path} holds a {name}; load it with {name}.load.")
+
+    @classmethod
+    def _restored(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Return the estimator that a file describes."""
+        estimator = cls(**{key: persistence.decode(value) for key, value in document["parameters"].items()})
+        for key, value in document["attributes"].items():
+            if not key.endswith("_") or key.startswith("_"):
+                raise ValueError(f"{key!r} is no fitted attribute")
+            setattr(estimator, key, persistence.decode(value))
+        torch.device(estimator.device_)
+        estimator._from_file(document, tensors)
+        return estimator
+
+    @abstractmethod
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return what a file holds besides parameters and fitted attributes: entries of its document, and tensors."""
+
+    @abstractmethod
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Set what :meth:`_to_file` returned; entries of the document are still encoded."""
 
 
-class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
-    """Base of the estimators; a subclass adds ``__init__``, ``fit``, ``predict`` and a head."""
+class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
+    """Base of the trained estimators; a subclass adds ``__init__``, ``fit``, ``predict`` and a head."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "network": [str],
-        "network_params": [dict, None],
-        "n_states": [Interval(Integral, 1, None, closed="left")],
-        "n_frequencies": [Interval(Integral, 1, None, closed="left")],
-        "n_outputs": [Interval(Integral, 1, None, closed="left"), None],
-        "frequencies": [StrOptions(set(FREQUENCIES))],
-        "time": [StrOptions({"index", "normalized", "timestamps"})],
-        "time_channel": [Integral, None],
-        "phase": [StrOptions(set(PHASES))],
-        "n_layers": [Interval(Integral, 1, None, closed="left"), None],
-        "bidirectional": ["boolean"],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "recurrent_dropout": [Interval(Real, 0, 1, closed="left")],
-        "init": [StrOptions(set(INITIALISATIONS))],
-        "head": [StrOptions(set(HEADS))],
-        "pooling": [StrOptions(set(POOLINGS))],
-        "standardize": ["boolean"],
-        "optimizer": [StrOptions(set(OPTIMIZERS))],
-        "learning_rate": [StrOptions(set(LEARNING_RATES))],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-        "device": [str],
-        "backend": [StrOptions(set(BACKENDS))],
-        "memory": [StrOptions(set(MEMORIES))],
-        "layout": [StrOptions(set(LAYOUTS))],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]]  # set by @documented
+    _network_defaults: ClassVar[dict[str, Any]] = {"init": "chrono"}  # for networks that take them
 
     module_: SequenceModel
-    _optimizer_state: tuple[str, dict[str, Any]] | None  # its name and state, for training that goes on
-    _generator_state: Tensor | None  # likewise
+    _optimizer_state: tuple[str, dict[str, Any]] | None  # name and state, to continue the training
+    _generator_state: Tensor | None  # to continue the training
     n_channels_in_: int
     history_: dict[str, Any]
     loss_curve_: list[float]
@@ -250,27 +167,22 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
     def _make_head(
         self, kind: str, in_features: int, generator: torch.Generator | None, train: SequenceBatch | None
     ) -> Head:
-        """A head for the targets of this fit; without ``train`` its numbers will be read from a file."""
+        """Return a head for the targets of this fit; without ``train`` its numbers will be read from a file."""
 
     @abstractmethod
     def _n_logits(self) -> int:
-        """How many numbers the head puts out."""
+        """Return the number of outputs of the head."""
 
     def _validate_params(self) -> None:
         """Raise an error if a parameter has a type or a value that is not allowed."""
-        refuse_booleans(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
-        super()._validate_params()
+        validate_parameters(self)
 
     # -- input
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
-        fitted = None if reset else getattr(self, "_module_options", None)  # a fitted model goes by the time it has
-        fitted = plain_parameters(self, ("time", "time_channel")) if fitted is None else fitted
-        time, channel = fitted["time"], fitted["time_channel"]
-        if time != "timestamps":
-            channel = None
-        elif channel is None:
-            raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
+        # A fitted model keeps its time channel, whatever the parameter is now.
+        fitted = {} if reset else getattr(self, "_module_options", {})
+        channel = fitted["time_channel"] if "time_channel" in fitted else plain(getattr(self, "time_channel", None))
         return as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel)
 
     # -- training
@@ -285,9 +197,9 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         epochs: int | None = None,
         stratify: NDArray[np.int64] | None = None,
     ) -> None:
-        """Leave out the series that have no weight, set the validation part aside, and train.
+        """Leave out the series without weight, set the validation part aside, and train.
 
-        ``weights`` are those of the items that have targets, series or steps.
+        ``weights`` are those of the items with targets: series or steps.
         """
         random_state = new_random_state(self.random_state)
         train, valid = np.arange(len(data)), None
@@ -317,10 +229,10 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
                 random_state=random_state,
             )
         except ValueError as error:
-            each = "" if stratify is None else ", some of each class,"
+            each = "" if stratify is None else ", with some of each class"
             raise ValueError(
-                f"early_stopping=True sets validation_fraction={self.validation_fraction} of {len(used)} series aside"
-                f"{each} and cannot: {error} Give more series, a greater fraction, or turn it off."
+                f"early_stopping=True cannot set validation_fraction={self.validation_fraction} of {len(used)} series "
+                f"aside{each}: {error} Give more series or a greater fraction, or set early_stopping=False."
             ) from error
         return train, valid
 
@@ -334,30 +246,31 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         watcher: CallbackWatcher,
         epochs: int | None = None,
     ) -> None:
-        """Train a new model, or a copy of the present one if ``continued``, and set the fitted attributes."""
+        """Train a new model, or a copy of the fitted one if ``continued``, and set the fitted attributes."""
         device = resolve_device(self.device)
         generator = torch.Generator().manual_seed(int(random_state.randint(2**31 - 1)))
         if continued:
             self._refuse_other_network()
             model = copy.deepcopy(self.module_)
-            if self._generator_state is not None:  # else every part would come in the same order
+            if self._generator_state is not None:  # otherwise every part would come in the same order
                 generator.set_state(self._generator_state)
             dtype = next(model.parameters()).dtype
         else:
             dtype = train.values.dtype if device.type == "cpu" else torch.float32
             model = self._make_module(train, generator).to(dtype)
         model.to(device)
-        trainer = Trainer(model, self._settings(partial=epochs is not None), generator)
+        settings = training_settings(self, **({} if epochs is None else {"schedule": "constant"}))
+        trainer = Trainer(model, settings, generator)
         if continued and self._optimizer_state is not None and self._optimizer_state[0] == self.optimizer:
             trainer.load_optimizer_state(self._optimizer_state[1])
         watcher.model = model
         history = trainer.fit(
             train.to(device, dtype), None if valid is None else valid.to(device, dtype), epochs, watcher
         )
-        if history.stopped == "max_iter" and self.learning_rate == "constant" and epochs is None:
+        if history.stopped == "max_iter" and settings.schedule == "constant" and epochs is None:
             warnings.warn(
-                f"The loss was still falling after max_iter={self.max_iter} epochs; increase max_iter, or take "
-                "learning_rate='cosine', which comes to rest within it.",
+                f"The loss was still falling after max_iter={self.max_iter} epochs. Increase max_iter, or use "
+                "optimizer_params={'schedule': 'cosine'}, which lowers the learning rate to 0 within it.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -370,32 +283,46 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
-        """A fresh model for this training set."""
-        mean = scale = None
-        if self.standardize:
-            mean, variance = channel_statistics(train)
-            scale = channel_scale(mean, variance)
+        """Return a new model for this training set."""
         self._module_options = plain(self._current_options())
-        return self._build_module(self._module_options, train, generator, mean, scale)
+        return self._build_module(self._module_options, train, generator, *self._channel_scaling(train))
+
+    def _channel_scaling(self, train: SequenceBatch) -> tuple[Tensor | None, Tensor | None]:
+        """Return mean and scale of each channel; large values, such as time stamps, would saturate the gates."""
+        mean, variance = channel_statistics(train)
+        return mean, channel_scale(mean, variance)
 
     def _current_options(self) -> dict[str, Any]:
-        """The parameters that determine the model."""
-        options = plain_parameters(self, (*_NETWORK_OPTIONS, *_MODEL_OPTIONS))
-        options["network_params"] = own_network_options(self, self._get_param_names())
-        if self.head == "none":
-            options["n_outputs"] = self._n_logits()
-            if self.bidirectional:
-                raise ValueError("head='none' takes z as logits, which a bidirectional network doubles; use 'linear'.")
-        return options
+        """Return the parameters that determine the model; ``network_params`` include defaults and the time."""
+        names = self._get_param_names()
+        options = plain_parameters(self, [name for name in _MODEL_PARAMETERS if name in names])
+        own, accepted = own_network_options(self), network_options(self.network)
+        if options.get("time_channel") is not None:
+            if "time" in own:
+                raise ValueError(
+                    f"network_params has time={own['time']!r}, but time_channel={options['time_channel']} makes time "
+                    "stamps the time. Set only one of them."
+                )
+            if "time" in accepted:
+                own["time"] = "timestamps"
+        if options["head"] == "none":
+            if options.get("bidirectional"):
+                raise ValueError(
+                    "head='none' uses the network's output as logits, but bidirectional=True doubles its width. Use "
+                    "head='linear'."
+                )
+            if "n_outputs" in accepted:
+                own["n_outputs"] = self._n_logits()
+        return {**options, "network_params": own}
 
     def _refuse_other_network(self) -> None:
-        """Training cannot go on with a network of other parameters."""
+        """Raise a ValueError if a parameter of the fitted network was changed."""
         old, new = self._module_options, plain(self._current_options())
         changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if not _same(old[name], new[name])]
         if changed:
             raise ValueError(
-                f"Training goes on with the network that is there, but {', '.join(changed)}. Set it back, or fit anew: "
-                "with warm_start=False, or after sklearn.base.clone."
+                f"Training continues with the fitted network, but {', '.join(changed)}. Restore the old value, or fit "
+                "a new network with warm_start=False or after sklearn.base.clone."
             )
 
     def _build_module(
@@ -406,12 +333,13 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         mean: Tensor | None = None,
         scale: Tensor | None = None,
     ) -> SequenceModel:
-        """A model of the shape that ``options`` describe, which may no longer be the estimator's parameters."""
+        """Return a model of the shape that ``options`` describe; the estimator's parameters may have changed since."""
+        common = {name: options[name] for name in NETWORK_PARAMETERS if name in options}
         network = make_network(
-            options["network"],
+            common.pop("network"),
             self.n_channels_in_,
-            **{name: options[name] for name in _NETWORK_OPTIONS if name != "network"},
-            **options["network_params"],
+            **common.pop("network_params"),
+            **common,
             max_length=1 if train is None else int(train.lengths.max()),
             generator=torch.Generator() if generator is None else generator,
         )
@@ -420,16 +348,10 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
             self._make_head(options["head"], network.output_size, generator, train),
             mean=mean,
             scale=scale,
-            pooling=options["pooling"],
+            pooling=options.get("pooling", "last"),
             dropout=options["dropout"],
-            time_channel=options["time_channel"] if options["time"] == "timestamps" else None,
+            time_channel=options.get("time_channel"),
         )
-
-    def _settings(self, partial: bool) -> TrainingSettings:
-        settings = plain_parameters(self, TrainingSettings.__dataclass_fields__)
-        if partial:
-            settings["learning_rate"] = "constant"
-        return TrainingSettings(**settings)
 
     def _set_history(self, history: History, appended: bool) -> None:
         new = history.as_dict()
@@ -460,26 +382,27 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return result
 
     def _placed_module(self) -> SequenceModel:
-        """The module, moved back to its device if it was unpickled and the device is here."""
+        """Return the module, moved back to its device if it was unpickled and the device is available."""
         device = torch.device(self.device_)
-        if is_there(device):
+        if is_available(device):
             self.module_.to(device)
         return self.module_
 
     @available_if(_has_amplitudes)
     @own_precision()
     def state_amplitudes(self, X: Any) -> NDArray[Any] | list[NDArray[Any]]:
-        """Amplitudes ``|S|`` of the states at each time step, as in the paper's Figure 5.
+        """Return the amplitudes ``|S|`` of the states at each time step, as in the paper's Figure 5.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         amplitudes : array of shape (n, T, n_states, n_frequencies), or list of arrays of shape (T_i, ...)
-            Of the last layer.  With ``bidirectional=True`` there are twice as many states, those that read forwards
-            first.
+            Those of the last layer. With ``bidirectional=True`` there are twice as many states; the states that read
+            forwards come first.
         """
         check_is_fitted(self)
         batch = self._batch(X, reset=False)
@@ -492,7 +415,7 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         return unbatch(batch, torch.cat(results))
 
     def to_torch(self) -> SequenceModel:
-        """A copy of the fitted network as a plain torch module on the CPU, scaling included.
+        """Return a copy of the fitted network as a plain torch module on the CPU, including the scaling.
 
         Returns
         -------
@@ -501,33 +424,6 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self)
         return copy.deepcopy(self.module_).cpu().eval()
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
-
-        The file appears whole or not at all; what stood there before stays until then.
-
-        Parameters
-        ----------
-        path : str or Path
-        """
-        check_is_fitted(self)
-        persistence.save(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read an estimator that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged, of another program, or of another estimator.
-        """
-        return persistence.load(Path(path), cls)
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         dtype = str(next(self.module_.parameters()).dtype).removeprefix("torch.")
@@ -565,19 +461,17 @@ class SequenceEstimator(CallbackSupportMixin, BaseEstimator, ABC):
         except (RuntimeError, TypeError):
             if network_class(options["network"]).__module__.startswith("sfmts."):
                 raise
-            # A network of one's own may need the numbers themselves.
+            # A user's network may need the numbers themselves.
             return self._build_module(options).to(dtype)
 
     def _check_file_options(self, options: dict[str, Any], most: int) -> None:
         """Raise a ValueError unless the options of a file are complete, valid and no larger than the file."""
-        expected = {*_NETWORK_OPTIONS, *_MODEL_OPTIONS, *({"n_hidden"} & {*self._get_param_names()})}
+        expected = {*_MODEL_PARAMETERS} & {*self._get_param_names()}
         lacking, unknown = sorted(expected - options.keys()), sorted(options.keys() - expected)
         if lacking or unknown:
             what = f"lacks {', '.join(lacking)}" if lacking else f"holds {', '.join(unknown)}, which is unknown"
             raise ValueError(f"its description of the model {what}")
-        constraints = {**SequenceEstimator._parameter_constraints, **self._parameter_constraints}
-        refuse_booleans(constraints, options, type(self).__name__)
-        validate_parameter_constraints(constraints, options, caller_name=type(self).__name__)
+        validate(self._parameter_constraints, options, type(self).__name__)
         own = options["network_params"]
         if own is None:
             raise ValueError("its network_params are None, not a dictionary")
@@ -636,14 +530,14 @@ def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], foun
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether two parameters are equal, which may be dictionaries with arrays in them."""
+    """Return whether two parameters are equal, also if they are dictionaries that hold arrays."""
     if isinstance(old, dict) and isinstance(new, dict):
         return old.keys() == new.keys() and all(_same(old[key], new[key]) for key in old)
     return bool(np.array_equal(old, new)) if isinstance(old, np.ndarray) or isinstance(new, np.ndarray) else old == new
 
 
 def _to_cpu(value: Any) -> Any:
-    """The same nest of dictionaries and lists with every tensor on the CPU."""
+    """Return nested dictionaries and lists with every tensor moved to the CPU."""
     if isinstance(value, Tensor):
         return value.cpu()
     if isinstance(value, dict):
@@ -652,5 +546,5 @@ def _to_cpu(value: Any) -> Any:
 
 
 def new_random_state(random_state: Any) -> np.random.RandomState:
-    """A generator of one's own: that of ``random_state``, or a fresh one that leaves numpy's global one alone."""
+    """Return the generator of ``random_state``, or a new one that is independent of NumPy's global generator."""
     return np.random.RandomState() if random_state is None else check_random_state(random_state)

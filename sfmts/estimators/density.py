@@ -9,71 +9,46 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import DensityMixin
 from sklearn.callback import with_callbacks
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch, moments, unbatch
 from sfmts._precision import own_precision
 from sfmts._validation import check_binary
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting, new_random_state
-from sfmts.heads import DENSITY_HEADS, DensityHead, density_head
-from sfmts.metrics import softmax_pressed_log_likelihood
+from sfmts.estimators._base import SequenceEstimator, fitting, new_random_state
+from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._parameters import documented, store_parameters
+from sfmts.heads import HEADS, DensityHead, density_head
 from sfmts.model import SequenceModel
+from sfmts.networks.base import network_options
 
-METRICS = ("bernoulli", "softmax_pressed")
+
+def _has_logits(estimator: "SFMDensity") -> bool:
+    """Return True if the head has logits of single channels, otherwise raise an AttributeError."""
+    options = getattr(estimator, "_module_options", None)  # a fitted model keeps its head
+    head = estimator.head if options is None else options["head"]
+    if head not in HEADS:
+        raise AttributeError(f"head={head!r} has no logits of single channels; use head='linear'.")
+    return True
 
 
-class SFMDensity(DensityMixin, SequenceEstimator):
+@documented("density")
+class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Density of binary sequences, such as piano-rolls: each frame given all frames before it.
+
+    The defaults are a recipe for small collections of music: a high learning rate that falls to 0 within few epochs,
+    and dropout, without which the network memorises the collection. The width ``n_outputs`` of the SFM's output is the
+    number of channels unless ``network_params`` sets it.
 
     Parameters
     ----------
-    network : str, default="sfm"
-        Name of a network that reads forwards only, see :func:`sfmts.networks.network_names`.
-    n_states : int, default=64
-        D of the SFM, the hidden width of other networks.
-    n_outputs : int or None, default=None
-        M, the width of z; None stands for as many as channels, as in the paper.
-    n_frequencies, frequencies, time, phase, n_layers
-        The network, with the defaults of :class:`SFMClassifier`; time is the index.
-    dropout : float, default=0.2
-        Share of the network's output that is dropped before the head in training.
-    recurrent_dropout : float, default=0.4
-        Share of the fed-back output that is dropped in training, one mask for a whole series.  Without it the network
-        learns small collections by heart.
-    init : {"modern", "chrono", "paper", "authors"}, default="modern"
-        Start of the weights, see :class:`sfmts.networks.SFM`.
-    network_params : dict or None, default=None
-        Further options of the network, as in :class:`SFMClassifier`.
-    head : {"linear", "none", "nade", "rbm"}, default="linear"
-        How the channels of a frame depend on one another: not at all, given the past ("linear", or "none" with z
-        itself as logits); one after the other ("nade", exact joint log-likelihood, RNN-NADE); or through a restricted
-        Boltzmann machine ("rbm", RNN-RBM, whose log-likelihood is an estimate).
-    n_hidden : int, default=150
-        Hidden units of a joint head, as many as in the paper that introduced them.
-    metric : {"bernoulli", "softmax_pressed"}, default="bernoulli"
-        What :meth:`score` tells: the mean log-likelihood of a frame, or what the SFM authors' program scores, see
-        :func:`sfmts.metrics.softmax_pressed_log_likelihood`, which is no likelihood.
-    learning_rate_init : float, default=0.025
-        Learning rate of the first update; with the next two a recipe for small collections of music, a high rate that
-        falls to 0 within few epochs.
-    max_iter : int, default=30
-        Greatest number of epochs.
-    batch_size : int, default=16
-        Series in a mini-batch.
-    optimizer, learning_rate, weight_decay, clip_norm
-        Training, with the defaults of :class:`SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, with the defaults of :class:`SFMClassifier`.
-    device, backend, memory, layout
-        Where and how, with the defaults of :class:`SFMClassifier`.  For series of thousands of frames take
-        ``memory="recompute"``.
+    {parameters}
 
     Attributes
     ----------
     module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`; losses and validation scores are nats per frame.
+        As in :class:`SFMClassifier`. Losses and validation scores are nats per frame.
 
     References
     ----------
@@ -94,22 +69,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
     1
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{
-            key: value
-            for key, value in SequenceEstimator._parameter_constraints.items()
-            if key not in ("pooling", "standardize", "bidirectional", "time_channel")
-        },
-        "time": [StrOptions({"index"})],
-        "head": [StrOptions(set(DENSITY_HEADS))],
-        "n_hidden": [Interval(Integral, 1, None, closed="left")],
-        "metric": [StrOptions(set(METRICS))],
-    }
-    # What is no choice here: frames are 0 and 1, and their future is what is to be predicted.
-    standardize: ClassVar[bool] = False
-    bidirectional: ClassVar[bool] = False
-    time_channel: ClassVar[None] = None
-    pooling: ClassVar[str] = "last"
+    _network_defaults: ClassVar[dict[str, Any]] = {"init": "modern", "recurrent_dropout": 0.4}
 
     def __init__(
         self,
@@ -117,25 +77,16 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         *,
         n_states: int = 64,
         n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        phase: str = "accumulated",
         n_layers: int | None = None,
         dropout: float = 0.2,
-        recurrent_dropout: float = 0.4,
-        init: str = "modern",
         network_params: dict[str, Any] | None = None,
         head: str = "linear",
         n_hidden: int = 150,
-        metric: str = "bernoulli",
         optimizer: str = "adam",
-        learning_rate: str = "cosine",
+        optimizer_params: dict[str, Any] | None = None,
         learning_rate_init: float = 0.025,
         max_iter: int = 30,
         batch_size: int = 16,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -144,70 +95,32 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
         layout: str = "ntc",
     ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.phase = phase
-        self.n_layers = n_layers
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.n_hidden = n_hidden
-        self.metric = metric
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        self.layout = layout
+        store_parameters(self, locals())
 
     @with_callbacks
     def fit(self, X: Any, y: None = None) -> Self:
-        """Learn to predict each frame from those before it.
+        """Train to predict each frame from the frames before it.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C) or (n, T)
-            Binary frames.  Series of a single frame are left out.
+            Binary frames. Series of a single frame are left out.
         y : ignored
+            Not used.
 
         Returns
         -------
         self : SFMDensity
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X or a parameter will not do.  An earlier fit stays usable.
+            If X or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
-        if self.metric == "softmax_pressed" and self.head in ("nade", "rbm"):
-            raise ValueError(
-                f"metric='softmax_pressed' asks for logits of single channels, which head={self.head!r} has not; take "
-                "metric='bernoulli' or head='linear'."
-            )
         watcher = CallbackWatcher(self, X, None, None, self.max_iter)
         with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
@@ -223,10 +136,10 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @staticmethod
     def _next_frames(batch: SequenceBatch) -> tuple[SequenceBatch, NDArray[np.int64]]:
-        """All frames but the last of each series, with the next frames as targets, and which series have two."""
+        """Return all frames except the last of each series, with the next frames as targets, and the series used."""
         long = np.flatnonzero(batch.lengths > 1)
         if len(long) == 0:
-            raise ValueError("X holds no series of two or more frames; there must be a next frame to predict.")
+            raise ValueError("X holds no series of two or more frames; at least one must have a next frame.")
         batch = batch.take(torch.from_numpy(long))
         first = torch.zeros(len(batch.values), dtype=torch.bool)
         last = torch.zeros_like(first)
@@ -241,10 +154,14 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         )
         return data, long
 
+    def _channel_scaling(self, train: SequenceBatch) -> tuple[None, None]:
+        return None, None  # frames are 0 and 1
+
     def _current_options(self) -> dict[str, Any]:
-        options = {**super()._current_options(), "n_hidden": self.n_hidden}
-        if options["n_outputs"] is None:
-            options["n_outputs"] = self.n_channels_in_
+        options = super()._current_options()
+        own = options["network_params"]
+        if own.get("n_outputs") is None and "n_outputs" in network_options(options["network"]):
+            own["n_outputs"] = self.n_channels_in_
         return options
 
     def _n_logits(self) -> int:
@@ -261,12 +178,12 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         return density_head(kind, in_features, self.n_channels_in_, self._n_hidden, generator, rates)
 
     def _build_module(self, options: dict[str, Any], *arguments: Any) -> SequenceModel:
-        self._n_hidden = options["n_hidden"]  # of the model that is there, whatever the parameter is by now
+        self._n_hidden = options["n_hidden"]  # that of the model; the parameter may have changed since
         model = super()._build_module(options, *arguments)
         if not model.network.causal:
             raise ValueError(
-                f"network={self.network!r} reads what comes after a frame, so it cannot predict that frame; take a "
-                "causal one, such as 'sfm', 'lstm' or 'gru'."
+                f"network={self.network!r} reads what comes after a frame, so it cannot predict that frame. Use a "
+                "causal network, such as 'sfm', 'lstm' or 'gru'."
             )
         return model
 
@@ -274,16 +191,17 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @own_precision()
     def score_samples(self, X: Any) -> NDArray[Any]:
-        """Log-likelihood of each series: the sum over its frames from the second on.
+        """Return the log-likelihood of each series: the sum over its frames from the second on.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            Binary frames.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n,)
-            In nats; 0 for a series of a single frame.  The average over all frames is :meth:`score`.
+            In nats; 0 for a series of a single frame. The mean over all frames is :meth:`score`.
         """
         check_is_fitted(self)
         batch = self._binary_batch(X, reset=False)
@@ -296,27 +214,45 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @own_precision()
     def score(self, X: Any, y: None = None) -> float:
-        """Mean log-likelihood of a frame, or what else ``metric`` says, over the frames from the second on.
+        """Return the mean log-likelihood of a frame, over the frames from the second on.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            Binary frames.
         y : ignored
+            Not used.
 
         Returns
         -------
         score : float
-            Nats per frame, over the flat list of all frames; with ``metric="softmax_pressed"``, as in the authors'
-            program, the mean over the frames of each series, then over series.  Greater is better.
+            In nats per frame, over the flat list of all frames. Greater is better.
         """
         check_is_fitted(self)
         data, _ = self._next_frames(self._binary_batch(X, reset=False))
-        if self.metric == "bernoulli":
-            return float(self._frame_log_likelihoods(data).mean())
-        logits = self._head.logits(self._outputs(data))
-        assert data.target is not None
-        bounds = data.lengths.cumsum(0)[:-1].numpy()
-        return softmax_pressed_log_likelihood(np.split(data.target.numpy(), bounds), np.split(logits.numpy(), bounds))
+        return float(self._frame_log_likelihoods(data).mean())
+
+    @available_if(_has_logits)
+    @own_precision()
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits of each channel in the next frame, after each frame.
+
+        Only the heads "linear" and "none" have logits of single channels.
+        :func:`sfmts.metrics.softmax_pressed_log_likelihood` scores them as the SFM authors' program does.
+
+        Parameters
+        ----------
+        X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            Binary frames.
+
+        Returns
+        -------
+        logits : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            ``logits[i][t]`` belongs to frame t + 1 and depends on the frames up to t.
+        """
+        check_is_fitted(self)
+        batch = self._binary_batch(X, reset=False)
+        return unbatch(batch, self._head.logits(self._outputs(batch)))
 
     def _frame_log_likelihoods(self, data: SequenceBatch) -> NDArray[Any]:
         assert data.target is not None
@@ -335,17 +271,18 @@ class SFMDensity(DensityMixin, SequenceEstimator):
 
     @own_precision()
     def predict_proba(self, X: Any) -> Any:
-        """That each channel is on in the next frame, after each frame.
+        """Return the probability that each channel is on in the next frame, after each frame.
 
         Parameters
         ----------
         X : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
+            Binary frames.
 
         Returns
         -------
         p : list of n arrays of shape (T_i, C), or array of shape (n, T, C)
-            ``p[i][t]`` belongs to frame t + 1 and knows the frames up to t.  Of a joint head it is an estimate, the
-            mean over 64 draws.
+            ``p[i][t]`` belongs to frame t + 1 and depends on the frames up to t. With a joint head it is an estimate,
+            the mean over 64 draws.
         """
         check_is_fitted(self)
         batch = self._batch(X, reset=False)
@@ -362,23 +299,23 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         Parameters
         ----------
         n_frames : int
-            How many frames to draw.
+            Number of frames to draw.
         prompt : array of shape (T, C), optional
-            Frames to go on from; a silent frame by default.
+            Frames to continue from; a silent frame by default.
         temperature : float, default=1.0
-            Logits are divided by it: below 1 the likely becomes likelier.
+            Logits are divided by it; below 1, probable frames become more probable.
         random_state : int, RandomState instance or None, default=None
-            Seed; None draws a fresh one.
+            Seed; None is a new one.
 
         Returns
         -------
         frames : ndarray of shape (n_frames, C)
-            Of zeros and ones, without the prompt.
+            Zeros and ones, without the prompt.
 
         Raises
         ------
         ValueError
-            If an argument will not do.
+            If an argument is invalid.
         """
         check_is_fitted(self)
         if not isinstance(n_frames, Integral):
@@ -388,7 +325,9 @@ class SFMDensity(DensityMixin, SequenceEstimator):
         if not isinstance(temperature, Real):
             raise TypeError(f"temperature must be a number, not {temperature!r}.")
         if not temperature > 0:
-            raise ValueError(f"temperature must be positive, not {temperature}; near 0 the likeliest frame is drawn.")
+            raise ValueError(
+                f"temperature must be positive, not {temperature}; near 0 the most probable frame is drawn."
+            )
         if prompt is None:
             silence = np.zeros((1, self.n_channels_in_))
             prompt = silence.T if self.layout == "nct" else silence
@@ -409,7 +348,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):
             state = output.state
             drawn = self._head.sample(self._head(output.final), generator, temperature)
             frames.append(drawn)
-            # a network without a state to go on from reads everything again
+            # a network without a state to continue from reads everything again
             x = drawn[None] if state is not None else torch.cat([x, drawn[None]], dim=1)
         result: NDArray[Any] = torch.cat(frames).cpu().numpy()
         return result

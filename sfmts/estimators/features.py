@@ -2,30 +2,22 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from numbers import Real
+from typing import Any, Self
 
 import joblib
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch
-from sfmts._validation import LAYOUTS, as_batch, as_weights
-from sfmts.estimators import persistence
-from sfmts.estimators._base import (
-    check_file_attributes,
-    check_tensors,
-    fitting,
-    new_random_state,
-    refuse_booleans,
-    resolve_device,
-)
+from sfmts._validation import as_batch, as_weights
+from sfmts.estimators._base import SavedEstimator, check_file_attributes, check_tensors, fitting, new_random_state
+from sfmts.estimators._device import resolve_device
+from sfmts.estimators._parameters import documented, store_parameters, validate
 from sfmts.features._bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
 from sfmts.features._signal import SCALES, SignalScale, check_increasing, fit_scale
 from sfmts.features._stream import FeatureStream
@@ -34,7 +26,6 @@ from sfmts.kernels._bank.checks import check_bank
 
 _SHORTEST = 2.5  # default of the shortest period, in steps
 _VALUES_AT_ONCE = 1 << 19  # values of X that are converted at once
-BANK_BACKENDS = ("auto", "reference", "fused", "native")
 
 
 @dataclass(frozen=True)
@@ -46,23 +37,8 @@ class FittedBank:
     scale: SignalScale
 
 
-class BankEstimator(BaseEstimator):
+class BankEstimator(SavedEstimator):
     """Base of the estimators that read a bank of oscillators: parameters, input and the bank itself."""
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_features": [Interval(Integral, 1, None, closed="left")],
-        "periods": [tuple, list, None],
-        "decays": [tuple, list],
-        "directions": [StrOptions({"both", "forward"})],
-        "scale": [StrOptions(set(SCALES))],
-        "time": [StrOptions({"index", "timestamps"})],
-        "time_channel": [Integral, None],
-        "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
-        "device": [str],
-        "backend": [StrOptions(set(BANK_BACKENDS))],
-        "layout": [StrOptions(set(LAYOUTS))],
-    }
 
     _zero_share = 0.05  # of the oscillators have frequency zero: they follow the level and the trend
     _fitted: FittedBank
@@ -73,18 +49,11 @@ class BankEstimator(BaseEstimator):
 
     def _validate_params(self) -> None:
         """Raise an error if a parameter has a type or a value that is not allowed."""
-        refuse_booleans(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
-        super()._validate_params()
+        validate(self._parameter_constraints, self.get_params(deep=False), type(self).__name__)
 
     def _batch(self, X: Any, reset: bool) -> SequenceBatch:
-        if not reset:  # a fitted bank goes by the time it has
-            channel = self._fitted.scale.time_channel
-        elif self.time == "index":
-            channel = None
-        elif self.time_channel is None:
-            raise ValueError("time='timestamps' needs time_channel, the number of the channel of X that holds them.")
-        else:
-            channel = self.time_channel
+        # A fitted bank keeps its time channel, whatever the parameter is now.
+        channel = self.time_channel if reset else self._fitted.scale.time_channel
         batch = as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel, allow_missing=True)
         check_increasing(batch.time, batch.lengths)
         return batch
@@ -93,7 +62,7 @@ class BankEstimator(BaseEstimator):
         self, batch: SequenceBatch, weight: NDArray[np.float64] | None, random_state: np.random.RandomState
     ) -> None:
         """Draw a bank for these series."""
-        scale = fit_scale(batch, self.scale, self.time_channel if batch.time is not None else None, weight)
+        scale = fit_scale(batch, self.scale, self.time_channel, weight)
         options = self._bank_options(batch, scale.unit)
         bank, info = draw_bank(options, len(scale.mean), scale.n_copies, scale.unit, random_state)
         chosen = choose_series(len(batch), weight, random_state)
@@ -162,9 +131,12 @@ class BankEstimator(BaseEstimator):
 
     @property
     def feature_info_(self) -> NDArray[Any]:
-        """Period, decay time, channel, drive, direction and summary of each feature, as a structured array.
+        """Return period, decay time, channel, drive, direction and summary of each feature.
 
-        ``channel`` is the one with the greatest weight in the drive of the oscillator; ``channel_weights_`` has all.
+        Returns
+        -------
+        info : structured ndarray of shape (n_features_out_,)
+            ``channel`` has the greatest weight in the drive of the oscillator; ``channel_weights_`` has all weights.
         """
         check_is_fitted(self)
         fitted, slots = self._fitted, self._slots()
@@ -191,7 +163,13 @@ class BankEstimator(BaseEstimator):
 
     @property
     def channel_weights_(self) -> NDArray[np.float64]:
-        """Share of each channel in the drive of each feature, of shape (n_features_out_, n_channels_in_)."""
+        """Return the share of each channel in the drive of each feature.
+
+        Returns
+        -------
+        shares : ndarray of shape (n_features_out_, n_channels_in_)
+            Each row sums to 1.
+        """
         check_is_fitted(self)
         fitted, slots = self._fitted, self._slots()
         weights = np.abs(fitted.bank.mix.numpy().astype(np.float64))
@@ -199,7 +177,7 @@ class BankEstimator(BaseEstimator):
         weights = weights.reshape(*weights.shape[:2], -1, n_channels).sum(axis=2)  # scale="both" has each one twice
         shares = weights / weights.sum(axis=2, keepdims=True)
         channel = fitted.scale.time_channel
-        if channel is not None:  # time stamps drive nothing
+        if channel is not None:  # time stamps do not drive oscillators
             shares = np.insert(shares, channel % (n_channels + 1), 0.0, axis=2)
         return shares[slots[:, 0], slots[:, 1]]
 
@@ -216,32 +194,6 @@ class BankEstimator(BaseEstimator):
         return np.concatenate(rows)
 
     # -- files
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
-
-        Parameters
-        ----------
-        path : str or Path
-            An existing file is replaced only after the new one is complete.
-        """
-        check_is_fitted(self)
-        persistence.save(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read an estimator that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged or holds another estimator.
-        """
-        return persistence.load(Path(path), cls)
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         fitted = self._fitted
@@ -320,7 +272,18 @@ class BankEstimator(BaseEstimator):
 
 
 def is_positive(value: Any) -> bool:
-    """Return whether an entry of a file is a positive, finite number."""
+    """Return whether an entry of a file is a positive, finite number.
+
+    Parameters
+    ----------
+    value : object
+        The entry.
+
+    Returns
+    -------
+    is_positive : bool
+        False for booleans, infinity and NaN.
+    """
     return type(value) in (int, float) and 0 < value < math.inf
 
 
@@ -338,7 +301,20 @@ def _range(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def series_parts(batch: SequenceBatch, most: int) -> list[slice]:
-    """Cut the series into runs of at most ``most`` and of bounded size; one long series is a run of its own."""
+    """Cut the series into runs of at most ``most`` and of bounded size; one long series is a run of its own.
+
+    Parameters
+    ----------
+    batch : SequenceBatch
+        The series.
+    most : int
+        Maximum number of series in a run.
+
+    Returns
+    -------
+    parts : list of slice
+        The runs, in order.
+    """
     sizes = batch.lengths * batch.n_channels
     run = ((sizes.cumsum(0) - sizes) // _VALUES_AT_ONCE).tolist()
     starts, first = [0], 0
@@ -349,7 +325,8 @@ def series_parts(batch: SequenceBatch, most: int) -> list[slice]:
     return [slice(*ends) for ends in zip(starts, [*starts[1:], len(batch)], strict=True)]
 
 
-class SFMFeatures(TransformerMixin, BankEstimator):
+@documented("bank")
+class SFMFeatures(TransformerMixin, BankEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Turn series into features with a fixed State-Frequency Memory.
 
     A bank of damped oscillators with random periods and decay times is driven by the series; nothing in it is trained.
@@ -358,39 +335,12 @@ class SFMFeatures(TransformerMixin, BankEstimator):
     Read by a linear model, these features classify as well as the best known transforms, see
     :class:`sfmts.SFMRidgeClassifier`.
 
-    Series may have unequal lengths, gaps and time stamps: the signal is taken as linear between two observations and
-    the oscillators are integrated exactly, so that a denser sampling of a signal gives nearly the same features.
+    Series may have unequal lengths, gaps and time stamps. The signal is linear between two observations, and the
+    oscillators are integrated exactly, so a denser sampling of a signal gives nearly the same features.
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
-        longest the median duration of the training series, at least 1.5 times the shortest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as :meth:`stream` needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
-        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
-        of ``benchmarks/archive.py``, "train" is the best of the three.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps.
-    time_channel : int or None, default=None
-        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel; None is as many as PyTorch uses, -1 all.  The result does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
-    layout : {"ntc", "nct"}, default="ntc"
-        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+    {parameters}
 
     Attributes
     ----------
@@ -404,17 +354,18 @@ class SFMFeatures(TransformerMixin, BankEstimator):
     device_, backend_ : str
         Where and with which kernel features are computed.
     n_channels_in_ : int
+        Number of channels.
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
 
     See Also
     --------
-    SFMRidgeClassifier, SFMRidgeRegressor : These features with ridge regression behind them.
+    SFMRidgeClassifier, SFMRidgeRegressor : Ridge regression on these features.
 
     Notes
     -----
-    The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time; the
-    equations are in :doc:`/features_design`.
+    The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time. Its
+    equations are in :mod:`sfmts.kernels.bank.reference`.
 
     Examples
     --------
@@ -436,7 +387,6 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         decays: tuple[float, float] = (0.15, 2.0),
         directions: str = "both",
         scale: str = "train",
-        time: str = "index",
         time_channel: int | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -444,18 +394,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         backend: str = "auto",
         layout: str = "ntc",
     ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.layout = layout
+        store_parameters(self, locals())
 
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Draw the bank, and fit its scales and thresholds to series.
@@ -465,17 +404,19 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
             NaN is missing.
         y : ignored
+            Not used.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts.
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMFeatures
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X or a parameter is invalid.  A previous fit is kept.
+            If X or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
@@ -498,6 +439,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Returns
         -------
         features : ndarray of shape (n, n_features_out_), float32
+            The features.
         """
         check_is_fitted(self)
         return self._features(self._batch(X, reset=False))
@@ -508,11 +450,12 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Returns
         -------
         stream : sfmts.features.FeatureStream
+            The stream.
 
         Raises
         ------
         ValueError
-            If the bank reads series backwards, or scales each series by itself: both need the end of a series.
+            If the bank reads series backwards, or scales each series by itself, because both need the end of a series.
         """
         check_is_fitted(self)
         return FeatureStream(self._fitted.bank, self._fitted.scale)
@@ -523,10 +466,12 @@ class SFMFeatures(TransformerMixin, BankEstimator):
         Parameters
         ----------
         input_features : ignored
+            Not used.
 
         Returns
         -------
         names : ndarray of str
+            Names.
         """
         info = self.feature_info_
         parts = zip(info["summary"].tolist(), info["drive"].tolist(), info["direction"].tolist(), strict=True)

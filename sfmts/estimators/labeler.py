@@ -1,57 +1,42 @@
 """SFMLabeler."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch, unbatch
 from sfmts._precision import own_precision
 from sfmts._validation import as_step_labels, as_weights, class_weights
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
+from sfmts.estimators._base import SequenceEstimator, fitting
+from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.heads import ClassificationHead
 from sfmts.metrics import frame_accuracy_score
 
 
-class SFMLabeler(SequenceEstimator):
+@documented()
+class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Label every time step of series with a State-Frequency Memory network, as in the paper's TIMIT experiment.
 
-    A step's label is decided when the network has read the series up to it, or, with ``bidirectional=True``, all of
-    it.  Series may have unequal lengths; nothing behind a series' end is ever read or counted.
+    The label of a step depends on the series up to this step or, with ``bidirectional=True``, on the whole series.
+    Series may have unequal lengths; padding is neither read nor counted.
 
     Parameters
     ----------
-    network : str, default="sfm"
-        Name of a network, see :func:`sfmts.networks.network_names`.
-    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network; what these parameters mean, and their defaults, are those of :class:`SFMClassifier`, here and
-        where it is named below.
-    init, network_params
-        Its start and its further options, as in :class:`SFMClassifier`.
-    dropout, recurrent_dropout : float, default=0.0
-        Shares that are dropped in training, as in :class:`SFMClassifier`.
-    head : {"linear", "none"}, default="linear"
-        A linear layer on top, or z itself as logits, as in the authors' program.
-    standardize, optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
-        Training, as in :class:`SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`SFMClassifier`.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the labels, as in :class:`sklearn.linear_model.LogisticRegression`; "balanced" counts steps.
-    device, backend, memory, layout
-        Where and how, as in :class:`SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
     module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`; validation scores are frame accuracies.
+        As in :class:`SFMClassifier`. Validation scores are frame accuracies.
 
     See Also
     --------
@@ -76,13 +61,6 @@ class SFMLabeler(SequenceEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{key: value for key, value in SequenceEstimator._parameter_constraints.items() if key != "pooling"},
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
-
-    pooling: ClassVar[str] = "last"  # unused: the head reads every step
-
     classes_: NDArray[Any]
 
     def __init__(
@@ -91,26 +69,17 @@ class SFMLabeler(SequenceEstimator):
         *,
         n_states: int = 32,
         n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
         n_layers: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
         network_params: dict[str, Any] | None = None,
         head: str = "linear",
-        standardize: bool = True,
+        time_channel: int | None = None,
         optimizer: str = "adam",
-        learning_rate: str = "cosine",
+        optimizer_params: dict[str, Any] | None = None,
         learning_rate_init: float = 0.01,
         max_iter: int = 100,
         batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -120,45 +89,9 @@ class SFMLabeler(SequenceEstimator):
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
         layout: str = "ntc",
     ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        self.layout = layout
+        store_parameters(self, locals())
 
     @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
@@ -167,20 +100,21 @@ class SFMLabeler(SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array of shape (n, T), or list of n arrays of shape (T_i,)
             Labels: numbers or strings.
         sample_weight : array-like of shape (n,), optional
-            How much each step of a series counts; 0 is as if the series were not there.
+            Weight of each step of a series; 0 leaves the series out.
 
         Returns
         -------
         self : SFMLabeler
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter will not do.  An earlier fit stays usable.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
@@ -202,7 +136,7 @@ class SFMLabeler(SequenceEstimator):
     def _step_weights(
         self, sample_weight: ArrayLike | None, batch: SequenceBatch, codes: NDArray[np.int64]
     ) -> NDArray[np.float64] | None:
-        """What each step counts, by its series and by its label."""
+        """Return the weight of each step, by its series and its label."""
         weights = as_weights(sample_weight, len(batch))
         if weights is not None:
             weights = np.repeat(weights, batch.lengths.numpy())
@@ -221,43 +155,49 @@ class SFMLabeler(SequenceEstimator):
         return ClassificationHead(in_features, len(self.classes_), kind, generator, per_step=True)
 
     def predict(self, X: Any) -> Any:
-        """The most probable label of each step.
+        """Return the most probable label of each step.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         y : ndarray of shape (n, T), or list of n arrays of shape (T_i,)
+            The most probable label of each step.
         """
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, self.classes_[log_p.argmax(dim=1).numpy()])
 
     def predict_proba(self, X: Any) -> Any:
-        """Probability of each label at each step, in the order of ``classes_``.
+        """Return the probability of each label at each step, in the order of ``classes_``.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         p : ndarray of shape (n, T, n_classes), or list of n arrays of shape (T_i, n_classes)
+            Probabilities.
         """
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, log_p.exp())
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Logarithm of :meth:`predict_proba`, exact where a probability is tiny.
+        """Return the logarithm of :meth:`predict_proba`, which is exact even for tiny probabilities.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         log_p : ndarray of shape (n, T, n_classes), or list of n arrays of shape (T_i, n_classes)
+            Logarithms of the probabilities.
         """
         batch, log_p = self._log_probabilities(X)
         return unbatch(batch, log_p)
@@ -271,18 +211,21 @@ class SFMLabeler(SequenceEstimator):
         return batch, head.log_probabilities(self._outputs(batch))
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Share of steps that are labelled correctly, over all steps of all series.
+        """Return the share of correctly labelled steps, over all steps of all series.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array of shape (n, T), or list of n arrays of shape (T_i,)
+            Labels of the steps.
         sample_weight : array-like of shape (n,), optional
-            How much each step of a series counts.
+            Weight of each step of a series.
 
         Returns
         -------
         accuracy : float
+            Share of correct labels.
         """
         return frame_accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 

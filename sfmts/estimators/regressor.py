@@ -12,43 +12,28 @@ from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch, channel_scale, moments
 from sfmts._validation import as_numbers, as_weights
-from sfmts.estimators._base import CallbackWatcher, SequenceEstimator, fitting
+from sfmts.estimators._base import SequenceEstimator, fitting
+from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.heads import RegressionHead
 
 
-class SFMRegressor(RegressorMixin, SequenceEstimator):
-    """Predict one or several numbers of whole series (extrinsic regression) with a State-Frequency Memory network.
+@documented()
+class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
+    """Predict one or several numbers of time series with a State-Frequency Memory network.
 
-    Least squares; targets are brought to mean 0 and variance 1 for training.
+    This is extrinsic regression by least squares. Targets and channels are standardised for training.
 
     Parameters
     ----------
-    network : str, default="sfm"
-        Name of a network, see :func:`sfmts.networks.network_names`.
-    n_states, n_frequencies, n_outputs, frequencies, time, time_channel, phase, n_layers, bidirectional
-        The network; what these parameters mean, and their defaults, are those of :class:`SFMClassifier`, here and
-        where it is named below.
-    init, network_params
-        Its start and its further options, as in :class:`SFMClassifier`.
-    dropout, recurrent_dropout : float, default=0.0
-        Shares that are dropped in training, as in :class:`SFMClassifier`.
-    head : {"linear", "none"}, default="linear"
-        A linear layer on top, or z itself as the standardised prediction.
-    pooling : {"last", "mean"}, default="last"
-        What the head reads: the state after the last step, or the mean over all steps.
-    standardize, optimizer, learning_rate, learning_rate_init, max_iter, batch_size, weight_decay, clip_norm
-        Training, as in :class:`SFMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol, warm_start, random_state, verbose
-        Its end, its start and its seed, as in :class:`SFMClassifier`.
-    device, backend, memory, layout
-        Where and how, as in :class:`SFMClassifier`.
+    {parameters}
 
     Attributes
     ----------
     n_targets_ : int
         Numbers predicted for each series.
     module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`; validation scores are R^2 with respect to the variance in training.
+        As in :class:`SFMClassifier`. Validation scores are R^2 with respect to the variance in training.
 
     References
     ----------
@@ -75,27 +60,18 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         *,
         n_states: int = 32,
         n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        frequencies: str = "fixed",
-        time: str = "index",
-        time_channel: int | None = None,
-        phase: str = "accumulated",
         n_layers: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        init: str = "chrono",
         network_params: dict[str, Any] | None = None,
         head: str = "linear",
         pooling: str = "last",
-        standardize: bool = True,
+        time_channel: int | None = None,
         optimizer: str = "adam",
-        learning_rate: str = "cosine",
+        optimizer_params: dict[str, Any] | None = None,
         learning_rate_init: float = 0.01,
         max_iter: int = 100,
         batch_size: int = 32,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -104,45 +80,9 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
         layout: str = "ntc",
     ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.frequencies = frequencies
-        self.time = time
-        self.time_channel = time_channel
-        self.phase = phase
-        self.n_layers = n_layers
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.network_params = network_params
-        self.head = head
-        self.pooling = pooling
-        self.standardize = standardize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
-        self.layout = layout
+        store_parameters(self, locals())
 
     @with_callbacks
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -151,19 +91,21 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            Targets: one number, or several, for each series.
         sample_weight : array-like of shape (n,), optional
-            How much each series counts; 0 is as if it were not there.
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRegressor
-            An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
+            The fitted estimator. An interrupt (Ctrl-C) ends training and keeps what has been learned so far.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter will not do.  An earlier fit stays usable.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
@@ -182,12 +124,16 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            Targets: one number, or several, for each series.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRegressor
+            The fitted estimator.
         """
         self._validate_params()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
@@ -209,7 +155,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         batch = self._batch(X, reset=not continued)
         targets, ndim = as_numbers(y, len(batch))
         if continued and targets.shape[1] != self.n_targets_:
-            raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training that goes on.")
+            raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training so far.")
         self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
         data = replace(batch, target=torch.from_numpy(targets))
         self._fit_batch(data, as_weights(sample_weight, len(batch)), watcher, continued=continued, epochs=epochs)
@@ -228,15 +174,17 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):
         return RegressionHead(in_features, self.n_targets_, kind, generator, mean, scale)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Targets of each series.
+        """Return the predicted numbers of each series.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
-        y : ndarray of shape (n,) or (n, n_targets), as y was in fit, in float64
+        y : ndarray of shape (n,) or (n, n_targets)
+            Predictions in float64, with as many dimensions as y had in ``fit``.
         """
         check_is_fitted(self)
         head = self.module_.head

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
 from sfmts._batch import SequenceBatch
 from sfmts._validation import as_codes, as_labels, as_numbers, as_weights, class_weights, known_classes
 from sfmts.estimators._base import fitting, new_random_state
+from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.estimators.features import BankEstimator, is_positive, series_parts
 from sfmts.features._importance import FrequencyImportance, frequency_importance
 from sfmts.features._reader import ManySeries, Solution, Squash, solve_few
@@ -155,17 +155,35 @@ class RidgeEstimator(BankEstimator):
 
     @property
     def coef_(self) -> NDArray[np.float64]:
-        """Coefficients of the scaled features, of shape (n_targets, n_features_out_)."""
+        """Return the coefficients of the scaled features.
+
+        Returns
+        -------
+        coef : ndarray of shape (n_targets, n_features_out_)
+            One row for each target; for two classes, one row.
+        """
         return self._solution().coef
 
     @property
     def intercept_(self) -> NDArray[np.float64]:
-        """Intercepts, of shape (n_targets,)."""
+        """Return the intercepts.
+
+        Returns
+        -------
+        intercept : ndarray of shape (n_targets,)
+            One number for each target.
+        """
         return self._solution().intercept
 
     @property
     def alpha_(self) -> float:
-        """Penalty that leave-one-out predictions chose, in units of the number of features."""
+        """Return the penalty that leave-one-out predictions chose.
+
+        Returns
+        -------
+        alpha : float
+            In units of the number of features.
+        """
         return self._solution().alpha
 
     def frequency_importance(self, X: Any, *, n_bins: int = 12) -> FrequencyImportance:
@@ -177,7 +195,7 @@ class RidgeEstimator(BankEstimator):
             Many series show what the model relies on; a single one shows what decided its prediction.
         n_bins : int, default=12
             Number of bins of periods, evenly on a logarithmic scale between the shortest and the longest period of the
-            bank; oscillators of frequency zero have a bin of their own.  There are half as many bins of decay times.
+            bank; oscillators of frequency zero have a bin of their own. There are half as many bins of decay times.
 
         Returns
         -------
@@ -234,7 +252,7 @@ class RidgeEstimator(BankEstimator):
             self.channel_weights_,
             n_bins=n_bins,
             outputs=None if classes is None else classes[-len(solution.intercept) :],  # of two classes, the second
-            unit="steps" if self.time == "index" else "time units",
+            unit="steps" if self._fitted.scale.time_channel is None else "time units",
         )
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -281,7 +299,7 @@ def _distinct(
 ) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None]:
     """Leave out series of weight zero, and make one of series that are the same, with the sum of their weights.
 
-    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples.  Weights come
+    Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples. Weights come
     back with mean 1, as only their ratios count; None if all are the same.
     """
     weight = np.ones(len(batch)) if weight is None else weight
@@ -300,49 +318,20 @@ def _distinct(
     return batch, Y, None if (total == total[0]).all() else total
 
 
-class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
+@documented("bank")
+class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Classify time series with a fixed State-Frequency Memory read by ridge regression.
 
-    The series drive a bank of damped oscillators with random periods and decay times (see :class:`SFMFeatures`); ridge
-    regression on what the oscillators do decides.  Nothing but the ridge is trained, so that fitting takes seconds.
-    This is the classifier to try first.  Series may have unequal lengths, gaps (NaN) and time stamps.
+    The series drive a bank of damped oscillators with random periods and decay times (see :class:`SFMFeatures`). Ridge
+    regression on summaries of the oscillators decides. Only the ridge regression is fitted, which takes seconds. This
+    is the classifier to try first. Series may have unequal lengths, gaps (NaN) and time stamps.
 
     The penalty is chosen by the log loss of exact leave-one-out predictions, which also calibrate
     :meth:`predict_proba`.
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
-        longest the median duration of the training series, at least 1.5 times the shortest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as a stream needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
-        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
-        of ``benchmarks/archive.py``, "train" is the best of the three.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps.
-    time_channel : int or None, default=None
-        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as in :class:`sklearn.linear_model.RidgeClassifier`.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel and of matrix products; None is as many as PyTorch uses, -1 all.  The result
-        does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
-    layout : {"ntc", "nct"}, default="ntc"
-        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+    {parameters}
 
     Attributes
     ----------
@@ -384,11 +373,6 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     1.0
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **RidgeEstimator._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
-
     classes_: NDArray[Any]
 
     def _n_outputs(self) -> int:
@@ -402,7 +386,6 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         decays: tuple[float, float] = (0.15, 2.0),
         directions: str = "both",
         scale: str = "train",
-        time: str = "index",
         time_channel: int | None = None,
         class_weight: dict[Any, float] | str | None = None,
         random_state: Any = None,
@@ -411,19 +394,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         backend: str = "auto",
         layout: str = "ntc",
     ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.layout = layout
-        self.class_weight = class_weight
+        store_parameters(self, locals())
 
     @staticmethod
     def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
@@ -446,11 +417,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Returns
         -------
         self : SFMRidgeClassifier
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter is invalid.  A previous fit is kept.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
@@ -467,19 +439,23 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         """Fit to the series of all calls so far, for data that do not fit into memory.
 
         The bank and the scaling of the features are those of the first call, which should hold some hundred series of
-        all classes.  Memory is that of two square matrices of ``n_features``.
+        all classes. Memory is that of two square matrices of ``n_features``.
 
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,)
+            The targets.
         classes : array-like, optional
             All classes; needed at the first call.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRidgeClassifier
+            The fitted estimator.
         """
         self._validate_params()
         with fitting(self):
@@ -513,7 +489,13 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
 
     @property
     def temperature_(self) -> float:
-        """Factor of the decisions in :meth:`predict_proba`."""
+        """Return the factor of the decisions in :meth:`predict_proba`.
+
+        Returns
+        -------
+        temperature : float
+            The decisions are multiplied by it.
+        """
         solution = self._solution()
         if len(self.classes_) == 1:
             return 1.0
@@ -522,7 +504,13 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
 
     @property
     def leave_one_out_score_(self) -> float:
-        """Accuracy of the leave-one-out predictions."""
+        """Return the accuracy of the leave-one-out predictions.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1.
+        """
         solution = self._solution()
         hits = _logits(solution.predictions).argmax(axis=1) == _logits(solution.targets).argmax(axis=1)
         return float(np.average(hits, weights=solution.weights))
@@ -533,10 +521,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         decisions : ndarray of shape (n,) for two classes, positive for the second; otherwise (n, n_classes)
+            Decisions.
         """
         decisions = self._raw_predictions(X)
         return decisions[:, 0] if len(self.classes_) <= 2 else decisions
@@ -547,10 +537,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         y : ndarray of shape (n,)
+            Predictions.
         """
         best = _logits(self._raw_predictions(X)).argmax(axis=1)
         classes: NDArray[Any] = self.classes_[np.minimum(best, len(self.classes_) - 1)]
@@ -565,10 +557,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         p : ndarray of shape (n, n_classes)
+            Probabilities.
         """
         p: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
         return p
@@ -579,10 +573,12 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
         log_p : ndarray of shape (n, n_classes)
+            Logarithms of the probabilities.
         """
         decisions = self._raw_predictions(X)
         if len(self.classes_) == 1:
@@ -593,7 +589,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):
     def stream(self) -> "ClassifierStream":
         """Return an object that takes one step of a series at a time, and predicts after any of them.
 
-        Time and memory of a step do not depend on how many came before.  Predictions are those of :meth:`predict` for
+        Time and memory of a step do not depend on how many came before. Predictions are those of :meth:`predict` for
         the steps so far: to predict early in a series, fit to series that are cut there.
 
         Returns
@@ -614,6 +610,11 @@ class ClassifierStream(FeatureStream):
     """Take one step of a series at a time, and classify what has come so far.
 
     Made by :meth:`SFMRidgeClassifier.stream`.
+
+    Parameters
+    ----------
+    estimator : SFMRidgeClassifier
+        The fitted classifier.
     """
 
     def __init__(self, estimator: SFMRidgeClassifier) -> None:
@@ -622,19 +623,37 @@ class ClassifierStream(FeatureStream):
         self._classes, self._temperature = estimator.classes_, estimator.temperature_
 
     def decision_function(self) -> Any:
-        """Return the decision as :meth:`SFMRidgeClassifier.decision_function` does for one series."""
+        """Return the decision as :meth:`SFMRidgeClassifier.decision_function` does for one series.
+
+        Returns
+        -------
+        decision : float or ndarray of shape (n_classes,)
+            A number for two classes.
+        """
         decisions = self._read(self._current())
         return decisions[0] if len(self._classes) <= 2 else decisions
 
     def predict_proba(self) -> NDArray[np.float64]:
-        """Return the probability of each class, of shape (n_classes,)."""
+        """Return the probability of each class, of shape (n_classes,).
+
+        Returns
+        -------
+        p : ndarray of shape (n_classes,)
+            In the order of ``classes_``.
+        """
         if len(self._classes) == 1:
             return np.ones(1)
         p: NDArray[np.float64] = softmax(self._temperature * _logits(self._read(self._current())[None])[0])
         return p
 
     def predict(self) -> Any:
-        """Return the class with the greatest decision."""
+        """Return the class with the greatest decision.
+
+        Returns
+        -------
+        label : object
+            One of ``classes_``.
+        """
         best = int(_logits(self._read(self._current())[None])[0].argmax())
         return self._classes[min(best, len(self._classes) - 1)]
 
@@ -643,6 +662,11 @@ class RegressorStream(FeatureStream):
     """Take one step of a series at a time, and predict from what has come so far.
 
     Made by :meth:`SFMRidgeRegressor.stream`.
+
+    Parameters
+    ----------
+    estimator : SFMRidgeRegressor
+        The fitted regressor.
     """
 
     def __init__(self, estimator: "SFMRidgeRegressor") -> None:
@@ -651,7 +675,13 @@ class RegressorStream(FeatureStream):
         self._is_flat = estimator.target_ndim_ == 1
 
     def predict(self) -> Any:
-        """Return the predicted number, or numbers of shape (n_targets,)."""
+        """Return the predicted number, or numbers of shape (n_targets,).
+
+        Returns
+        -------
+        y : float or ndarray of shape (n_targets,)
+            As y was in ``fit``.
+        """
         predictions = self._read(self._current())
         return predictions[0] if self._is_flat else predictions
 
@@ -661,43 +691,16 @@ def _logits(decisions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hstack([-decisions, decisions]) if decisions.shape[1] == 1 else decisions
 
 
-class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
+@documented("bank")
+class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of time series with a fixed State-Frequency Memory read by ridge regression.
 
-    What :class:`SFMRidgeClassifier` is for labels.  The penalty is chosen by the squared error of exact leave-one-out
+    What :class:`SFMRidgeClassifier` is for labels. The penalty is chosen by the squared error of exact leave-one-out
     predictions.
 
     Parameters
     ----------
-    n_features : int, default=10_000
-        Number of features, rounded up to a multiple of 56: groups of 8 oscillators with 7 summaries each.
-    periods : (float or None, float or None) or None, default=None
-        Shortest and longest period, in steps or, with ``time="timestamps"``, in units of the time stamps; periods are
-        drawn evenly on a logarithmic scale in between.  None is 2.5 typical steps for the shortest, and for the
-        longest the median duration of the training series, at least 1.5 times the shortest.
-    decays : (float, float), default=(0.15, 2.0)
-        Range of the decay times, in periods.
-    directions : {"both", "forward"}, default="both"
-        Read series in both directions, or forwards only, as a stream needs.
-    scale : {"train", "series", "both"}, default="train"
-        Scale each channel to mean 0 and deviation 1 over all training series, over each series alone, or feed half of
-        the bank with each.  "series" loses what levels tell; cross-validated on the training parts of the collections
-        of ``benchmarks/archive.py``, "train" is the best of the three.
-    time : {"index", "timestamps"}, default="index"
-        Whether steps are one unit of time apart or have time stamps.
-    time_channel : int or None, default=None
-        The channel of X that holds time stamps, for ``time="timestamps"``; it does not drive the bank.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the bank.
-    n_jobs : int or None, default=None
-        Threads of the compiled kernel and of matrix products; None is as many as PyTorch uses, -1 all.  The result
-        does not depend on it.
-    device : str, default="cpu"
-        Where to compute: "cpu", "cuda", or "auto", a GPU if there is one.
-    backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel, see :func:`sfmts.kernels.resolve_bank`.
-    layout : {"ntc", "nct"}, default="ntc"
-        Order of the axes of three-dimensional X: (series, time, channels) or (series, channels, time).
+    {parameters}
 
     Attributes
     ----------
@@ -746,7 +749,6 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         decays: tuple[float, float] = (0.15, 2.0),
         directions: str = "both",
         scale: str = "train",
-        time: str = "index",
         time_channel: int | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -754,18 +756,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         backend: str = "auto",
         layout: str = "ntc",
     ) -> None:
-        self.n_features = n_features
-        self.periods = periods
-        self.decays = decays
-        self.directions = directions
-        self.scale = scale
-        self.time = time
-        self.time_channel = time_channel
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.device = device
-        self.backend = backend
-        self.layout = layout
+        store_parameters(self, locals())
 
     @staticmethod
     def _score(predictions: NDArray[np.float64], targets: NDArray[np.float64], weight: Any) -> float:
@@ -784,17 +775,19 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
             NaN is missing.
         y : array-like of shape (n,) or (n, n_targets)
+            The targets.
         sample_weight : array-like of shape (n,), optional
             How much each series counts; 2 is the same as giving it twice.
 
         Returns
         -------
         self : SFMRidgeRegressor
+            The fitted estimator.
 
         Raises
         ------
         ValueError, TypeError
-            If X, y or a parameter is invalid.  A previous fit is kept.
+            If X, y or a parameter is invalid. A previous fit is kept.
         """
         self._validate_params()
         with fitting(self):
@@ -813,12 +806,16 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
         y : array-like of shape (n,) or (n, n_targets)
+            The targets.
         sample_weight : array-like of shape (n,), optional
+            Weight of each series; 0 leaves it out.
 
         Returns
         -------
         self : SFMRidgeRegressor
+            The fitted estimator.
         """
         self._validate_params()
         with fitting(self):
@@ -833,7 +830,13 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
 
     @property
     def leave_one_out_score_(self) -> float:
-        """R^2 of the leave-one-out predictions."""
+        """Return R^2 of the leave-one-out predictions.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
         solution = self._solution()
         return 1.0 - self._score(solution.predictions, solution.targets, solution.weights)
 
@@ -843,6 +846,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
         Parameters
         ----------
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
 
         Returns
         -------
@@ -855,7 +859,7 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):
     def stream(self) -> RegressorStream:
         """Return an object that takes one step of a series at a time, and predicts after any of them.
 
-        Time and memory of a step do not depend on how many came before.  Predictions are those of :meth:`predict` for
+        Time and memory of a step do not depend on how many came before. Predictions are those of :meth:`predict` for
         the steps so far: to predict early in a series, fit to series that are cut there.
 
         Returns

@@ -35,8 +35,6 @@ class FitSettings:
         Where models are trained.
     joint : bool
         Whether a window holds all variables.
-    linear : bool
-        Whether a regression is tried.
     period : int
         Steps in a season; 1 if there is none.
     validation_fraction : float
@@ -51,7 +49,6 @@ class FitSettings:
     batch_size: int | None
     device: torch.device
     joint: bool
-    linear: bool
     period: int
     validation_fraction: float
     refit: bool
@@ -164,7 +161,7 @@ class HorizonFit:
         A regression that is better than the anchor alone may leave less to the network, so that the pair is worse than
         the anchor with its network. Both are trained, and the regression is kept only if it is better then, too.
         """
-        result = self._validated(train, valid, self.settings.linear)
+        result = self._validated(train, valid, True)
         if math.isinf(result.penalty) or result.interrupted:
             return result
         bare = self._validated(train, valid, False)

@@ -10,21 +10,20 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
-from sfmts.estimators._base import (
-    SequenceEstimator,
-    fitting,
-    is_there,
-    new_random_state,
+from sfmts.estimators._base import fitting, new_random_state
+from sfmts.estimators._device import is_available, resolve_device
+from sfmts.estimators._parameters import (
+    documented,
     own_network_options,
     plain,
     plain_parameters,
-    refuse_booleans,
-    resolve_device,
+    store_parameters,
+    training_settings,
+    validate_parameters,
 )
 from sfmts.forecasting.fit import FitResult, FitSettings, HorizonFit
 from sfmts.forecasting.model import HorizonModel, HorizonShape, roll_out, window_quantiles
@@ -41,32 +40,6 @@ from sfmts.forecasting.panel import (
 from sfmts.forecasting.windows import window_set
 from sfmts.heads import QuantileHead
 from sfmts.networks.base import make_network
-from sfmts.training import TrainingSettings
-
-_NETWORK_OPTIONS = (
-    "n_states",
-    "n_frequencies",
-    "n_outputs",
-    "frequencies",
-    "phase",
-    "n_layers",
-    "recurrent_dropout",
-    "init",
-    "backend",
-    "memory",
-)
-_SETTINGS = tuple(name for name in TrainingSettings.__dataclass_fields__ if name != "batch_size")
-_SHARED = (  # parameters with the same meaning in all estimators
-    "network",
-    "network_params",
-    *_NETWORK_OPTIONS,
-    *_SETTINGS,
-    "dropout",
-    "early_stopping",
-    "validation_fraction",
-    "random_state",
-    "device",
-)
 
 # What sktime keeps of a pretrained forecaster when it is fitted again: everything that `_learn` and `_pretrain` set.
 _PRETRAINED = (
@@ -99,7 +72,8 @@ def _levels(alpha: Sequence[float]) -> Tensor:
     return levels
 
 
-class SFMForecaster(BaseForecaster):
+@documented("forecaster")
+class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Forecast series, panels and hierarchies with a State-Frequency Memory network.
 
     One model forecasts all series at all steps of the horizon. A window of the past is scaled to mean 0 and variance 1.
@@ -112,60 +86,7 @@ class SFMForecaster(BaseForecaster):
 
     Parameters
     ----------
-    network : str, default="sfm"
-        Name of a network, see :func:`sfmts.networks.network_names`; one that sees the future of a step is refused.
-    n_states, n_frequencies, n_outputs, network_params, frequencies, phase, n_layers
-        The network, with the defaults of :class:`SFMClassifier`.
-    init : {"modern", "chrono", "paper", "authors"}, default="modern"
-        Start of the weights, see :class:`sfmts.networks.SFM`.
-    dropout : float, default=0.1
-        Probability with which, in training, an entry of the network's summary and of a decoded horizon is dropped.
-    recurrent_dropout : float, default=0.0
-        As in :class:`SFMClassifier`.
-    sp : int, default=1
-        Seasonal periodicity: steps in a season; 1 if there is none.
-    context_length : int, optional
-        Steps of the past that are read.  By default an eighth of the (median) series, but at least two seasons and 12
-        steps, and at most 14 seasons, twice the horizon, or 96 steps, whichever is longest.
-    horizon : int, optional
-        Steps that are forecast in parallel.  By default the last step of the ``fh`` given to ``fit``, or else two
-        seasons and at least 12 steps.  Where ``predict`` is asked for more, the model goes on from its own medians.
-    segment_length : int, optional
-        Steps that the network reads at once.  By default 1 for contexts up to 64 steps, else about a 16th of the
-        context, or a season if there are 8 of them.
-    multivariate : {"independent", "joint"}, default="independent"
-        Whether each variable of y has windows of its own, in one model, or a window holds all variables, so that they
-        may explain each other.
-    linear : bool, default=True
-        Whether a regression is tried; the network is then trained with and without one, and the regression stays if it
-        proves better.
-    calendar_features : bool, default=False
-        Whether the time of day, of the week and of the year are read beside X.  y must be indexed by dates.
-    optimizer, learning_rate, weight_decay, clip_norm
-        Training, with the defaults of :class:`SFMClassifier`.
-    learning_rate_init : float, default=0.003
-        Learning rate of the first update.
-    max_iter : int, default=30
-        Most epochs.
-    batch_size : int or "auto", default="auto"
-        Windows in a mini-batch; "auto" takes a 64th of all, at least 16 and at most 256.
-    early_stopping : bool, default=True
-        Whether the last part of each series is set aside as described above.  Without it, or where there are fewer than
-        8 such windows, the network trains for ``max_iter`` epochs, quantiles are those of the training residuals, and
-        the simple forecast is the season before (without a season the last value); ``linear`` has no effect then.
-    validation_fraction : float, default=0.2
-        That part.
-    refit : bool, default=True
-        Whether to train once more, with that part.
-    n_iter_no_change : int, default=5
-        Epochs without improvement after which training ends.
-    tol : float, default=1e-4
-        What counts as an improvement, of the score of the part set aside or, without one, of the loss.
-    fine_tune : bool, default=False
-        Whether ``fit`` trains a model that was pretrained on with the series it is given.  Otherwise it only takes
-        them as context.
-    random_state, verbose, device, backend, memory
-        As in :class:`SFMClassifier`, with its defaults.
+    {parameters}
 
     Attributes
     ----------
@@ -254,19 +175,7 @@ class SFMForecaster(BaseForecaster):
         "X-y-must-have-same-index": True,
     }
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **{name: SequenceEstimator._parameter_constraints[name] for name in _SHARED},
-        "sp": [Interval(Integral, 1, None, closed="left")],
-        "context_length": [Interval(Integral, 1, None, closed="left"), None],
-        "horizon": [Interval(Integral, 1, None, closed="left"), None],
-        "segment_length": [Interval(Integral, 1, None, closed="left"), None],
-        "multivariate": [StrOptions({"independent", "joint"})],
-        "linear": ["boolean"],
-        "calendar_features": ["boolean"],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "refit": ["boolean"],
-        "fine_tune": ["boolean"],
-    }
+    _network_defaults: ClassVar[dict[str, Any]] = {"init": "modern"}
 
     def __init__(
         self,
@@ -274,28 +183,20 @@ class SFMForecaster(BaseForecaster):
         *,
         n_states: int = 32,
         n_frequencies: int = 4,
-        n_outputs: int | None = None,
-        network_params: dict[str, Any] | None = None,
-        frequencies: str = "fixed",
-        phase: str = "accumulated",
         n_layers: int | None = None,
         dropout: float = 0.1,
-        recurrent_dropout: float = 0.0,
-        init: str = "modern",
+        network_params: dict[str, Any] | None = None,
         sp: int = 1,
         context_length: int | None = None,
         horizon: int | None = None,
         segment_length: int | None = None,
         multivariate: str = "independent",
-        linear: bool = True,
         calendar_features: bool = False,
         optimizer: str = "adam",
-        learning_rate: str = "cosine",
+        optimizer_params: dict[str, Any] | None = None,
         learning_rate_init: float = 0.003,
         max_iter: int = 30,
         batch_size: int | str = "auto",
-        weight_decay: float = 0.0,
-        clip_norm: float | None = 1.0,
         early_stopping: bool = True,
         validation_fraction: float = 0.2,
         refit: bool = True,
@@ -305,45 +206,8 @@ class SFMForecaster(BaseForecaster):
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
-        backend: str = "auto",
-        memory: str = "fast",
     ) -> None:
-        self.network = network
-        self.n_states = n_states
-        self.n_frequencies = n_frequencies
-        self.n_outputs = n_outputs
-        self.network_params = network_params
-        self.frequencies = frequencies
-        self.phase = phase
-        self.n_layers = n_layers
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.init = init
-        self.sp = sp
-        self.context_length = context_length
-        self.horizon = horizon
-        self.segment_length = segment_length
-        self.multivariate = multivariate
-        self.linear = linear
-        self.calendar_features = calendar_features
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.refit = refit
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.fine_tune = fine_tune
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
-        self.backend = backend
-        self.memory = memory
+        store_parameters(self, locals())
         super().__init__()
 
     def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self:
@@ -502,7 +366,7 @@ class SFMForecaster(BaseForecaster):
         return [
             {**small, "context_length": 8},
             {**small, "network": "gru", "multivariate": "joint", "segment_length": 3, "refit": False},
-            {**small, "horizon": 2, "linear": False, "sp": 4, "early_stopping": False},
+            {**small, "horizon": 2, "sp": 4, "early_stopping": False},
         ]
 
     def historical_forecasts(
@@ -594,10 +458,8 @@ class SFMForecaster(BaseForecaster):
         return hasattr(self, "pretrained_module_")
 
     def _validate(self) -> None:
-        parameters, name = self.get_params(deep=False), type(self).__name__
-        refuse_booleans(self._parameter_constraints, parameters, name)
-        validate_parameter_constraints(self._parameter_constraints, parameters, caller_name=name)
-        own_network_options(self, self.get_param_names())
+        validate_parameters(self)
+        own_network_options(self)
 
     def _wanted_horizon(self, panel: Panel, fh: ForecastingHorizon | None) -> int:
         if self.horizon is not None:
@@ -650,11 +512,10 @@ class SFMForecaster(BaseForecaster):
 
     def _fit_settings(self) -> FitSettings:
         return FitSettings(
-            training=TrainingSettings(**plain_parameters(self, _SETTINGS)),
+            training=training_settings(self, batch_size=1),
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
             device=resolve_device(self.device),
             joint=self.multivariate == "joint",
-            linear=bool(self.linear),
             period=int(self.sp),
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
             refit=bool(self.refit),
@@ -671,12 +532,11 @@ class SFMForecaster(BaseForecaster):
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
 
     def _make_model(self, shape: HorizonShape, generator: torch.Generator) -> HorizonModel:
-        options = plain_parameters(self, _NETWORK_OPTIONS)
+        options = plain_parameters(self, ("n_states", "n_frequencies", "n_layers")) | own_network_options(self)
         network = make_network(
             self.network,
-            options["n_states"] if self.n_outputs is None else options["n_outputs"],
+            options["n_states"] if options.get("n_outputs") is None else options["n_outputs"],
             **options,
-            **own_network_options(self, self.get_param_names()),
             max_length=math.ceil(shape.context_length / shape.segment_length),
             generator=generator,
         )
@@ -727,7 +587,7 @@ class SFMForecaster(BaseForecaster):
     def _placed_module(self) -> HorizonModel:
         """Return the model, on the device of the fit if that is available."""
         device = torch.device(self.device_)
-        if is_there(device):
+        if is_available(device):
             self.module_.to(device)
         return self.module_
 

@@ -117,7 +117,7 @@ def _count(network: str, n_channels: int, n_outputs: int, head: str, options: di
 # n_states for each task, None where the table has no entry, and the options that reproduce its parameter counts.
 _TASKS = ("waves", "music", "timit")
 _TABLE_1: dict[str, tuple[tuple[int | None, int | None, int | None], dict[str, Any]]] = {
-    "a_sfm": ((50, 50, 30), {"network": "sfm", "frequencies": "adaptive", "head": "none"}),
+    "a_sfm": ((50, 50, 30), {"network": "sfm", "network_params": {"frequencies": "adaptive"}, "head": "none"}),
     "act": ((18, 164, 141), {"network_params": {"cell": "gru"}}),
     "associative_lstm": ((14, 130, 114), {}),
     "bi_lstm": ((None, None, 93), {"network": "lstm", "bidirectional": True}),

@@ -1,10 +1,15 @@
-"""Saving and loading estimators: a safetensors file whose header holds JSON.  Nothing in it can run code."""
+"""The files of saved estimators: safetensors with a JSON document in the header.
+
+:func:`encode` and :func:`decode` convert values to JSON and back, :func:`write` and :func:`read` do so for whole files.
+Nothing in a file can run code.
+"""
 
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,49 +19,21 @@ from safetensors.torch import save as serialize
 from sfmts._files import replacing
 
 FORMAT = 1
-_DEEPEST = 50  # levels of lists and dictionaries within one another
+_DEEPEST = 50  # levels of nested lists and dictionaries
 _PADDING = 16  # times as many bytes as their content that strings in an array may take, beyond _FREE_PADDING
 _FREE_PADDING = 2**26
 
 
-class Storable(Protocol):
-    """An estimator that tells what of it a file holds besides its parameters and public fitted attributes."""
+def write(path: Path, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Write a document, whose values :func:`encode` made, and tensors to one file.
 
-    device_: str
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters."""
-
-    def _to_file(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return entries of the JSON document, and tensors."""
-
-    def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Set what :meth:`_to_file` returned; entries of the document are still encoded."""
-
-
-Estimator = TypeVar("Estimator", bound=Storable)
-
-
-def save(estimator: Storable, path: Path) -> None:
-    """Write a fitted estimator to ``path``; see :meth:`SequenceEstimator.save`."""
+    The file appears complete or not at all. An existing file stays until the new one is complete.
+    """
     import sfmts
 
-    own, tensors = estimator._to_file()
-    attributes = {
-        key: _encode(value, key)
-        for key, value in vars(estimator).items()
-        if key.endswith("_") and not key.startswith("_") and key not in ("module_", *tensors)
-    }
-    document = {
-        "format": FORMAT,
-        "estimator": type(estimator).__name__,
-        "versions": {"sfmts": sfmts.__version__, "torch": torch.__version__},
-        "parameters": {key: _encode(value, key) for key, value in estimator.get_params(deep=False).items()},
-        "attributes": attributes,
-        **{key: _encode_entry(value, key) for key, value in own.items()},
-    }
+    versions = {"sfmts": sfmts.__version__, "torch": torch.__version__}
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    text = json.dumps(document, sort_keys=True)
+    text = json.dumps({"format": FORMAT, "versions": versions, **document}, sort_keys=True)
     data = _ordered(serialize(tensors, metadata={"sfmts": text, "sha256": _digest(text, tensors)}))
     with replacing(path) as temporary:
         temporary.write_bytes(data)  # save_file() would leave it unreadable to others, whatever the umask
@@ -70,8 +47,16 @@ def _ordered(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
-def load(path: Path, cls: type[Estimator]) -> Estimator:
-    """Read what :func:`save` wrote; see :meth:`SequenceEstimator.load`."""
+def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the document and the tensors of a file that :func:`write` wrote.
+
+    Raises
+    ------
+    IsADirectoryError
+        If ``path`` is a directory.
+    ValueError
+        If the file is damaged, has another origin, or has a newer format.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; give the file that save() wrote.")
     try:
@@ -83,34 +68,31 @@ def load(path: Path, cls: type[Estimator]) -> Estimator:
     text = metadata.get("sfmts")
     if text is None:
         raise ValueError(f"{path} is a safetensors file, but not one that an estimator's save() wrote.")
-    try:
+    with described(path):
         document = json.loads(text)
-        format_, name = document["format"], document["estimator"]
-        if format_ <= FORMAT and name == cls.__name__:
-            if metadata.get("sha256") != _digest(text, tensors):
-                raise ValueError("its content does not match its checksum")
-            return _restore(document, tensors, cls)
-    except Exception as error:  # forged content lets errors of many kinds through
+        is_newer = document["format"] > FORMAT
+        if not is_newer and metadata.get("sha256") != _digest(text, tensors):
+            raise ValueError("its content does not match its checksum")
+    if is_newer:
+        raise ValueError(f"{path} has format {document['format']}, but this version of sfmts reads up to {FORMAT}.")
+    return document, tensors
+
+
+@contextmanager
+def described(path: Path) -> Iterator[None]:
+    """Turn any error of a file's content into a ValueError that names the file.
+
+    Content that was forged causes errors of many kinds.
+    """
+    try:
+        yield
+    except Exception as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).removesuffix(".")
         raise ValueError(f"{path} is damaged or from an incompatible version: {reason}.") from error
-    if format_ > FORMAT:
-        raise ValueError(f"{path} has format {format_}, newer than this sfmts reads ({FORMAT}).")
-    raise ValueError(f"{path} holds a {name}; load it with {name}.load.")
-
-
-def _restore(document: dict[str, Any], tensors: dict[str, torch.Tensor], cls: type[Estimator]) -> Estimator:
-    estimator = cls(**{key: decode(value) for key, value in document["parameters"].items()})
-    for key, value in document["attributes"].items():
-        if not key.endswith("_") or key.startswith("_"):
-            raise ValueError(f"{key!r} is no fitted attribute")
-        setattr(estimator, key, decode(value))
-    torch.device(estimator.device_)
-    estimator._from_file(document, tensors)
-    return estimator
 
 
 def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Checksum of all that a file holds."""
+    """Return the checksum of a document and tensors."""
     digest = hashlib.sha256(text.encode())
     for key, value in sorted(tensors.items()):
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
@@ -118,15 +100,18 @@ def _digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _encode_entry(value: Any, name: str) -> Any:
-    """Return the JSON form of an entry of the document; dictionaries with names for keys stay dictionaries."""
+def encode_entry(value: Any, name: str) -> Any:
+    """Return the JSON form of an entry of a document: a dictionary with strings as keys stays a dictionary."""
     if isinstance(value, dict):
-        return {key: _encode(item, key) for key, item in value.items()}
-    return _encode(value, name)
+        return {key: encode(item, key) for key, item in value.items()}
+    return encode(value, name)
 
 
-def _encode(value: Any, name: str, within: tuple[int, ...] = ()) -> Any:
-    """Return a JSON form of a parameter or fitted attribute; ``within`` are the ids of what holds it."""
+def encode(value: Any, name: str, within: tuple[int, ...] = ()) -> Any:
+    """Return a JSON form of a number, a string, an array, or a list or dictionary of them.
+
+    Errors call the value ``name``. ``within`` are the ids of the lists and dictionaries that contain it.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -136,12 +121,12 @@ def _encode(value: Any, name: str, within: tuple[int, ...] = ()) -> Any:
         raise TypeError(f"{name} cannot be saved: {reason}. Use pickle or joblib for this estimator.")
     within = (*within, id(value))
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufUSO":
-        return {"array": [_encode(item, name, within) for item in value.tolist()], "dtype": value.dtype.str}
+        return {"array": [encode(item, name, within) for item in value.tolist()], "dtype": value.dtype.str}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_encode(item, name, within) for item in value]}
+        return {kind: [encode(item, name, within) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[_encode(key, name, within), _encode(item, name, within)] for key, item in value.items()]}
+        return {"dict": [[encode(key, name, within), encode(item, name, within)] for key, item in value.items()]}
     if isinstance(value, np.random.RandomState):
         kind, keys, *rest = value.get_state(legacy=True)
         return {"RandomState": [kind, np.asarray(keys).tolist(), *rest]}
@@ -152,7 +137,7 @@ def _encode(value: Any, name: str, within: tuple[int, ...] = ()) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """Return the value that :func:`_encode` encoded."""
+    """Return the value that :func:`encode` encoded."""
     if not isinstance(value, dict):
         return value
     if "array" in value:
@@ -181,7 +166,7 @@ def _check_array(items: list[Any], dtype: np.dtype[Any]) -> None:
 
 
 def _leaves(items: list[Any]) -> Iterator[Any]:
-    """Yield what nested lists hold."""
+    """Yield the items of nested lists."""
     for item in items:
         if isinstance(item, list):
             yield from _leaves(item)
