@@ -128,7 +128,7 @@ def missing_names(site: Path) -> Iterator[str]:
 
 @contextmanager
 def served(site: Path) -> Iterator[str]:
-    """The address of the site on this machine."""
+    """Serve the site on this machine and yield its address."""
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -192,7 +192,7 @@ class Browser:
                 yield f"failed: {parameters['errorText']}"
 
     def evaluate(self, expression: str) -> Any:
-        """What a promise comes to, as if the reader had just clicked: only then may a page write to the clipboard."""
+        """Return what a promise resolves to, as after a click: a page may write to the clipboard only then."""
         found = self.command(
             "Runtime.evaluate", expression=expression, awaitPromise=True, userGesture=True, returnByValue=True
         )
@@ -207,7 +207,7 @@ class Browser:
 
 
 def faults_of_page(browser: Browser, address: str, screenshots: Path | None, name: str) -> Iterator[str]:
-    """What is wrong with one page."""
+    """Yield the faults of one page."""
     browser.resize(DESKTOP)
     browser.open(address)
     yield from (f"formula is not typeset: {formula}" for formula in browser.driver.execute_script(MATHS))
@@ -222,7 +222,7 @@ def faults_of_page(browser: Browser, address: str, screenshots: Path | None, nam
 
 
 def faults_of_search(browser: Browser, root: str) -> Iterator[str]:
-    """What is wrong with the search."""
+    """Yield the faults of the search."""
     browser.resize(DESKTOP)
     browser.open(f"{root}search.html?q={SEARCHED}")
     links = "return [...document.querySelectorAll('#search-results li a')].map((link) => link.href)"

@@ -61,7 +61,7 @@ def is_foreign(source):
 
 
 def resolve_reference(app, env, node, content):
-    """What a reference points to that Sphinx found nowhere; None is a warning."""
+    """Return the target of a reference that Sphinx could not resolve, or None for a warning."""
     target, source = node.get("reftarget", ""), get_node_source(node) or ""
     if node.get("refdomain") != "py":
         return content if is_foreign(source) else None
@@ -202,7 +202,7 @@ copybutton_prompt_is_regexp = True
 
 
 def setup(app):
-    """What Sphinx calls, and when."""
+    """Connect the functions of this file to the events of Sphinx."""
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", mark_attributes)
     app.connect("doctree-read", leave_out_citations)

@@ -251,7 +251,7 @@ def fit(settings: dict[str, Any], seed: int, folder: str | None = None) -> dict[
 
 
 def softmax_pressed(model: SFMDensity, X: Sequence[np.ndarray]) -> float:
-    """What the authors' program scores."""
+    """Return the score of the authors' program."""
     logits = [after[:-1] for after in model.decision_function(list(X))]
     return softmax_pressed_log_likelihood([roll[1:] for roll in X], logits)
 

@@ -1,8 +1,7 @@
-"""The training loop: epochs, early stopping, history, progress.
+"""Train models: epochs, early stopping, history, progress.
 
-It knows torch modules and, of scikit-learn, only the warning about convergence.
-
-Several processes, on one machine or on many, can train one model together: see ``process_group`` of :class:`Trainer`.
+This module works on torch modules; of scikit-learn it uses only the warning about convergence. Several processes, on
+one machine or more, can train one model together: see ``process_group`` of :class:`Trainer`.
 """
 
 import copy
@@ -30,22 +29,22 @@ from sfmts.model import Model
 
 SCHEDULES = ("constant", "cosine")
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.AdamW,  # decoupled decay; the same as Adam without
+    "adam": torch.optim.AdamW,  # decoupled weight decay; equal to Adam without decay
     "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options),
     "rmsprop": torch.optim.RMSprop,
     "adadelta": lambda parameters, **options: torch.optim.Adadelta(parameters, rho=0.95, **options),
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
-_MOST_LEFT_OUT = 10
-_RISE = 10.0  # times its start that a loss may end at without a warning
+_MOST_LEFT_OUT = 10  # updates in a row whose gradient is not finite, before an error
+_RISE = 10.0  # warn if the final loss is more than this multiple of the first one
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train.
+    """Settings of the training.
 
-    The names are those of the estimators' parameters and of the entries of their ``optimizer_params``, which
-    :class:`sfmts.SFMClassifier` documents.
+    The names are those of the parameters of :class:`sfmts.SFMClassifier` and of the entries of its
+    ``optimizer_params``, where they are documented.
     """
 
     max_iter: int = 100
@@ -66,7 +65,7 @@ class TrainingSettings:
 
 @dataclass
 class History:
-    """What happened, one entry an epoch."""
+    """Record of a training, with one entry per epoch."""
 
     loss: list[float] = field(default_factory=list)
     learning_rate: list[float] = field(default_factory=list)
@@ -76,28 +75,37 @@ class History:
     stopped: str = ""  # why training ended
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers."""
+        """Return a copy of the record as lists and numbers.
+
+        Returns
+        -------
+        history : dict of str to list, int or str
+            The record.
+        """
         return copy.deepcopy(vars(self))
 
 
 class TrainingData(Protocol):
-    """Items with targets that are handed out in mini-batches, as by :class:`sfmts.forecasting.windows.WindowSet`."""
+    """Interface of items with targets that training reads in mini-batches.
+
+    :class:`sfmts.forecasting.windows.WindowSet` is an example.
+    """
 
     @property
     def values(self) -> Tensor:
-        """All numbers that items are made of."""
+        """All numbers of the items."""
 
     @property
     def lengths(self) -> Tensor:
-        """Steps of each item, on the CPU."""
+        """Number of steps of each item, on the CPU."""
 
     @property
     def target(self) -> Tensor | None:
-        """Of all items."""
+        """Target of each item."""
 
     @property
     def weight(self) -> Tensor | None:
-        """Of all items; each weighs 1 if it is None."""
+        """Weight of each item; None stands for 1."""
 
     @property
     def total_weight(self) -> float:
@@ -106,73 +114,112 @@ class TrainingData(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, index: Tensor) -> "TrainingBatch":
-        """Return the items numbered ``index``, in that order."""
+        """Return the items numbered ``index``, in that order.
+
+        Parameters
+        ----------
+        index : Tensor of int64
+            Numbers of the items.
+
+        Returns
+        -------
+        batch : TrainingBatch
+            The items.
+        """
 
 
 class TrainingBatch(TrainingData, Protocol):
-    """Items in the form that a model reads, see :meth:`sfmts.heads.Model.features_of`; a dataclass."""
+    """Interface of a mini-batch, a dataclass that :meth:`sfmts.model.Model.features_of` reads."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "TrainingBatch":
-        """Return the items on ``device``, as ``dtype``."""
+        """Return the mini-batch on a device, with numbers of a type.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to put the tensors.
+        dtype : torch.dtype
+            Type of the values and weights.
+
+        Returns
+        -------
+        batch : TrainingBatch
+            The mini-batch.
+        """
 
 
 class Watcher(Protocol):
-    """Is told of each epoch."""
+    """Interface of an object that training notifies of each epoch."""
 
     def epoch_begins(self) -> None:
-        """An epoch begins."""
+        """Note that an epoch begins."""
 
     def epoch_ended(self) -> bool:
-        """An epoch has ended; return whether training should, too."""
+        """Note that an epoch has ended.
+
+        Returns
+        -------
+        stop : bool
+            Whether to stop training.
+        """
 
 
 def best_epoch(scores: Sequence[float]) -> int:
-    """Return the number, from 1, of the first epoch with the greatest score; a score that is NaN is never the greatest.
+    """Return the number of the first epoch with the greatest score. NaN is never the greatest.
 
-    It is 1 if there is no score, as after a part of an epoch.
+    Parameters
+    ----------
+    scores : sequence of float
+        Score of each epoch.
+
+    Returns
+    -------
+    number : int
+        Number of the epoch, counted from 1; 1 if there are no scores because the first epoch was interrupted.
     """
     comparable = [-math.inf if math.isnan(score) else score for score in scores]
     return 1 + comparable.index(max(comparable)) if comparable else 1
 
 
 class Trainer:
-    """Trains one model, in one call or in several.
+    """Train one model, in one or several calls.
 
     Parameters
     ----------
     model : Model
-        Trained in place, where it is.
+        Trained in place, on its own device.
     settings : TrainingSettings
+        How to train.
     generator : torch.Generator
-        Source of the order of mini-batches (and, on the CPU, of dropout).
+        Source of the order of mini-batches and, on the CPU, of dropout.
     process_group : torch.distributed.ProcessGroup, optional
-        The processes ("ranks") that train the model together, ``torch.distributed.group.WORLD`` for all.  None, the
-        default, trains in this process alone, whatever ``torch.distributed`` has been told.
+        Processes ("ranks") that train the model together, ``torch.distributed.group.WORLD`` for all. By default this
+        process trains alone, even if ``torch.distributed`` is initialised.
 
     Notes
     -----
-    A mini-batch of more than 2^18 padded steps (series times the longest of them) is read in parts within that bound,
-    each with series of similar length; a longer series is a part of its own. The gradients of the parts add up to that
-    of the whole mini-batch, and one update follows. Losses and gradients differ by rounding only, since a network's
-    states do not depend on the other series of a batch. Three things do depend on the parts: dropout masks and the
-    Gibbs chains of ``head="rbm"`` are drawn part by part, with the same distribution but other numbers; a network of
-    one's own that takes statistics over a batch takes them over a part; and a network's extra loss is averaged over the
-    parts by their numbers of steps.
+    A mini-batch of more than 2^18 padded steps (number of series times the longest length) is read in parts within that
+    bound. Series of similar length share a part, and a longer series is a part by itself. The gradients of the parts
+    are summed before one update. They differ from the gradient of the whole mini-batch by rounding only, because the
+    states of a network do not depend on the other series of a batch. Three things depend on the parts. Dropout masks
+    and the Gibbs chains of ``head="rbm"`` are drawn for each part, from the same distribution. A user's network that
+    computes statistics over a batch computes them over a part. The extra loss of a network is averaged over the parts,
+    weighted by their numbers of steps.
 
-    With a ``process_group`` every rank makes the same calls with the same data; model and generator start as those of
-    rank 0.  Each mini-batch of ``batch_size`` series is shared out among the ranks, and
-    :class:`torch.nn.parallel.DistributedDataParallel` adds up their gradients, so that all take the same update.
-    Losses are divided by one number for the whole mini-batch: history and weights are those of one process but for
-    rounding, however few series the last mini-batch has.  The validation data are shared out, too.
+    With a ``process_group``, every rank makes the same calls with the same data, and starts with the model and the
+    generator of rank 0. Each mini-batch of ``batch_size`` series is divided among the ranks.
+    :class:`torch.nn.parallel.DistributedDataParallel` sums their gradients, so all ranks make the same update. Losses
+    are divided by one number for the whole mini-batch. History and weights therefore equal those of one process except
+    for rounding, even if the last mini-batch is small. Validation data are divided in the same way.
 
-    What is drawn within the model is each rank's own: dropout masks, and the Gibbs chains of ``head="rbm"``.  Their
-    distribution is that of one process, the numbers are not.  A network's extra loss is averaged over the ranks by
-    their numbers of steps, which is exact for a penalty on weights and for a mean over steps.
+    Each rank draws its own dropout masks and Gibbs chains, from the same distribution as one process. The extra loss of
+    a network is averaged over the ranks, weighted by their numbers of steps; this is exact for a penalty on weights and
+    for a mean over steps.
 
-    An interrupt, or a watcher's wish to stop, on one rank ends training on all of them after the same update.  An
-    error on one rank leaves the others waiting until the launcher ends them, as ``torchrun`` does.
+    An interrupt or a stop requested by a watcher on one rank ends training on all ranks after the same update. After an
+    error on one rank, the others wait until the launcher, such as ``torchrun``, ends them.
     """
 
     def __init__(
@@ -198,7 +245,13 @@ class Trainer:
         self._first_loss: float | None = None  # mean of the first mini-batch
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Go on with the moments of earlier training, but with the settings of now."""
+        """Continue with the moments of an earlier training, but with the current settings.
+
+        Parameters
+        ----------
+        state : dict
+            ``state_dict`` of the earlier optimizer.
+        """
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(copy.deepcopy(state))
         for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
@@ -212,20 +265,34 @@ class Trainer:
         epochs: int | None = None,
         watcher: Watcher | None = None,
     ) -> History:
-        """Train until nothing improves, ``epochs`` (``max_iter`` by default) are over, or the user interrupts.
+        """Train until nothing improves, the last epoch has ended, or the user interrupts.
 
-        With ``valid``, the weights of the epoch with the best validation score are kept.  An interrupt (Ctrl-C)
-        before the first update goes on to the caller; a later one keeps what has been learned so far.
+        An interrupt (Ctrl-C) before the first update is raised again. After a later one the model keeps its current
+        weights.
 
-        If the loss becomes infinite or NaN after an epoch with a validation score, training ends with a warning and
-        the weights of the best epoch are kept.
+        Parameters
+        ----------
+        train : TrainingData
+            Items to train on.
+        valid : TrainingData, optional
+            Items to validate on after each epoch. The model keeps the weights of the epoch with the best score. If the
+            loss becomes infinite or NaN after a validated epoch, training ends with a warning and these weights.
+        epochs : int, optional
+            Maximum number of epochs; ``max_iter`` of the settings by default.
+        watcher : Watcher, optional
+            Notified of each epoch.
+
+        Returns
+        -------
+        history : History
+            Record of all calls so far.
 
         Raises
         ------
         FloatingPointError
-            If the loss becomes infinite or NaN and there are no weights to go back to.
+            If the loss becomes infinite or NaN and no epoch was validated before.
         ValueError
-            If the ranks of a ``process_group`` were given different data, or the loss does not depend on a parameter.
+            If the ranks of a ``process_group`` got different data, or the loss does not depend on a parameter.
         """
         self._ranks.check_same(train)
         self._first_loss = None
@@ -268,7 +335,7 @@ class Trainer:
                     ConvergenceWarning,
                     stacklevel=2,
                 )
-            progress.total = progress.n  # what is left will not be done
+            progress.total = progress.n  # no further batches follow
         if best.weights is not None:
             self.model.load_state_dict(best.weights)
         if not all(bool(p.isfinite().all()) for p in self.parameters):
@@ -277,9 +344,9 @@ class Trainer:
         return self.history
 
     def _warn_if_risen(self, best: "_Best") -> None:
-        """Warn if the weights that are kept have a far greater training loss than the first mini-batch had.
+        """Warn if the training loss of the final weights is far greater than the loss of the first mini-batch.
 
-        Losses are of scaled targets, of labels or of frames: 1 is what differs between mini-batches, not divergence.
+        Losses of scaled targets, labels and frames differ by up to 1 between mini-batches, which is no divergence.
         """
         losses, start = self.history.loss, self._first_loss
         if not losses or start is None:
@@ -290,7 +357,7 @@ class Trainer:
             warnings.warn(str(self._diverged(what)), ConvergenceWarning, stacklevel=3)
 
     def _schedule(self, updates: int) -> Iterator[float]:
-        """Learning rate of each update."""
+        """Yield the learning rate of each update; for "cosine" r (1 + cos(pi u / U)) / 2 at update u of U."""
         rate = self.settings.learning_rate_init
         for update in range(updates):
             if self.settings.schedule == "cosine":
@@ -299,8 +366,9 @@ class Trainer:
                 yield rate
 
     def _epoch(self, train: TrainingData, schedule: Iterator[float], progress: tqdm) -> None:
+        """Train on each mini-batch once."""
         self.model.train()
-        total, whole = 0.0, train.total_weight  # which sums over all items
+        total, whole = 0.0, train.total_weight  # computed once, because it sums over all items
         rate = self.settings.learning_rate_init
         for index in bucketed_batches(train.lengths, self.settings.batch_size, self.generator):
             rate = next(schedule)
@@ -313,7 +381,7 @@ class Trainer:
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
     def _train_step(self, batch: TrainingBatch, weighs: float, rate: float) -> float:
-        """One update, by the loss of a mini-batch over what it ``weighs``; returns the summed loss."""
+        """Make one update by the loss of a mini-batch divided by ``weighs``, and return the summed loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share, part = self._ranks.share(batch)
@@ -344,9 +412,9 @@ class Trainer:
         return value
 
     def _losses(self, batch: TrainingData, weighs: float, part: float) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of a part of a mini-batch, without gradients, and what the part adds to its mean.
+        """Return the summed loss of a part of a mini-batch, without gradients, and its contribution to the mean loss.
 
-        ``part`` is the part's share of the steps of the mini-batch, which weighs the network's extra loss.
+        ``part`` is the part's share of the steps of the mini-batch, the weight of the network's extra loss.
         """
         loss, extra_loss = self._loss(batch, self.dropout_generator)
         mean_loss = loss / (weighs / self._ranks.size)  # gradients are averaged over the ranks
@@ -361,14 +429,16 @@ class Trainer:
             raise self._diverged(f"The gradient's norm has been {norm} in {_MOST_LEFT_OUT} updates in a row.")
 
     def _diverged(self, what: str) -> FloatingPointError:
+        """Return an error with advice."""
         clip_norm, rate = self.settings.clip_norm, self.settings.learning_rate_init
-        clip = "set clip_norm" if clip_norm is None else f"clip_norm (now {clip_norm})"
+        clip = "set clip_norm in optimizer_params" if clip_norm is None else f"clip_norm (now {clip_norm})"
         return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
     def _should_stop(self, valid: TrainingData | None, best: "_Best", progress: tqdm) -> bool:
+        """Evaluate the epoch and return whether training should stop."""
         history = self.history
         if valid is None:
-            # A falling rate leads out of a plateau: there an epoch counts only where no more than tol is left to gain.
+            # A falling learning rate leads out of a plateau. Epochs count as unimproved once the loss is below tol.
             hopeful = self.settings.schedule == "cosine" and history.loss[-1] > self.settings.tol
             stop = best.update((-history.loss[-1],), None, hopeful)
         else:
@@ -384,9 +454,9 @@ class Trainer:
 
 
 def _micro_batches(batch: TrainingData) -> list[tuple[TrainingData, float]]:
-    """Cut a mini-batch into parts of bounded padded size, with the share of all steps that each part has.
+    """Cut a mini-batch into parts of bounded padded size; return each part and its share of all steps.
 
-    A mini-batch within the bound is returned as it is.
+    A mini-batch within the bound is one part, unchanged.
     """
     parts = bounded_batches(batch.lengths, torch.arange(len(batch)), len(batch))
     if len(parts) == 1:
@@ -395,12 +465,13 @@ def _micro_batches(batch: TrainingData) -> list[tuple[TrainingData, float]]:
 
 
 def _share_of_steps(lengths: Tensor, index: Tensor) -> float:
-    """Return what part of all steps the series numbered ``index`` have; PyTorch would divide in single precision."""
+    """Return the share of all steps that belong to the series numbered ``index``."""
+    # PyTorch would divide integer tensors in single precision.
     return int(lengths[index].sum()) / int(lengths.sum())
 
 
 class _Loss(nn.Module):
-    """From a mini-batch to its summed loss and the extra loss, if any: what DistributedDataParallel can wrap."""
+    """Module for DistributedDataParallel to wrap: the summed loss and the extra loss of a mini-batch."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -413,7 +484,7 @@ class _Loss(nn.Module):
 
 
 class _Ranks:
-    """The processes that train together, seen from one of them; without a group this one is alone."""
+    """The processes that train together, seen from one of them; without a group, this process alone."""
 
     def __init__(self, group: "dist.ProcessGroup | None", device: torch.device) -> None:
         self.group, self.device = group, device
@@ -422,32 +493,33 @@ class _Ranks:
         self._interrupted = False
 
     def agree_on(self, generator: torch.Generator) -> None:
-        """Let all draw the same mini-batches."""
+        """Copy the state of rank 0's generator, so all ranks draw the same mini-batches."""
         if self.group is not None:
             state = generator.get_state().to(self.device)
             dist.broadcast(state, group=self.group, group_src=0)
             generator.set_state(state.cpu())
 
     def parallel(self, loss: _Loss) -> nn.Module:
-        """The module whose gradients are the mean over the ranks."""
+        """Return the module wrapped so that its gradients are averaged over the ranks."""
         return loss if self.group is None else DistributedDataParallel(loss, process_group=self.group)
 
     def without_exchange(self, loss: nn.Module) -> AbstractContextManager[None]:
-        """Return a context in which gradients add up on this rank and are not exchanged."""
+        """Return a context in which gradients are summed on this rank and not exchanged."""
         if isinstance(loss, DistributedDataParallel):
             context: AbstractContextManager[None] = loss.no_sync()
             return context
         return nullcontext()
 
     def dropout_generator(self, generator: torch.Generator) -> torch.Generator:
-        """Source of the masks of this rank; ``generator`` is left as one process on the CPU leaves it."""
+        """Return the source of this rank's dropout masks."""
         if self.device.type == "cpu" and self.group is None:
             return generator
+        # A clone: the order of mini-batches must be that of one process on the CPU.
         seed = int(torch.randint(2**31 - 1, (), generator=generator.clone_state()))
         return torch.Generator(self.device).manual_seed(seed + self.rank)
 
     def check_same(self, data: TrainingData) -> None:
-        """Refuse data that are not the same on all ranks."""
+        """Raise ValueError unless all ranks have the same data."""
         if self.group is None:
             return
         digest = zlib.crc32(data.values.cpu().contiguous().numpy().data, zlib.crc32(data.lengths.numpy().data))
@@ -457,29 +529,29 @@ class _Ranks:
         if any(not torch.equal(other, mine) for other in all_ranks):
             counts = ", ".join(str(int(other[0])) for other in all_ranks)
             raise ValueError(
-                f"The ranks were given different data ({counts} series); give each of them all series in the same "
-                "order: it is the trainer that shares out each mini-batch."
+                f"The ranks got different data ({counts} series). Pass all series in the same order on each rank; the "
+                "trainer divides each mini-batch among them."
             )
 
     def check_exchanged(self, model: Model) -> None:
-        """Refuse parameters without a gradient: DistributedDataParallel exchanges all gradients or, silently, none."""
+        """Raise ValueError if a parameter has no gradient: DistributedDataParallel would silently exchange none."""
         if self.group is None:
             return
         unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
         if unused:
             raise ValueError(
-                f"The loss does not depend on {', '.join(unused)}: training in several processes needs a gradient of "
-                "each parameter.  Freeze what is not used, with requires_grad_(False)."
+                f"The loss does not depend on {', '.join(unused)}, but training in several processes needs a gradient "
+                "for each parameter. Freeze unused parameters with requires_grad_(False)."
             )
 
     def share(self, batch: TrainingData) -> tuple[TrainingData, float]:
-        """The series of a mini-batch that are this rank's, every ``size``-th, and what part of all steps they have.
+        """Return this rank's series of a mini-batch, every ``size``-th, and their share of all steps.
 
-        Where none is left, it is the first one without any weight: gradients are exchanged by all ranks or by none.
+        A rank without series gets the first one with weight 0, because all ranks must exchange gradients.
         """
         if self.size == 1:
             return batch, 1.0
-        index = torch.arange(self.rank, len(batch), self.size)
+        index = torch.arange(len(batch))[self.rank :: self.size]
         if len(index):
             return batch.take(index), _share_of_steps(batch.lengths, index)
         idle = batch.take(torch.tensor([0]))
@@ -487,7 +559,7 @@ class _Ranks:
         return replace(idle, weight=idle.values.new_zeros(len(idle.target))), 0.0
 
     def sums(self, *numbers: float) -> list[float]:
-        """Sums over the ranks, the same on all of them; here an interrupt of one becomes an interrupt of all."""
+        """Return sums over the ranks; raise KeyboardInterrupt on all ranks if one was interrupted."""
         if self.group is None:
             return list(numbers)
         totals = torch.tensor([*numbers, self._interrupted], dtype=torch.float64, device=self.device)
@@ -500,7 +572,7 @@ class _Ranks:
 
     @contextmanager
     def interrupted_together(self) -> Iterator[None]:
-        """Let Ctrl-C wait until the ranks meet, lest the others wait for one that has stopped."""
+        """Delay Ctrl-C until all ranks exchange numbers; otherwise the others would wait for a stopped rank."""
         if self.group is None or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -516,20 +588,21 @@ class _Ranks:
 
 
 class _Best:
-    """The best epoch so far, and for how long none has been better."""
+    """The best epoch so far, and the number of epochs since the last improvement."""
 
     def __init__(self, tol: float, patience: int) -> None:
         self.tol, self.patience = tol, patience
         self.key: tuple[float, ...] | None = None
-        self.milestone = -math.inf  # what an epoch must beat by tol to count as progress
+        self.milestone = -math.inf  # an epoch must exceed this by tol to count as progress
         self.waited = 0
-        self.epochs = self.epoch = 0  # how many there were, and which was the best, counted from 1
+        self.epochs = self.epoch = 0  # number of epochs, and of the best one, counted from 1
         self.weights: dict[str, Tensor] | None = None
 
     def update(self, key: tuple[float, ...], model: Model | None, hopeful: bool = False) -> bool:
-        """Take in an epoch, whose goodness is ``key`` (ties are broken by later entries); return whether to stop.
+        """Add an epoch and return whether to stop.
 
-        A ``hopeful`` epoch ends the waiting even if it is no better.  An epoch with NaN in its key is never the best.
+        Greater keys are better; later entries break ties. A ``hopeful`` epoch restarts the count even without an
+        improvement. An epoch with NaN in its key is never the best.
         """
         self.epochs += 1
         progress = key[-1] > self.milestone + self.tol or (self.key is not None and key[0] > self.key[0] + self.tol)
@@ -546,7 +619,22 @@ class _Best:
 @own_precision()
 @torch.no_grad()
 def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
-    """Return the head's raw outputs for all items, on the CPU, computed in batches of similar length."""
+    """Return the head's raw outputs for all items, computed in batches of similar length.
+
+    Parameters
+    ----------
+    model : Model
+        Set to evaluation mode.
+    data : TrainingData
+        Items.
+    batch_size : int
+        Maximum number of items in a batch.
+
+    Returns
+    -------
+    outputs : Tensor of shape (items, ...)
+        Raw outputs on the CPU, one per series or, if the head is ``per_step``, one per step.
+    """
     model.eval()
     per_step = model.head.per_step
     items = int(data.lengths.sum()) if per_step else len(data)
@@ -564,7 +652,22 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
 
 
 def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
-    """Mean score and mean loss over a batch of any size."""
+    """Return the mean score and the mean loss over all items.
+
+    Parameters
+    ----------
+    model : Model
+        Set to evaluation mode.
+    data : TrainingData
+        Items with targets.
+    batch_size : int
+        Maximum number of items in a batch.
+
+    Returns
+    -------
+    score, loss : float
+        Means weighted by the weights of the items.
+    """
     score, loss = _summed(model, data, batch_size)
     return score / data.total_weight, loss / data.total_weight
 
@@ -572,7 +675,7 @@ def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, 
 @own_precision()
 @torch.no_grad()
 def _summed(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
-    """Score and loss summed over the items, each times its weight."""
+    """Return the weighted sums of the scores and of the losses of all items."""
     output = outputs(model, data, batch_size)
     target = None if data.target is None else data.target.cpu()
     weight = None if data.weight is None else data.weight.cpu()

@@ -38,7 +38,7 @@ plt.rcParams.update(
 
 
 def canvas(width, height):
-    """An empty picture whose unit is a tenth of an inch, with y downwards."""
+    """Return an empty picture whose unit is a tenth of an inch, with y downwards."""
     figure = plt.figure(figsize=(width / 10, height / 10))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(height, 0))
@@ -54,14 +54,14 @@ def cell(ax, x, y, colour, width=2.0, height=2.0, alpha=0.55, text=""):
 
 
 def arrow(ax, start, end, label, offset=(0.0, 0.0), **text):
-    """An arrow with words beside its middle."""
+    """Draw an arrow with words at its middle."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": DARK})
     middle = (np.array(start) + np.array(end)) / 2 + offset
     ax.text(*middle, label, **{"ha": "center", "va": "center", **text})
 
 
 def table(ax, x, y, n_rows, columns, title):
-    """A series as an array: a row for each step, a column for each channel."""
+    """Draw a series as an array: a row for each step, a column for each channel."""
     ax.text(x + len(columns), y - 1.4, title, ha="center", fontsize=10)
     for row in range(n_rows):
         for column, colour in enumerate(columns):
@@ -69,7 +69,7 @@ def table(ax, x, y, n_rows, columns, title):
 
 
 def ragged():
-    """A list of arrays of unequal length, and the curves that they hold."""
+    """Draw a list of arrays of unequal length, and the curves that they hold."""
     lengths = (9, 5, 7)
     figure, ax = canvas(84, 27)
     for number, length in enumerate(lengths):
@@ -149,7 +149,7 @@ def time_stamps():
 
 
 def targets():
-    """What y is for each estimator, beside a series of three channels."""
+    """Draw y for each estimator, with a series of three channels."""
     figure, ax = canvas(92, 42)
     T, left, top = 7, 6, 6
 
