@@ -34,12 +34,28 @@ __all__ = [
 ]
 
 
-# A forked process has none of the threads that PyTorch's OpenMP made before, and would wait for them forever.
+_SUBMODULES = frozenset(
+    (
+        "datasets",
+        "estimators",
+        "features",
+        "heads",
+        "kernels",
+        "metrics",
+        "model_selection",
+        "networks",
+        "plotting",
+        "sktime",
+        "training",
+    )
+)
+
+# A forked process has none of the OpenMP threads that PyTorch started before, and would wait for them forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
-# sktime takes seconds to import, and is an extra: it waits until somebody wants to forecast.
+# sktime is optional and takes seconds to import, so the forecaster is imported on first use.
 def __getattr__(name: str) -> typing.Any:
     if name != "SFMForecaster":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -50,10 +66,10 @@ def __getattr__(name: str) -> typing.Any:
         if missing not in ("pandas", "sktime"):
             raise
         how = 'pip install ".[forecasting]" in a checkout of sfmts'
-        raise ImportError(f"SFMForecaster needs {missing}: {how}.") from error
+        raise ImportError(f"SFMForecaster needs {missing}, which is missing: {how}.") from error
     globals()[name] = SFMForecaster
     return SFMForecaster
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(_SUBMODULES & globals().keys())})

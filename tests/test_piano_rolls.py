@@ -87,7 +87,7 @@ class TestFetch:
     def test_damaged(self, collection):
         path = collection[0] / "JSB_Chorales.mat"
         path.write_bytes(path.read_bytes()[:-10])
-        with pytest.raises(OSError, match="was expected.*Remove it"):
+        with pytest.raises(OSError, match=r"was expected.*Remove it"):
             fetch_piano_rolls(data_home=collection[0])
 
     @pytest.mark.parametrize(
