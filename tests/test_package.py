@@ -105,8 +105,6 @@ NAMES = ["sfmts", "sfmts.datasets", "sfmts.metrics", "sfmts.model_selection", "s
 
 
 @pytest.mark.parametrize("name", NAMES)
-    "name", ["sfmts", "sfmts.datasets", "sfmts.metrics", "sfmts.model_selection", "sfmts.plotting"]
-)
 def test_dir_lists_public_names_only(name):
     face = importlib.import_module(name)
     modules = {entry for entry in dir(face) if inspect.ismodule(getattr(face, entry))}
