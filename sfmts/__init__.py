@@ -34,7 +34,23 @@ __all__ = [
 ]
 
 
-# A forked process has none of the threads that PyTorch's OpenMP made before, and would wait for them forever.
+_SUBMODULES = frozenset(
+    (
+        "datasets",
+        "estimators",
+        "features",
+        "heads",
+        "kernels",
+        "metrics",
+        "model_selection",
+        "networks",
+        "plotting",
+        "sktime",
+        "training",
+    )
+)
+
+# A forked process has none of the OpenMP threads that PyTorch started before, and would wait for them forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
@@ -50,4 +66,4 @@ def __getattr__(name: str) -> typing.Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(_SUBMODULES & globals().keys())})

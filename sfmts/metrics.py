@@ -12,7 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from sfmts._validation import as_weights
 
+__all__ = [
+    "bernoulli_log_likelihood",
+    "frame_accuracy_score",
+    "softmax_pressed_ceiling",
+    "softmax_pressed_log_likelihood",
+]
+
 _TINY = 1e-12  # probabilities are clipped this far from 0 and 1, so that scores stay finite
+
+
+def __dir__() -> list[str]:
+    return [*__all__]
 
 
 def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike | None = None) -> float:

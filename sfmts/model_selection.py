@@ -15,7 +15,13 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 
 from sfmts._choices import check_choice
 
+__all__ = ["cross_val_predict"]
+
 METHODS = ("predict", "predict_proba", "predict_log_proba")
+
+
+def __dir__() -> list[str]:
+    return [*__all__]
 
 
 def cross_val_predict(

@@ -148,7 +148,7 @@ class TestFetch:
         before = files_under(tmp_path)
         with serving(send) as server:
             state = "is damaged" if damaged else "is missing"
-            with pytest.raises(OSError, match=rf"data.bin {state}, and download_if_missing is False.*as data_home"):
+            with pytest.raises(OSError, match=rf"data.bin {state}, and download_if_missing is False.*pass data_home"):
                 fetch(server.url, tmp_path, download_if_missing=False)
             assert server.requests == 0
         assert files_under(tmp_path) == before
@@ -195,7 +195,7 @@ class TestFetch:
 
     def test_folder_that_cannot_be_written(self, tmp_path):
         (tmp_path / "box").write_text("a file where the folder should be")
-        with serving(send) as server, pytest.raises(OSError, match=r"not be downloaded.*to .*box.*as data_home"):
+        with serving(send) as server, pytest.raises(OSError, match=r"not be downloaded.*to .*box.*pass data_home"):
             fetch(server.url, tmp_path)
 
     @pytest.mark.parametrize("verbose", [0, 1])

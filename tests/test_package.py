@@ -1,5 +1,6 @@
 """What `import sfmts` does and holds."""
 
+import importlib
 import inspect
 import os
 import re
@@ -98,6 +99,17 @@ class TestFaces:
             if inspect.isclass(value) or inspect.isfunction(value):
                 assert value.__module__.startswith("sfmts")
                 assert value.__name__ == name
+
+
+NAMES = ["sfmts", "sfmts.datasets", "sfmts.metrics", "sfmts.model_selection", "sfmts.plotting"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dir_lists_public_names_only(name):
+    face = importlib.import_module(name)
+    modules = {entry for entry in dir(face) if inspect.ismodule(getattr(face, entry))}
+    assert set(dir(face)) - modules == set(face.__all__)
+    assert all(getattr(face, entry).__name__ == f"sfmts.{entry}" for entry in modules)
 
 
 PUBLIC = {

@@ -81,7 +81,7 @@ class TestFetch:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_missing(self, tmp_path, name):
-        with pytest.raises(OSError, match=r"\.mat is missing, and download_if_missing is False.*as data_home"):
+        with pytest.raises(OSError, match=r"\.mat is missing, and download_if_missing is False.*pass data_home"):
             fetch_piano_rolls(name, data_home=tmp_path, download_if_missing=False)
 
     def test_damaged(self, collection):
@@ -475,7 +475,7 @@ class TestRollToMidi:
             (np.zeros((3, 87)), r"shape \(frames, 88\), but has \(3, 87\)"),
             (np.zeros(88), r"shape \(frames, 88\), but has \(88,\)"),
             (np.full((3, 88), 0.5), r"must be binary, 0 or 1, but holds 0\.5"),
-            (np.full((3, 88), np.nan), "this one holds nan, too"),
+            (np.full((3, 88), np.nan), "must be binary, 0 or 1, but holds nan"),
             (np.ma.masked_equal(np.eye(88), 1), "roll has 88 masked entries. Fill them"),
             (
                 [np.zeros((3, 88)), np.zeros((4, 88))],

@@ -159,7 +159,7 @@ class TestFrameLabels:
     @pytest.mark.parametrize(
         ("segments", "n_samples", "message"),
         [
-            ([], 400, "no segments"),
+            ([], 400, "segments is empty"),
             ([(0, 100, "a"), (200, 150, "b")], 400, r"segment 1 is \(200, 150, 'b'\)"),
             ([(0, 100, "a"), (200, 300, "b"), (100, 200, "c")], 400, r"in the order of time.*segment 2"),
             ([(np.uint32(200), np.uint32(300), "a"), (np.uint32(0), np.uint32(200), "b")], 400, "segment 1 is"),

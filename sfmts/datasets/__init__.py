@@ -15,3 +15,7 @@ __all__ = [
     "midi_to_roll",
     "roll_to_midi",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -145,8 +145,8 @@ def _download(remote: RemoteFile, path: Path, n_retries: int, verbose: int) -> N
 def _by_hand(remote: RemoteFile) -> str:
     """Return the advice to download a file by hand."""
     return (
-        f"Or download {remote.filename} (sha256 {remote.sha256}) from {remote.url} into a folder and pass this folder "
-        "as data_home."
+        f"Or download {remote.filename} (sha256 {remote.sha256}) from {remote.url} into a folder, and pass "
+        "data_home='that/folder'."
     )
 
 

@@ -4,3 +4,7 @@ from sfmts.features._importance import FrequencyImportance
 from sfmts.features._stream import FeatureStream
 
 __all__ = ["FeatureStream", "FrequencyImportance"]
+
+
+def __dir__() -> list[str]:
+    return [*__all__]
