@@ -437,7 +437,10 @@ class TestFile:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda document: {**document, "format": 99}, r"model\.sfm has format 99, but this version of sfmts reads up to"),
+            (
+                lambda document: {**document, "format": 99},
+                r"model\.sfm has format 99, but this version of sfmts reads up to",
+            ),
             (
                 lambda document: {**document, "estimator": "Other"},
                 r"model\.sfm holds a Other; load it with Other\.load",
