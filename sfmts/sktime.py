@@ -50,7 +50,7 @@ Class = TypeVar("Class", bound=type)
 
 def _face_of(native: type[BaseEstimator]) -> Callable[[Class], Class]:
     """Return a class decorator that gives an sktime estimator the parameters of a native one, except ``layout``."""
-    signature = inspect.signature(native.__init__)  # type: ignore[misc]
+    signature = inspect.signature(native.__init__)
     signature = signature.replace(parameters=[p for p in signature.parameters.values() if p.name != "layout"])
 
     def decorate(cls: Class) -> Class:
@@ -61,12 +61,12 @@ def _face_of(native: type[BaseEstimator]) -> Callable[[Class], Class]:
                 raise TypeError(f"{cls.__name__}.__init__() {error}") from None
             bound.apply_defaults()
             store_parameters(self, bound.arguments)
-            super(cls, self).__init__()
+            super(cls, self).__init__()  # type: ignore[arg-type]
             self._forget_placeholders()
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         __init__.__module__, __init__.__qualname__ = cls.__module__, f"{cls.__qualname__}.__init__"
-        __init__.__annotations__ = dict(native.__init__.__annotations__)  # type: ignore[misc]
+        __init__.__annotations__ = dict(native.__init__.__annotations__)
         __init__.__annotations__.pop("layout")
         cls.__init__, cls._native = __init__, native  # type: ignore[misc, attr-defined]
         return documented(native._parameter_variant)(cls)
