@@ -69,6 +69,7 @@ sanitize: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/numpydoc lint --config . $$(git ls-files 'sfmts/*.py' | grep -v '/_[a-z]')
 
 types: install
 	$(BIN)/mypy

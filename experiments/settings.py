@@ -28,7 +28,7 @@ instead of the published rolls, and scores the validation part.  Nothing was tun
 The chorales come from the cache, the network, or the folder that the environment variable SFMTS_PIANO_ROLLS names.
 With `--quick` they are random.
 
-Estimators refuse a time that knows where a series ends, so models are put together here from the parts that they, too,
+SFMDensity refuses a time that knows where a series ends, so models are put together here from the parts that they, too,
 are made of; with a library preset they are what the estimators train.
 
     python experiments/settings.py

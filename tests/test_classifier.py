@@ -259,17 +259,16 @@ class TestPrediction:
         np.testing.assert_array_equal(model.predict_proba(X), np.ones((len(X), 1)))
         assert model.score(X, ["only"] * len(X)) == 1.0
 
-    @pytest.mark.parametrize("network", NETWORKS)
     @pytest.mark.parametrize(
-        "options",
+        ("network", "options"),
         [
-            {},
-            {"bidirectional": True},
-            {"n_layers": 2, "bidirectional": True},
-            {"pooling": "mean"},
-            {"network_params": {"time": "normalized"}},
+            *((network, {}) for network in NETWORKS),
+            *((network, {"bidirectional": True}) for network in NETWORKS),
+            *((network, {"n_layers": 2, "bidirectional": True}) for network in NETWORKS),
+            *((network, {"pooling": "mean"}) for network in NETWORKS),
+            ("sfm", {"network_params": {"time": "normalized"}}),
         ],
-        ids=lambda options: ",".join(options) or "default",
+        ids=lambda value: value if isinstance(value, str) else ",".join(value) or "default",
     )
     def test_batch_mates_and_padding_do_not_matter(self, network, options, monkeypatch):
         X, y = panel("ragged")

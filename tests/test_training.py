@@ -347,3 +347,13 @@ def test_a_part_whose_loss_is_not_finite_leaves_the_weights(monkeypatch):
     with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
         trainer.fit(batch)
     assert all(map(torch.equal, before, trainer.parameters))
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_ranks_without_series_share_one_without_weight(rank):
+    batch = SequenceBatch(torch.ones(5, 1), torch.tensor([3, 2]), target=torch.tensor([0, 1]))
+    ranks = _Ranks(None, torch.device("cpu"))
+    ranks.rank, ranks.size = rank, 4
+    share, part = ranks.share(batch)
+    assert part == (0.6, 0.4, 0.0, 0.0)[rank]
+    assert share.total_weight == (1.0 if rank < 2 else 0.0)
