@@ -153,7 +153,7 @@ def _as_array(item: Any) -> Any:
         return item
     if item.is_nested or item.layout is not torch.strided or item.is_quantized or item.device.type == "meta":
         kind = "nested" if item.is_nested else "quantized" if item.is_quantized else f"{item.layout} {item.device.type}"
-        raise TypeError(f"X holds a tensor that is {kind}, but dense tensors are required. Convert it first.")
+        raise TypeError(f"X holds a tensor that is {kind}; only dense tensors with values are supported.")
     item = item.detach().cpu()
     return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
 

@@ -792,7 +792,7 @@ class _JointHead(DensityHead, ABC):
 
     def logits(self, output: Tensor) -> Tensor:
         """Raise ValueError: the probability of a channel depends on the other channels."""
-        raise ValueError("A joint head has no logits of single channels; take metric='bernoulli' or head='linear'.")
+        raise ValueError("A joint head has no logits of single channels; use head='linear'.")
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Return means over draws from a fixed seed, with the same random numbers for every item."""

@@ -1250,7 +1250,7 @@ def test_series_of_series_and_tensors():
 
 def test_dates_are_no_numbers():
     X = np.full((6, 4, 1), np.datetime64("2020-01-01"))
-    with pytest.raises(ValueError, match=r"X must hold numbers, not datetime64.*seconds since the first"):
+    with pytest.raises(ValueError, match=r"X must hold numbers, but holds datetime64.*seconds since the first"):
         tiny().fit(X, [0, 1] * 3)
 
 

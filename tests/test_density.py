@@ -456,7 +456,7 @@ class TestRolls:
         X = rolls(form)
         model = tiny().fit(X)
         X[3][2, 1] = value
-        message = rf"X must be binary, 0 or 1, but holds {value:g} in channel 1 of series 3; for rolls with velocities"
+        message = rf"X must be binary, 0 or 1, but holds {value:g} in channel 1 of series 3\. For rolls with velocities"
         with pytest.raises(ValueError, match=message):
             getattr(model, method)(X)
 

@@ -534,7 +534,7 @@ class TestBadInput:
 def test_dates_as_targets():
     X, _ = make_panel()
     y = np.array(["2020-01-01"] * len(X), dtype="datetime64[D]")
-    with pytest.raises(ValueError, match=r"y must hold numbers, not datetime64\[D\]; convert times"):
+    with pytest.raises(ValueError, match=r"y must hold numbers, but holds datetime64\[D\]. Convert times"):
         SFMRegressor(n_states=3, max_iter=1).fit(X, y)
 
 

@@ -115,7 +115,7 @@ class TestMFCC:
             (["0"] * 1_000, {}, "A signal must hold real numbers, but holds <U1 values"),
             (np.ma.masked_less(np.arange(1_000), 3), {}, "signal has 3 masked entries. Fill them"),
             (np.zeros(1_000), {"n_derivatives": 3}, "Unknown n_derivatives 3; choose one of 0, 1, 2"),
-            (np.zeros(1_000), {"sample_rate": 16}, "sample_rate must be at least 1000 samples a second, not 16"),
+            (np.zeros(1_000), {"sample_rate": 16}, "sample_rate must be at least 1000 samples per second, but is 16"),
         ],
     )
     def test_errors(self, signal, options, message):
