@@ -262,11 +262,11 @@ DEAD = [np.column_stack([x[:, 0], np.full(len(x), np.nan)]) for x in X_OK]
         ({}, NAN, "Series 0 of X has no observation"),
         ({}, DEAD, "Channel 1 of X is NaN in every series"),
         ({}, [np.array([[np.inf], [1.0]])], "contains infinity: series 0, step 0, channel 0. Replace it"),
-        ({"time": "timestamps"}, X_OK, "needs time_channel"),
-        ({"time": "timestamps", "time_channel": 5}, X_OK, "time_channel=5 is out of range"),
-        ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0, 1], [0, 2], [1, 3]])], "two steps at time 0"),
-        ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0], [1], [2]])], "only time stamps"),
-        ({"time": "timestamps", "time_channel": 0}, [np.array([[0.0, 1], [np.nan, 2]])], "must not be missing"),
+        ({"time_channel": 0.5}, X_OK, "'time_channel' parameter"),
+        ({"time_channel": 5}, X_OK, "time_channel=5 is out of range"),
+        ({"time_channel": 0}, [np.array([[0.0, 1], [0, 2], [1, 3]])], "two steps at time 0"),
+        ({"time_channel": 0}, [np.array([[0.0], [1], [2]])], "only time stamps"),
+        ({"time_channel": 0}, [np.array([[0.0, 1], [np.nan, 2]])], "must not be missing"),
     ],
 )
 def test_invalid_input_is_named_and_an_earlier_fit_stays(parameters, X, message):
