@@ -716,7 +716,7 @@ class TestTraining:
         before = case.results(model, X)
         ((name, value),) = change.items()
         model.set_params(**change)
-        with pytest.raises(ValueError, match=rf"{name}=.* is now {value!r}.*fit anew"):
+        with pytest.raises(ValueError, match=rf"{name}=.* is now {value!r}.*fit a new network"):
             model.fit(X, y)
         assert_close(case.results(model, X), before, atol=0)
 
