@@ -1232,7 +1232,7 @@ def test_training_does_not_go_on_with_another_network(method, change):
     ((name, value),) = change.items()
     old = getattr(model, name)
     model.set_params(**change)
-    with pytest.raises(ValueError, match=rf"{name}={old!r} is now {value!r}.*fit anew"):
+    with pytest.raises(ValueError, match=rf"{name}={old!r} is now {value!r}.*fit a new network"):
         model.fit(X, y) if method == "warm fit" else model.partial_fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), before)
     model.set_params(**{name: old}).fit(X, y)

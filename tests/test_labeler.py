@@ -101,7 +101,7 @@ class TestLearning:
         model = tiny(head="none").fit(X, y)
         assert model.module_.network.output_size == (1 if n_classes == 2 else 3)
         assert not list(model.module_.head.parameters())
-        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*use 'linear'"):
+        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*Use head='linear'"):
             tiny(head="none", bidirectional=True).fit(X, y)
 
 

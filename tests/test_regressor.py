@@ -517,7 +517,7 @@ class TestBadInput:
 
     def test_too_few_series_for_early_stopping(self, case):
         X, y = case.data("ragged", n=1)
-        with pytest.raises(ValueError, match=r"early_stopping=True sets validation_fraction=0.1 of 1 series aside and"):
+        with pytest.raises(ValueError, match=r"early_stopping=True cannot set validation_fraction=0.1 of 1 series aside"):
             case.tiny(early_stopping=True).fit(X, y)
 
     def test_not_fitted(self, case, tmp_path):
@@ -716,7 +716,7 @@ class TestTraining:
         before = case.results(model, X)
         ((name, value),) = change.items()
         model.set_params(**change)
-        with pytest.raises(ValueError, match=rf"{name}=.* is now {value!r}.*fit anew"):
+        with pytest.raises(ValueError, match=rf"{name}=.* is now {value!r}.*fit a new network"):
             model.fit(X, y)
         assert_close(case.results(model, X), before, atol=0)
 
@@ -906,7 +906,7 @@ class TestLearning:
             model = tiny(head="none").fit(X, targets)
             assert model.module_.network.output_size == (1 if targets.ndim == 1 else 2)
             assert not list(model.module_.head.parameters())
-        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*use 'linear'"):
+        with pytest.raises(ValueError, match=r"head='none'.*bidirectional.*Use head='linear'"):
             tiny(head="none", bidirectional=True).fit(X, y)
 
     def test_bidirectional_reads_from_both_ends(self):
