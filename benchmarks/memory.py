@@ -44,12 +44,11 @@ from speed import (
 from torch import Tensor
 
 from sfmts import SFMClassifier, training
-from sfmts._batch import SequenceBatch
 from sfmts.heads import ClassificationHead
 from sfmts.kernels import MEMORIES
 from sfmts.kernels._registry import OPERATIONS
 from sfmts.kernels._sfm import native
-from sfmts.model import SequenceModel
+from sfmts.training import SequenceBatch, SequenceModel
 
 MIB = 1 << 20
 SECOND_TASK = TASKS[1]

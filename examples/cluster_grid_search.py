@@ -41,8 +41,9 @@ from sklearn.pipeline import Pipeline
 from sfmts import PanelScaler, SFMClassifier
 from sfmts.datasets import make_waves
 
+FREQUENCIES = [{"frequencies": name} for name in ("fixed", "adaptive")]
 GRIDS = [
-    {"model__network": ["sfm"], "model__frequencies": ["fixed", "adaptive"], "model__n_states": [8, 16]},
+    {"model__network": ["sfm"], "model__network_params": FREQUENCIES, "model__n_states": [8, 16]},
     {"model__network": ["lstm", "gru"], "model__n_states": [16]},
 ]
 
@@ -79,7 +80,7 @@ def print_table(results):
     print(f"\n{'network':14}  {'states':>6}  {'accuracy':>15}  {'seconds of a fit':>16}")
     for i in np.argsort(results["rank_test_score"], kind="stable"):
         parameters = results["params"][i]
-        name = f"{parameters['model__network']} {parameters.get('model__frequencies', '')}"
+        name = " ".join([parameters["model__network"], *parameters.get("model__network_params", {}).values()])
         accuracy = f"{results['mean_test_score'][i]:.3f} ± {results['std_test_score'][i]:.3f}"
         print(f"{name:14}  {parameters['model__n_states']:6}  {accuracy:>15}  {results['mean_fit_time'][i]:16.2f}")
 

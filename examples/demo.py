@@ -268,16 +268,18 @@ def pipeline(**parameters: Any) -> Pipeline:
 def search(data: str, split: Split, epochs: int) -> Result:
     """Run a small grid search in two processes of one thread each."""
     print(f"\nGrid search on {data}, {epochs} epochs each", flush=True)
-    grid = {"model__frequencies": ["fixed", "adaptive"], "model__n_states": [16, 32]}
+    frequencies = [{"frequencies": name} for name in ("fixed", "adaptive")]
+    grid = {"model__network_params": frequencies, "model__n_states": [16, 32]}
     candidate = pipeline(max_iter=epochs, random_state=SEED)
     model = GridSearchCV(candidate, grid, cv=2, n_jobs=2, verbose=3)
     with parallel_config(backend="loky", inner_max_num_threads=1):
         _, seconds = timed(lambda: model.fit(split.X_train, split.y_train))
-    chosen = ", ".join(f"{name.removeprefix('model__')} {value}" for name, value in model.best_params_.items())
+    best = model.best_params_
+    chosen = f"{best['model__network_params']['frequencies']} frequencies, n_states {best['model__n_states']}"
     print(f"best: {chosen}; accuracy in cross-validation {model.best_score_:.4f}, {seconds:.1f} s in all", flush=True)
-    best = model.best_estimator_[-1]
     accuracy = model.score(split.X_test, split.y_test)
-    return Result(data, f"SFM, grid search: {chosen}", best.n_parameters_, accuracy, seconds)
+    n_parameters = model.best_estimator_[-1].n_parameters_
+    return Result(data, f"SFM, grid search: {chosen}", n_parameters, accuracy, seconds)
 
 
 # -- pictures

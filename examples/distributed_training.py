@@ -32,12 +32,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from sfmts._batch import SequenceBatch
 from sfmts.datasets import make_waves
 from sfmts.heads import ClassificationHead
-from sfmts.model import SequenceModel
 from sfmts.networks import SFM
-from sfmts.training import Trainer, TrainingSettings, evaluate
+from sfmts.training import SequenceBatch, SequenceModel, Trainer, TrainingSettings, evaluate
 
 parser = argparse.ArgumentParser(description="Train one network in several processes.")
 parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where each process computes")

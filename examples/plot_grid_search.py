@@ -75,8 +75,9 @@ print(
 # Widths are chosen so that all networks have about as many weights.  A second scorer writes down how many these are.
 
 pipeline = Pipeline([("scale", PanelScaler()), ("model", SFMClassifier(max_iter=30, random_state=0))])
+frequencies = [{"frequencies": name} for name in ("fixed", "learned", "adaptive")]
 grids = [
-    {"model__network": ["sfm"], "model__frequencies": ["fixed", "learned", "adaptive"]},
+    {"model__network": ["sfm"], "model__network_params": frequencies},
     {"model__network": ["lstm"], "model__n_states": [62]},
     {"model__network": ["gru"], "model__n_states": [72]},
 ]
@@ -95,7 +96,7 @@ search = GridSearchCV(
 
 results = search.cv_results_
 names = [
-    " ".join(str(parameters[key]) for key in ("model__network", "model__frequencies") if key in parameters)
+    " ".join([parameters["model__network"], *parameters.get("model__network_params", {}).values()])
     for parameters in results["params"]
 ]
 accuracy, spread = results["mean_test_accuracy"], results["std_test_accuracy"]

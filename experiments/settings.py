@@ -48,13 +48,12 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from sfmts import SFMClassifier, SFMDensity
-from sfmts._batch import SequenceBatch, channel_scale, channel_statistics
+from sfmts._batch import channel_scale, channel_statistics
 from sfmts.datasets import fetch_piano_rolls, make_waves
 from sfmts.heads import BernoulliHead, ClassificationHead, Head
 from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, softmax_pressed_log_likelihood
-from sfmts.model import SequenceModel
 from sfmts.networks import SFM, paper_preset
-from sfmts.training import Trainer, TrainingSettings, outputs
+from sfmts.training import SequenceBatch, SequenceModel, Trainer, TrainingSettings, outputs
 
 EXPERIMENT = "settings"
 CLAIM = "AdaDelta at 1e-4 from U(-.1, .1) gives .9975 on waves and -5.47 (A-SFM -5.45) on JSB chorales"

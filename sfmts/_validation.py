@@ -51,7 +51,7 @@ def as_batch(
         The channel that holds time stamps.
     allow_missing : bool
         Whether NaN marks missing values. Series are then cut to the steps from the first observation to the last, and
-        channels are interpolated in between; see :func:`fill_missing`.
+        channels are interpolated in between; see ``fill_missing``.
 
     Returns
     -------

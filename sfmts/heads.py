@@ -11,6 +11,8 @@ from torch.nn import functional
 from sfmts._choices import check_choice
 from sfmts.networks.energy import NADE, RBM
 
+__all__ = ["BernoulliHead", "ClassificationHead", "Head", "RegressionHead"]
+
 HEADS = ("linear", "none")
 DENSITY_HEADS = (*HEADS, "nade", "rbm")
 _SOFTNESS = 0.01  # the square of a small distance between quantiles of scaled values
@@ -807,7 +809,7 @@ class _JointHead(DensityHead, ABC):
 class NADEHead(_JointHead):
     """RNN-NADE: the exact joint density of a frame, channel after channel (Boulanger-Lewandowski et al., ICML 2012).
 
-    See :func:`density_head` for the parameters and :class:`sfmts.networks.energy.NADE` for the density.
+    See ``density_head`` for the parameters and :class:`sfmts.networks.energy.NADE` for the density.
     """
 
     model: NADE
@@ -863,7 +865,7 @@ class RBMHead(_JointHead):
     """RNN-RBM: a restricted Boltzmann machine for each frame (Boulanger-Lewandowski et al., ICML 2012).
 
     Training follows the gradient of contrastive divergence. The value of contrastive divergence has no meaning, so the
-    reported loss is the cross-entropy between a frame and its reconstruction. See :func:`density_head` for the
+    reported loss is the cross-entropy between a frame and its reconstruction. See ``density_head`` for the
     parameters and :class:`sfmts.networks.energy.RBM` for the density.
     """
 

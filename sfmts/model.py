@@ -34,7 +34,7 @@ class Model(nn.Module, ABC):
         Parameters
         ----------
         batch : object
-            Mini-batch, as ``take`` of a :class:`sfmts.training.TrainingData` returns it.
+            Mini-batch, as ``take`` of the data returns it.
         generator : torch.Generator, optional
             Source of dropout masks in training; PyTorch's global generator by default.
 

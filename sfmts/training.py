@@ -25,7 +25,9 @@ from tqdm.auto import tqdm
 from sfmts._batch import SequenceBatch, bounded_batches, bucketed_batches
 from sfmts._choices import check_choice
 from sfmts._precision import own_precision
-from sfmts.model import Model
+from sfmts.model import Model, SequenceModel
+
+__all__ = ["History", "SequenceBatch", "SequenceModel", "Trainer", "TrainingSettings", "evaluate"]
 
 SCHEDULES = ("constant", "cosine")
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -88,7 +90,7 @@ class History:
 class TrainingData(Protocol):
     """Interface of items with targets that training reads in mini-batches.
 
-    :class:`sfmts.forecasting.windows.WindowSet` is an example.
+    :class:`SequenceBatch` is an example.
     """
 
     @property
@@ -129,7 +131,7 @@ class TrainingData(Protocol):
 
 
 class TrainingBatch(TrainingData, Protocol):
-    """Interface of a mini-batch, a dataclass that :meth:`sfmts.model.Model.features_of` reads."""
+    """Interface of a mini-batch, a dataclass that ``Model.features_of`` reads."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

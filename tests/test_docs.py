@@ -1,8 +1,10 @@
-"""The documentation's code runs, and what it names is there."""
+"""The documentation's code runs, and the names on its pages exist."""
 
 import doctest
+import importlib
 import inspect
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import sfmts
 from sfmts import SFMClassifier
 from sfmts.networks import base
 from sfmts.networks.base import network_names, network_options
@@ -21,6 +24,26 @@ PAGES = [page for page in sorted(DOCS.rglob("*.rst")) if not set(page.parts) & s
 PAGES_OF_FIGURES = ("README.md", "benchmarks/README.md", "experiments/README.md")
 COMMON = {"n_outputs", "frequencies", "phase", "recurrent_dropout", "init", "backend", "memory", "time"}
 SET_BY_FIT = {"max_length", "generator"}  # options of networks that are no parameters of estimators
+PARTS = "networks of this package are built on it"
+OTHER_OPERATIONS = "resolve_backend is the documented one; this one is for another operation"
+IN_TEXT = "described in the text of its page"
+NOT_DOCUMENTED = {  # public names without an entry in the API reference, and the reason
+    "sfmts.__version__": "a string",
+    "sfmts.kernels.BACKENDS": IN_TEXT,
+    "sfmts.kernels.MEMORIES": IN_TEXT,
+    "sfmts.kernels.SUMMARIES": IN_TEXT,
+    "sfmts.kernels.State": IN_TEXT,
+    "sfmts.kernels.Step": IN_TEXT,
+    "sfmts.kernels.eager": PARTS,
+    "sfmts.kernels.instruction_set": "described in the text of docs/backends.rst",
+    "sfmts.kernels.pack": PARTS,
+    "sfmts.kernels.resolve_bank": OTHER_OPERATIONS,
+    "sfmts.kernels.resolve_resonator": OTHER_OPERATIONS,
+    "sfmts.kernels.resonator_layer": PARTS,
+    "sfmts.kernels.sfm_state": "a part of sfm; docs/mathematics.rst shows it",
+    "sfmts.kernels.unpack": PARTS,
+    "sfmts.networks.network_checks": "described under check_network",
+}
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a checkout: the documentation is not packaged")
 
@@ -109,3 +132,50 @@ def test_table_of_networks():
         own = [option for option in network_options(name) if option not in of_all]
         assert re.findall(r"``(\w+)``", row) == own, name
         assert text.count(f'\n``"{name}"``\n~~~') == 1, name
+
+
+def listed_names():
+    """Return the names on the pages of the API reference as pairs of a module and a name."""
+    names = []
+    for page in sorted((DOCS / "api").glob("*.rst")):
+        module, in_table = "", False
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if match := re.match(r"\.\. (auto|current)?module:: (\S+)", line):
+                module = match[2]
+            elif match := re.match(r"\.\. autoclass:: (\S+)", line):
+                names.append((module, match[1]))
+            elif line and not line.startswith(" "):
+                in_table = line == ".. autosummary::"
+            elif in_table and (match := re.fullmatch(r" +([^:\s]\S*)", line)):
+                names.append((module, match[1]))
+    return names
+
+
+def public_names():
+    """Return the names in __all__ of each public module as pairs of a module and a name."""
+    modules = [sfmts]
+    for info in pkgutil.walk_packages(sfmts.__path__, "sfmts."):
+        if "._" not in info.name:
+            modules.append(importlib.import_module(info.name))
+    return [(module.__name__, name) for module in modules for name in getattr(module, "__all__", ())]
+
+
+def test_api_reference_lists_public_names():
+    listed = listed_names()
+    assert len(listed) > 50
+    assert len(set(listed)) == len(listed)
+    public = set(public_names())
+    assert [name for name in listed if name not in public] == []
+    for module, name in listed:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
+def test_public_names_are_in_the_api_reference():
+    listed = listed_names()
+    documented = [getattr(importlib.import_module(module), name) for module, name in listed]
+    missing = {
+        f"{module}.{name}"
+        for module, name in public_names()
+        if not any(getattr(importlib.import_module(module), name) is value for value in documented)
+    }
+    assert missing == set(NOT_DOCUMENTED)

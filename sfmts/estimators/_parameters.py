@@ -231,7 +231,7 @@ PARAMETERS: dict[str, Parameter] = {
         "Number of threads of the compiled kernel and of matrix products. None is as many as PyTorch uses, -1 all. "
         "The result does not depend on it.",
     ),
-    "backend": _choice(BANK_BACKENDS, "Kernel of the bank, see :func:`sfmts.kernels.resolve_bank`."),
+    "backend": _choice(BANK_BACKENDS, "Kernel of the bank, see :func:`sfmts.kernels.summarize_bank`."),
     # forecasting
     "sp": _count("Seasonal periodicity: number of steps in a season; 1 if there is no season."),
     "context_length": _optional_count(

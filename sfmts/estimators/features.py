@@ -365,7 +365,7 @@ class SFMFeatures(TransformerMixin, BankEstimator):  # numpydoc ignore=PR01,PR02
     Notes
     -----
     The bank is the state equation of the SFM (Hu & Qi, ICML 2017, Eq. 1) with constant gates, in continuous time. Its
-    equations are in :mod:`sfmts.kernels.bank.reference`.
+    equations are in :doc:`/features_design`.
 
     Examples
     --------

@@ -607,9 +607,9 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR
 
 
 class ClassifierStream(FeatureStream):
-    """Take one step of a series at a time, and classify what has come so far.
+    """Read a series step by step, and classify the steps so far.
 
-    Made by :meth:`SFMRidgeClassifier.stream`.
+    :meth:`SFMRidgeClassifier.stream` makes streams.
 
     Parameters
     ----------
@@ -659,9 +659,9 @@ class ClassifierStream(FeatureStream):
 
 
 class RegressorStream(FeatureStream):
-    """Take one step of a series at a time, and predict from what has come so far.
+    """Read a series step by step, and predict from the steps so far.
 
-    Made by :meth:`SFMRidgeRegressor.stream`.
+    :meth:`SFMRidgeRegressor.stream` makes streams.
 
     Parameters
     ----------

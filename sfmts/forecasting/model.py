@@ -174,7 +174,7 @@ class HorizonModel(Model):
         Returns
         -------
         raw : Tensor of shape (B, H, V, levels)
-            The median, then the raw gaps between quantiles, as :class:`sfmts.heads.QuantileHead` reads them.
+            The median, then the raw gaps between quantiles, as ``QuantileHead`` reads them.
         extra_loss : Tensor or None
             The network's extra loss.
         """

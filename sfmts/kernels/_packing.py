@@ -55,7 +55,7 @@ def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
     Parameters
     ----------
     packed : torch.nn.utils.rnn.PackedSequence
-        A result of :func:`pack`.
+        A result of ``pack``.
     data : Tensor of shape (rows of packed, ...)
         One row for each row of ``packed``.
     length : int

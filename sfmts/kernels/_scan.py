@@ -105,7 +105,7 @@ def scan(
         ``step(inputs, state, mask) -> (outputs, state)``. Inputs, outputs and states are tuples of tensors whose rows
         are the running sequences.
     inputs : tuple of Tensors with sum(batch_sizes) rows
-        Packed as by :func:`sfmts.kernels.pack`.
+        Packed: the rows of the first step of all sequences, then those of the second, and so on.
     batch_sizes : sequence of int
         Number of running sequences at each step; never increases.
     state : tuple of Tensors with batch_sizes[0] rows

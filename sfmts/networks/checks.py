@@ -50,9 +50,9 @@ def check_network(network: str | Callable[..., SequenceNetwork], *, n_channels: 
     AssertionError
         If a check fails. The message names the network, its options and the failure.
 
-    See Also
-    --------
-    network_checks : The same checks one by one.
+    Notes
+    -----
+    ``network_checks`` takes the same arguments and yields the checks one by one, for pytest.
 
     Examples
     --------

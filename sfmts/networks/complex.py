@@ -18,6 +18,27 @@ from sfmts.networks._common import chrono_bias, initialise_blocks
 from sfmts.networks.base import register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
+__all__ = [
+    "CReLU",
+    "Cardioid",
+    "Cayley",
+    "ComplexActivation",
+    "ComplexGate",
+    "ImaginarySigmoid",
+    "ModReLU",
+    "ModSigmoid",
+    "ModSigmoidBeta",
+    "ModSigmoidGamma",
+    "ModSigmoidProduct",
+    "ModSigmoidSum",
+    "PhaseAmplitude",
+    "PhaseHirose",
+    "PhaseReLU",
+    "ProductPhaseReLU",
+    "RealSigmoid",
+    "ZReLU",
+]
+
 SMALLEST_MODULUS = 1e-6  # lower bound of |z| in divisions, so that z / |z| has a gradient at 0
 
 

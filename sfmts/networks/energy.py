@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+__all__ = ["NADE", "RBM"]
+
 # Above this many numbers autograd keeps none of them and computes them again in the backward pass.
 _KEPT_NUMBERS = 2**24
 # Numbers that a loop processes at a time.

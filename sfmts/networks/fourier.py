@@ -84,7 +84,7 @@ class _Circulant(nn.Module, ABC):
         Returns
         -------
         spectrum : Tensor, complex
-            Of shape (*shape) or, if real, (..., n // 2 + 1), after an axis of channels if any.
+            Of shape ``shape`` or, if real, (..., n // 2 + 1), after an axis of channels if any.
         """
         if not self.real:
             return torch.polar(torch.ones_like(self.angles), self.angles)
@@ -100,14 +100,14 @@ class _Circulant(nn.Module, ABC):
 
         Parameters
         ----------
-        x : Tensor of shape (..., *shape)
+        x : Tensor of shape ``(..., *shape)``
             Vectors or images; channels, if any, come before the shape.
         spectrum : Tensor, complex
             What :meth:`spectrum` returns, so that several products can share it.
 
         Returns
         -------
-        y : Tensor of shape (..., *shape)
+        y : Tensor of shape ``(..., *shape)``
             The products.
         """
         if self.real:
@@ -119,12 +119,12 @@ class _Circulant(nn.Module, ABC):
 
         Parameters
         ----------
-        x : Tensor of shape (..., *shape)
+        x : Tensor of shape ``(..., *shape)``
             Vectors or images; channels, if any, come before the shape.
 
         Returns
         -------
-        y : Tensor of shape (..., *shape)
+        y : Tensor of shape ``(..., *shape)``
             The products.
         """
         return self.multiply(x, self.spectrum())

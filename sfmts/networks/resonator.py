@@ -193,7 +193,7 @@ class Resonator(SequenceNetwork):
     max_length : int
         Number of steps over which memories reach initially, for ``init="chrono"``.
     backend : {"auto", "reference", "fused", "native"}
-        Kernel of the recurrence; see :func:`sfmts.kernels.resonator_layer`.
+        Kernel of the recurrence. "auto" is "native" on the CPU if it is available, otherwise "fused".
     generator : torch.Generator, optional
         Source of the initial parameters; PyTorch's global generator by default.
 

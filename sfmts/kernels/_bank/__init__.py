@@ -87,7 +87,7 @@ def summarize_bank(
     bank : Bank
         Oscillators, read-outs and thresholds.
     backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel; see :func:`resolve_bank`.
+        The kernel. "auto" is "native" on the CPU if it is available, otherwise "fused".
     threads : int, optional
         Threads of the compiled kernel; by default as many as PyTorch uses. They do not change the result.
 
@@ -142,7 +142,7 @@ def trace_bank(
     strides : Tensor of shape (n,), int64, on the CPU
         Steps 0, strides[i], 2 strides[i], ... of series i are kept, counted in the direction in which a block reads.
     backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel; see :func:`resolve_bank`.
+        The kernel. "auto" is "native" on the CPU if it is available, otherwise "fused".
     threads : int, optional
         Threads of the compiled kernel; by default as many as PyTorch uses.
 

@@ -35,7 +35,7 @@ _LAYER = register(
 
 
 def resolve_resonator(backend: str, u: Tensor | None = None) -> str:
-    """Return the name of the kernel that ``backend`` stands for in :func:`resonate` and :func:`resonator_layer`.
+    """Return the name of the kernel that ``backend`` stands for in :func:`resonate` and ``resonator_layer``.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def resonate(
     state : Tensor of shape (B, 2, K, D), optional
         S before the first step, zero by default. Pass ``S[-1]`` of one call to the next to continue a series.
     backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel; see :func:`resolve_resonator`.
+        The kernel. "auto" is "native" on the CPU if it is available, otherwise "fused".
 
     Returns
     -------
@@ -180,8 +180,8 @@ def resonator_layer(
     mask : Tensor of shape (B, D), optional
         Factors of all h of a sequence, such as those of dropout. They get no gradient.
     backend : {"auto", "reference", "fused", "native"}, default="auto"
-        The kernel; see :func:`resolve_resonator`. "native" is one pass over all steps. With ``beta=None``, it computes
-        the recurrence, and PyTorch the gates and the read-out.
+        The kernel. "auto" is "native" on the CPU if it is available, otherwise "fused". "native" is one pass over all
+        steps. With ``beta=None``, it computes the recurrence, and PyTorch the gates and the read-out.
 
     Returns
     -------
@@ -315,7 +315,7 @@ def _check_layer(
     state: Tensor | None,
     mask: Tensor | None,
 ) -> None:
-    """Raise a ValueError or TypeError if the arguments of :func:`resonator_layer` are inconsistent."""
+    """Raise a ValueError or TypeError if the arguments of ``resonator_layer`` are inconsistent."""
     check_tensor("a", a)
     check_tensor("omega", omega, a, "a is")
     if a.ndim != 3 or omega.ndim != 2 or 0 in (*a.shape, *omega.shape):

@@ -120,5 +120,5 @@ def read(S: Tensor, alpha: Tensor, beta: Tensor | None) -> Tensor:
 
 
 def layer(inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-    """Return h and S; see :func:`sfmts.kernels.resonator_layer`."""
+    """Return h and S; see ``sfmts.kernels.resonator_layer``."""
     return reference.layer(inputs, resonate, read)

@@ -109,7 +109,7 @@ def resonate(inputs: Inputs) -> Tensor:
 
 
 def layer(inputs: LayerInputs) -> tuple[Tensor, Tensor]:
-    """Return h and S; see :func:`sfmts.kernels.resonator_layer`."""
+    """Return h and S; see ``sfmts.kernels.resonator_layer``."""
     if inputs.beta is None:  # the compiled layer reads real and imaginary parts only
         return reference.layer(inputs, resonate, fused.read)
     h, S = _NativeLayer.apply(*inputs)
