@@ -517,7 +517,9 @@ class TestBadInput:
 
     def test_too_few_series_for_early_stopping(self, case):
         X, y = case.data("ragged", n=1)
-        with pytest.raises(ValueError, match=r"early_stopping=True cannot set validation_fraction=0.1 of 1 series aside"):
+        with pytest.raises(
+            ValueError, match=r"early_stopping=True cannot set validation_fraction=0.1 of 1 series aside"
+        ):
             case.tiny(early_stopping=True).fit(X, y)
 
     def test_not_fitted(self, case, tmp_path):
