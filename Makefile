@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo examples docs docs-check experiments experiments-quick test test-slow sanitize lint types floors check
+.PHONY: help install demo examples docs docs-check experiments experiments-quick test test-slow mutation sanitize lint types floors check
 
 help:
 	@echo "make demo       install, train on waves and on spoken vowels, draw plots (demo_output/)"
@@ -13,6 +13,7 @@ help:
 	@echo "make experiments-quick  try all of them out on tiny data"
 	@echo "make test       install, run the whole test suite"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make mutation   how many small changes of the code the tests notice (an hour)"
 	@echo "make sanitize   the compiled kernel's tests under the address and undefined-behaviour sanitizers"
 	@echo "make check      test, lint, types, import floors"
 
@@ -50,6 +51,9 @@ test: install
 
 test-slow: install
 	$(THREADS) $(BIN)/python -m pytest -m slow --numprocesses 2
+
+mutation: install
+	$(BIN)/python tests/mutation.py
 
 # A copy of the tree, as its extension is another one.  Python itself leaks by design.
 SANITIZED := build/sanitized

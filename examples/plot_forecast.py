@@ -8,11 +8,11 @@ weeks but does not train on them (zero-shot).  Their oil temperatures are made h
 the ETT data: heat from losses, which grow with the square of a load that has days and weekends, and the weather.
 
 What came out: on the passengers the mean absolute error is about 52, that of the season before 71; both miss the
-growth.  The forecaster's own validation rejects the network there (0 epochs), so this is its ridge regression.  On the
+growth. The forecaster's own validation rejects the network there (0 epochs), so this is its ridge regression. On the
 transformers, where the week before errs by 2.3 degrees, a model pretrained on others errs by about 1.9, as does one
-trained on the two weeks of these.  With two other draws of transformers and weights the week before errs by 2.0 and
-1.9, the pretrained model by 1.2 and 1.5, the one of the two weeks by 1.5 and 2.0.  The pretrained model's 90 %
-intervals hold 0.87 to 0.94 of the truth; but these are two days of six transformers under one weather.
+trained on the two weeks of these. With two other draws of transformers and weights the week before errs by 2.0 and 1.9,
+the pretrained model by 1.2 and 1.5, the one of the two weeks by 1.5 and 2.0. The pretrained model's 90 % intervals hold
+0.87 to 0.94 of the truth; but these are two days of six transformers under one weather.
 
 Run it::
 

@@ -74,19 +74,31 @@ class SequenceBatch:
         return torch.arange(int(lengths.sum())) + shift
 
     def take(self, index: Tensor) -> "SequenceBatch":
-        """Return the series numbered ``index``, in that order."""
-        rows = self.rows(index).to(self.values.device)
-        items = rows if self.target_per_step else index
+        """Return the series numbered ``index``, in that order; all of them in order are this batch, not a copy."""
+        if len(index) == len(self) and torch.equal(index, torch.arange(len(self))):
+            return self
+        rows = self.rows(index) if self.is_ragged else None
 
-        def rows_of(value: Tensor | None, numbers: Tensor) -> Tensor | None:
-            return None if value is None else value.index_select(0, numbers.to(value.device))
+        def items(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.index_select(0, index.to(value.device))
 
+        def steps(value: Tensor | None) -> Tensor | None:
+            if value is None:
+                return None
+            if rows is not None:
+                return value.index_select(0, rows.to(value.device))
+            # Series of one length: each is one block of memory, so one number selects all of its steps.
+            return value.view(len(self), -1, *value.shape[1:]).index_select(0, index.to(value.device)).flatten(0, 1)
+
+        per_target = steps if self.target_per_step else items
+        values = steps(self.values)
+        assert values is not None
         return SequenceBatch(
-            self.values.index_select(0, rows),
+            values,
             self.lengths[index],
-            rows_of(self.time, rows),
-            rows_of(self.target, items),
-            rows_of(self.weight, items),
+            steps(self.time),
+            per_target(self.target),
+            per_target(self.weight),
             target_per_step=self.target_per_step,
         )
 
@@ -94,17 +106,18 @@ class SequenceBatch:
         """Pad rows, (sum of lengths, ...), with zeros to (n, longest, ...)."""
         if not self.is_ragged:
             return flat.view(len(self), -1, *flat.shape[1:])
-        inside = self._inside().to(flat.device)
+        inside = self._inside.to(flat.device)
         out = flat.new_zeros(*inside.shape, *flat.shape[1:])
         out[inside] = flat
         return out
 
     def flat(self, padded: Tensor) -> Tensor:
         """Undo :meth:`padded`: return the rows (sum of lengths, ...) of an array (n, longest, ...)."""
-        return padded[self._inside().to(padded.device)]
+        return padded[self._inside.to(padded.device)]
 
+    @cached_property
     def _inside(self) -> Tensor:
-        """Return whether each padded step lies within its series, (n, longest)."""
+        """Whether each padded step lies within its series, (n, longest)."""
         return torch.arange(int(self.lengths.max())) < self.lengths[:, None]
 
     @property

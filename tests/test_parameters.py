@@ -247,3 +247,11 @@ def test_choices():
     for value in (True, np.array([1]), 1.5, "1"):
         with pytest.raises(ValueError, match="Unknown n_derivatives"):
             check_choice("n_derivatives", value, (0, 1, 2))
+
+
+def test_network_params_are_checked():
+    X, y = make_panel(n=24)
+    with pytest.raises(TypeError, match="recurrent_dropout must be a number, not False"):
+        SFMClassifier(network_params={"recurrent_dropout": False}).fit(X, y)
+    with pytest.raises(ValueError, match=r"head='none' needs n_outputs=\d+, .* but network_params has n_outputs=7"):
+        SFMClassifier(head="none", network_params={"n_outputs": 7}).fit(X, y)

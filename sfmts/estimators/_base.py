@@ -312,7 +312,13 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
                     "head='linear'."
                 )
             if "n_outputs" in accepted:
-                own["n_outputs"] = self._n_logits()
+                n_logits = self._n_logits()
+                if own.get("n_outputs") not in (None, n_logits):
+                    raise ValueError(
+                        f"head='none' needs n_outputs={n_logits}, the number of logits, but network_params has "
+                        f"n_outputs={own['n_outputs']!r}. Remove it, or use head='linear'."
+                    )
+                own["n_outputs"] = n_logits
         return {**options, "network_params": own}
 
     def _refuse_other_network(self) -> None:

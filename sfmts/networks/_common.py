@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
+from numbers import Real
 from typing import Any, TypeVar, cast
 
 import torch
@@ -102,7 +103,9 @@ def check_period_range(period_range: Sequence[float]) -> tuple[float, float]:
 
 
 def check_recurrent_dropout(p: float) -> float:
-    """Return the probability; raise ValueError unless 0 <= p < 1."""
+    """Return the probability; raise TypeError unless p is a number, ValueError unless 0 <= p < 1."""
+    if isinstance(p, bool) or not isinstance(p, Real):
+        raise TypeError(f"recurrent_dropout must be a number, not {p!r}.")
     if not 0.0 <= p < 1.0:
         raise ValueError(f"recurrent_dropout={p} must be at least 0 and less than 1.")
     return p
