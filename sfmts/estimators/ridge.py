@@ -94,7 +94,7 @@ class RidgeEstimator(BankEstimator):
             self._many.add(features, Y[part], None if weight is None else weight[part])
 
     def _fit_part(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
-        """Fit to the series so far and these."""
+        """Fit to the series of earlier parts and to these."""
         if weight is not None:
             used = np.flatnonzero(weight)
             batch, Y, weight = batch.take(torch.from_numpy(used)), Y[used], weight[used]
