@@ -186,7 +186,7 @@ def test_start_of_the_gates():
     assert not o.any()
 
 
-@pytest.mark.parametrize(("n_states", "near"), [(15, "14 or 16"), (1, "2"), (0, "2")])
+@pytest.mark.parametrize(("n_states", "near"), [(15, "14 or 16"), (1, "2")])
 def test_an_odd_width_is_refused_with_its_neighbours(n_states, near):
     with pytest.raises(ValueError, match=rf"n_states={n_states} .* Give an even number: {near}\."):
         AssociativeLSTM(2, n_states=n_states)

@@ -152,7 +152,7 @@ class TestScore:
         X = rolls()
         model = tiny().fit(X)
         for method in (model.score, model.fit):
-            with pytest.raises(ValueError, match=r"X holds no series of two or more frames; there must be a next"):
+            with pytest.raises(ValueError, match=r"X holds no series of two or more frames; at least one must"):
                 method([roll[:1] for roll in X])
 
     def test_single_frames_do_not_sway_training(self):
@@ -342,7 +342,7 @@ class TestHeads:
         X = rolls(n_channels=5)
         assert tiny().fit(X).module_.network.output_size == 5  # as many as channels, as in the paper
         assert tiny(network_params={"n_outputs": 2}).fit(X).module_.network.output_size == 2
-        model = tiny(head="none", network_params={"n_outputs": 2}).fit(X)
+        model = tiny(head="none", network_params={"n_outputs": 5}).fit(X)
         assert model.module_.network.output_size == 5
         assert not list(model.module_.head.parameters())
 
@@ -675,7 +675,7 @@ class TestSample:
     @pytest.mark.parametrize("prompt", [np.zeros(3), np.zeros((1, 4, 3))], ids=["one frame", "three dimensions"])
     def test_prompt_of_other_dimensions(self, prompt):
         model = tiny().fit(rolls())
-        with pytest.raises(ValueError, match=r"(channels|dimensions)"):
+        with pytest.raises(ValueError, match=r"(channels|has shape)"):
             model.sample(3, prompt=prompt)
 
     def test_not_fitted(self):

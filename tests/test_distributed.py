@@ -334,7 +334,7 @@ def test_an_interrupt_of_one_rank_stops_all_after_the_same_update(ranks):
 def test_ranks_with_data_of_their_own_are_told(ranks):
     for results in ranks:
         assert "different data (20, 21 series)" in results["different_data"]
-        assert "give each of them all series" in results["different_data"]
+        assert "Pass all series in the same order" in results["different_data"]
 
 
 def test_parameters_that_cannot_be_exchanged_are_named(ranks):

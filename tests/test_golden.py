@@ -18,7 +18,7 @@ STAMPED = {"network_params": {"frequencies": "adaptive"}, "time_channel": 1, "op
 MODELS = {
     "SFMClassifier": {**SMALL, **STAMPED},
     "SFMRegressor": {**SMALL, "network": "lstm", "bidirectional": True, "pooling": "mean"},
-    "SFMLabeler": {**SMALL, "network": "resonator", "network_params": {"depth": 1}},
+    "SFMLabeler": {**SMALL, "network": "resonator", "n_layers": 1},
     "SFMDensity": {**SMALL, "head": "nade", "n_hidden": 2},
     "SFMFeatures": {"n_features": 56, "random_state": 0},
     "SFMRidgeClassifier": {"n_features": 56, "random_state": 0, "time_channel": 1},

@@ -557,7 +557,7 @@ def test_sfm_with_given_frequencies_is_exported():
         ({"period_range": (5, 3)}, r"two positive numbers, the smaller one first, not \(5, 3\)"),
         ({"period_range": (5, math.inf)}, "two positive numbers"),
         ({"period_range": (2, 3, 4)}, r"two positive numbers, .*not \(2, 3, 4\)"),
-        ({"period_range": (0.5, 8), "frequencies": "adaptive"}, "shortest of period_range must be above 1, not 0.5"),
+        ({"period_range": (0.5, 8), "frequencies": "adaptive"}, "shortest period of period_range must be above 1"),
     ],
     ids=str,
 )

@@ -596,7 +596,10 @@ class SFM(SequenceNetwork):
     ) -> tuple[Tensor, list[_LayerState]]:
         """Run all layers on padded batches, because `torch.export` records a padded layer as one operator."""
         if amplitudes is not None or (self.training and self.recurrent_dropout > 0.0):
-            raise RuntimeError("torch.export takes a network in its evaluation mode, without state_amplitudes.")
+            raise RuntimeError(
+                "torch.export supports networks in evaluation mode and without state_amplitudes only; call "
+                "network.eval() before."
+            )
 
         def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
             t, origin = self._times(x, lengths, time, state, backward)
