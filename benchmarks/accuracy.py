@@ -103,7 +103,7 @@ def main() -> None:
     name = ", ".join(f"{key}={value}" for key, value in options.items()) or "defaults"
     scores = []
     for seed in range(arguments.seeds):
-        model = SFMClassifier(**options, random_state=seed, verbose=1)
+        model = SFMClassifier(base=None, **options, random_state=seed, verbose=1)
         start = time.perf_counter()
         model.fit(task.X_train, task.y_train)
         seconds = time.perf_counter() - start

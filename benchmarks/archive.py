@@ -84,7 +84,7 @@ def without_frequencies(seed: int) -> Any:
 
 
 def network(seed: int) -> Any:
-    return sfmts.SFMClassifier(random_state=seed)
+    return sfmts.SFMClassifier(base=None, random_state=seed)
 
 
 def minirocket(seed: int) -> Any:

@@ -100,7 +100,7 @@ def probe_predict(dtype: str, series: str, steps: str) -> list[float]:
     """Return the extra memory of a prediction, and its seconds."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((int(series), int(steps), 1)).astype(dtype)
-    model = SFMClassifier(max_iter=1, random_state=0, device="cpu").fit(X[:64], np.arange(64) % 2)
+    model = SFMClassifier(base=None, max_iter=1, random_state=0, device="cpu").fit(X[:64], np.arange(64) % 2)
     model.predict(X[:8])
     seconds = []
 
@@ -327,7 +327,7 @@ def print_epoch(epochs: int) -> None:
     y = np.arange(series) % classes
     sizes = {"n_states": D, "n_frequencies": K, "batch_size": B}
     own = {"n_outputs": M, "backend": "native"}
-    model = SFMClassifier(**sizes, network_params=own, max_iter=1, random_state=0, device="cpu").fit(X, y)
+    model = SFMClassifier(base=None, **sizes, network_params=own, max_iter=1, random_state=0, device="cpu").fit(X, y)
     with parts_timed() as watch:
         start = time.perf_counter()
         model.set_params(max_iter=epochs).fit(X, y)

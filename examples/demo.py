@@ -214,10 +214,10 @@ def run_waves(n_series: int, n_steps: int, epochs: int, output: Path) -> list[Re
         f"\n2. Trained networks on the paper's square and sawtooth waves: {len(split.X_train)} + {len(split.X_test)} "
         f"series of {n_steps} steps, {epochs} epochs (the paper: 1600 + 400 of 500 steps)."
     )
-    sfm = SFMClassifier(max_iter=epochs, random_state=SEED, verbose=1)
+    sfm = SFMClassifier(base=None, max_iter=epochs, random_state=SEED, verbose=1)
     results = [fit(data, "SFM", sfm, split)]
     width = lstm_width(sfm.n_parameters_, n_channels=2, n_classes=2)
-    lstm = SFMClassifier("lstm", n_states=width, max_iter=epochs, random_state=SEED, verbose=1)
+    lstm = SFMClassifier("lstm", base=None, n_states=width, max_iter=epochs, random_state=SEED, verbose=1)
     results.append(fit(data, f"LSTM, {width} units", lstm, split))
     predicted, seconds = timed(lambda: count_distinct_values(split.X_test))
     accuracy = float((predicted == split.y_test).mean())
@@ -262,7 +262,7 @@ def run_vowels(output: Path, epochs: int, epochs_of_search: int) -> list[Result]
 
 def pipeline(**parameters: Any) -> Pipeline:
     """Scale each channel, then classify; both steps take series of unequal length."""
-    return Pipeline([("scale", PanelScaler()), ("model", SFMClassifier(**parameters))])
+    return Pipeline([("scale", PanelScaler()), ("model", SFMClassifier(base=None, **parameters))])
 
 
 def search(data: str, split: Split, epochs: int) -> Result:

@@ -83,7 +83,10 @@ for variant, (X_train, X_test, y_train, y_test) in waves.items():
     if variant == "released":
         continue  # much as "paper"
     for name, options in MODELS.items():
-        models = [SFMClassifier(max_iter=EPOCHS, random_state=seed, **options).fit(X_train, y_train) for seed in SEEDS]
+        models = [
+            SFMClassifier(base=None, max_iter=EPOCHS, random_state=seed, **options).fit(X_train, y_train)
+            for seed in SEEDS
+        ]
         scores = [model.score(X_test, y_test) for model in models]
         weights = models[0].n_parameters_
         print(f"{variant:8}  {name:21}  {weights:7}  {np.mean(scores):8.3f}  {min(scores):5.3f}", flush=True)

@@ -1,6 +1,7 @@
 """What all experiments share: runs that are carried out once, recorded as lines of JSON, and continued after a stop."""
 
 import argparse
+import inspect
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ import sklearn
 import torch
 
 import sfmts
+from sfmts.networks import paper_preset
 from sfmts.networks.base import network_options
 
 RESULTS = Path(__file__).parent / "results"
@@ -89,6 +91,19 @@ def estimator_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
         if own:
             rest[name] = {**own, **(options.get(name) or {})}
     return rest
+
+
+def preset(task: str, row: str) -> dict[str, Any]:
+    """Return the preset of a row of Table 1 without ``base``, which :func:`network_alone` sets."""
+    parameters = paper_preset(task, row)
+    parameters.pop("base", None)
+    return parameters
+
+
+def network_alone(estimator: type, **parameters: Any) -> Any:
+    """Return an estimator whose network predicts alone, as in the paper."""
+    own = {"base": None} if "base" in inspect.signature(estimator).parameters else {}
+    return estimator(**own, **parameters)
 
 
 def run_and_print(

@@ -58,6 +58,7 @@ from _runs import (
     carry_out,
     estimator_parameters,
     mean_and_deviation,
+    network_alone,
     parser,
     progress,
     table,
@@ -410,7 +411,9 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     task, data = TASKS[name], data_of(name, settings.get("tiny", False))
     if settings["row"] == RULE and task.rule is not None:
         return {"scores": {"test": task.rule(data)}, "n_parameters": 0, "epochs": 0, "seconds": 0.0}
-    model = task.estimator(**matched(settings["parameters"], settings["budget"], task), random_state=seed)
+    model = network_alone(
+        task.estimator, **matched(settings["parameters"], settings["budget"], task), random_state=seed
+    )
     start = time.process_time()
     try:
         model.fit(*data.train)

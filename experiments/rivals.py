@@ -62,6 +62,7 @@ from _runs import (
     estimator_parameters,
     load,
     mean_and_deviation,
+    network_alone,
     parser,
     progress,
     table,
@@ -235,8 +236,8 @@ def fit(settings: dict[str, Any], seed: int, results: Path = RESULTS) -> dict[st
     recipe = {**recipes(task, settings["network"])[number], **({"max_iter": 1} if tiny else {})}
     recipe["max_iter"] = times * recipe["max_iter"]
     train, valid, scale = with_validation(task, tiny, final)
-    model = TASKS[name].estimator(
-        **matched(recipe, 1_000 if tiny else TASKS[name].budget, TASKS[name]), random_state=seed
+    model = network_alone(
+        TASKS[name].estimator, **matched(recipe, 1_000 if tiny else TASKS[name].budget, TASKS[name]), random_state=seed
     )
     start = time.process_time()
     try:

@@ -44,6 +44,7 @@ from typing import Any
 import numpy as np
 import torch
 from _runs import Record, Run, estimator_parameters, mean_and_deviation, progress, run_and_print, table
+from _runs import preset as of_table_1
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -52,7 +53,7 @@ from sfmts._batch import channel_scale, channel_statistics
 from sfmts.datasets import fetch_piano_rolls, make_waves
 from sfmts.heads import BernoulliHead, ClassificationHead, Head
 from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, softmax_pressed_log_likelihood
-from sfmts.networks import SFM, paper_preset
+from sfmts.networks import SFM
 from sfmts.training import SequenceBatch, SequenceModel, Trainer, TrainingSettings, outputs
 
 EXPERIMENT = "settings"
@@ -103,7 +104,7 @@ def settings(task: dict[str, Any], preset: str, row: str, quick: bool) -> dict[s
     music = task["name"] == "jsb_chorales"
     parameters: dict[str, Any] = {"frequencies": "adaptive"} if row == "a_sfm" else {}
     if preset != "library, own size":
-        parameters |= paper_preset("music" if music else "waves", row)
+        parameters |= of_table_1("music" if music else "waves", row)
     parameters |= PRESETS[preset]
     if not music:
         parameters["max_iter"] = 30

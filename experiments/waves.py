@@ -34,6 +34,8 @@ from _runs import (
     Run,
     estimator_parameters,
     mean_and_deviation,
+    network_alone,
+    preset,
     progress,
     run_and_print,
     table,
@@ -44,7 +46,7 @@ from sklearn.model_selection import train_test_split
 
 from sfmts import SFMClassifier
 from sfmts.datasets import count_distinct_values, make_waves
-from sfmts.networks import match_budget, network_names, paper_preset
+from sfmts.networks import match_budget, network_names
 
 EXPERIMENT = "waves"
 CLAIM = "At 1000 parameters the SFM tells waves apart best, with 0.9975 of 400 test waves right (Figure 2)"
@@ -77,7 +79,7 @@ class Row(NamedTuple):
 @cache
 def rows() -> tuple[Row, ...]:
     """Return all networks in both sizes, without duplicates."""
-    found = [Row(name, "paper", paper_preset("waves", name)) for name in TABLE_1]
+    found = [Row(name, "paper", preset("waves", name)) for name in TABLE_1]
     adaptive: dict[str, Any] = {"network": "sfm", "frequencies": "adaptive"}
     matched: dict[str, dict[str, Any]] = {name: {"network": name} for name in network_names()} | {"a_sfm": adaptive}
     for name, parameters in matched.items():
@@ -126,7 +128,7 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     X_train, X_test, y_train, y_test = train_test_split(
         X.astype(np.float32), y, test_size=0.2, stratify=y, random_state=0
     )
-    model = SFMClassifier(**settings["parameters"], max_iter=settings["epochs"], random_state=seed)
+    model = network_alone(SFMClassifier, **settings["parameters"], max_iter=settings["epochs"], random_state=seed)
     scores: dict[str, Any] = {"rule": np.mean(count_distinct_values(X_test) == y_test), "n_test": len(y_test)}
     start = time.process_time()
     try:

@@ -33,6 +33,8 @@ class SequenceBatch:
         Format of the input: an array (n, T), an array (n, T, C), or a list of arrays.
     target_per_step : bool
         Whether each step has a target and a weight, instead of each series.
+    offset : Tensor of shape (n, n_logits), optional
+        What is added to the output of the head for each series.
     """
 
     values: Tensor
@@ -42,6 +44,7 @@ class SequenceBatch:
     weight: Tensor | None = None
     form: str = "ntc"
     target_per_step: bool = False
+    offset: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -100,6 +103,7 @@ class SequenceBatch:
             per_target(self.target),
             per_target(self.weight),
             target_per_step=self.target_per_step,
+            offset=items(self.offset),
         )
 
     def padded(self, flat: Tensor) -> Tensor:
@@ -131,13 +135,14 @@ class SequenceBatch:
         return None if self.time is None else self.padded(self.time)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "SequenceBatch":
-        """Move to ``device``, and convert values and weights to ``dtype``; time stays float64."""
+        """Move to ``device``, and convert values, weights and offsets to ``dtype``; time stays float64."""
         return replace(
             self,
             values=self.values.to(device, dtype),
             time=None if self.time is None else self.time.to(device),
             target=None if self.target is None else self.target.to(device),
             weight=None if self.weight is None else self.weight.to(device, dtype),
+            offset=None if self.offset is None else self.offset.to(device, dtype),
         )
 
 

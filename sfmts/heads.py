@@ -191,10 +191,27 @@ class ClassificationHead(Head):
         loss : Tensor
             A scalar, in nats.
         """
+        return _weighted_sum(self.losses(output, target), weight)
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of each item.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_logits)
+            Logits.
+        target : Tensor of shape (items,), int64
+            Number of each item's class.
+
+        Returns
+        -------
+        losses : Tensor of shape (items,)
+            In nats.
+        """
         if self.n_classes == 2:
             logits, binary = output[:, 0], target.to(output.dtype)
-            return functional.binary_cross_entropy_with_logits(logits, binary, weight, reduction="sum")
-        return _weighted_sum(functional.cross_entropy(output, target, reduction="none"), weight)
+            return functional.binary_cross_entropy_with_logits(logits, binary, reduction="none")
+        return functional.cross_entropy(output, target, reduction="none")
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return the weighted number of correct predictions.
@@ -284,11 +301,38 @@ class RegressionHead(Head):
         loss : Tensor
             A scalar.
         """
-        errors = output - self._standardised(target).to(output)
-        return _weighted_sum(errors.square().mean(dim=1), weight)
+        return _weighted_sum(self.losses(output, target), weight)
 
-    def _standardised(self, target: Tensor) -> Tensor:
-        """Return scaled targets, in double precision: a unit such as a date may be far from 0."""
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the squared error of each item, averaged over its targets.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, n_targets)
+            Predictions on the scale of the head.
+        target : Tensor of shape (items, n_targets)
+            Values on their own scale.
+
+        Returns
+        -------
+        losses : Tensor of shape (items,)
+            Squared errors on the scale of the head.
+        """
+        return (output - self.standardised(target).to(output)).square().mean(dim=1)
+
+    def standardised(self, target: Tensor) -> Tensor:
+        """Return targets on the scale of the head, in double precision: a unit such as a date may be far from 0.
+
+        Parameters
+        ----------
+        target : Tensor of shape (items, n_targets)
+            Values on their own scale.
+
+        Returns
+        -------
+        standardised : Tensor of shape (items, n_targets), float64
+            Shifted by ``mean`` and divided by ``scale``.
+        """
         return (target.double() - self.mean.to(target.device)) / self.scale.to(target.device)
 
     def score(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

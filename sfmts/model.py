@@ -46,6 +46,28 @@ class Model(nn.Module, ABC):
             Scalar that training adds to the loss.
         """
 
+    def outputs_of(self, batch: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the output of the head for each item of a mini-batch, and the network's extra loss.
+
+        Parameters
+        ----------
+        batch : object
+            Mini-batch. If it has an ``offset``, the output is the sum of the head's output and the offset.
+        generator : torch.Generator, optional
+            Source of dropout masks in training; PyTorch's global generator by default.
+
+        Returns
+        -------
+        output : Tensor of shape (items, ...)
+            Raw output.
+        extra_loss : Tensor or None
+            Scalar that training adds to the loss.
+        """
+        features, extra_loss = self.features_of(batch, generator)
+        output: Tensor = self.head(features)
+        offset = getattr(batch, "offset", None)
+        return output if offset is None else output + offset, extra_loss
+
 
 class SequenceModel(Model):
     """Scale, read, pool and project: a whole series, or each of its steps, to one output.

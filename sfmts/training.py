@@ -185,6 +185,41 @@ def best_epoch(scores: Sequence[float]) -> int:
     return 1 + comparable.index(max(comparable)) if comparable else 1
 
 
+def is_better(
+    losses: Tensor, others: Tensor, independent: float, weight: Tensor | None = None, errors: float = 0.5
+) -> bool:
+    """Return whether losses are lower than others by more than ``errors`` standard errors of the mean difference.
+
+    Parameters
+    ----------
+    losses, others : Tensor of shape (m,)
+        Losses of two models on the same items.
+    independent : float
+        Number of independent items that the m items count as; fewer than m if they overlap. One item proves nothing.
+    weight : Tensor of shape (m,), optional
+        Weights of the items; equal by default.
+    errors : float, default=0.5
+        Number of standard errors.
+
+    Returns
+    -------
+    better : bool
+        True if the difference is beyond chance.
+
+    Notes
+    -----
+    With differences d_i = others_i - losses_i and weights w_i that sum to 1, the mean is sum w_i d_i, the variance is
+    sum w_i (d_i - mean)^2, and the effective number of items is independent / (m sum w_i^2).
+    """
+    weight = torch.ones_like(losses) if weight is None else weight
+    weight = weight / weight.sum()
+    gain = others - losses
+    mean = weight @ gain
+    error = (weight @ (gain - mean).square()).sqrt()
+    effective = independent / (len(weight) * float(weight.square().sum()))
+    return effective > 1.0 and bool(mean > errors * error / math.sqrt(effective - 1.0))
+
+
 class Trainer:
     """Train one model, in one or several calls.
 
@@ -233,7 +268,8 @@ class Trainer:
     ) -> None:
         self.model, self.settings, self.generator = model, settings, generator
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        device = self.parameters[0].device
+        self.device, self.dtype = self.parameters[0].device, self.parameters[0].dtype
+        device = self.device
         self._ranks = _Ranks(process_group, device)
         self._ranks.agree_on(generator)
         self._loss = self._ranks.parallel(_Loss(model))
@@ -266,6 +302,7 @@ class Trainer:
         valid: TrainingData | None = None,
         epochs: int | None = None,
         watcher: Watcher | None = None,
+        by_loss: bool = False,
     ) -> History:
         """Train until nothing improves, the last epoch has ended, or the user interrupts.
 
@@ -283,6 +320,8 @@ class Trainer:
             Maximum number of epochs; ``max_iter`` of the settings by default.
         watcher : Watcher, optional
             Notified of each epoch.
+        by_loss : bool, default=False
+            Let the validation loss decide which epoch is the best one, instead of the validation score.
 
         Returns
         -------
@@ -315,7 +354,7 @@ class Trainer:
                     if watcher is not None:
                         watcher.epoch_begins()
                     self._epoch(train, schedule, progress)
-                    stop = self._should_stop(valid, best, progress)
+                    stop = self._should_stop(valid, best, by_loss, progress)
                     if any(self._ranks.sums(watcher is not None and watcher.epoch_ended())):
                         self.history.stopped, stop = "callback", True
                     if stop:
@@ -436,7 +475,7 @@ class Trainer:
         clip = "set clip_norm in optimizer_params" if clip_norm is None else f"clip_norm (now {clip_norm})"
         return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
-    def _should_stop(self, valid: TrainingData | None, best: "_Best", progress: tqdm) -> bool:
+    def _should_stop(self, valid: TrainingData | None, best: "_Best", by_loss: bool, progress: tqdm) -> bool:
         """Evaluate the epoch and return whether training should stop."""
         history = self.history
         if valid is None:
@@ -449,7 +488,7 @@ class Trainer:
             history.validation_score.append(score)
             history.validation_loss.append(loss)
             progress.set_postfix(loss=f"{history.loss[-1]:.4g}", validation=f"{score:.4g}", refresh=False)
-            stop = best.update((score, -loss), self.model)
+            stop = best.update((-loss,) if by_loss else (score, -loss), self.model)
         if stop:
             history.stopped = "validation_score" if valid is not None else "loss"
         return stop
@@ -480,9 +519,9 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, batch: TrainingBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        features, extra_loss = self.model.features_of(batch, generator)
+        output, extra_loss = self.model.outputs_of(batch, generator)
         assert batch.target is not None
-        return self.model.head.loss(self.model.head(features), batch.target, batch.weight), extra_loss
+        return self.model.head.loss(output, batch.target, batch.weight), extra_loss
 
 
 class _Ranks:
@@ -645,8 +684,7 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     results: Tensor | None = None
     for index in bounded_batches(data.lengths, order, batch_size):
         batch = data.take(index).to(parameter.device, parameter.dtype)
-        features, _ = model.features_of(batch)
-        part = model.head(features).cpu()
+        part = model.outputs_of(batch)[0].cpu()
         results = part.new_empty(items, *part.shape[1:]) if results is None else results
         results[data.rows(index) if isinstance(data, SequenceBatch) and per_step else index] = part
     assert results is not None

@@ -44,7 +44,8 @@ from sfmts.training import History, Trainer, outputs
 
 _PREDICTION_BATCH = 256
 _FREE_SIZE = 10_000  # of options of a file, however small the file is
-_MODEL_PARAMETERS = (*NETWORK_PARAMETERS, "head", "n_hidden", "pooling", "dropout", "time_channel")
+_MODEL_PARAMETERS = (*NETWORK_PARAMETERS, "head", "n_hidden", "pooling", "dropout", "time_channel", "base")
+_NO_ATTRIBUTES = ("module_", "base_")  # saved in another way
 
 
 def _has_amplitudes(estimator: Any) -> bool:
@@ -82,11 +83,15 @@ class SavedEstimator(BaseEstimator, ABC):
             An existing file is replaced only after the new one is complete.
         """
         check_is_fitted(self)
+        persistence.write(Path(path), *self._contents())
+
+    def _contents(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the document and the tensors of a file."""
         own, tensors = self._to_file()
         attributes = {
             key: persistence.encode(value, key)
             for key, value in vars(self).items()
-            if key.endswith("_") and not key.startswith("_") and key not in ("module_", *tensors)
+            if key.endswith("_") and not key.startswith("_") and key not in (*_NO_ATTRIBUTES, *tensors)
         }
         parameters = self.get_params(deep=False)
         document = {
@@ -95,7 +100,7 @@ class SavedEstimator(BaseEstimator, ABC):
             "attributes": attributes,
             **{key: persistence.encode_entry(value, key) for key, value in own.items()},
         }
-        persistence.write(Path(path), document, tensors)
+        return document, tensors
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -197,7 +202,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         epochs: int | None = None,
         stratify: NDArray[np.int64] | None = None,
     ) -> None:
-        """Leave out the series without weight, set the validation part aside, and train.
+        """Leave out the series without weight, set the validation part aside if there is one, and train.
 
         ``weights`` are those of the items with targets: series or steps.
         """
@@ -207,7 +212,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             data = replace(data, weight=torch.from_numpy(weights))
             starts = (data.lengths.cumsum(0) - data.lengths).numpy() if data.target_per_step else train
             train = np.flatnonzero(np.maximum.reduceat(weights, starts))
-        if self.early_stopping and epochs is None:
+        if epochs is None and self._needs_validation(len(train)):
             train, valid = self._split(train, stratify, random_state)
         self._train(
             data.take(torch.from_numpy(train)),
@@ -217,6 +222,10 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             watcher=watcher,
             epochs=epochs,
         )
+
+    def _needs_validation(self, n_series: int) -> bool:
+        """Return whether a part of so many series is set aside."""
+        return bool(self.early_stopping)
 
     def _split(
         self, used: NDArray[np.int64], stratify: NDArray[np.int64] | None, random_state: np.random.RandomState
@@ -264,9 +273,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         if continued and self._optimizer_state is not None and self._optimizer_state[0] == self.optimizer:
             trainer.load_optimizer_state(self._optimizer_state[1])
         watcher.model = model
-        history = trainer.fit(
-            train.to(device, dtype), None if valid is None else valid.to(device, dtype), epochs, watcher
-        )
+        history = self._run(trainer, train, valid, watcher, continued=continued, epochs=epochs)
         if history.stopped == "max_iter" and settings.schedule == "constant" and epochs is None:
             warnings.warn(
                 f"The loss was still falling after max_iter={self.max_iter} epochs. Increase max_iter, or use "
@@ -281,6 +288,20 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         self.device_ = str(device)
         self.backend_ = model.network.backend
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    def _run(
+        self,
+        trainer: Trainer,
+        train: SequenceBatch,
+        valid: SequenceBatch | None,
+        watcher: CallbackWatcher,
+        *,
+        continued: bool,
+        epochs: int | None,
+    ) -> History:
+        """Train the model of ``trainer`` on series that may be elsewhere, and return the record."""
+        place = trainer.device, trainer.dtype
+        return trainer.fit(train.to(*place), None if valid is None else valid.to(*place), epochs, watcher)
 
     def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
         """Return a new model for this training set."""
@@ -366,13 +387,13 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             new = {key: old[key] + value if isinstance(value, list | int) else value for key, value in new.items()}
         self.history_ = new
         self.loss_curve_ = new["loss"]
-        self.validation_scores_ = new["validation_score"] if self.early_stopping else None
+        self.validation_scores_ = new["validation_score"] or None
         self.n_iter_ = len(self.loss_curve_)
 
     # -- after training
 
     def _outputs(self, batch: SequenceBatch) -> Tensor:
-        """Return the raw output of the head for each series, or for each step.
+        """Return the raw output of the model for each series, or for each step.
 
         Raises
         ------
@@ -411,6 +432,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             forwards come first.
         """
         check_is_fitted(self)
+        self._require_network("state_amplitudes", alone=False)
         batch = self._batch(X, reset=False)
         model = self._placed_module().eval()
         parameter = next(model.parameters())
@@ -429,7 +451,11 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             ``module(x, lengths=None, time=None)`` takes raw series (B, T, C) and returns the head's raw output.
         """
         check_is_fitted(self)
+        self._require_network("to_torch", alone=True)
         return copy.deepcopy(self.module_).cpu().eval()
+
+    def _require_network(self, what: str, alone: bool) -> None:
+        """Raise a ValueError unless the fitted model has a network or, if ``alone``, is nothing but a network."""
 
     def _to_file(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         dtype = str(next(self.module_.parameters()).dtype).removeprefix("torch.")
@@ -508,7 +534,7 @@ def check_file_attributes(estimator: Any) -> None:
     """Raise a ValueError unless a file has all fitted attributes that are declared, with their types."""
     for cls in type(estimator).__mro__:
         for name, kind in inspect.get_annotations(cls).items():
-            if not name.endswith("_") or name.startswith("_") or name == "module_":
+            if not name.endswith("_") or name.startswith("_") or name in _NO_ATTRIBUTES:
                 continue
             if name not in vars(estimator):
                 raise ValueError(f"it lacks the fitted attribute {name!r}")

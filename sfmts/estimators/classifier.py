@@ -9,19 +9,26 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sfmts._batch import SequenceBatch
 from sfmts._precision import own_precision
 from sfmts._validation import as_codes, as_labels, as_weights, class_weights, known_classes
-from sfmts.estimators._base import SequenceEstimator, fitting
+from sfmts.estimators._base import fitting
 from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._correction import CorrectingEstimator
 from sfmts.estimators._parameters import documented, store_parameters
+from sfmts.estimators.ridge import SFMRidgeClassifier
 from sfmts.heads import ClassificationHead
 
 
 @documented()
-class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
-    """Classify time series with a State-Frequency Memory network.
+class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
+    """Classify time series with a fixed State-Frequency Memory that a trained network corrects.
+
+    The fixed memory is read by ridge regression (see :class:`SFMRidgeClassifier`). A network learns what the ridge
+    regression leaves, and is used only if it is better on series set aside. ``base=None`` trains the network alone, as
+    in the paper.
 
     On the CPU the network has the precision of X, so float32 series train faster than float64 ones. On a GPU it always
     has float32. Each channel is standardised with its mean and deviation over the training set.
@@ -34,6 +41,11 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
     ----------
     classes_ : ndarray of shape (n_classes,)
         The classes, sorted.
+    base_ : SFMRidgeClassifier or None
+        The fitted base.
+    network_used_ : bool
+        Whether predictions include the network: it lowered the log loss of the series set aside by more than a
+        standard error, and the accuracy did not fall. Always True without a base.
     module_ : torch.nn.Module
         The trained network with scaling and head.
     n_channels_in_ : int
@@ -41,11 +53,11 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
     n_features_in_ : int
         Length of the series; only if X was two-dimensional.
     n_iter_ : int
-        Epochs trained.
+        Passes over the training series: epochs, and one more for the base.
     loss_curve_ : list of float
-        Training loss after each epoch.
+        Training loss after each epoch. With a base, the first entry is the loss of its leave-one-out predictions.
     validation_scores_ : list of float or None
-        Accuracy on the validation set after each epoch.
+        Accuracy on the validation set after each epoch. With a base, the first entry is that of the base alone.
     history_ : dict
         Losses, scores and learning rates of each epoch, number of updates, and the reason why training stopped.
     n_parameters_ : int
@@ -64,12 +76,20 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
     >>> from sfmts import SFMClassifier
     >>> from sfmts.datasets import make_waves
     >>> X, y = make_waves(60, n_steps=30, variant="released", random_state=0)
-    >>> model = SFMClassifier(n_states=8, max_iter=15, random_state=0).fit(X, y)
+    >>> model = SFMClassifier(random_state=0).fit(X, y)
     >>> model.predict(X[:2]).shape
     (2,)
-    >>> model.state_amplitudes(X[:2]).shape
+    >>> model.network_used_, model.base_.leave_one_out_score_ > 0.9
+    (False, True)
+
+    The network alone, as in the paper:
+
+    >>> network = SFMClassifier(base=None, n_states=8, max_iter=15, random_state=0).fit(X, y)
+    >>> network.state_amplitudes(X[:2]).shape
     (2, 30, 8, 4)
     """
+
+    _base_class = SFMRidgeClassifier
 
     classes_: NDArray[Any]
 
@@ -77,6 +97,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
         self,
         network: str = "sfm",
         *,
+        base: str | None = "ridge",
         n_states: int = 32,
         n_frequencies: int = 4,
         n_layers: int | None = None,
@@ -138,7 +159,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
                     f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}."
                 )
             self.classes_ = classes
-            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued)
+            self._fit_codes(X, batch, codes, sample_weight, watcher, continued=continued)
         watcher.ended()
         return self
 
@@ -174,12 +195,13 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
             batch = self._batch(X, reset=not continued)
             codes = as_codes(y, len(batch), known)
             self.classes_ = known
-            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, epochs=1)
+            self._fit_codes(X, batch, codes, sample_weight, watcher, continued=continued, epochs=1)
         watcher.ended()
         return self
 
     def _fit_codes(
         self,
+        X: Any,
         batch: SequenceBatch,
         codes: NDArray[np.int64],
         sample_weight: ArrayLike | None,
@@ -195,7 +217,20 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
             weights = np.ones(len(batch)) if weights is None else weights
             weights[used] *= class_weights(self.class_weight, self.classes_, codes[used], weights[used])
         data = replace(batch, target=torch.from_numpy(codes))
+        data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
         self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes)
+
+    def _fit_base(self, base: Any, batch: SequenceBatch, sample_weight: Any) -> NDArray[np.float64]:
+        assert batch.target is not None
+        predictions: NDArray[np.float64] = base._fit_codes(
+            batch, batch.target.numpy(), self.classes_, sample_weight, left_out=True
+        )
+        return predictions
+
+    def _offset(self, head: Any, predictions: Tensor) -> Tensor:
+        # The decisions of two classes are (-d, d); their single logit is the difference of the calibrated decisions.
+        assert isinstance(self.base_, SFMRidgeClassifier)
+        return predictions * (self.base_.temperature_ * (2.0 if len(self.classes_) == 2 else 1.0))
 
     def _n_logits(self) -> int:
         return ClassificationHead.logits_for(len(self.classes_))
@@ -254,7 +289,7 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
         check_is_fitted(self)
         head = self.module_.head
         assert isinstance(head, ClassificationHead)
-        log_p: NDArray[Any] = head.log_probabilities(self._outputs(self._batch(X, reset=False))).numpy()
+        log_p: NDArray[Any] = head.log_probabilities(self._outputs(self._batch_to_predict(X))).numpy()
         return log_p
 
     def decision_function(self, X: Any) -> NDArray[Any]:
@@ -271,5 +306,5 @@ class SFMClassifier(ClassifierMixin, SequenceEstimator):  # numpydoc ignore=PR01
             For two classes, a positive logit means the second class.
         """
         check_is_fitted(self)
-        logits = self._outputs(self._batch(X, reset=False)).numpy()
+        logits = self._outputs(self._batch_to_predict(X)).numpy()
         return logits[:, 0] if len(self.classes_) == 2 else logits

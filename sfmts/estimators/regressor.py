@@ -3,24 +3,31 @@
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sfmts._batch import SequenceBatch, channel_scale, moments
 from sfmts._validation import as_numbers, as_weights
-from sfmts.estimators._base import SequenceEstimator, fitting
+from sfmts.estimators._base import fitting
 from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._correction import CorrectingEstimator
 from sfmts.estimators._parameters import documented, store_parameters
+from sfmts.estimators.ridge import SFMRidgeRegressor
 from sfmts.heads import RegressionHead
 
 
 @documented()
-class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
-    """Predict one or several numbers of time series with a State-Frequency Memory network.
+class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
+    """Predict one or several numbers of time series with a fixed State-Frequency Memory that a network corrects.
+
+    The fixed memory is read by ridge regression (see :class:`SFMRidgeRegressor`). A network learns what the ridge
+    regression leaves, and is used only if it is better on series set aside. ``base=None`` trains the network alone.
 
     This is extrinsic regression by least squares. Targets and channels are standardised for training.
 
@@ -32,8 +39,11 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,P
     ----------
     n_targets_ : int
         Numbers predicted for each series.
-    module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, device_, backend_
-        As in :class:`SFMClassifier`. Validation scores are R^2 with respect to the variance in training.
+    base_ : SFMRidgeRegressor or None
+        The fitted base.
+    network_used_, module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, \
+device_, backend_
+        As in :class:`SFMClassifier`. The loss is the squared error of standardised targets. Validation scores are R^2 with respect to the variance in training.
 
     References
     ----------
@@ -46,10 +56,12 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,P
     >>> rng = np.random.default_rng(0)
     >>> period = rng.uniform(5, 15, size=60)
     >>> X = np.sin(2 * np.pi * np.arange(40) / period[:, None])
-    >>> model = SFMRegressor(n_states=8, max_iter=40, random_state=0).fit(X[:50], period[:50])
-    >>> model.score(X[50:], period[50:]) > 0.5
+    >>> model = SFMRegressor(random_state=0).fit(X[:50], period[:50])
+    >>> model.score(X[50:], period[50:]) > 0.9
     True
     """
+
+    _base_class = SFMRidgeRegressor
 
     n_targets_: int
     target_ndim_: int
@@ -58,6 +70,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,P
         self,
         network: str = "sfm",
         *,
+        base: str | None = "ridge",
         n_states: int = 32,
         n_frequencies: int = 4,
         n_layers: int | None = None,
@@ -158,7 +171,19 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,P
             raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training so far.")
         self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
         data = replace(batch, target=torch.from_numpy(targets))
+        data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
         self._fit_batch(data, as_weights(sample_weight, len(batch)), watcher, continued=continued, epochs=epochs)
+
+    def _fit_base(self, base: Any, batch: SequenceBatch, sample_weight: Any) -> NDArray[np.float64]:
+        assert batch.target is not None
+        predictions: NDArray[np.float64] = base._fit_numbers(
+            batch, batch.target.numpy(), self.target_ndim_, sample_weight, left_out=True
+        )
+        return predictions
+
+    def _offset(self, head: Any, predictions: Tensor) -> Tensor:
+        standardised: Tensor = head.standardised(predictions)
+        return standardised
 
     def _n_logits(self) -> int:
         return self.n_targets_
@@ -189,7 +214,7 @@ class SFMRegressor(RegressorMixin, SequenceEstimator):  # numpydoc ignore=PR01,P
         check_is_fitted(self)
         head = self.module_.head
         assert isinstance(head, RegressionHead)
-        y: NDArray[Any] = head.predictions(self._outputs(self._batch(X, reset=False))).numpy()
+        y: NDArray[Any] = head.predictions(self._outputs(self._batch_to_predict(X))).numpy()
         return y[:, 0] if self.target_ndim_ == 1 else y
 
     def __sklearn_tags__(self) -> Tags:

@@ -48,9 +48,25 @@ class RidgeEstimator(BankEstimator):
         """Return what leave-one-out predictions are judged by; lower is better."""
         raise NotImplementedError
 
-    def _fit_targets(self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
-        """Fit to all series."""
-        batch, Y, weight = _distinct(batch, Y, weight)
+    def _fit_targets(
+        self,
+        batch: SequenceBatch,
+        Y: NDArray[np.float64],
+        weight: NDArray[np.float64] | None,
+        left_out: bool = False,
+    ) -> NDArray[np.float64] | None:
+        """Fit to all series; if ``left_out``, return the prediction of each by the model of all other series.
+
+        It is 0 for series of weight 0, which are in no model.
+        """
+        batch, Y, weight, places = _distinct(batch, Y, weight)
+        predictions = self._fit_distinct(batch, Y, weight, left_out)
+        return np.where(places[:, None] < 0, 0.0, predictions[places]) if left_out else None
+
+    def _fit_distinct(
+        self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None, left_out: bool
+    ) -> NDArray[np.float64]:
+        """Fit to series that differ; return the prediction of each by the model of all others, if ``left_out``."""
         random_state = new_random_state(self.random_state)
         self._fit_bank(batch, weight, random_state)
         if len(batch) <= _MANY:
@@ -58,10 +74,25 @@ class RidgeEstimator(BankEstimator):
             self._squash, features = Squash.fit_apply(features, weight)
             with self._blas_threads(len(batch) ** 2 * features.shape[1]):
                 self._given, self._many = solve_few(features, Y, weight, self._score), None
-            return
+            return self._given.predictions
         self._start(batch, Y, weight, random_state)
         assert self._many is not None
-        self._given, self._many = self._many.solution(), None
+        self._given = self._many.solution()
+        predictions = self._leave_many_out(batch, Y, weight) if left_out else self._given.predictions
+        self._many = None
+        return predictions
+
+    def _leave_many_out(
+        self, batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return the prediction of each series by the model of all others. Their features are computed once more."""
+        assert self._many is not None
+        predictions = np.empty_like(Y)
+        for part in slices(len(batch), _PART):
+            features = self._squash.apply(self._features(batch.take(torch.arange(part.start, part.stop))))
+            predictions[part] = self._many.leave_out(features, Y[part], None if weight is None else weight[part])
+        # A series that the others do not predict in a numerically stable way gets the mean of the targets.
+        return np.where(np.isfinite(predictions), predictions, np.average(Y, axis=0, weights=weight))
 
     def _start(
         self,
@@ -296,26 +327,33 @@ class RidgeEstimator(BankEstimator):
 
 def _distinct(
     batch: SequenceBatch, Y: NDArray[np.float64], weight: NDArray[np.float64] | None
-) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None]:
+) -> tuple[SequenceBatch, NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.int64]]:
     """Leave out series of weight zero, and make one of series that are the same, with the sum of their weights.
 
     Otherwise a series that is left out would still be there as its own copy, as in bootstrap samples. Weights come
-    back with mean 1, as only their ratios count; None if all are the same.
+    back with mean 1, as only their ratios count; None if all are the same. The last item is the place of each series
+    among those that are left, -1 for those that are not.
     """
     weight = np.ones(len(batch)) if weight is None else weight
     rows: dict[bytes, int] = {}
+    first_of: list[int] = []
     values = batch.values.numpy() if batch.time is None else np.column_stack([batch.values, batch.time])
     ends = batch.lengths.cumsum(0).tolist()
-    total = np.zeros(len(batch))
+    total, places = np.zeros(len(batch)), np.full(len(batch), -1)
     for number, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         if weight[number]:
             key = values[first:end].tobytes() + Y[number].tobytes()
-            total[rows.setdefault(key, number)] += weight[number]
-    used = np.fromiter(rows.values(), dtype=np.int64, count=len(rows))
+            place = rows.setdefault(key, len(rows))
+            if place == len(first_of):
+                first_of.append(number)
+            total[place] += weight[number]
+            places[number] = place
+    used = np.array(first_of)
     if len(used) < len(batch):
         batch, Y = batch.take(torch.from_numpy(used)), Y[used]
-    total = total[used] / total[used].mean()
-    return batch, Y, None if (total == total[0]).all() else total
+    total = total[: len(used)]
+    total = total / total.mean()
+    return batch, Y, None if (total == total[0]).all() else total, places
 
 
 @documented("bank")
@@ -428,10 +466,21 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR
         with fitting(self):
             batch = self._batch(X, reset=True)
             classes, codes = as_labels(y, len(batch))
-            weight = self._weights(codes, classes, sample_weight)
-            self.classes_ = classes
-            self._fit_targets(batch, self._targets(codes), weight)
+            self._fit_codes(batch, codes, classes, sample_weight)
         return self
+
+    def _fit_codes(
+        self,
+        batch: SequenceBatch,
+        codes: NDArray[np.int64],
+        classes: NDArray[Any],
+        sample_weight: ArrayLike | None,
+        left_out: bool = False,
+    ) -> NDArray[np.float64] | None:
+        """Fit to series whose class is that with the number in ``codes``; returns what `_fit_targets` does."""
+        weight = self._weights(codes, classes, sample_weight)
+        self.classes_ = classes
+        return self._fit_targets(batch, self._targets(codes), weight, left_out)
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
@@ -792,10 +841,21 @@ class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):  # numpydoc ignore=PR01
         self._validate_params()
         with fitting(self):
             batch = self._batch(X, reset=True)
-            Y, self.target_ndim_ = as_numbers(y, len(batch))
-            self.n_targets_ = Y.shape[1]
-            self._fit_targets(batch, Y, as_weights(sample_weight, len(batch)))
+            Y, ndim = as_numbers(y, len(batch))
+            self._fit_numbers(batch, Y, ndim, sample_weight)
         return self
+
+    def _fit_numbers(
+        self,
+        batch: SequenceBatch,
+        Y: NDArray[np.float64],
+        ndim: int,
+        sample_weight: ArrayLike | None,
+        left_out: bool = False,
+    ) -> NDArray[np.float64] | None:
+        """Fit to series with these targets, which had ``ndim`` dimensions; returns what `_fit_targets` does."""
+        self.n_targets_, self.target_ndim_ = Y.shape[1], ndim
+        return self._fit_targets(batch, Y, as_weights(sample_weight, len(batch)), left_out)
 
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to the series of all calls so far, for data that do not fit into memory.

@@ -124,6 +124,10 @@ class ManySeries:
         self._system.add(features, targets, weight)
         self._solution = None
 
+    def leave_out(self, features: Features, targets: Array, weight: Array | None) -> Array:
+        """Return the predictions of some of the series by models of all others, NaN if they are not stable."""
+        return self._system.leave_out(features, targets, weight, self.solution().alpha)
+
     def solution(self) -> Solution:
         """Return the solution for all series so far, computed only once."""
         if self._solution is None:

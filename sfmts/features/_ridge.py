@@ -260,7 +260,29 @@ class NormalEquations:
             All NaN if the system, or the system without one of these rows, is not numerically positive definite.
             It is 0 for a row that holds all the weight, such as a single row.
         """
-        targets, weights = self.kept_targets, self.kept_weights
+        return self.leave_out(self._features[: self.n_rows], self.kept_targets, self.kept_weights, alpha)
+
+    def leave_out(self, Z: npt.ArrayLike, Y: npt.ArrayLike, weight: npt.ArrayLike | None, alpha: float) -> Array:
+        """Return the prediction of each of some rows by the model fitted on all other rows.
+
+        Parameters
+        ----------
+        Z : array of shape (m, p)
+            Features of rows that were added.
+        Y : array of shape (m, q)
+            Their targets.
+        weight : array of shape (m,) or None
+            Their weights; 1 if None.
+        alpha : float
+            Penalty in units of the number of features, above 0.
+
+        Returns
+        -------
+        array of shape (m, q)
+            All NaN if the system, or the system without one of these rows, is not numerically positive definite.
+            It is 0 for a row that holds all the weight, such as a single row.
+        """
+        features, targets, weights = _checked_rows(Z, Y, weight)
         try:
             coef, intercept = self.solve(alpha)
         except linalg.LinAlgError:
@@ -268,11 +290,11 @@ class NormalEquations:
         factor, z_mean = self._factorised(alpha), self._z_shift + self._z_sum / self._total
         residual, slack = np.empty_like(targets), np.empty_like(weights)
         for rows in slices(len(targets), self.ROWS):
-            Z = self._features[rows].astype(np.float64)
-            residual[rows] = targets[rows] - intercept - Z @ coef.T
+            part = features[rows].astype(np.float64)
+            residual[rows] = targets[rows] - intercept - part @ coef.T
             # 1 - h_i = 1 - w_i / sum w - w_i |L^-1 (z_i - mean)|^2
-            Z -= z_mean
-            half = linalg.solve_triangular(factor, Z.T, lower=True, overwrite_b=True)
+            part -= z_mean
+            half = linalg.solve_triangular(factor, part.T, lower=True, overwrite_b=True)
             slack[rows] = 1 - weights[rows] * (1 / self._total + np.einsum("pi,pi->i", half, half))
         others = 1 - weights / self._total
         if np.any((others > 4 * EPS) & ~(slack > LEAST_SLACK * others)):

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts.forecasting.linear import LinearForecast, is_better, start_from_linear
+from sfmts.forecasting.linear import LinearForecast, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import WindowSet, window_set
 from sfmts.heads import QuantileHead
-from sfmts.training import Trainer, TrainingSettings, best_epoch, outputs
+from sfmts.training import Trainer, TrainingSettings, best_epoch, is_better, outputs
 
 _FEWEST_WINDOWS = 8  # for a decision
 _COVERAGE = 0.9  # nominal coverage of the interval that is calibrated

@@ -10,6 +10,7 @@ from torch import Tensor
 from sfmts.forecasting.model import HorizonModel, covariate_change
 from sfmts.forecasting.windows import WindowBatch, WindowSet
 from sfmts.heads import QuantileHead
+from sfmts.training import is_better
 
 _PENALTIES = tuple(10.0**power for power in range(-3, 6))  # times the number of windows
 _PART = 4096  # windows cut at once where all are needed
@@ -151,37 +152,6 @@ class LinearForecast:
 def _least(errors: Tensor) -> int:
     """Return the place of the least error. NaN, which argmin would return, counts as infinite."""
     return int(errors.nan_to_num(nan=torch.inf, posinf=torch.inf).argmin())
-
-
-def is_better(losses: Tensor, others: Tensor, independent: float, weight: Tensor | None = None) -> bool:
-    """Return whether losses are lower than others by more than half the standard error of the mean difference.
-
-    Parameters
-    ----------
-    losses, others : Tensor of shape (m,)
-        Losses of two models on the same windows.
-    independent : float
-        Number of independent windows that the m overlapping ones count as. One window proves nothing.
-    weight : Tensor of shape (m,), optional
-        Weights of the windows; equal by default.
-
-    Returns
-    -------
-    better : bool
-        True if the difference is beyond chance.
-
-    Notes
-    -----
-    With differences d_i = others_i - losses_i and weights w_i that sum to 1, the mean is sum w_i d_i, the variance is
-    sum w_i (d_i - mean)^2, and the effective number of windows is independent / (m sum w_i^2).
-    """
-    weight = torch.ones_like(losses) if weight is None else weight
-    weight = weight / weight.sum()
-    gain = others - losses
-    mean = weight @ gain
-    error = (weight @ (gain - mean).square()).sqrt()
-    effective = independent / (len(weight) * float(weight.square().sum()))
-    return effective > 1.0 and bool(mean > 0.5 * error / math.sqrt(effective - 1.0))
 
 
 def _recency(windows: WindowSet) -> Tensor:

@@ -224,7 +224,7 @@ def register_network(name: str) -> Callable[[NetworkClass], NetworkClass]:
     >>> make_network("running_mean", 2, n_states=3).n_parameters
     6
 
-    Now ``SFMClassifier("running_mean")`` trains it.
+    Now ``SFMClassifier("running_mean", base=None)`` trains it.
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f'A network is registered under a name, such as @register_network("mine"), not {name!r}.')

@@ -154,7 +154,7 @@ class AmplitudeDisplay:
         >>> from sfmts.datasets import make_waves
         >>> from sfmts.plotting import AmplitudeDisplay
         >>> X, y = make_waves(20, n_steps=30, random_state=0)
-        >>> model = SFMClassifier(n_states=6, max_iter=2, random_state=0).fit(X, y)
+        >>> model = SFMClassifier(base=None, n_states=6, max_iter=2, random_state=0).fit(X, y)
         >>> display = AmplitudeDisplay.from_estimator(model, X, series=3)
         >>> display.amplitudes.shape, display.steps
         ((4, 6, 4), array([ 8, 15, 23, 30]))

@@ -144,7 +144,7 @@ class TrainingCurveDisplay:
         >>> X, y = make_waves(20, n_steps=30, random_state=0)
         >>> figure, ax = plt.subplots(layout="constrained")
         >>> for network in ("sfm", "lstm"):
-        ...     model = SFMClassifier(network, n_states=4, max_iter=3, random_state=0).fit(X, y)
+        ...     model = SFMClassifier(network, base=None, n_states=4, max_iter=3, random_state=0).fit(X, y)
         ...     display = TrainingCurveDisplay.from_estimator(model, name=network, ax=ax)
         >>> [text.get_text() for text in ax.get_legend().get_texts()]
         ['sfm', 'lstm']

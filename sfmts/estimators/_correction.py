@@ -1,0 +1,244 @@
+"""The base class of the estimators whose network corrects a fixed memory."""
+
+from abc import abstractmethod
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sfmts._batch import SequenceBatch
+from sfmts.estimators import _persistence as persistence
+from sfmts.estimators._base import SequenceEstimator, new_random_state
+from sfmts.estimators._callbacks import CallbackWatcher
+from sfmts.estimators._parameters import plain
+from sfmts.estimators.ridge import RidgeEstimator
+from sfmts.heads import ClassificationHead, Head, RegressionHead
+from sfmts.model import SequenceModel
+from sfmts.training import History, Trainer, is_better, outputs
+
+FEWEST_SERIES = 300  # with fewer, the network is left out
+_ERRORS = 1.0  # standard errors by which the network must lower the loss of the series set aside
+_PREFIX = "base."  # of the base's tensors in a file
+
+
+class CorrectingEstimator(SequenceEstimator):
+    """Base of the estimators with the parameter ``base``.
+
+    With ``base="ridge"`` the output is b(x) + f(x). b is the ridge regression on the fixed memory, f is a network whose
+    last layer starts at zero. In training, b is the leave-one-out prediction, so that f learns what b leaves of series
+    that b was not fitted to. Series set aside decide for how many epochs f is trained, none included.
+    """
+
+    _base_class: ClassVar[type[RidgeEstimator]]
+
+    base_: RidgeEstimator | None
+    network_used_: bool
+
+    # -- the base
+
+    @abstractmethod
+    def _fit_base(self, base: Any, batch: SequenceBatch, sample_weight: Any) -> NDArray[np.float64]:
+        """Fit the base, and return the prediction of each training series by the base of all others."""
+
+    @abstractmethod
+    def _offset(self, head: Any, predictions: Tensor) -> Tensor:
+        """Return predictions of the base on the scale of the head's output."""
+
+    def _with_base(self, batch: SequenceBatch, X: Any, sample_weight: Any, *, fitted: bool) -> SequenceBatch:
+        """Return training series with the predictions of the base as offset.
+
+        If the base is ``fitted``, these series are new to it. Otherwise it is fitted to them.
+        """
+        if not fitted:
+            self.base_ = None if self.base is None else self._new_base()
+        if self.base_ is None:
+            return batch
+        if fitted:
+            predictions = self.base_._raw_predictions(X)
+        else:
+            self.base_._validate_params()
+            series = replace(self.base_._batch(X, reset=True), target=batch.target)
+            predictions = self._fit_base(self.base_, series, sample_weight)
+        return replace(batch, offset=torch.from_numpy(predictions))
+
+    def _new_base(self) -> RidgeEstimator:
+        """Return an unfitted base that reads X as this estimator does."""
+        if self.head == "none":
+            raise ValueError(
+                "head='none' has no weights that can start at zero, so the network cannot correct a base. Use "
+                "head='linear', or base=None for the network alone."
+            )
+        seed = self.random_state
+        if not (seed is None or isinstance(seed, Integral)):
+            seed = int(new_random_state(seed).randint(2**31 - 1))
+        shared = {"time_channel", "class_weight", "layout"} & {*self._base_class._get_param_names()}
+        return self._base_class(random_state=seed, **{name: plain(getattr(self, name)) for name in shared})
+
+    # -- training
+
+    def _needs_validation(self, n_series: int) -> bool:
+        return super()._needs_validation(n_series) if self.base_ is None else n_series >= FEWEST_SERIES
+
+    def _split(
+        self, used: NDArray[np.int64], stratify: NDArray[np.int64] | None, random_state: np.random.RandomState
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if self.base_ is not None and stratify is not None:
+            # Nobody asked for a validation part, so a class of one series is no error.
+            size = round(plain(self.validation_fraction) * len(used))
+            if np.bincount(stratify[used])[np.unique(stratify[used])].min() < 2 or size < len(np.unique(stratify)):
+                stratify = None
+        return super()._split(used, stratify, random_state)
+
+    def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
+        model = super()._make_module(train, generator)
+        if self.base_ is not None:
+            _silence(model)
+        return model
+
+    def _run(
+        self,
+        trainer: Trainer,
+        train: SequenceBatch,
+        valid: SequenceBatch | None,
+        watcher: CallbackWatcher,
+        *,
+        continued: bool,
+        epochs: int | None,
+    ) -> History:
+        """Train the network on what the base leaves, and decide whether to use it."""
+        self.network_used_ = True
+        if self.base_ is None:
+            return super()._run(trainer, train, valid, watcher, continued=continued, epochs=epochs)
+        head = trainer.model.head
+        train, *rest = (self._placed(part, trainer) for part in (train, valid) if part is not None)
+        first = History(loss=[_loss_and_score(head, train)[0]], learning_rate=[0.0])
+        if epochs is not None:  # partial_fit, which sets nothing aside
+            history = trainer.fit(train, None, epochs, watcher)
+            return history if continued else _joined(first, history)
+        if not rest:
+            self.network_used_ = False
+            self._say(f"{len(train)} series, fewer than {FEWEST_SERIES}: the network is left out.")
+            return replace(first, stopped="few series")
+        (valid,) = rest
+        loss, score = _loss_and_score(head, valid)
+        first = replace(first, validation_loss=[loss], validation_score=[score])
+        history = trainer.fit(train, valid, None, watcher, by_loss=True)
+        self._decide(trainer, valid, loss, score)
+        return _joined(first, history)
+
+    def _placed(self, batch: SequenceBatch, trainer: Trainer) -> SequenceBatch:
+        """Return series on the device of a model, with offsets on the scale of its output."""
+        assert batch.offset is not None
+        offset = self._offset(trainer.model.head, batch.offset)
+        return replace(batch, offset=offset).to(trainer.device, trainer.dtype)
+
+    def _decide(self, trainer: Trainer, valid: SequenceBatch, base_loss: float, base_score: float) -> None:
+        """Keep the network if it is clearly better than the base alone on the series set aside; otherwise silence it.
+
+        The best of many epochs is better by chance alone, so the loss has to fall by a standard error of the
+        difference, and the score may not fall.
+        """
+        assert valid.offset is not None
+        assert isinstance(trainer.model, SequenceModel)
+        output = outputs(trainer.model, valid, trainer.settings.batch_size).to(valid.offset)
+        with_network = replace(valid, offset=output)
+        loss, score = _loss_and_score(trainer.model.head, with_network)
+        losses, base_losses = (_losses(trainer.model.head, batch).double() for batch in (with_network, valid))
+        weight = None if valid.weight is None else valid.weight.double()
+        self.network_used_ = score >= base_score and is_better(losses, base_losses, len(valid), weight, _ERRORS)
+        self._say(
+            f"{len(valid)} series set aside: loss {base_loss:.4g} and score {base_score:.4g} of the base, {loss:.4g} "
+            f"and {score:.4g} with the network, which is {'kept' if self.network_used_ else 'left out'}."
+        )
+        if not self.network_used_:
+            _silence(trainer.model)
+            trainer.optimizer.state.clear()  # moments of other weights
+
+    def _say(self, what: str) -> None:
+        """Print a decision if the estimator is verbose."""
+        if self.verbose:
+            print(what)
+
+    # -- after training
+
+    def _batch_to_predict(self, X: Any) -> SequenceBatch:
+        """Return series with the output of the base."""
+        batch = self._batch(X, reset=False)
+        if self.base_ is None:
+            return batch
+        predictions = torch.from_numpy(self.base_._raw_predictions(X))
+        return replace(batch, offset=self._offset(self.module_.head, predictions))
+
+    def _outputs(self, batch: SequenceBatch) -> Tensor:
+        if batch.offset is not None and not self.network_used_:
+            return batch.offset
+        return super()._outputs(batch)
+
+    def _require_network(self, what: str, alone: bool) -> None:
+        if self.base_ is not None and (alone or not self.network_used_):
+            state = "corrects the base" if self.network_used_ else "was left out"
+            raise ValueError(
+                f"{what} describes a network, but here it {state} (see base_ and network_used_). Fit with base=None."
+            )
+
+    # -- files
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        document, tensors = super()._to_file()
+        if self.base_ is not None:
+            document["base"], own = self.base_._contents()
+            tensors = {**tensors, **{_PREFIX + name: value for name, value in own.items()}}
+        return document, tensors
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+        super()._from_file(document, {name: value for name, value in tensors.items() if not name.startswith(_PREFIX)})
+        self.base_ = None
+        if (self._module_options["base"] is None) != ("base" not in document):
+            raise ValueError("its base is not the one that its parameters name")
+        if "base" in document:
+            base = {key: persistence.decode(value) for key, value in document["base"].items()}
+            if base["estimator"] != self._base_class.__name__:
+                raise ValueError(f"its base is a {base['estimator']}, not a {self._base_class.__name__}")
+            self.base_ = self._base_class._restored(base, own)
+            self._check_base(self.base_)
+        elif own or not self.network_used_:
+            raise ValueError("it has no base, but needs one")
+
+    def _check_base(self, base: Any) -> None:
+        """Raise a ValueError unless a base read from a file fits this estimator."""
+        if base.n_channels_in_ != self.n_channels_in_ or base._n_outputs() != self._n_logits():
+            raise ValueError("its base has other channels or outputs than its network")
+
+
+def _silence(model: SequenceModel) -> None:
+    """Make the output of a network zero, whatever it reads."""
+    for parameter in model.head.projection.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _loss_and_score(head: Head, batch: SequenceBatch) -> tuple[float, float]:
+    """Return the mean loss and the mean score of the offset as output."""
+    assert batch.offset is not None
+    assert batch.target is not None
+    sums = (function(batch.offset, batch.target, batch.weight) for function in (head.loss, head.score))
+    loss, score = (float(value) / batch.total_weight for value in sums)
+    return loss, score
+
+
+def _losses(head: Head, batch: SequenceBatch) -> Tensor:
+    """Return the loss of each series with the offset as output."""
+    assert isinstance(head, ClassificationHead | RegressionHead)
+    assert batch.offset is not None
+    assert batch.target is not None
+    return head.losses(batch.offset, batch.target)
+
+
+def _joined(first: History, then: History) -> History:
+    """Return the record of the base followed by that of the epochs."""
+    parts = first.as_dict(), then.as_dict()
+    return History(**{name: parts[0][name] + value for name, value in parts[1].items()})
