@@ -7,7 +7,7 @@
     python benchmarks/archive.py --quick                      run two methods on three small collections
 
 The peers come from aeon. Install ``benchmarks/requirements-archive.txt`` in a separate environment for them.
-``ridge``, ``ridge_zero`` and ``network`` run without aeon.
+``ridge``, ``ridge_zero``, ``default`` and ``network`` run without aeon.
 
 Data
 ----
@@ -25,7 +25,7 @@ series, so compilation is not counted.
 
 ``ridge`` and ``ridge_zero`` get the series as they are. The peers need complete series of equal length: gaps are
 interpolated linearly, and shorter series are padded with their last value up to the longest of the collection.
-``network`` gets interpolated series without padding. The time for this preparation is not counted.
+``default`` and ``network`` get interpolated series without padding. The time for this preparation is not counted.
 
 With ``--missing``, that share of the steps of every training and test series is NaN in all channels. The steps depend
 only on the collection and the seed. Log loss clips probabilities at 1.2e-7. The expected calibration error (ECE) has
@@ -66,7 +66,7 @@ torch.set_num_threads(1)
 
 HERE = Path(__file__).resolve().parent
 QUICK = ("Chinatown", "ERing", "SmoothSubspace")
-CALIBRATED = ("ridge", "network")  # methods whose predict_proba is scored
+CALIBRATED = ("ridge", "default", "network")  # methods whose predict_proba is scored
 BEGIN, END = "<!-- archive:begin -->", "<!-- archive:end -->"
 
 # -- methods
@@ -81,6 +81,10 @@ def without_frequencies(seed: int) -> Any:
     model = sfmts.SFMRidgeClassifier(random_state=seed)
     model._zero_share = 1.0
     return model
+
+
+def default(seed: int) -> Any:
+    return sfmts.SFMClassifier(random_state=seed)
 
 
 def network(seed: int) -> Any:
@@ -116,7 +120,8 @@ class Method(NamedTuple):
 METHODS = {
     "ridge": Method("SFMRidgeClassifier", ridge),
     "ridge_zero": Method("SFMRidgeClassifier, frequencies zero", without_frequencies),
-    "network": Method("SFMClassifier", network),
+    "default": Method("SFMClassifier", default),
+    "network": Method("SFMClassifier(base=None)", network),
     "minirocket": Method("MiniROCKET", minirocket, "aeon"),
     "multirocket_hydra": Method("MultiROCKET-Hydra", multirocket_hydra, "aeon"),
     "dtw": Method("1-NN DTW (window 10 %)", dtw, "aeon"),

@@ -38,6 +38,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
 _MOST_LEFT_OUT = 10  # updates in a row whose gradient is not finite, before an error
+_FIRST_EPOCHS = 5  # of which one has to beat a given loss
 _RISE = 10.0  # warn if the final loss is more than this multiple of the first one
 
 
@@ -302,7 +303,7 @@ class Trainer:
         valid: TrainingData | None = None,
         epochs: int | None = None,
         watcher: Watcher | None = None,
-        by_loss: bool = False,
+        loss_to_beat: float | None = None,
     ) -> History:
         """Train until nothing improves, the last epoch has ended, or the user interrupts.
 
@@ -320,8 +321,9 @@ class Trainer:
             Maximum number of epochs; ``max_iter`` of the settings by default.
         watcher : Watcher, optional
             Notified of each epoch.
-        by_loss : bool, default=False
-            Let the validation loss decide which epoch is the best one, instead of the validation score.
+        loss_to_beat : float, optional
+            Validation loss of the model without training. The validation loss then decides which epoch is the best one,
+            instead of the validation score, and training ends if none of the first five epochs is better than this.
 
         Returns
         -------
@@ -354,7 +356,7 @@ class Trainer:
                     if watcher is not None:
                         watcher.epoch_begins()
                     self._epoch(train, schedule, progress)
-                    stop = self._should_stop(valid, best, by_loss, progress)
+                    stop = self._should_stop(valid, best, loss_to_beat, progress)
                     if any(self._ranks.sums(watcher is not None and watcher.epoch_ended())):
                         self.history.stopped, stop = "callback", True
                     if stop:
@@ -475,7 +477,9 @@ class Trainer:
         clip = "set clip_norm in optimizer_params" if clip_norm is None else f"clip_norm (now {clip_norm})"
         return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
-    def _should_stop(self, valid: TrainingData | None, best: "_Best", by_loss: bool, progress: tqdm) -> bool:
+    def _should_stop(
+        self, valid: TrainingData | None, best: "_Best", loss_to_beat: float | None, progress: tqdm
+    ) -> bool:
         """Evaluate the epoch and return whether training should stop."""
         history = self.history
         if valid is None:
@@ -488,7 +492,10 @@ class Trainer:
             history.validation_score.append(score)
             history.validation_loss.append(loss)
             progress.set_postfix(loss=f"{history.loss[-1]:.4g}", validation=f"{score:.4g}", refresh=False)
-            stop = best.update((-loss,) if by_loss else (score, -loss), self.model)
+            if loss_to_beat is None:
+                stop = best.update((score, -loss), self.model)
+            else:
+                stop = best.update((-loss,), self.model) or best.is_hopeless(-loss_to_beat)
         if stop:
             history.stopped = "validation_score" if valid is not None else "loss"
         return stop
@@ -655,6 +662,10 @@ class _Best:
             if model is not None:
                 self.weights = copy.deepcopy(model.state_dict())
         return self.waited >= self.patience
+
+    def is_hopeless(self, least: float) -> bool:
+        """Return whether none of the first epochs exceeded ``least``."""
+        return self.epochs == _FIRST_EPOCHS and (self.key is None or self.key[0] <= least)
 
 
 @own_precision()

@@ -126,7 +126,7 @@ class CorrectingEstimator(SequenceEstimator):
         (valid,) = rest
         loss, score = _loss_and_score(head, valid)
         first = replace(first, validation_loss=[loss], validation_score=[score])
-        history = trainer.fit(train, valid, None, watcher, by_loss=True)
+        history = trainer.fit(train, valid, None, watcher, loss_to_beat=loss)
         self._decide(trainer, valid, loss, score)
         return _joined(first, history)
 

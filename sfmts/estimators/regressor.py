@@ -41,9 +41,11 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         Numbers predicted for each series.
     base_ : SFMRidgeRegressor or None
         The fitted base.
-    network_used_, module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_, history_, n_parameters_, \
-device_, backend_
-        As in :class:`SFMClassifier`. The loss is the squared error of standardised targets. Validation scores are R^2 with respect to the variance in training.
+    network_used_, module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_
+        As in :class:`SFMClassifier`. The loss is the squared error of standardised targets. Validation scores are R^2
+        with respect to the variance in training.
+    history_, n_parameters_, device_, backend_
+        As in :class:`SFMClassifier`.
 
     References
     ----------

@@ -454,7 +454,7 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
         Width of the input.
     **options
         Options of any network. Options that this network does not take are ignored, so that networks can be compared
-        with one set of options. ``n_layers=None`` stands for the network's own default.
+        with one set of options. None stands for the network's own default.
 
     Returns
     -------
@@ -477,8 +477,7 @@ def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
     """
     accepted = network_options(name)
     n_channels = check_size("n_channels", n_channels)
-    if options.get("n_layers", 1) is None:
-        del options["n_layers"]
+    options = {option: value for option, value in options.items() if value is not None}
     options = _checked_sizes(network_class(name), options)
     for option, neutral in _CAPABILITIES.items():
         if option not in accepted and options.get(option, neutral) != neutral:

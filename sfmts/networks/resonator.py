@@ -259,8 +259,6 @@ class Resonator(SequenceNetwork):
         check_choice("time", time, TIMES)
         init = check_init(init)
         resolve_resonator(backend)
-        if n_layers < 1:
-            raise ValueError(f"n_layers must be at least 1, not {n_layers}.")
         if n_lags < 0:
             raise ValueError(f"n_lags must be at least 0, not {n_lags}.")
         period_range = check_period_range(period_range)
