@@ -96,18 +96,6 @@ def test_clockwork_continues_sequences_that_stand_at_different_steps():
         assert after.state.t[b] == m + n
 
 
-@pytest.mark.parametrize("ends", [(1, 2, 40), (5, 21, 40), (16, 32, 40)], ids=str)
-def test_clockwork_in_chunks(ends):
-    x = series()
-    network = clockwork(n_layers=2)
-    state, begin, parts = None, 0, []
-    for end in ends:
-        output = network(x[:, begin:end], state=state)
-        state, begin = output.state, end
-        parts.append(output.states)
-    torch.testing.assert_close(torch.cat(parts, dim=1), network(x).states, **EXACT)
-
-
 def test_clockwork_shares_out_units_that_do_not_divide():
     network = ClockworkRNN(3, n_states=32)
     sizes = [len(units) for units in modules(network)]

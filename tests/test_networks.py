@@ -23,7 +23,7 @@ from sfmts.networks import (
 )
 from sfmts.networks import sfm as sfm_module
 from sfmts.networks.base import network_class, network_options
-from tests.helpers import FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
+from tests.helpers import FAST_KERNELS, KERNELS, MODES, make_panel, mode_id, normal, seeded
 
 NETWORKS = network_names()
 # Every mode of the SFM, each part of it with every kernel.
@@ -33,12 +33,12 @@ mode_name = lambda value: mode_id(value) if isinstance(value, dict) else value  
 
 def build(name, n_channels=3, seed=0, **options):
     options = {"n_states": 5, "n_frequencies": 3, "n_outputs": 4, **options}
-    return make_network(name, n_channels, **options, generator=torch.Generator().manual_seed(seed)).double()
+    return make_network(name, n_channels, **options, generator=seeded(seed)).double()
 
 
 def batch(B=4, T=9, C=3, seed=0):
-    x = torch.randn(B, T, C, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    time = torch.rand(B, T, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1)).cumsum(1)
+    x = normal(B, T, C, seed=seed)
+    time = torch.rand(B, T, dtype=torch.float64, generator=seeded(seed + 1)).cumsum(1)
     return x, torch.tensor([9, 3, 7, 1][:B]), time
 
 
@@ -164,7 +164,7 @@ def test_second_derivatives_are_right_or_refused(name, dropout):
     x, lengths, _ = batch()
 
     def states(x, *values):
-        options = {"generator": torch.Generator().manual_seed(5)}
+        options = {"generator": seeded(5)}
         return torch.func.functional_call(
             network, dict(zip(names, values, strict=True)), (x, lengths.clamp_max(5)), options
         ).states
@@ -182,10 +182,10 @@ def test_autocast_trains_every_network(name, dropout):
     network = build(name, n_states=6, recurrent_dropout=dropout).float()
     x, lengths, _ = batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = network(x.float(), lengths, generator=torch.Generator().manual_seed(1)).final
+        cast = network(x.float(), lengths, generator=seeded(1)).final
     cast.float().sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
-    plain = network(x.float(), lengths, generator=torch.Generator().manual_seed(1)).final
+    plain = network(x.float(), lengths, generator=seeded(1)).final
     torch.testing.assert_close(cast.float(), plain, atol=0.05, rtol=0.05)
 
 
@@ -222,7 +222,7 @@ def test_recurrent_dropout_lets_nothing_grow(name):
     pulse = torch.zeros(4, 1000, 3, dtype=torch.float64)
     pulse[:, 0] = 3.0
     with torch.no_grad():
-        norms = network(pulse, generator=torch.Generator().manual_seed(1)).states.norm(dim=2)
+        norms = network(pulse, generator=seeded(1)).states.norm(dim=2)
     assert (norms[:, -1] < 10.0 * (1.0 + norms[:, 0])).all()
 
 
@@ -270,15 +270,6 @@ def test_second_direction_reads_backwards(name):
         torch.testing.assert_close(states, expected, atol=1e-12, rtol=0)
 
 
-def test_sfm_time_stamps_that_count_steps_are_the_index():
-    x, lengths, _ = batch()
-    index, stamps = build("sfm"), build("sfm", time="timestamps")
-    time = torch.arange(1, 10, dtype=torch.float64).expand(4, 9)
-    torch.testing.assert_close(stamps(x, lengths, time=time).states, index(x, lengths).states, atol=1e-12, rtol=0)
-    irregular = stamps(x, lengths, time=time.sqrt()).states
-    assert not torch.allclose(index(x, lengths).states, irregular, atol=1e-3)
-
-
 @pytest.mark.parametrize(
     ("backend", "frequencies", "bidirectional"),
     [
@@ -318,12 +309,6 @@ def test_sfm_clock_of_half_precision_is_exact(time):
     assert torch.equal(network._clock(x.bfloat16(), None, None, None), expected)
 
 
-def test_sfm_amplitudes_know_no_dropout():
-    x, lengths, _ = batch()
-    network = build("sfm", recurrent_dropout=0.5)
-    assert torch.equal(network.state_amplitudes(x, lengths), network.eval().state_amplitudes(x, lengths))
-
-
 def test_sfm_released_time_is_zero_until_the_last_step():
     x, lengths, _ = batch()
     network = build("sfm", time="zero_until_last")
@@ -334,46 +319,31 @@ def test_sfm_released_time_is_zero_until_the_last_step():
     assert not network.causal
 
 
-@pytest.mark.parametrize("backend", KERNELS)
-def test_sfm_amplitudes(backend):
+@pytest.mark.parametrize(("backend", "bidirectional"), [("auto", False), *((backend, True) for backend in KERNELS)])
+def test_sfm_amplitudes(backend, bidirectional):
     x, lengths, _ = batch()
-    network = build("sfm", n_layers=2, bidirectional=True, backend=backend)
-    A = network.state_amplitudes(x, lengths)
-    assert A.shape == (4, 9, 10, 3)
-    states = network(x, lengths).state
-    for b, length in enumerate(lengths):
-        ahead = torch.hypot(states[2].re, states[2].im)[b]
-        behind = torch.hypot(states[3].re, states[3].im)[b]
-        torch.testing.assert_close(A[b, length - 1, :5], ahead, atol=1e-10, rtol=0)
-        torch.testing.assert_close(A[b, 0, 5:], behind, atol=1e-10, rtol=0)
-        assert not A[b, length:].any()
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_sfm_amplitudes_of_each_layer(bidirectional):
-    x, lengths, _ = batch()
-    network = build("sfm", n_layers=3, bidirectional=bidirectional)
-    states = network(x, lengths).state
-    directions = 2 if bidirectional else 1
+    network = build("sfm", n_layers=3, bidirectional=bidirectional, backend=backend, recurrent_dropout=0.5)
+    training, directions = network.state_amplitudes(x, lengths), 1 + bidirectional
+    states = network.eval()(x, lengths).state
     for layer in (0, 1, 2, -1):
         A = network.state_amplitudes(x, lengths, layer=layer)
-        ahead = states[(layer % 3) * directions]
+        assert A.shape == (4, 9, 5 * directions, 3)
+        ends = [torch.hypot(s.re, s.im) for s in states[(layer % 3) * directions :][:directions]]
         for b, length in enumerate(lengths):
-            expected = torch.hypot(ahead.re, ahead.im)[b]
-            torch.testing.assert_close(A[b, length - 1, :5], expected, atol=1e-10, rtol=0)
+            torch.testing.assert_close(A[b, length - 1, :5], ends[0][b], atol=1e-10, rtol=0)
+            if bidirectional:
+                torch.testing.assert_close(A[b, 0, 5:], ends[1][b], atol=1e-10, rtol=0)
+            assert not A[b, length:].any()
+    assert torch.equal(training, A)  # without dropout
 
 
-def test_sfm_paper_start():
-    network = SFM(3, init="paper", generator=torch.Generator().manual_seed(0))
-    layer = network.layers[0]
+def test_sfm_paper_and_authors_start():
+    layer = SFM(3, init="paper", generator=seeded()).layers[0]
     for weight in (layer.V, layer.W, layer.U_o, layer.W_z):
         assert 0.09 < weight.abs().max() <= 0.1
     assert not layer.b.any()
     assert not layer.b_z.any()
-
-
-def test_sfm_authors_start():
-    layer = SFM(3, n_outputs=5, init="authors", generator=torch.Generator().manual_seed(0)).layers[0]
+    layer = SFM(3, n_outputs=5, init="authors", generator=seeded()).layers[0]
     for weight in (layer.V, layer.W, layer.U_o, layer.W_z, layer.b_z, layer.b[-20:].view(4, 5)):
         torch.testing.assert_close(weight.norm(dim=-1), torch.ones_like(weight[..., 0]))
 
@@ -381,7 +351,7 @@ def test_sfm_authors_start():
 @pytest.mark.parametrize("frequencies", ["fixed", "adaptive"])
 def test_sfm_modern_start(frequencies):
     D, K = 16, 4
-    layer = SFM(3, n_states=D, frequencies=frequencies, generator=torch.Generator().manual_seed(0)).layers[0]
+    layer = SFM(3, n_states=D, frequencies=frequencies, generator=seeded()).layers[0]
     forget = torch.sigmoid(layer.b[:D]).max() * torch.sigmoid(layer.b[D : D + K]).max()
     assert 0.7 < forget < 0.85
     for block in layer.W[: 3 * D + K].split([D, K, D, D]):
@@ -395,7 +365,7 @@ def test_sfm_modern_start(frequencies):
 
 def test_sfm_chrono_start_reaches_over_the_longest_series():
     D, T = 64, 1000
-    layer = SFM(1, n_states=D, init="chrono", max_length=T, generator=torch.Generator().manual_seed(0)).layers[0]
+    layer = SFM(1, n_states=D, init="chrono", max_length=T, generator=seeded()).layers[0]
     ste, g = layer.b[:D], layer.b[D + 4 : 2 * D + 4]
     assert ste.min() > 0
     assert 0.9 * T < ste.exp().max() <= T
@@ -673,21 +643,15 @@ def test_unknown_network():
     assert all(repr(name) in str(caught.value) for name in NETWORKS)
 
 
-def test_a_registered_network_is_there(register):
+def test_a_registered_network_is_there_under_a_name_of_its_own(register):
     assert register("projecting", Projecting) is Projecting
     assert "projecting" in network_names()
     assert isinstance(make_network("projecting", 3, n_states=7), Projecting)
-
-
-def test_a_name_is_registered_once(register):
     with pytest.raises(ValueError, match="The name 'sfm' belongs to another network, SFM"):
         register("sfm", Projecting)
     assert network_class("sfm") is SFM
-
-
-def test_a_class_that_is_defined_again_takes_the_place_of_the_first(register):
     register("changed", changed())
-    again = register("changed", changed())
+    again = register("changed", changed())  # a class that is defined again takes the place of the first
     assert network_class("changed") is again
 
 
@@ -746,7 +710,7 @@ def test_make_network_leaves_the_number_of_layers_to_the_network(name, n_layers)
 @every_network
 def test_init_is_modern_by_default(name):
     starts = [
-        make_network(name, 2, n_states=10, generator=torch.Generator().manual_seed(0), **options).state_dict()
+        make_network(name, 2, n_states=10, generator=seeded(), **options).state_dict()
         for options in ({}, {"init": None}, {"init": "modern"})
     ]
     for other in starts[1:]:

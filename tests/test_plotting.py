@@ -155,8 +155,6 @@ class TestAmplitudes:
         assert isinstance(norm, LogNorm)
         assert norm.vmax / norm.vmin == pytest.approx(1000)
         assert display.colorbar_.extend == "min"
-
-    def test_log_scale_of_zeros(self):
         display = AmplitudeDisplay(np.zeros((2, D, K)), np.array([1, 2])).plot(log_scale=True)
         display.figure_.canvas.draw()
 
@@ -256,10 +254,12 @@ class TestWaves:
             display = WaveDisplay.from_arrays(*waves, display_labels=names)
             assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == ["square\nvalue y", "sawtooth\nvalue y"]
 
-    def test_steps_instead_of_times(self, waves):
+    def test_steps_instead_of_times_and_another_layout(self, waves):
         display = WaveDisplay.from_arrays(waves[0][..., 0], waves[1], time_channel=None)
         assert display.lines_[0, 0].get_xdata().tolist() == list(range(1, T + 1))
         assert display.axes_[1, 0].get_xlabel() == "step"
+        display = WaveDisplay.from_arrays(waves[0].transpose(0, 2, 1), waves[1], layout="nct", n_per_class=1)
+        assert len(display.lines_[0, 0].get_xdata()) == T
 
     def test_ragged_and_unequal_classes(self):
         X = [np.arange(2.0 * n).reshape(n, 2) for n in (3, 4, 5, 6)]
@@ -268,21 +268,8 @@ class TestWaves:
         assert [ax.get_visible() for ax in display.axes_[0]] == [True, False, False]
         assert [len(line.get_xdata()) for line in display.lines_[1]] == [3, 5, 6]
         assert display.lines_[0, 1] is None
-
-    def test_labels_stand_under_the_lowest_panel(self):
-        X = [np.arange(6.0).reshape(3, 2)] * 3
-        display = WaveDisplay.from_arrays(X, ["a", "a", "b"])
-        assert [ax.get_xlabel() for ax in display.axes_.flat] == ["", "time t", "time t", ""]
-
-    def test_layout(self, waves):
-        display = WaveDisplay.from_arrays(waves[0].transpose(0, 2, 1), waves[1], layout="nct", n_per_class=1)
-        assert len(display.lines_[0, 0].get_xdata()) == T
-
-    def test_arguments_reach_the_lines(self, waves):
-        display = WaveDisplay.from_arrays(*waves, line_kw={"c": "red", "lw": 3})
-        for line in display.lines_.flat:
-            assert line.get_color() == "red"
-            assert line.get_linewidth() == 3
+        display = WaveDisplay.from_arrays(X[:3], ["a", "a", "b"])
+        assert [ax.get_xlabel() for ax in display.axes_.flat] == ["", "time t", "time t", ""]  # in the lowest panels
 
     def test_on_ones_own_axes(self, waves):
         _, axes = plt.subplots(1, 2)
@@ -343,24 +330,24 @@ class TestPianoRolls:
         np.testing.assert_array_equal(long.roll_proba, p[:-1])
         np.testing.assert_array_equal(short.roll_proba, p[:-1])
 
-    def test_first_frame_is_hatched(self, roll):
-        display = PianoRollDisplay.from_predictions(roll, roll, step=0.5)
-        (patch,) = display.axes_[1].patches
-        assert patch.get_hatch()
-        assert (patch.get_x(), patch.get_width()) == (0, 0.5)
-        assert not display.axes_[0].patches
+    def test_roll_alone(self, roll):
+        display = PianoRollDisplay.from_predictions(roll.astype(bool))
+        assert len(display.axes_) == len(display.images_) == 1
+        assert display.colorbar_ is None
+        assert titles(display) == ["Roll"]
+        long = PianoRollDisplay.from_predictions(np.ones((600, 2)))
+        assert long.images_[0].get_interpolation() == "auto"  # smoothed
 
     def test_times(self, roll):
         for unit, label in [("seconds", "time (seconds)"), ("quarters", "time (quarter notes)")]:
             display = PianoRollDisplay.from_predictions(roll, step=0.5, unit=unit)
             assert display.images_[0].get_extent()[:2] == [0.0, 6.0]
             assert display.axes_[0].get_xlabel() == label
-
-    def test_roll_alone(self, roll):
-        display = PianoRollDisplay.from_predictions(roll.astype(bool))
-        assert len(display.axes_) == len(display.images_) == 1
-        assert display.colorbar_ is None
-        assert titles(display) == ["Roll"]
+        display = PianoRollDisplay.from_predictions(roll, roll, step=0.5)
+        (patch,) = display.axes_[1].patches  # the first frame is hatched
+        assert patch.get_hatch()
+        assert (patch.get_x(), patch.get_width()) == (0, 0.5)
+        assert not display.axes_[0].patches
 
     def test_names_of_keys(self, roll):
         ax = PianoRollDisplay.from_predictions(roll).axes_[0]
@@ -369,10 +356,6 @@ class TestPianoRolls:
         for key_low, n_keys, names in [(21, 5, ["A0", "C#1"]), (60, 1, ["C4"]), (0, 13, ["C-1", "C0"])]:
             ax = PianoRollDisplay.from_predictions(np.ones((3, n_keys)), key_low=key_low).axes_[0]
             assert tick_names(ax.yaxis) == names
-
-    def test_long_rolls_are_smoothed(self):
-        display = PianoRollDisplay.from_predictions(np.ones((600, 2)))
-        assert display.images_[0].get_interpolation() == "auto"
 
     def test_ax(self, roll):
         _, axes = plt.subplots(1, 2)
@@ -491,10 +474,6 @@ class TestTrainingCurves:
         assert [len(ax.lines) for ax in first.axes_] == [3, 1]
         assert len(plt.get_fignums()) == 1
 
-    def test_epochs_are_whole(self):
-        display = TrainingCurveDisplay([0.5]).plot()
-        assert tick_names(display.ax_.xaxis) == ["1"]
-
     def test_log_scale(self, model):
         display = TrainingCurveDisplay([0.6, 0.06]).plot(log_scale=True)
         assert display.ax_.get_yscale() == "log"
@@ -502,6 +481,7 @@ class TestTrainingCurves:
         TrainingCurveDisplay([0.6, 1e-7]).plot(display.ax_)
         assert "5e-07" not in tick_names(display.ax_.yaxis)
         assert TrainingCurveDisplay.from_estimator(model).ax_.get_yscale() == "linear"
+        assert tick_names(TrainingCurveDisplay([0.5]).plot().ax_.xaxis) == ["1"]  # epochs are whole
 
     def test_without_a_name(self):
         assert TrainingCurveDisplay([1.0, 3.0]).plot().ax_.get_legend() is None
@@ -511,13 +491,6 @@ class TestTrainingCurves:
         named = TrainingCurveDisplay([1.0, 3.0], name="old").plot(name="new")
         assert texts(named.ax_.get_legend().get_texts()) == ["new"]
 
-    def test_arguments_reach_the_lines(self, watched):
-        display = TrainingCurveDisplay.from_estimator(watched, lw=3, c="red", marker="x")
-        for line in (display.line_, display.validation_loss_line_, display.validation_scores_line_):
-            assert line.get_linewidth() == 3
-            assert line.get_color() == "red"
-            assert line.get_marker() == "x"
-
     def test_pipeline_and_search(self, waves, model):
         search = GridSearchCV(make_pipeline(PanelScaler(), SFMClassifier(max_iter=1, device="cpu")), {}, cv=2).fit(
             *waves
@@ -526,16 +499,14 @@ class TestTrainingCurves:
         assert display.loss == search.best_estimator_[-1].loss_curve_
         assert display.name == "SFMClassifier"
 
-    def test_log_scale_of_what_is_not_positive(self):
+    def test_errors(self, model):
+        with pytest.raises(NotFittedError):
+            TrainingCurveDisplay.from_estimator(SFMClassifier())
         with pytest.raises(ValueError, match="log_scale=True needs positive losses, but loss is -3 after epoch 2"):
             TrainingCurveDisplay([1.0, -3.0]).plot(log_scale=True)
         with pytest.raises(ValueError, match="but validation_loss is 0 after epoch 1"):
             TrainingCurveDisplay([1.0, 3.0], validation_loss=[0.0, 1.0]).plot(log_scale=True)
         assert not plt.get_fignums()
-
-    def test_errors(self, model):
-        with pytest.raises(NotFittedError):
-            TrainingCurveDisplay.from_estimator(SFMClassifier())
         with pytest.raises(ValueError, match="an estimator with the attribute loss_curve_, but PanelScaler has none"):
             TrainingCurveDisplay.from_estimator(PanelScaler().fit(np.zeros((2, 3))))
         with pytest.raises(ValueError, match="ax holds 3 Axes; pass one for the losses, or two for losses and scores"):
@@ -670,9 +641,14 @@ class TestForecasts:
         np.testing.assert_array_equal(display.lines_[0].get_xdata(), expected[-STEPS:].to_numpy())
         assert display.axes_[0].get_ylabel() == ""
 
-    def test_steps_are_whole(self):
-        y = pd.Series(rising(3))
-        display = ForecastDisplay.from_predictions(y, pd.Series([3.0, 4.0], index=[3, 4]))
+    def test_past_future_and_whole_steps(self, monthly):
+        display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=[1, 2])
+        assert display.truth_lines_ == [None]
+        assert "truth" not in texts(display.axes_[0].get_legend().get_texts())
+        display = ForecastDisplay.from_predictions(monthly, monthly.shift(1)[1:])
+        assert display.past_lines_[0].get_xdata().tolist() == display.times[0][:1].tolist()
+        assert len(display.truth_lines_[0].get_xdata()) == 60
+        display = ForecastDisplay.from_predictions(pd.Series(rising(3)), pd.Series([3.0, 4.0], index=[3, 4]))
         assert tick_names(display.axes_[0].xaxis) == ["0", "1", "2", "3", "4"]
 
     def test_gaps_in_the_horizon(self):
@@ -680,16 +656,6 @@ class TestForecasts:
         display = ForecastDisplay.from_estimator(NaiveForecaster().fit(y), y, fh=[10, 20])
         assert display.lines_[0].get_xdata().tolist() == [109, 119]
         assert display.past_lines_[0].get_xdata().tolist() == list(range(40, 100))  # three times 20
-
-    def test_future_unknown(self, monthly):
-        display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=[1, 2])
-        assert display.truth_lines_ == [None]
-        assert "truth" not in texts(display.axes_[0].get_legend().get_texts())
-
-    def test_forecast_of_the_past(self, monthly):
-        display = ForecastDisplay.from_predictions(monthly, monthly.shift(1)[1:])
-        assert display.past_lines_[0].get_xdata().tolist() == display.times[0][:1].tolist()
-        assert len(display.truth_lines_[0].get_xdata()) == 60
 
     def test_without_intervals(self, monthly):
         for model, coverage in ((naive(monthly), ()), (TrendForecaster().fit(monthly), 0.9)):
@@ -773,18 +739,6 @@ class TestForecasts:
         assert display.figure_ is figure
         with pytest.raises(ValueError, match="ax holds 3 Axes, but this plot has 2 panels"):
             display.plot(plt.subplots(3)[1])
-
-    def test_arguments_reach_what_is_drawn(self, monthly):
-        display = ForecastDisplay.from_estimator(
-            naive(monthly), monthly, fh=[1, 2], line_kw={"c": "red", "lw": 3}, fill_between_kw={"alpha": 0.1}
-        )
-        assert display.lines_[0].get_color() == "red"
-        assert display.lines_[0].get_linewidth() == 3
-        for band in display.bands_[0]:
-            assert band.get_alpha() == 0.1
-            assert to_hex(band.get_facecolor()[0]) == to_hex("red")
-        display = display.plot(name="other")
-        assert "other" in texts(display.axes_[0].get_legend().get_texts())
 
     def test_time_zones(self):
         """The same moments in another zone stand at the same place, and clocks that are set back set nothing back."""
@@ -874,6 +828,23 @@ def test_a_figure_is_made_only_without_ax():
     assert plt.get_fignums() == [display.figure_.number]
     display.plot(display.ax_)
     assert len(plt.get_fignums()) == 1
+
+
+def test_arguments_reach_the_lines(waves, watched, monthly):
+    display = WaveDisplay.from_arrays(*waves, line_kw={"c": "red", "lw": 3})
+    curves = TrainingCurveDisplay.from_estimator(watched, lw=3, c="red", marker="x")
+    forecasts = ForecastDisplay.from_estimator(
+        naive(monthly), monthly, fh=[1, 2], line_kw={"c": "red", "lw": 3}, fill_between_kw={"alpha": 0.1}
+    )
+    lines = [curves.line_, curves.validation_loss_line_, curves.validation_scores_line_]
+    assert {line.get_marker() for line in lines} == {"x"}
+    for line in (*display.lines_.flat, *lines, forecasts.lines_[0]):
+        assert line.get_color() == "red"
+        assert line.get_linewidth() == 3
+    for band in forecasts.bands_[0]:
+        assert band.get_alpha() == 0.1
+        assert to_hex(band.get_facecolor()[0]) == to_hex("red")
+    assert "other" in texts(forecasts.plot(name="other").axes_[0].get_legend().get_texts())
 
 
 @pytest.mark.parametrize("cls", [AmplitudeDisplay, PianoRollDisplay])
