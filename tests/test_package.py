@@ -141,15 +141,12 @@ def test_docstrings_say_what_every_parameter_is(value):
             assert not set(parameters_of(function)) - set(documented(function, "Parameters")), name
 
 
-def test_version():
+def test_version_and_types():
+    assert files("sfmts").joinpath("py.typed").is_file()
     from importlib.metadata import version
 
     assert sfmts.__version__ == version("sfmts")
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", sfmts.__version__)
-
-
-def test_typed():
-    assert files("sfmts").joinpath("py.typed").is_file()
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout: the links are for its readers")

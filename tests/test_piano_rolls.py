@@ -205,29 +205,36 @@ class TestMidiToRoll:
         assert frames_of(quarters, C) == [0, 1]
         assert frames_of(quarters, E) == [2, 3]
 
-    def test_velocity_0_ends_a_note(self, tmp_path):
-        path = write(tmp_path / "a.mid", [(0, on(C)), (960, on(C, velocity=0)), (1920, on(E)), (2400, off(E))])
-        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [0, 1]
-
-    def test_tracks_and_channels_are_laid_over_each_other(self, tmp_path):
-        path = write(
-            tmp_path / "a.mid",
-            [(0, on(C)), (960, off(C))],
-            [(480, on(C)), (1920, off(C))],  # the same key of the same channel: down until both are released
-            [(0, on(E, channel=3)), (1440, off(E, channel=3))],
-        )
-        roll = midi_to_roll(path, 1, unit="quarters")
-        assert frames_of(roll, C) == [0, 1, 2, 3]
-        assert frames_of(roll, E) == [0, 1, 2]
-
-    def test_struck_again_without_release(self, tmp_path):
-        path = write(tmp_path / "a.mid", [(0, on(C)), (960, on(C)), (1920, off(C))])
-        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [0, 1, 2, 3]
-
-    def test_a_release_is_for_its_own_channel(self, tmp_path):
-        unended = [(0, on(C)), (0, on(E)), (480, off(E))]
-        path = write(tmp_path / "a.mid", unended, [(960, on(C, channel=1)), (1440, off(C, channel=1))])
-        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [0, 2]
+    @pytest.mark.parametrize(
+        ("tracks", "frames"),
+        [
+            ([[(0, on(C)), (960, on(C, velocity=0)), (1920, on(E)), (2400, off(E))]], {C: [0, 1], E: [4]}),
+            (
+                [
+                    [(0, on(C)), (960, off(C))],
+                    [(480, on(C)), (1920, off(C))],  # the same key of the same channel: down until both are released
+                    [(0, on(E, channel=3)), (1440, off(E, channel=3))],
+                ],
+                {C: [0, 1, 2, 3], E: [0, 1, 2]},
+            ),
+            ([[(0, on(C)), (960, on(C)), (1920, off(C))]], {C: [0, 1, 2, 3]}),
+            (
+                [[(0, on(C)), (0, on(E)), (480, off(E))], [(960, on(C, channel=1)), (1440, off(C, channel=1))]],
+                {C: [0, 2], E: [0]},
+            ),
+            (
+                [
+                    [(0, on(E)), (3840, off(E))],
+                    [(480, on(C)), (960, off(G)), (1920, mido.MetaMessage("end_of_track"))],
+                ],
+                {C: [1, 2, 3], E: [*range(8)]},
+            ),
+        ],
+        ids=["velocity 0", "tracks and channels", "struck again", "release of another channel", "end of the track"],
+    )
+    def test_when_a_note_ends(self, tmp_path, tracks, frames):
+        roll = midi_to_roll(write(tmp_path / "a.mid", *tracks), 1, unit="quarters")
+        assert {key: frames_of(roll, key) for key in frames} == frames
 
     @pytest.mark.parametrize(
         ("events", "expected"),
@@ -249,22 +256,13 @@ class TestMidiToRoll:
             roll = midi_to_roll(path, **options)
             assert "".join(str(int(value)) for value in roll[:, C]) == expected
 
-    def test_a_note_without_release_ends_with_its_track(self, tmp_path):
-        end = mido.MetaMessage("end_of_track")
-        other = [(0, on(E)), (3840, off(E))]
-        path = write(tmp_path / "a.mid", other, [(480, on(C)), (960, off(G)), (1920, end)])
-        assert frames_of(midi_to_roll(path, 1, unit="quarters"), C) == [1, 2, 3]
-
-    @pytest.mark.parametrize("control", [120, 123, 124, 127])
-    def test_all_notes_off(self, tmp_path, control):
-        silence = mido.Message("control_change", control=control)
-        path = write(
-            tmp_path / "a.mid",
-            [(0, on(C)), (0, on(E)), (0, on(G, channel=1)), (480, off(E)), (960, silence), (1920, off(G, channel=1))],
-            [(1920, on(C)), (2400, off(C))],
-        )
-        roll = midi_to_roll(path, 1, unit="quarters")
-        assert [frames_of(roll, key) for key in (C, E, G)] == [[0, 1, 4], [0], [0, 1, 2, 3]]
+    def test_all_notes_off(self, tmp_path):
+        before, after = [(0, on(C)), (0, on(E)), (0, on(G, channel=1)), (480, off(E))], (1920, off(G, channel=1))
+        for control in (120, 123, 124, 127):
+            silence = (960, mido.Message("control_change", control=control))
+            path = write(tmp_path / "a.mid", [*before, silence, after], [(1920, on(C)), (2400, off(C))])
+            roll = midi_to_roll(path, 1, unit="quarters")
+            assert [frames_of(roll, key) for key in (C, E, G)] == [[0, 1, 4], [0], [0, 1, 2, 3]]
         write(tmp_path / "a.mid", [(0, on(C)), (960, mido.Message("control_change", control=64)), (1440, off(C))])
         assert frames_of(midi_to_roll(tmp_path / "a.mid", 1, unit="quarters"), C) == [0, 1, 2]
 
@@ -337,14 +335,13 @@ class TestMidiToRoll:
         with pytest.raises(ValueError, match="begins with b'RIFF' instead of b'MThd'"):
             midi_to_roll(path)
 
-    @pytest.mark.parametrize("length", [0, 3, 20, 40, -3])
-    def test_half_a_file(self, tmp_path, length):
+    def test_other_files_and_parts_of_one(self, tmp_path):
         path = write(tmp_path / "a.mid", [(0, on(C)), (480, off(C)), (480, on(E)), (960, off(E))])
-        path.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(ValueError, match=r"a\.mid is not a MIDI file, or damaged"):
-            midi_to_roll(path)
-
-    def test_other_files(self, tmp_path):
+        content = path.read_bytes()
+        for length in (0, 3, 20, 40, -3):
+            path.write_bytes(content[:length])
+            with pytest.raises(ValueError, match=r"a\.mid is not a MIDI file, or damaged"):
+                midi_to_roll(path)
         path = tmp_path / "song.mp3"
         path.write_bytes(b"ID3" + bytes(range(256)))
         with pytest.raises(ValueError, match=r"song\.mp3 is not a MIDI file"):
@@ -455,7 +452,10 @@ class TestRollToMidi:
             (np.full((3, 88), 0.5), r"must be binary, 0 or 1, but holds 0\.5"),
             (np.full((3, 88), np.nan), "must be binary, 0 or 1, but holds nan"),
             (np.ma.masked_equal(np.eye(88), 1), "roll has 88 masked entries. Fill them"),
-            ([np.zeros((3, 88))] * 2, r"a list of rolls was given\. Pass one of them, such as rolls\[0\]"),
+            (
+                [np.zeros((3, 88)), np.ones((4, 88))],
+                r"a list of rolls was given\. Pass one of them, such as rolls\[0\]",
+            ),
         ],
     )
     def test_wrong_rolls(self, tmp_path, roll, message):
