@@ -1,6 +1,7 @@
 """The lists that tests are parametrised over, and small data."""
 
 import numpy as np
+import torch
 
 from sfmts import (
     PanelScaler,
@@ -49,6 +50,17 @@ def mode_parameters(mode, time_channel):
     if mode["time"] != "timestamps":
         return {"network_params": mode}
     return {"network_params": {name: mode[name] for name in ("frequencies", "phase")}, "time_channel": time_channel}
+
+
+EXACT = {"atol": 1e-12, "rtol": 0}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=seeded(seed))
 
 
 def make_panel(n=24, n_steps=12, n_channels=2, n_classes=2, ragged=False, seed=0):

@@ -27,48 +27,48 @@ def stays(values, time):
     return np.diff(middles), values[jumps[1:]] if len(jumps) > 1 else np.empty(0), np.diff(time).max()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-class TestAllVariants:
-    @pytest.mark.parametrize(("n_samples", "n_steps"), [(2, 1), (7, 3), (10, 50)])
-    def test_shapes(self, variant, n_samples, n_steps):
-        X, y = make_waves(n_samples, n_steps=n_steps, variant=variant, random_state=0)
-        assert X.shape == (n_samples, n_steps, 2)
-        assert X.dtype == np.float64
-        assert np.isfinite(X).all()
-        assert y.shape == (n_samples,)
-        assert y.dtype.kind == "i"
+def make(kind, *args, **options):
+    """Waves of a variant, or sines at steps or at irregular times."""
+    if kind in VARIANTS:
+        return make_waves(*args, **options, variant=kind)
+    return make_periods(*args, **options, irregular=kind == "irregular periods")
 
-    @pytest.mark.parametrize("n_samples", [2, 7, 100])
-    def test_half_of_each_class(self, variant, n_samples):
-        _, y = make_waves(n_samples, n_steps=2, variant=variant, random_state=0)
-        squares, sawtooths = np.bincount(y, minlength=2)
-        assert squares + sawtooths == n_samples
-        assert 0 <= squares - sawtooths <= n_samples % 2
 
-    def test_random_order(self, variant):
-        orders = {tuple(make_waves(40, n_steps=2, variant=variant, random_state=seed)[1]) for seed in range(5)}
-        assert len(orders) == 5
-        assert not any(order in orders for order in [(0, 1) * 20, (0,) * 20 + (1,) * 20])
+@pytest.mark.parametrize("kind", [*VARIANTS, "periods", "irregular periods"])
+class TestAll:
+    def test_shapes_and_half_of_each_class(self, kind):
+        n_channels = {"periods": 1, "irregular periods": 3}.get(kind, 2)
+        for n_samples, n_steps in [(2, 1), (7, 3), (10, 50), (100, 2)]:
+            X, y = make(kind, n_samples, n_steps=n_steps, random_state=0)
+            assert X.shape == (n_samples, n_steps, n_channels)
+            assert X.dtype == np.float64
+            assert np.isfinite(X).all()
+            assert y.shape == (n_samples,)
+            assert y.dtype.kind == "i"
+            assert np.bincount(y, minlength=2).tolist() == [n_samples - n_samples // 2, n_samples // 2]
 
-    def test_seed(self, variant):
-        options = {"n_steps": 30, "variant": variant}
-        X, y = make_waves(20, random_state=3, **options)
+    def test_seed(self, kind):
+        X, y = make(kind, 20, n_steps=30, random_state=3)
         for seed in (3, np.random.RandomState(3)):
-            again = make_waves(20, random_state=seed, **options)
+            again = make(kind, 20, n_steps=30, random_state=seed)
             np.testing.assert_array_equal(again[0], X)
             np.testing.assert_array_equal(again[1], y)
-        others = [make_waves(20, random_state=seed, **options)[0] for seed in (4, None, None)]
+        before = np.random.get_state()
+        others = [make(kind, 20, n_steps=30, random_state=seed)[0] for seed in (4, None, None)]
         for number, other in enumerate(others):
             assert all(not np.array_equal(other, earlier) for earlier in [X, *others[:number]])
-
-    @pytest.mark.parametrize("seed", [None, 0])
-    def test_global_generator_is_left_alone(self, variant, seed):
-        before = np.random.get_state()
-        make_waves(4, n_steps=5, variant=variant, random_state=seed)
         after = np.random.get_state()
         np.testing.assert_array_equal(before[1], after[1])
         assert before[2:] == after[2:]
 
+    def test_random_order(self, kind):
+        orders = {tuple(make(kind, 40, n_steps=2, random_state=seed)[1]) for seed in range(5)}
+        assert len(orders) == 5
+        assert not any(order in orders for order in [(0, 1) * 20, (0,) * 20 + (1,) * 20])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+class TestAllVariants:
     def test_time(self, variant):
         X, _ = make_waves(1000, n_steps=300, variant=variant, random_state=0)
         time = X[:, :, 1]
@@ -231,29 +231,36 @@ def assert_uniform(sample, low, high):
 
 
 @pytest.mark.parametrize(("variant", "score"), [("paper", 1.0), ("released", 1.0), ("hard", 0.5)])
-@pytest.mark.parametrize("seed", range(3))
-def test_count_distinct_values(variant, score, seed):
-    X, y = make_waves(100, n_steps=60, variant=variant, random_state=seed)
-    predicted = count_distinct_values(X)
-    assert predicted.shape == y.shape
-    assert (predicted == y).mean() == score
+def test_count_distinct_values(variant, score):
+    for seed in range(3):
+        X, y = make_waves(100, n_steps=60, variant=variant, random_state=seed)
+        predicted = count_distinct_values(X)
+        assert predicted.shape == y.shape
+        assert (predicted == y).mean() == score
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("make", "options", "message"),
     [
-        ({"variant": "nope"}, "Unknown variant 'nope'; choose one of 'paper', 'released', 'hard'"),
-        ({"n_samples": 1}, "n_samples must be at least 2 and n_steps at least 1, but are 1 and 500"),
-        ({"n_samples": 0}, "n_samples must be at least 2.*but are 0"),
-        ({"n_steps": 0}, "n_samples must be at least 2 and n_steps at least 1, but are 2000 and 0"),
-        ({"n_steps": -3}, "n_steps at least 1.*-3"),
-        ({"random_state": "dice"}, "'dice' cannot be used to seed"),
+        (make_waves, {"variant": "nope"}, "Unknown variant 'nope'; choose one of 'paper', 'released', 'hard'"),
+        (make_waves, {"n_samples": 1}, "n_samples must be at least 2 and n_steps at least 1, but are 1 and 500"),
+        (make_waves, {"n_samples": 0}, "n_samples must be at least 2.*but are 0"),
+        (make_waves, {"n_steps": 0}, "n_samples must be at least 2 and n_steps at least 1, but are 2000 and 0"),
+        (make_waves, {"n_steps": -3}, "n_steps at least 1.*-3"),
+        (make_waves, {"random_state": "dice"}, "'dice' cannot be used to seed"),
+        (make_periods, {"n_samples": 1}, "n_samples must be at least 2 and n_steps at least 1, but are 1 and 100"),
+        (make_periods, {"n_steps": 0}, "n_samples must be at least 2 and n_steps at least 1, but are 2000 and 0"),
+        (make_periods, {"periods": (0, 5)}, r"periods must be two positive numbers, but is \(0, 5\)"),
+        (make_periods, {"periods": (5,)}, r"periods must be two positive numbers, but is \(5,\)"),
+        (make_periods, {"periods": (5, np.inf)}, "periods must be two positive numbers"),
+        (make_periods, {"noise": -1.0}, "noise must be finite and at least 0, but is -1.0"),
+        (make_periods, {"random_state": "dice"}, "'dice' cannot be used to seed"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_errors(options, message):
+def test_errors(make, options, message):
     with pytest.raises(ValueError, match=message):
-        make_waves(**options)
+        make(**options)
 
 
 # -- make_periods
@@ -266,31 +273,6 @@ def power(values, time, period):
 
 @pytest.mark.parametrize("irregular", [False, True])
 class TestPeriods:
-    @pytest.mark.parametrize(("n_samples", "n_steps"), [(2, 1), (7, 30)])
-    def test_shapes(self, irregular, n_samples, n_steps):
-        X, y = make_periods(n_samples, n_steps=n_steps, irregular=irregular, random_state=0)
-        assert X.shape == (n_samples, n_steps, 3 if irregular else 1)
-        assert X.dtype == np.float64
-        assert y.dtype.kind == "i"
-        assert np.bincount(y, minlength=2).tolist() == [n_samples - n_samples // 2, n_samples // 2]
-
-    def test_seed(self, irregular):
-        X, y = make_periods(20, irregular=irregular, random_state=3)
-        for seed in (3, np.random.RandomState(3)):
-            again = make_periods(20, irregular=irregular, random_state=seed)
-            np.testing.assert_array_equal(again[0], X)
-            np.testing.assert_array_equal(again[1], y)
-        others = [make_periods(20, irregular=irregular, random_state=seed)[0] for seed in (4, None, None)]
-        for number, other in enumerate(others):
-            assert all(not np.array_equal(other, earlier) for earlier in [X, *others[:number]])
-
-    def test_global_generator_is_left_alone(self, irregular):
-        before = np.random.get_state()
-        make_periods(4, irregular=irregular)
-        after = np.random.get_state()
-        np.testing.assert_array_equal(before[1], after[1])
-        assert before[2:] == after[2:]
-
     def test_without_noise_each_series_is_a_sine_of_its_period(self, irregular):
         X, y = make_periods(50, n_steps=40, periods=(7.3, 11.0), noise=0.0, irregular=irregular, random_state=0)
         for series, label in zip(X, y, strict=True):
@@ -335,34 +317,20 @@ def test_irregular_periods_show_time_and_gaps():
     assert gaps.std() == pytest.approx(1.0, abs=0.04)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n_samples": 1}, "n_samples must be at least 2 and n_steps at least 1, but are 1 and 100"),
-        ({"n_steps": 0}, "n_samples must be at least 2 and n_steps at least 1, but are 2000 and 0"),
-        ({"periods": (0, 5)}, r"periods must be two positive numbers, but is \(0, 5\)"),
-        ({"periods": (5,)}, r"periods must be two positive numbers, but is \(5,\)"),
-        ({"periods": (5, np.inf)}, "periods must be two positive numbers"),
-        ({"noise": -1.0}, "noise must be finite and at least 0, but is -1.0"),
-        ({"random_state": "dice"}, "'dice' cannot be used to seed"),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_errors_of_make_periods(options, message):
-    with pytest.raises(ValueError, match=message):
-        make_periods(**options)
-
-
 class TestNumpyNumbers:
     """Numbers of NumPy's types count as Python's."""
 
-    @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64])
-    def test_sizes(self, kind):
+    def test_sizes(self):
         for make in (make_waves, make_periods):
-            found, expected = make(kind(120), n_steps=kind(100), random_state=0), make(120, n_steps=100, random_state=0)
-            for a, b in zip(found, expected, strict=True):
-                assert a.dtype == b.dtype
-                np.testing.assert_array_equal(a, b)
+            expected = make(120, n_steps=100, random_state=0)
+            for kind in (np.int8, np.uint8, np.int16, np.int64):
+                for a, b in zip(make(kind(120), n_steps=kind(100), random_state=0), expected, strict=True):
+                    assert a.dtype == b.dtype
+                    np.testing.assert_array_equal(a, b)
+            for size in (10.0, np.float64(10), np.nan):
+                for options in ({"n_samples": size}, {"n_steps": size}):
+                    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                        make(**options)
 
     @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int8])
     def test_periods_and_noise(self, kind):
@@ -370,11 +338,3 @@ class TestNumpyNumbers:
         found, _ = make_periods(10, periods=periods, noise=noise, random_state=0)
         plain = tuple(period.item() for period in periods)
         np.testing.assert_array_equal(found, make_periods(10, periods=plain, noise=noise.item(), random_state=0)[0])
-
-    @pytest.mark.parametrize("make", [make_waves, make_periods])
-    @pytest.mark.parametrize("size", [10.0, np.float64(10), np.nan])
-    def test_sizes_are_integers(self, make, size):
-        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
-            make(size)
-        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
-            make(n_steps=size)

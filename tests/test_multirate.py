@@ -9,22 +9,11 @@ from torch import nn
 
 from sfmts.networks import ClockworkRNN, PhasedLSTM
 from sfmts.networks.recurrent import RecurrentState
-
-# Inputs, and targets of the linear head, in the three tasks of Hu & Qi (ICML 2017), Table 1.
-TASKS = [(2, 1), (88, 88), (26, 61)]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.helpers import EXACT, normal, seeded
 
 
 def series(B=3, T=40, C=3, seed=0):
-    return torch.randn(B, T, C, dtype=torch.float64, generator=seeded(seed))
-
-
-def counts_with_head(make, sizes):
-    networks = [(make(n_channels, size), n_targets) for (n_channels, n_targets), size in zip(TASKS, sizes, strict=True)]
-    return [network.n_parameters + (network.output_size + 1) * n_targets for network, n_targets in networks]
+    return normal(B, T, C, seed=seed)
 
 
 # -- clockwork RNN
@@ -55,13 +44,16 @@ def clockwork_by_its_equation(network, x):
     return torch.stack(states)
 
 
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("periods", [(1, 2, 4, 8, 16), (1,), (3,), (2, 3, 5)], ids=str)
+@pytest.mark.parametrize(
+    ("periods", "full"),
+    [((1, 2, 4, 8, 16), False), ((1, 2, 4, 8, 16), True), ((1,), False), ((3,), True), ((2, 3, 5), False)],
+    ids=str,
+)
 def test_clockwork_is_its_equation(periods, full):
     x = series()
     network = clockwork(periods=periods, full=full)
     for b, states in enumerate(network(x).states):
-        torch.testing.assert_close(states, clockwork_by_its_equation(network, x[b]), atol=1e-12, rtol=0)
+        torch.testing.assert_close(states, clockwork_by_its_equation(network, x[b]), **EXACT)
 
 
 def test_clockwork_with_one_period_of_one_is_a_tanh_rnn():
@@ -71,31 +63,24 @@ def test_clockwork_with_one_period_of_one_is_a_tanh_rnn():
     twin = nn.RNN(3, 10, batch_first=True).double()
     weights = {"weight_ih_l0": layer.V, "weight_hh_l0": layer.W[0], "bias_ih_l0": layer.b}
     twin.load_state_dict({**weights, "bias_hh_l0": torch.zeros(10)})
-    torch.testing.assert_close(network(x).states, twin(x)[0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(network(x).states, twin(x)[0], **EXACT)
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_clockwork_module_changes_only_when_it_is_due(full):
+def test_clockwork_module_changes_only_when_it_is_due_and_reads_no_faster_one(full):
     network = clockwork(full=full)
     states = network(series()).states
     before = torch.cat([torch.zeros(3, 1, 10, dtype=torch.float64), states[:, :-1]], dim=1)
     for units, period in zip(modules(network), network.periods, strict=True):
         for t in range(40):
             assert torch.equal(states[:, t, units], before[:, t, units]) == (t % period != 0)
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_clockwork_slow_modules_read_no_fast_ones(full):
-    network = clockwork(full=full)
-    x = series(B=1, T=17)
     h = torch.zeros(1, 10, dtype=torch.float64, requires_grad=True)
-    final = network(x, state=RecurrentState([(h,)], torch.zeros(1, dtype=torch.float64))).final[0]
+    state = RecurrentState([(h,)], torch.zeros(1, dtype=torch.float64))
+    final = network(series(B=1, T=17), state=state).final[0]
     jacobian = torch.stack([torch.autograd.grad(value, h, retain_graph=True)[0][0] for value in final])
-    units = modules(network)
-    for i, row in enumerate(units):
-        for j, column in enumerate(units):
-            reads = full or j >= i
-            assert bool(jacobian[row][:, column].any()) == reads
+    for i, row in enumerate(modules(network)):
+        for j, column in enumerate(modules(network)):
+            assert bool(jacobian[row][:, column].any()) == (full or j >= i)
 
 
 def test_clockwork_continues_sequences_that_stand_at_different_steps():
@@ -106,31 +91,9 @@ def test_clockwork_continues_sequences_that_stand_at_different_steps():
     after = network(rest, second, state=network(x, first).state)
     for b, (m, n) in enumerate(zip(first, second, strict=True)):
         whole = network(x[b : b + 1, : m + n])
-        torch.testing.assert_close(after.states[b, :n], whole.states[0, m:], atol=1e-12, rtol=0)
-        torch.testing.assert_close(after.final[b], whole.final[0], atol=1e-12, rtol=0)
+        torch.testing.assert_close(after.states[b, :n], whole.states[0, m:], **EXACT)
+        torch.testing.assert_close(after.final[b], whole.final[0], **EXACT)
         assert after.state.t[b] == m + n
-
-
-@pytest.mark.parametrize("ends", [(1, 2, 40), (5, 21, 40), (16, 32, 40)], ids=str)
-def test_clockwork_in_chunks(ends):
-    x = series()
-    network = clockwork(n_layers=2)
-    state, begin, parts = None, 0, []
-    for end in ends:
-        output = network(x[:, begin:end], state=state)
-        state, begin = output.state, end
-        parts.append(output.states)
-    torch.testing.assert_close(torch.cat(parts, dim=1), network(x).states, atol=1e-12, rtol=0)
-
-
-def test_clockwork_parameter_counts():
-    """k²g(g + 1)/2 + HN + H; the sizes of the paper's comparison hold with a full matrix only."""
-    sizes = 30, 295, 245
-    triangular = counts_with_head(lambda N, H: ClockworkRNN(N, n_states=H), sizes)
-    full = counts_with_head(lambda N, H: ClockworkRNN(N, n_states=H, full=True), sizes)
-    assert triangular == [661, 104518, 57636]
-    assert full == [1021, 139328, 81646]
-    assert ClockworkRNN(88, n_states=355).n_parameters == 71**2 * 15 + 355 * 89
 
 
 def test_clockwork_shares_out_units_that_do_not_divide():
@@ -144,17 +107,6 @@ def test_clockwork_shares_out_units_that_do_not_divide():
 def test_clockwork_modern_start_is_orthogonal_module_by_module():
     for W in ClockworkRNN(3, n_states=20, generator=seeded()).layers[0].W:
         torch.testing.assert_close(W @ W.T, torch.eye(len(W)), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("periods", [(), (0, 1), (2, 1), (1, 1), (1, 2.5), (1, math.inf)], ids=str)
-def test_clockwork_periods_are_checked(periods):
-    with pytest.raises(ValueError, match="increasing positive whole numbers of steps, not"):
-        ClockworkRNN(1, periods=periods)
-
-
-def test_clockwork_needs_a_unit_for_each_module():
-    with pytest.raises(ValueError, match=r"at least 5, a unit for each of the periods \(1, 2, 4, 8, 16\), not 4"):
-        ClockworkRNN(1, n_states=4)
 
 
 # -- phased LSTM
@@ -199,8 +151,7 @@ def phased_by_its_equation(network, x, time, leak, ratio_on):
     return torch.from_numpy(np.stack(states))
 
 
-@pytest.mark.parametrize("ratio_on", [0.05, 0.6])
-@pytest.mark.parametrize("peepholes", [False, True])
+@pytest.mark.parametrize(("peepholes", "ratio_on"), [(False, 0.05), (True, 0.05), (True, 0.6)])
 def test_phased_lstm_is_its_equation(peepholes, ratio_on):
     x = series()
     time = torch.rand(3, 40, dtype=torch.float64, generator=seeded(1)).cumsum(1) - 5.0  # before s as well
@@ -214,7 +165,7 @@ def test_phased_lstm_is_its_equation(peepholes, ratio_on):
     for leak, training in [(1e-3, True), (0.0, False)]:
         for b, states in enumerate(network.train(training)(x, time=time).states):
             expected = phased_by_its_equation(network, x[b], time[b], leak, ratio_on)
-            torch.testing.assert_close(states, expected, atol=1e-12, rtol=0)
+            torch.testing.assert_close(states, expected, **EXACT)
             assert states.any()
 
 
@@ -252,23 +203,12 @@ def test_openness_over_a_period():
     assert (openness(network.eval(), t)[phase > 0.05] == 0.0).all()
 
 
-@pytest.mark.parametrize(
-    ("phase", "k"),
-    [
-        (1e-6, 4e-5),
-        (0.0125, 0.5),
-        (0.025, 1.0),
-        (0.0375, 0.5),
-        (0.049999, 4e-5),
-        (0.050001, 5.0001e-5),  # the leak sets in
-        (0.5, 5e-4),
-        (0.999999, 9.99999e-4),
-    ],
-)
-def test_openness_at_a_phase(phase, k):
+def test_openness_at_a_phase():
     network = phased()
     set_clocks(network, 8.0, 3.0)
-    assert openness(network, [3.0 + 8.0 * phase])[0, 0].item() == pytest.approx(k, abs=1e-12)
+    phase = np.array([1e-6, 0.0125, 0.025, 0.0375, 0.049999, 0.050001, 0.5, 0.999999])  # the leak sets in behind 0.05
+    k = [4e-5, 0.5, 1.0, 0.5, 4e-5, 5.0001e-5, 5e-4, 9.99999e-4]
+    assert openness(network, 3.0 + 8.0 * phase)[:, 0].tolist() == pytest.approx(k, abs=1e-12)
 
 
 def test_openness_of_a_float32_network_at_late_times():
@@ -291,14 +231,6 @@ def test_phased_lstm_learns_its_clocks():
         assert clock.grad.all()
 
 
-def test_phased_lstm_parameter_counts():
-    sizes = 15, 139, 122
-    plain = counts_with_head(lambda N, H: PhasedLSTM(N, n_states=H), sizes)
-    peepholes = counts_with_head(lambda N, H: PhasedLSTM(N, n_states=H, peepholes=True), sizes)
-    assert plain == [1126, 139366, 80459]
-    assert peepholes == [1171, 139783, 80825]
-
-
 @pytest.mark.parametrize(
     ("options", "shortest", "longest", "latest"),
     [
@@ -319,14 +251,11 @@ def test_phased_lstm_starts_with_periods_between(options, shortest, longest, lat
     assert 0.8 * latest < layer.s.max() <= latest
 
 
-@pytest.mark.parametrize(("init", "forget"), [("modern", 1.0), ("paper", 0.0), ("authors", 2.0)])
-def test_phased_lstm_starts_with_open_forget_gates(init, forget):
-    i, f, o, g = PhasedLSTM(3, init=init, generator=seeded()).layers[0].b.chunk(4)
-    assert (f == forget).all()
-    assert not torch.cat([i, o, g]).any()
-
-
-def test_phased_lstm_chrono_start_reaches_over_the_longest_series():
+def test_phased_lstm_starts_with_open_forget_gates():
+    for init, forget in [("modern", 1.0), ("paper", 0.0), ("authors", 2.0)]:
+        i, f, o, g = PhasedLSTM(3, init=init, generator=seeded()).layers[0].b.chunk(4)
+        assert (f == forget).all()
+        assert not torch.cat([i, o, g]).any()
     i, f, *others = PhasedLSTM(3, init="chrono", max_length=1000, generator=seeded()).layers[0].b.chunk(4)
     assert torch.equal(i, -f)
     assert f.min() >= 0.0
@@ -334,12 +263,21 @@ def test_phased_lstm_chrono_start_reaches_over_the_longest_series():
     assert not torch.cat(others).any()
 
 
-def test_phased_lstm_options_are_checked():
-    with pytest.raises(ValueError, match="ratio_on must be greater than 0 and at most 1, a share of the period, not 0"):
-        PhasedLSTM(1, ratio_on=0.0)
-    with pytest.raises(ValueError, match="leak must be from 0 to 1, a share of the state, not -1"):
-        PhasedLSTM(1, leak=-1.0)
-    with pytest.raises(ValueError, match=r"two positive numbers, the smaller one first, not \(20, 1\)"):
-        PhasedLSTM(1, period_range=(20, 1))
-    with pytest.raises(ValueError, match="Unknown time 'wrong'; choose one of 'index', 'timestamps'"):
-        PhasedLSTM(1, time="wrong")
+IN_STEPS = "increasing positive whole numbers of steps, not"
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        *((ClockworkRNN, {"periods": p}, IN_STEPS) for p in [(), (0, 1), (2, 1), (1, 1), (1, 2.5), (1, math.inf)]),
+        (ClockworkRNN, {"n_states": 4}, r"at least 5, a unit for each of the periods \(1, 2, 4, 8, 16\), not 4"),
+        (PhasedLSTM, {"ratio_on": 0.0}, "ratio_on must be greater than 0 and at most 1, a share of the period, not 0"),
+        (PhasedLSTM, {"leak": -1.0}, "leak must be from 0 to 1, a share of the state, not -1"),
+        (PhasedLSTM, {"period_range": (20, 1)}, r"two positive numbers, the smaller one first, not \(20, 1\)"),
+        (PhasedLSTM, {"time": "wrong"}, "Unknown time 'wrong'; choose one of 'index', 'timestamps'"),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_options_are_checked(network, options, message):
+    with pytest.raises(ValueError, match=message):
+        network(1, **options)

@@ -3,6 +3,7 @@
 import inspect
 import math
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ from torch import nn
 
 from sfmts import SFMClassifier
 from sfmts.networks import (
-    GRU,
-    LSTM,
     SFM,
     RecurrentNetwork,
     SequenceNetwork,
@@ -24,50 +23,66 @@ from sfmts.networks import (
 )
 from sfmts.networks import sfm as sfm_module
 from sfmts.networks.base import network_class, network_options
-from tests.helpers import ALL_NETWORKS, FAST_KERNELS, KERNELS, MODES, make_panel, mode_id
+from tests.helpers import FAST_KERNELS, KERNELS, MODES, make_panel, mode_id, normal, seeded
 
 NETWORKS = network_names()
-VARIANTS = [{}, {"n_layers": 2}, {"bidirectional": True}, {"n_layers": 2, "bidirectional": True}]
-
-
-def variant_id(variant):
-    return "-".join(f"{key}={value}" for key, value in variant.items()) or "plain"
+# Every mode of the SFM, each part of it with every kernel.
+MODES_ON_KERNELS = [(mode, KERNELS[(i + i // 3) % len(KERNELS)]) for i, mode in enumerate(MODES)]
+mode_name = lambda value: mode_id(value) if isinstance(value, dict) else value  # noqa: E731
 
 
 def build(name, n_channels=3, seed=0, **options):
     options = {"n_states": 5, "n_frequencies": 3, "n_outputs": 4, **options}
-    return make_network(name, n_channels, **options, generator=torch.Generator().manual_seed(seed)).double()
+    return make_network(name, n_channels, **options, generator=seeded(seed)).double()
 
 
 def batch(B=4, T=9, C=3, seed=0):
-    x = torch.randn(B, T, C, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    time = torch.rand(B, T, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1)).cumsum(1)
+    x = normal(B, T, C, seed=seed)
+    time = torch.rand(B, T, dtype=torch.float64, generator=seeded(seed + 1)).cumsum(1)
     return x, torch.tensor([9, 3, 7, 1][:B]), time
 
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
-# How the conformance suite is to build a network other than as it comes; a variant leaves a given option alone.
-ONE_LAYER = {"n_layers": 1}
-FORMS = {
-    "sfm": [
-        {"n_frequencies": 3, "n_outputs": 4},
-        {"n_frequencies": 3, "n_outputs": 4, "frequencies": "adaptive", "backend": "reference", **ONE_LAYER},
-        {"n_frequencies": 3, "n_outputs": 4, "spacing": "log", "period_range": (3, 9), **ONE_LAYER},
-    ],
-    "act": [{}, {"cell": "lstm", **ONE_LAYER}],
-    "clockwork_rnn": [{}, {"full": True, "periods": (1, 3), **ONE_LAYER}],
-    "phased_lstm": [{}, {"peepholes": True, **ONE_LAYER}],
-    "recurrent_highway": [{}, {"coupled": False, "depth": 2, **ONE_LAYER}],
-    "associative_lstm": [{}, {"n_copies": 1, "update_reads_state": False, **ONE_LAYER}],
-    "complex_gated": [{}, {"gate": "phase_hirose", "activation": "hirose", "unitary": False, **ONE_LAYER}],
+# The conformance suite builds each network twice, plain and full, and runs its checks on both. A few checks need a
+# network in between: only in one direction do states go on, and only in one layer can two directions be told apart.
+PLAIN = {"n_layers": 1, "bidirectional": False, "recurrent_dropout": 0.0, "time": "index", "init": None}
+FULL = {"n_layers": 2, "bidirectional": True, "recurrent_dropout": 0.4, "time": "timestamps"}
+FURTHER = {  # a full network's own options, or several choices of them
+    "sfm": [{"frequencies": "adaptive", "backend": "reference"}, {"spacing": "log", "period_range": (3, 9)}],
+    "act": [{"cell": "lstm"}],
+    "clockwork_rnn": [{"full": True, "periods": (1, 3)}],
+    "phased_lstm": [{"peepholes": True}],
+    "recurrent_highway": [{"coupled": False, "depth": 2}],
+    "associative_lstm": [{"n_copies": 1, "update_reads_state": False}],
+    "complex_gated": [{"gate": "phase_hirose", "activation": "hirose", "unitary": False}],
+    "fnet": [{"positions": "none", "method": "fft", "n_feedforward": 7}],
+    "resonator": [{"frequency_gate": True, "readout": "amplitude"}],
+    "rotation_gru": [{"literal": True, "method": "fft"}],
+    "sfm_kdd": [{"gate_activation": "sigmoid"}],
 }
-CHECKS = [
-    pytest.param(check, id="-".join([name, *(f"{key}={value}" for key, value in form.items()), check_name]))
-    for name in NETWORKS
-    for form in FORMS.get(name, [{}])
-    for check_name, check in network_checks(name, **form)
-]
+GOING_ON = ("causality", "chunks", "chunks_of_unequal_length")
+
+
+def conformance(name):
+    """Yield the checks of a network's builds; a build is a name, options, and which checks to run, or all."""
+    parameters = inspect.signature(network_class(name)).parameters
+    sizes = {"n_frequencies": 3, "n_outputs": 4} if name == "sfm" else {}
+    builds = [("plain", PLAIN, None)]
+    builds += [("full", {**FULL, **own}, None) for own in FURTHER.get(name, [{}])]
+    if "bidirectional" in parameters:
+        builds += [("deep", {**PLAIN, "n_layers": 2}, GOING_ON)]
+        builds += [("ahead", {**FULL, **own, "bidirectional": False}, GOING_ON) for own in FURTHER.get(name, [{}])]
+        builds += [("both ways", {**FULL, "n_layers": 1}, ("directions",))]
+        builds += [("deep both ways", {**PLAIN, "n_layers": 2, "bidirectional": True}, ("gradients",))]
+    for build, options, wanted in builds:
+        options = {key: value for key, value in {**sizes, **options}.items() if key in parameters}
+        for check_name, check in network_checks(name, **options):
+            if wanted is None or check_name in wanted:
+                yield pytest.param(check, id=f"{name}-{build}-{check_name}")
+
+
+CHECKS = [case for name in NETWORKS for case in conformance(name)]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -75,8 +90,7 @@ def test_conformance(check):
     check()
 
 
-@pytest.mark.parametrize("mode", MODES, ids=mode_id)
-@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize(("mode", "backend"), MODES_ON_KERNELS, ids=mode_name)
 def test_sfm_padding_does_not_matter_in_any_mode(mode, backend):
     x, lengths, time = batch()
     network = build("sfm", bidirectional=True, backend=backend, **mode)
@@ -95,8 +109,9 @@ def test_sfm_causal_in_every_mode(mode):
     assert torch.allclose(whole, start, atol=1e-12) == network.causal
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode["time"] != "normalized"], ids=mode_id)
-@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize(
+    ("mode", "backend"), [case for case in MODES_ON_KERNELS if case[0]["time"] != "normalized"], ids=mode_name
+)
 def test_sfm_chunked_is_whole_with_its_gradients(mode, backend):
     x, _, time = batch()
     network = build("sfm", n_layers=2, backend=backend, **mode)
@@ -124,24 +139,32 @@ def test_sfm_chunks_of_a_ragged_batch():
     torch.testing.assert_close(rest.final, whole.final[longer], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=variant_id)
-@pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_gated_dropout_loop_is_the_kernel(name, variant):
+@pytest.mark.parametrize(
+    ("name", "n_layers", "bidirectional"), [("lstm", 1, False), ("lstm", 2, True), ("gru", 1, True), ("gru", 2, False)]
+)
+def test_gated_dropout_loop_is_the_kernel(name, n_layers, bidirectional):
     x, lengths, _ = batch()
-    loop, kernel = build(name, **variant, recurrent_dropout=1e-12), build(name, **variant)
+    options = {"n_layers": n_layers, "bidirectional": bidirectional}
+    loop, kernel = build(name, **options, recurrent_dropout=1e-12), build(name, **options)
     torch.testing.assert_close(loop(x, lengths).states, kernel(x, lengths).states, atol=1e-9, rtol=0)
     torch.testing.assert_close(loop(x, lengths).final, kernel(x, lengths).final, atol=1e-9, rtol=0)
 
 
-@every_network
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+# Without dropout some run a kernel instead of a loop in Python.
+WITH_KERNELS = ["lstm", "gru", "sfm", "resonator"]
+every_path = pytest.mark.parametrize(
+    ("name", "dropout"), [(name, 0.4) for name in NETWORKS] + [(name, 0.0) for name in WITH_KERNELS]
+)
+
+
+@every_path
 def test_second_derivatives_are_right_or_refused(name, dropout):
     network = build(name, n_states=6, recurrent_dropout=dropout, backend="reference")
     names, parameters = zip(*((n, p) for n, p in network.named_parameters() if p.requires_grad), strict=True)
     x, lengths, _ = batch()
 
     def states(x, *values):
-        options = {"generator": torch.Generator().manual_seed(5)}
+        options = {"generator": seeded(5)}
         return torch.func.functional_call(
             network, dict(zip(names, values, strict=True)), (x, lengths.clamp_max(5)), options
         ).states
@@ -154,16 +177,15 @@ def test_second_derivatives_are_right_or_refused(name, dropout):
         assert torch.autograd.gradgradcheck(states, inputs, fast_mode=True, atol=1e-4)
 
 
-@every_network
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@every_path
 def test_autocast_trains_every_network(name, dropout):
     network = build(name, n_states=6, recurrent_dropout=dropout).float()
     x, lengths, _ = batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = network(x.float(), lengths, generator=torch.Generator().manual_seed(1)).final
+        cast = network(x.float(), lengths, generator=seeded(1)).final
     cast.float().sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
-    plain = network(x.float(), lengths, generator=torch.Generator().manual_seed(1)).final
+    plain = network(x.float(), lengths, generator=seeded(1)).final
     torch.testing.assert_close(cast.float(), plain, atol=0.05, rtol=0.05)
 
 
@@ -172,6 +194,9 @@ def test_a_length_for_each_sequence_is_needed(name):
     x, lengths, _ = batch()
     with pytest.raises(ValueError, match=r"lengths has shape \(2,\), but \(4,\) is needed, one for each sequence"):
         build(name)(x, lengths[:2])
+    state = build("sfm")(x).state
+    with pytest.raises(ValueError, match=r"state\.re has shape \(4, 5, 3\), but must have 3 rows as x has"):
+        build("sfm")(x[:3], lengths[:3], state=state)
 
 
 @pytest.mark.parametrize("name", ["sfm", "sfm_kdd", "resonator", "phased_lstm"])
@@ -179,13 +204,15 @@ def test_a_time_stamp_for_each_step_is_needed(name):
     x, _, time = batch()
     with pytest.raises(ValueError, match=r"`time` has shape \(9, 4\), but \(4, 9\) is needed"):
         build(name, time="timestamps")(x, time=time.T)
+    with pytest.raises(ValueError, match=r"give `time`, a tensor of shape \(B, T\)"):
+        build("sfm", time="timestamps")(x)
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "recurrent_dropout" in network_options(name)])
-@pytest.mark.parametrize("p", [-0.1, 1.0, math.nan])
-def test_recurrent_dropout_is_a_probability_below_one(name, p):
-    with pytest.raises(ValueError, match=rf"recurrent_dropout={p} must be at least 0 and less than 1"):
-        build(name, n_states=6, recurrent_dropout=p)
+def test_recurrent_dropout_is_a_probability_below_one(name):
+    for p in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=rf"recurrent_dropout={p} must be at least 0 and less than 1"):
+            build(name, n_states=6, recurrent_dropout=p)
 
 
 @every_network
@@ -195,7 +222,7 @@ def test_recurrent_dropout_lets_nothing_grow(name):
     pulse = torch.zeros(4, 1000, 3, dtype=torch.float64)
     pulse[:, 0] = 3.0
     with torch.no_grad():
-        norms = network(pulse, generator=torch.Generator().manual_seed(1)).states.norm(dim=2)
+        norms = network(pulse, generator=seeded(1)).states.norm(dim=2)
     assert (norms[:, -1] < 10.0 * (1.0 + norms[:, 0])).all()
 
 
@@ -206,39 +233,13 @@ def sfm_count(D, K, M, N):
     return (3 * D + K) * (M + N + 1) + K * M * (2 * D + M + N + 2)
 
 
-@pytest.mark.parametrize(("D", "K", "M", "N"), [(50, 4, 1, 2), (50, 4, 88, 88), (30, 8, 61, 26), (50, 4, 2, 2)])
-def test_parameter_counts(D, K, M, N):
-    sizes = {"n_states": D, "n_frequencies": K, "n_outputs": M}
-    assert SFM(N, **sizes).n_parameters == sfm_count(D, K, M, N)
-    assert SFM(N, **sizes, frequencies="learned").n_parameters == sfm_count(D, K, M, N) + K
-    adaptive = sfm_count(D, K, M, N) + K * (M + N + 1)
-    assert SFM(N, **sizes, frequencies="adaptive").n_parameters == adaptive
-
-
-def test_parameter_counts_of_the_paper():
-    """Table 1 of the paper, counted: the SFM alone, rivals with their output layer H O + O."""
-    tasks = {1: (2, 1, (50, 4, 1), 15, 18), 2: (88, 88, (50, 4, 88), 139, 164), 3: (26, 61, (30, 8, 61), 122, 141)}
-    counts = {}
-    for task, (N, O, (D, K, M), lstm, gru) in tasks.items():  # noqa: E741
+def test_parameter_counts():
+    for D, K, M, N in [(50, 4, 1, 2), (50, 4, 88, 88), (30, 8, 61, 26), (50, 4, 2, 2)]:
         sizes = {"n_states": D, "n_frequencies": K, "n_outputs": M}
-        counts[task] = [
-            SFM(N, **sizes).n_parameters,
-            SFM(N, **sizes, frequencies="adaptive").n_parameters,
-            LSTM(N, n_states=lstm).n_parameters + lstm * O + O,
-            GRU(N, n_states=gru).n_parameters + gru * O + O,
-        ]
-    assert counts == {
-        1: [1036, 1052, 1096, 1153],
-        2: [125114, 125822, 139088, 138996],
-        3: [81336, 82040, 80215, 79726],
-    }
-
-
-@pytest.mark.parametrize(("cls", "gates"), [(LSTM, 4), (GRU, 3)])
-@pytest.mark.parametrize(("H", "N"), [(15, 2), (139, 88)])
-def test_gated_parameter_counts(cls, gates, H, N):
-    assert cls(N, n_states=H).n_parameters == gates * H * (H + N + 1)
-    assert cls(N, n_states=H, bidirectional=True).n_parameters == 2 * gates * H * (H + N + 1)
+        assert SFM(N, **sizes).n_parameters == sfm_count(D, K, M, N)
+        assert SFM(N, **sizes, frequencies="learned").n_parameters == sfm_count(D, K, M, N) + K
+        adaptive = sfm_count(D, K, M, N) + K * (M + N + 1)
+        assert SFM(N, **sizes, frequencies="adaptive").n_parameters == adaptive
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
@@ -269,18 +270,14 @@ def test_second_direction_reads_backwards(name):
         torch.testing.assert_close(states, expected, atol=1e-12, rtol=0)
 
 
-def test_sfm_time_stamps_that_count_steps_are_the_index():
-    x, lengths, _ = batch()
-    index, stamps = build("sfm"), build("sfm", time="timestamps")
-    time = torch.arange(1, 10, dtype=torch.float64).expand(4, 9)
-    torch.testing.assert_close(stamps(x, lengths, time=time).states, index(x, lengths).states, atol=1e-12, rtol=0)
-    irregular = stamps(x, lengths, time=time.sqrt()).states
-    assert not torch.allclose(index(x, lengths).states, irregular, atol=1e-3)
-
-
-@pytest.mark.parametrize("frequencies", ["learned", "adaptive"])
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize(
+    ("backend", "frequencies", "bidirectional"),
+    [
+        (backend, frequencies, (i + j) % 2 == 1)
+        for i, backend in enumerate(KERNELS)
+        for j, frequencies in enumerate(["learned", "adaptive"])
+    ],
+)
 def test_sfm_gradients_do_not_depend_on_the_origin_of_time(frequencies, bidirectional, backend):
     """Nor on rounding far from it: time stamps may be seconds since 1970, and weights in single precision."""
     x, lengths, time = batch()
@@ -312,17 +309,6 @@ def test_sfm_clock_of_half_precision_is_exact(time):
     assert torch.equal(network._clock(x.bfloat16(), None, None, None), expected)
 
 
-def test_sfm_amplitudes_know_no_dropout():
-    x, lengths, _ = batch()
-    network = build("sfm", recurrent_dropout=0.5)
-    assert torch.equal(network.state_amplitudes(x, lengths), network.eval().state_amplitudes(x, lengths))
-
-
-def test_sfm_time_stamps_are_needed():
-    with pytest.raises(ValueError, match=r"give `time`, a tensor of shape \(B, T\)"):
-        build("sfm", time="timestamps")(batch()[0])
-
-
 def test_sfm_released_time_is_zero_until_the_last_step():
     x, lengths, _ = batch()
     network = build("sfm", time="zero_until_last")
@@ -333,46 +319,31 @@ def test_sfm_released_time_is_zero_until_the_last_step():
     assert not network.causal
 
 
-@pytest.mark.parametrize("backend", KERNELS)
-def test_sfm_amplitudes(backend):
+@pytest.mark.parametrize(("backend", "bidirectional"), [("auto", False), *((backend, True) for backend in KERNELS)])
+def test_sfm_amplitudes(backend, bidirectional):
     x, lengths, _ = batch()
-    network = build("sfm", n_layers=2, bidirectional=True, backend=backend)
-    A = network.state_amplitudes(x, lengths)
-    assert A.shape == (4, 9, 10, 3)
-    states = network(x, lengths).state
-    for b, length in enumerate(lengths):
-        ahead = torch.hypot(states[2].re, states[2].im)[b]
-        behind = torch.hypot(states[3].re, states[3].im)[b]
-        torch.testing.assert_close(A[b, length - 1, :5], ahead, atol=1e-10, rtol=0)
-        torch.testing.assert_close(A[b, 0, 5:], behind, atol=1e-10, rtol=0)
-        assert not A[b, length:].any()
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_sfm_amplitudes_of_each_layer(bidirectional):
-    x, lengths, _ = batch()
-    network = build("sfm", n_layers=3, bidirectional=bidirectional)
-    states = network(x, lengths).state
-    directions = 2 if bidirectional else 1
+    network = build("sfm", n_layers=3, bidirectional=bidirectional, backend=backend, recurrent_dropout=0.5)
+    training, directions = network.state_amplitudes(x, lengths), 1 + bidirectional
+    states = network.eval()(x, lengths).state
     for layer in (0, 1, 2, -1):
         A = network.state_amplitudes(x, lengths, layer=layer)
-        ahead = states[(layer % 3) * directions]
+        assert A.shape == (4, 9, 5 * directions, 3)
+        ends = [torch.hypot(s.re, s.im) for s in states[(layer % 3) * directions :][:directions]]
         for b, length in enumerate(lengths):
-            expected = torch.hypot(ahead.re, ahead.im)[b]
-            torch.testing.assert_close(A[b, length - 1, :5], expected, atol=1e-10, rtol=0)
+            torch.testing.assert_close(A[b, length - 1, :5], ends[0][b], atol=1e-10, rtol=0)
+            if bidirectional:
+                torch.testing.assert_close(A[b, 0, 5:], ends[1][b], atol=1e-10, rtol=0)
+            assert not A[b, length:].any()
+    assert torch.equal(training, A)  # without dropout
 
 
-def test_sfm_paper_start():
-    network = SFM(3, init="paper", generator=torch.Generator().manual_seed(0))
-    layer = network.layers[0]
+def test_sfm_paper_and_authors_start():
+    layer = SFM(3, init="paper", generator=seeded()).layers[0]
     for weight in (layer.V, layer.W, layer.U_o, layer.W_z):
         assert 0.09 < weight.abs().max() <= 0.1
     assert not layer.b.any()
     assert not layer.b_z.any()
-
-
-def test_sfm_authors_start():
-    layer = SFM(3, n_outputs=5, init="authors", generator=torch.Generator().manual_seed(0)).layers[0]
+    layer = SFM(3, n_outputs=5, init="authors", generator=seeded()).layers[0]
     for weight in (layer.V, layer.W, layer.U_o, layer.W_z, layer.b_z, layer.b[-20:].view(4, 5)):
         torch.testing.assert_close(weight.norm(dim=-1), torch.ones_like(weight[..., 0]))
 
@@ -380,7 +351,7 @@ def test_sfm_authors_start():
 @pytest.mark.parametrize("frequencies", ["fixed", "adaptive"])
 def test_sfm_modern_start(frequencies):
     D, K = 16, 4
-    layer = SFM(3, n_states=D, frequencies=frequencies, generator=torch.Generator().manual_seed(0)).layers[0]
+    layer = SFM(3, n_states=D, frequencies=frequencies, generator=seeded()).layers[0]
     forget = torch.sigmoid(layer.b[:D]).max() * torch.sigmoid(layer.b[D : D + K]).max()
     assert 0.7 < forget < 0.85
     for block in layer.W[: 3 * D + K].split([D, K, D, D]):
@@ -394,18 +365,12 @@ def test_sfm_modern_start(frequencies):
 
 def test_sfm_chrono_start_reaches_over_the_longest_series():
     D, T = 64, 1000
-    layer = SFM(1, n_states=D, init="chrono", max_length=T, generator=torch.Generator().manual_seed(0)).layers[0]
+    layer = SFM(1, n_states=D, init="chrono", max_length=T, generator=seeded()).layers[0]
     ste, g = layer.b[:D], layer.b[D + 4 : 2 * D + 4]
     assert ste.min() > 0
     assert 0.9 * T < ste.exp().max() <= T
     assert torch.equal(g, -ste)
     assert torch.equal(layer.b[D : D + 4], torch.full((4,), 6.0))
-
-
-def test_sfm_options_are_checked():
-    for option in ("frequencies", "time", "phase", "init", "backend"):
-        with pytest.raises(ValueError, match=f"Unknown {option} 'wrong'; choose one of"):
-            SFM(1, **{option: "wrong"})
 
 
 # -- frequencies of the SFM
@@ -470,27 +435,19 @@ def test_sfm_adaptive_frequencies_start_at_the_fixed_ones(start, lowest):
 
 
 @pytest.mark.parametrize("start", STARTS, ids=start_id)
-@pytest.mark.parametrize("backend", FAST_KERNELS)
-def test_sfm_kernels_agree_at_all_frequencies(start, backend):
+def test_sfm_kernels_agree_and_go_on_at_all_frequencies(start):
     x, lengths, _ = batch()
-    results = []
-    for kernel in ("reference", backend):
-        network = build("sfm", backend=kernel, **start)
-        output = network(x, lengths)
-        gradients = torch.autograd.grad(output.states.square().sum(), list(network.parameters()))
-        results.append([output.states, *gradients])
-    for expected, got in zip(*results, strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-8)
-
-
-@pytest.mark.parametrize("start", STARTS, ids=start_id)
-@pytest.mark.parametrize("backend", KERNELS)
-def test_sfm_chunked_is_whole_at_all_frequencies(start, backend):
-    x, _, _ = batch()
-    network = build("sfm", backend=backend, **start)
-    first = network(x[:, :4])
-    rest = network(x[:, 4:], state=first.state)
-    torch.testing.assert_close(torch.cat([first.states, rest.states], dim=1), network(x).states, atol=1e-12, rtol=0)
+    results = {}
+    for backend in KERNELS:
+        network = build("sfm", backend=backend, **start)
+        states = network(x, lengths).states
+        results[backend] = [states, *torch.autograd.grad(states.square().sum(), list(network.parameters()))]
+        first = network(x[:, :4])
+        parts = torch.cat([first.states, network(x[:, 4:], state=first.state).states], dim=1)
+        torch.testing.assert_close(parts, network(x).states, atol=1e-12, rtol=0)
+    for backend in FAST_KERNELS:
+        for got, expected in zip(results[backend], results["reference"], strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-8)
 
 
 @pytest.mark.parametrize("spacing", ["uniform", "log"])
@@ -545,9 +502,13 @@ def test_sfm_with_given_frequencies_is_exported():
     assert torch.equal(program.module()(x).states, network(x).states)
 
 
+CHOICES = ("frequencies", "time", "phase", "init", "backend")
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        *(({option: "wrong"}, f"Unknown {option} 'wrong'; choose one of") for option in CHOICES),
         ({"spacing": "linear"}, "Unknown spacing 'linear'; choose one of 'uniform', 'log', 'zero'"),
         ({"spacing": "zero", "frequencies": "learned"}, "spacing='zero' with frequencies='learned' would never train"),
         ({"spacing": "zero", "period_range": (3, 64)}, r"no periods, so period_range must be None, not \(3, 64\)"),
@@ -561,7 +522,7 @@ def test_sfm_with_given_frequencies_is_exported():
     ],
     ids=str,
 )
-def test_sfm_frequencies_are_checked(options, sentence):
+def test_sfm_options_are_checked(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         SFM(1, **options)
 
@@ -581,11 +542,14 @@ def clockwork(H, N, g=5):
 COUNTS = {
     "lstm": [({}, dense(4))],
     "gru": [({}, dense(3))],
-    "sfm_kdd": [({}, lambda D, N, K=4: 4 * D * (N + D + 1) + K * (N + D + 1) + K + D)],
+    "sfm_kdd": [
+        ({"n_frequencies": K}, lambda D, N, K=K: 4 * D * (N + D + 1) + K * (N + D + 1) + K + D) for K in (1, 4, 10)
+    ],
     "clockwork_rnn": [({}, clockwork), ({"full": True}, dense(1))],
     "act": [
         ({"cell": "gru"}, lambda H, N: 3 * H * (H + N + 2) + H + 1),
         ({"cell": "lstm"}, lambda H, N: 4 * H * (H + N + 2) + H + 1),
+        ({"cell": "rnn"}, lambda H, N: H * (H + N + 2) + H + 1),
     ],
     "recurrent_highway": [
         ({"depth": 4}, lambda H, N: 2 * H * N + 8 * (H * H + H)),
@@ -602,6 +566,12 @@ COUNTS = {
     ],
     "complex_gated": [
         ({}, lambda n, N: 5 * n * n + 6 * n * N + 7 * n + 2),
+        ({"unitary": False}, lambda n, N: 6 * n * n + 6 * n * N + 7 * n + 2),
+        ({"activation": "cardioid"}, lambda n, N: 5 * n * n + 6 * n * N + 6 * n + 2),
+        *(
+            ({"gate": gate}, lambda n, N, scalars=scalars: 5 * n * n + 6 * n * N + 7 * n + scalars)
+            for gate, scalars in [("beta", 4), ("gamma", 4), ("prod", 0), ("sum", 2), ("real", 0), ("phase_hirose", 6)]
+        ),
         # two scalars in the gates and one in the activation; 44 643 with an output layer at N = O = 9, n = 80
         ({"unitary": False, "activation": "hirose"}, lambda n, N: 6 * n * (n + N + 1) + 3),
     ],
@@ -629,12 +599,11 @@ COUNTS = {
         for options, count in forms
     ],
 )
-@pytest.mark.parametrize(("H", "N"), [(10, 1), (30, 2), (140, 88)])
-def test_parameter_counts_of_rivals(name, options, count, H, N):
-    options = {"n_states": H, **options}
-    assert make_network(name, N, **options).n_parameters == count(H, N)
-    if "bidirectional" in network_options(name):
-        assert make_network(name, N, bidirectional=True, **options).n_parameters == 2 * count(H, N)
+def test_parameter_counts_of_rivals(name, options, count):
+    for H, N in [(10, 1), (30, 2), (140, 88)]:
+        assert make_network(name, N, n_states=H, **options).n_parameters == count(H, N)
+        if "bidirectional" in network_options(name):
+            assert make_network(name, N, n_states=H, bidirectional=True, **options).n_parameters == 2 * count(H, N)
 
 
 # -- registry
@@ -674,25 +643,15 @@ def test_unknown_network():
     assert all(repr(name) in str(caught.value) for name in NETWORKS)
 
 
-def test_names_are_sorted():
-    assert network_names() == sorted(network_names())
-
-
-def test_a_registered_network_is_there(register):
+def test_a_registered_network_is_there_under_a_name_of_its_own(register):
     assert register("projecting", Projecting) is Projecting
     assert "projecting" in network_names()
     assert isinstance(make_network("projecting", 3, n_states=7), Projecting)
-
-
-def test_a_name_is_registered_once(register):
     with pytest.raises(ValueError, match="The name 'sfm' belongs to another network, SFM"):
         register("sfm", Projecting)
     assert network_class("sfm") is SFM
-
-
-def test_a_class_that_is_defined_again_takes_the_place_of_the_first(register):
     register("changed", changed())
-    again = register("changed", changed())
+    again = register("changed", changed())  # a class that is defined again takes the place of the first
     assert network_class("changed") is again
 
 
@@ -728,11 +687,6 @@ def test_attributes_of_the_contract_must_be_set(register, attribute):
         make_network("forgetful", 3)
 
 
-@every_network
-def test_options_of_other_networks_are_left_aside(name):
-    assert make_network(name, 1, n_frequencies=2, nonsense=1).n_channels == 1
-
-
 @pytest.mark.parametrize("option", [{"bidirectional": True}, {"n_layers": 2}], ids=str)
 def test_what_a_network_cannot_do_is_refused(register, option):
     register("projecting", Projecting)
@@ -756,40 +710,39 @@ def test_make_network_leaves_the_number_of_layers_to_the_network(name, n_layers)
 @every_network
 def test_init_is_modern_by_default(name):
     starts = [
-        make_network(name, 2, n_states=10, generator=torch.Generator().manual_seed(0), **options).state_dict()
+        make_network(name, 2, n_states=10, generator=seeded(), **options).state_dict()
         for options in ({}, {"init": None}, {"init": "modern"})
     ]
     for other in starts[1:]:
         assert all(torch.equal(value, other[key]) for key, value in starts[0].items())
 
 
-@every_network
-@pytest.mark.parametrize("value", [0, -1])
-def test_make_network_refuses_sizes_below_one(name, value):
-    with pytest.raises(ValueError, match=f"n_channels must be at least 1, not {value}"):
-        make_network(name, value)
-    for option in {"n_states", "n_frequencies", "n_outputs", "n_layers", "depth"} & {*network_options(name)}:
-        with pytest.raises(ValueError, match=f"{option} must be at least 1, not {value}"):
-            make_network(name, 2, **{option: value})
+SIZES = {"n_channels", "n_states", "n_frequencies", "n_outputs", "n_layers", "n_feedforward", "depth"}
+WHOLE = SIZES | {"n_copies", "n_lags", "max_ponder"}
 
 
 @every_network
-def test_make_network_takes_integers_only(name):
-    whole = {"n_states", "n_frequencies", "n_outputs", "n_layers", "depth", "n_copies", "n_lags", "max_ponder"}
-    for value in (True, np.bool_(True), 2.0, "2"):
-        for option in whole & {*network_options(name)}:
-            with pytest.raises(TypeError, match=f"{option} must be an integer, not"):
-                make_network(name, 2, **{option: value})
-        with pytest.raises(TypeError, match="n_channels must be an integer, not"):
-            make_network(name, value)
+def test_sizes_are_integers_of_at_least_one(name):
+    """Whether a network is built by its name or directly."""
+    cls = network_class(name)
+    sizes = WHOLE & {*inspect.signature(cls).parameters}
+    for build in (partial(make_network, name), cls):
+        for option in sizes:
+            for size in (True, np.bool_(True), 2.0, 2.5, "2"):
+                with pytest.raises(TypeError, match=f"^{option} must be an integer, not"):
+                    build(**{"n_channels": 2, option: size})
+        for option, size in product(sizes & SIZES, (0, -1)):
+            with pytest.raises(ValueError, match=f"^{option} must be at least 1, not {size}"):
+                build(**{"n_channels": 2, option: size})
+    with pytest.raises(TypeError, match="nonsense"):
+        cls(2, nonsense=1)
 
 
 @every_network
-def test_make_network_takes_integers_of_numpy(name):
-    whole = {"n_states", "n_frequencies", "n_layers", "depth", "n_copies", "n_lags"} & {*network_options(name)}
-    network = make_network(
-        name, np.int64(2), **{option: np.int64(10 if option == "n_states" else 2) for option in whole}
-    )
+def test_make_network_takes_integers_of_numpy_and_leaves_options_of_others_aside(name):
+    options = WHOLE & {*network_options(name)}
+    numbers = {option: np.int64(10 if option == "n_states" else 2) for option in options}
+    network = make_network(name, np.int64(2), **{"n_frequencies": 2, **numbers}, nonsense=1)
     assert type(network.n_channels) is type(network.output_size) is int
 
 
@@ -800,21 +753,6 @@ def test_register_network_takes_a_name(register, name):
     with pytest.raises(TypeError, match="A network is registered under a name"):
         register_network(name)
     assert network_names() == NETWORKS
-
-
-@pytest.mark.parametrize("size", [0, -1, 2.5, True, "3"])
-@pytest.mark.parametrize("network", ALL_NETWORKS)
-def test_a_network_built_directly_checks_its_sizes(network, size):
-    cls, error = network_class(network), ValueError if type(size) is int else TypeError
-    for name in {"n_channels", "n_states", "n_frequencies", "n_outputs", "n_layers", "n_feedforward", "depth"}:
-        if name not in inspect.signature(cls).parameters:
-            continue
-        with pytest.raises(error, match=f"^{name} must be (at least 1, not {size}|an integer, not {size!r})"):
-            cls(**{"n_channels": 2, name: size})
-    with pytest.raises(error, match=r"^n_channels must be"):
-        cls(size)
-    with pytest.raises(TypeError, match="nonsense"):
-        cls(2, nonsense=1)
 
 
 @pytest.mark.parametrize(("time", "packs"), [("index", 2), ("timestamps", 3)])
@@ -831,10 +769,3 @@ def test_sfm_packs_a_batch_once(monkeypatch, time, packs):
     network = make_network("sfm", 2, n_states=3, n_layers=3, bidirectional=True, time=time)
     network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), time=torch.arange(5.0).expand(3, 5))
     assert calls == {"pack": packs, "unpack": 1}
-
-
-def test_sfm_refuses_the_state_of_another_batch():
-    network = make_network("sfm", 2, n_states=3)
-    state = network(torch.zeros(4, 5, 2)).state
-    with pytest.raises(ValueError, match=r"state\.re has shape \(4, 3, 4\), but must have 3 rows as x has"):
-        network(torch.zeros(3, 5, 2), torch.tensor([5, 1, 3]), state=state)

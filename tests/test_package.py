@@ -76,29 +76,18 @@ except ImportError as error:
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
-class TestFaces:
-    def test_all(self, face):
-        assert len(set(face.__all__)) == len(face.__all__)
-        for name in face.__all__:
-            assert hasattr(face, name), name
-
-    def test_nothing_public_is_left_out(self, face):
-        public = {
-            name for name, value in vars(face).items() if not name.startswith("_") and not inspect.ismodule(value)
-        }
-        assert public == {name for name in face.__all__ if not name.startswith("_")}
-
-    def test_star(self, face):
-        namespace = {}
-        exec(f"from {face.__name__} import *", namespace)  # the only way to test it
-        assert set(face.__all__) <= set(namespace)
-
-    def test_names_say_where_they_live(self, face):
-        for name in face.__all__:
-            value = getattr(face, name)
-            if inspect.isclass(value) or inspect.isfunction(value):
-                assert value.__module__.startswith("sfmts")
-                assert value.__name__ == name
+def test_faces_list_what_is_public(face):
+    assert len(set(face.__all__)) == len(face.__all__)
+    public = {name for name, value in vars(face).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert public == {name for name in face.__all__ if not name.startswith("_")}
+    namespace = {}
+    exec(f"from {face.__name__} import *", namespace)  # the only way to test it
+    assert set(face.__all__) <= set(namespace)
+    for name in face.__all__:
+        value = getattr(face, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__module__.startswith("sfmts")
+            assert value.__name__ == name
 
 
 NAMES = ["sfmts", "sfmts.datasets", "sfmts.metrics", "sfmts.model_selection", "sfmts.plotting"]
@@ -117,13 +106,6 @@ PUBLIC = {
     for face in FACES
     for name in face.__all__
     if callable(getattr(face, name))
-}
-METHODS = {
-    f"{name}.{method}": function
-    for name, value in PUBLIC.items()
-    if inspect.isclass(value)
-    for method, function in inspect.getmembers(value, inspect.isroutine)
-    if not method.startswith("_") and getattr(function, "__module__", "").startswith("sfmts")
 }
 
 
@@ -147,30 +129,24 @@ def documented(value, *sections):
 
 
 @pytest.mark.parametrize("value", PUBLIC.values(), ids=PUBLIC)
-def test_docstring(value):
+def test_docstrings_say_what_every_parameter_is(value):
     assert value.__doc__
-    missing = set(parameters_of(value)) - set(documented(value, "Parameters", "Attributes"))
-    assert not missing
+    assert not set(parameters_of(value)) - set(documented(value, "Parameters", "Attributes"))
+    for name, function in inspect.getmembers(value, inspect.isroutine) if inspect.isclass(value) else ():
+        if not name.startswith("_") and getattr(function, "__module__", "").startswith("sfmts"):
+            doc = inspect.getdoc(function)
+            assert doc, name
+            if ":meth:" in doc.splitlines()[0] and "Parameters\n" not in doc:
+                continue  # it refers to the method that documents them
+            assert not set(parameters_of(function)) - set(documented(function, "Parameters")), name
 
 
-@pytest.mark.parametrize("function", METHODS.values(), ids=METHODS)
-def test_docstring_of_method(function):
-    doc = inspect.getdoc(function)
-    assert doc
-    if ":meth:" in doc.splitlines()[0] and "Parameters\n" not in doc:
-        return  # it refers to the method that documents them
-    assert not set(parameters_of(function)) - set(documented(function, "Parameters"))
-
-
-def test_version():
+def test_version_and_types():
+    assert files("sfmts").joinpath("py.typed").is_file()
     from importlib.metadata import version
 
     assert sfmts.__version__ == version("sfmts")
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", sfmts.__version__)
-
-
-def test_typed():
-    assert files("sfmts").joinpath("py.typed").is_file()
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout: the links are for its readers")

@@ -86,16 +86,13 @@ class TestAmplitudes:
             np.testing.assert_allclose(image.get_array(), expected[step - 1], rtol=1e-6)
         assert titles(display) == ["t = 8\n(T/4)", "t = 15\n(T/2)", "t = 23\n(3T/4)", "t = 30\n(T)"]
         assert [ax.get_ylabel() for ax in display.axes_] == ["state", "", "", ""]
-
-    def test_last_series_from_the_end(self, model, waves):
-        display = AmplitudeDisplay.from_estimator(model, waves[0], series=-1, steps=[T])
-        np.testing.assert_allclose(display.amplitudes[0], model.state_amplitudes(waves[0])[-1, -1], rtol=1e-6)
-
-    def test_one_scale(self, model, waves):
-        display = AmplitudeDisplay.from_estimator(model, waves[0])
         assert {image.get_clim() for image in display.images_} == {(0.0, display.amplitudes.max())}
         assert display.colorbar_.mappable in display.images_
         assert display.colorbar_.ax.get_ylabel() == "amplitude |S|"
+        last = AmplitudeDisplay.from_estimator(model, waves[0], series=-1, steps=(1, 29, T))
+        np.testing.assert_allclose(last.amplitudes[-1], model.state_amplitudes(waves[0])[-1, -1], rtol=1e-6)
+        assert last.amplitudes.shape == (3, D, K)
+        assert titles(last) == ["t = 1", "t = 29", "t = 30\n(T)"]
 
     def test_ragged(self, model, waves):
         X = [waves[0][0], waves[0][1][:10]]
@@ -103,16 +100,11 @@ class TestAmplitudes:
         assert display.steps.tolist() == [3, 5, 8, 10]
         np.testing.assert_allclose(display.amplitudes[-1], model.state_amplitudes(X)[1][-1], rtol=1e-6)
 
-    @pytest.mark.parametrize(("length", "steps"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 3, 4])])
-    def test_short_series(self, model, waves, length, steps):
-        display = AmplitudeDisplay.from_estimator(model, waves[0][:, :length])
-        assert display.steps.tolist() == steps
-        assert ("(T/4)" in titles(display)[0]) == (length == 4)
-
-    def test_steps(self, model, waves):
-        display = AmplitudeDisplay.from_estimator(model, waves[0], steps=(1, 29))
-        assert display.amplitudes.shape == (2, D, K)
-        assert titles(display) == ["t = 1", "t = 29"]
+    def test_short_series(self, model, waves):
+        for length in (1, 2, 3, 4):
+            display = AmplitudeDisplay.from_estimator(model, waves[0][:, :length])
+            assert display.steps.tolist() == list(range(1, length + 1))
+            assert ("(T/4)" in titles(display)[0]) == (length == 4)
 
     def test_two_dimensional_input(self, waves):
         X = waves[0][..., 0]
@@ -135,12 +127,6 @@ class TestAmplitudes:
         assert tick_names(display.axes_[0].xaxis) == ["0", "0.333", "0.667"]
         assert titles(display) == [title]
 
-    def test_learned_frequencies(self, waves):
-        model = fitted(waves, network_params={"frequencies": "learned"})
-        display = AmplitudeDisplay.from_estimator(model, waves[0])
-        omega = model.module_.network.layers[-1].omega.detach().numpy()
-        np.testing.assert_allclose(display.frequencies, omega / (2 * np.pi), rtol=1e-6)
-
     @pytest.mark.parametrize(
         "options",
         [
@@ -154,10 +140,14 @@ class TestAmplitudes:
         assert display.axes_[0].get_xlabel() == "frequency number k"
         assert tick_names(display.axes_[0].xaxis) == ["0", "1", "2"]
 
-    def test_bidirectional(self, waves):
+    def test_frequencies_of_two_directions_and_learned_ones(self, waves):
         display = AmplitudeDisplay.from_estimator(fitted(waves, bidirectional=True, n_layers=2), waves[0])
         assert display.amplitudes.shape == (4, 2 * D, K)
         np.testing.assert_allclose(display.frequencies, [0, 1 / 3, 2 / 3])
+        model = fitted(waves, network_params={"frequencies": "learned"})
+        display = AmplitudeDisplay.from_estimator(model, waves[0])
+        omega = model.module_.network.layers[-1].omega.detach().numpy()
+        np.testing.assert_allclose(display.frequencies, omega / (2 * np.pi), rtol=1e-6)
 
     def test_log_scale(self, model, waves):
         display = AmplitudeDisplay.from_estimator(model, waves[0], log_scale=True)
@@ -165,26 +155,14 @@ class TestAmplitudes:
         assert isinstance(norm, LogNorm)
         assert norm.vmax / norm.vmin == pytest.approx(1000)
         assert display.colorbar_.extend == "min"
-
-    def test_log_scale_of_zeros(self):
         display = AmplitudeDisplay(np.zeros((2, D, K)), np.array([1, 2])).plot(log_scale=True)
         display.figure_.canvas.draw()
 
-    @pytest.mark.parametrize("norm", ["log", LogNorm()], ids=["name", "object"])
-    def test_norm_of_ones_own(self, norm):
+    def test_norm_of_ones_own(self):
         amplitudes = np.stack([np.full((D, K), 2.0), np.full((D, K), 5.0)])
-        display = AmplitudeDisplay(amplitudes, np.array([1, 2])).plot(imshow_kw={"norm": norm})
-        assert [image.get_clim() for image in display.images_] == [(2.0, 5.0)] * 2
-
-    def test_arguments_reach_the_images(self, model, waves):
-        display = AmplitudeDisplay.from_estimator(
-            model, waves[0], cmap="cividis", colorbar=False, imshow_kw={"vmax": 9, "interpolation": "bilinear"}
-        )
-        assert display.colorbar_ is None
-        for image in display.images_:
-            assert image.get_cmap().name == "cividis"
-            assert image.get_clim() == (0, 9)
-            assert image.get_interpolation() == "bilinear"
+        for norm in ("log", LogNorm()):
+            display = AmplitudeDisplay(amplitudes, np.array([1, 2])).plot(imshow_kw={"norm": norm})
+            assert [image.get_clim() for image in display.images_] == [(2.0, 5.0)] * 2
 
     def test_pipeline_and_search(self, model, waves):
         X, y = waves
@@ -235,33 +213,26 @@ class TestAmplitudes:
         with pytest.raises(ValueError, match="ax is not part of a grid"):
             display.plot(plt.figure().add_axes((0, 0, 1, 1)))
 
-    def test_no_amplitudes(self, lstm, waves):
+    def test_errors(self, model, lstm, waves):
+        X, y = waves
+        draw = AmplitudeDisplay.from_estimator
         with pytest.raises(ValueError, match="network='lstm' has no state amplitudes; network='sfm' has"):
-            AmplitudeDisplay.from_estimator(lstm, waves[0])
-        other = LogisticRegression().fit(waves[0][..., 0], waves[1])
+            draw(lstm, X)
         with pytest.raises(ValueError, match="'LogisticRegression' object has no attribute 'state_amplitudes'"):
-            AmplitudeDisplay.from_estimator(other, waves[0][..., 0])
+            draw(LogisticRegression().fit(X[..., 0], y), X[..., 0])
+        for estimator in (SFMClassifier(), SFMClassifier("lstm"), make_pipeline(SFMClassifier())):
+            with pytest.raises(NotFittedError):
+                draw(estimator, X)
+        for series in (40, -41):
+            with pytest.raises(ValueError, match=rf"series={series} .* 40 series are numbered from 0 to 39"):
+                draw(model, X, series=series)
+        for steps in ([0], [1, 31], [-1]):
+            with pytest.raises(ValueError, match=rf"steps has {steps[-1]}, but this series has the steps 1 to 30"):
+                draw(model, X, steps=steps)
+        for steps in ([], [1.5], [[1, 2]], "all"):
+            with pytest.raises(ValueError, match=r"steps must be a list of step numbers such as \[1, 30\]"):
+                draw(model, X, steps=steps)
         assert not plt.get_fignums()
-
-    @pytest.mark.parametrize("estimator", [SFMClassifier(), SFMClassifier("lstm"), make_pipeline(SFMClassifier())])
-    def test_unfitted(self, estimator, waves):
-        with pytest.raises(NotFittedError):
-            AmplitudeDisplay.from_estimator(estimator, waves[0])
-
-    @pytest.mark.parametrize("series", [40, -41])
-    def test_no_such_series(self, model, waves, series):
-        with pytest.raises(ValueError, match=rf"series={series} .* 40 series are numbered from 0 to 39"):
-            AmplitudeDisplay.from_estimator(model, waves[0], series=series)
-
-    @pytest.mark.parametrize("steps", [[0], [1, 31], [-1]])
-    def test_no_such_step(self, model, waves, steps):
-        with pytest.raises(ValueError, match=rf"steps has {steps[-1]}, but this series has the steps 1 to 30"):
-            AmplitudeDisplay.from_estimator(model, waves[0], steps=steps)
-
-    @pytest.mark.parametrize("steps", [[], [1.5], [[1, 2]], "all"])
-    def test_what_is_no_step(self, model, waves, steps):
-        with pytest.raises(ValueError, match=r"steps must be a list of step numbers such as \[1, 30\]"):
-            AmplitudeDisplay.from_estimator(model, waves[0], steps=steps)
 
 
 class TestWaves:
@@ -278,15 +249,17 @@ class TestWaves:
         assert to_hex(display.lines_[0, 0].get_color()) != to_hex(display.lines_[1, 0].get_color())
         assert len({ax.get_ylim() for ax in display.axes_.flat}) == 1
 
-    @pytest.mark.parametrize("names", [["square", "sawtooth"], {0: "square", 1: "sawtooth"}], ids=["list", "dict"])
-    def test_names(self, waves, names):
-        display = WaveDisplay.from_arrays(*waves, display_labels=names)
-        assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == ["square\nvalue y", "sawtooth\nvalue y"]
+    def test_names(self, waves):
+        for names in (["square", "sawtooth"], {0: "square", 1: "sawtooth"}):
+            display = WaveDisplay.from_arrays(*waves, display_labels=names)
+            assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == ["square\nvalue y", "sawtooth\nvalue y"]
 
-    def test_steps_instead_of_times(self, waves):
+    def test_steps_instead_of_times_and_another_layout(self, waves):
         display = WaveDisplay.from_arrays(waves[0][..., 0], waves[1], time_channel=None)
         assert display.lines_[0, 0].get_xdata().tolist() == list(range(1, T + 1))
         assert display.axes_[1, 0].get_xlabel() == "step"
+        display = WaveDisplay.from_arrays(waves[0].transpose(0, 2, 1), waves[1], layout="nct", n_per_class=1)
+        assert len(display.lines_[0, 0].get_xdata()) == T
 
     def test_ragged_and_unequal_classes(self):
         X = [np.arange(2.0 * n).reshape(n, 2) for n in (3, 4, 5, 6)]
@@ -295,21 +268,8 @@ class TestWaves:
         assert [ax.get_visible() for ax in display.axes_[0]] == [True, False, False]
         assert [len(line.get_xdata()) for line in display.lines_[1]] == [3, 5, 6]
         assert display.lines_[0, 1] is None
-
-    def test_labels_stand_under_the_lowest_panel(self):
-        X = [np.arange(6.0).reshape(3, 2)] * 3
-        display = WaveDisplay.from_arrays(X, ["a", "a", "b"])
-        assert [ax.get_xlabel() for ax in display.axes_.flat] == ["", "time t", "time t", ""]
-
-    def test_layout(self, waves):
-        display = WaveDisplay.from_arrays(waves[0].transpose(0, 2, 1), waves[1], layout="nct", n_per_class=1)
-        assert len(display.lines_[0, 0].get_xdata()) == T
-
-    def test_arguments_reach_the_lines(self, waves):
-        display = WaveDisplay.from_arrays(*waves, line_kw={"c": "red", "lw": 3})
-        for line in display.lines_.flat:
-            assert line.get_color() == "red"
-            assert line.get_linewidth() == 3
+        display = WaveDisplay.from_arrays(X[:3], ["a", "a", "b"])
+        assert [ax.get_xlabel() for ax in display.axes_.flat] == ["", "time t", "time t", ""]  # in the lowest panels
 
     def test_on_ones_own_axes(self, waves):
         _, axes = plt.subplots(1, 2)
@@ -370,50 +330,32 @@ class TestPianoRolls:
         np.testing.assert_array_equal(long.roll_proba, p[:-1])
         np.testing.assert_array_equal(short.roll_proba, p[:-1])
 
-    def test_first_frame_is_hatched(self, roll):
-        display = PianoRollDisplay.from_predictions(roll, roll, step=0.5)
-        (patch,) = display.axes_[1].patches
-        assert patch.get_hatch()
-        assert (patch.get_x(), patch.get_width()) == (0, 0.5)
-        assert not display.axes_[0].patches
-
-    @pytest.mark.parametrize(("unit", "label"), [("seconds", "time (seconds)"), ("quarters", "time (quarter notes)")])
-    def test_times(self, roll, unit, label):
-        display = PianoRollDisplay.from_predictions(roll, step=0.5, unit=unit)
-        assert display.images_[0].get_extent()[:2] == [0.0, 6.0]
-        assert display.axes_[0].get_xlabel() == label
-
     def test_roll_alone(self, roll):
         display = PianoRollDisplay.from_predictions(roll.astype(bool))
         assert len(display.axes_) == len(display.images_) == 1
         assert display.colorbar_ is None
         assert titles(display) == ["Roll"]
+        long = PianoRollDisplay.from_predictions(np.ones((600, 2)))
+        assert long.images_[0].get_interpolation() == "auto"  # smoothed
+
+    def test_times(self, roll):
+        for unit, label in [("seconds", "time (seconds)"), ("quarters", "time (quarter notes)")]:
+            display = PianoRollDisplay.from_predictions(roll, step=0.5, unit=unit)
+            assert display.images_[0].get_extent()[:2] == [0.0, 6.0]
+            assert display.axes_[0].get_xlabel() == label
+        display = PianoRollDisplay.from_predictions(roll, roll, step=0.5)
+        (patch,) = display.axes_[1].patches  # the first frame is hatched
+        assert patch.get_hatch()
+        assert (patch.get_x(), patch.get_width()) == (0, 0.5)
+        assert not display.axes_[0].patches
 
     def test_names_of_keys(self, roll):
         ax = PianoRollDisplay.from_predictions(roll).axes_[0]
         assert tick_names(ax.yaxis) == [f"C{octave}" for octave in range(1, 9)]
         assert ax.get_yticks()[3] == 60
-
-    @pytest.mark.parametrize(
-        ("key_low", "n_keys", "names"), [(21, 5, ["A0", "C#1"]), (60, 1, ["C4"]), (0, 13, ["C-1", "C0"])]
-    )
-    def test_few_keys(self, key_low, n_keys, names):
-        ax = PianoRollDisplay.from_predictions(np.ones((3, n_keys)), key_low=key_low).axes_[0]
-        assert tick_names(ax.yaxis) == names
-
-    def test_arguments_reach_the_images(self, roll):
-        display = PianoRollDisplay.from_predictions(
-            roll, roll, cmap="Greys", colorbar=False, imshow_kw={"vmax": 0.5, "interpolation": "bilinear"}
-        )
-        assert display.colorbar_ is None
-        for image in display.images_:
-            assert image.get_cmap().name == "Greys"
-            assert image.get_clim() == (0, 0.5)
-            assert image.get_interpolation() == "bilinear"
-
-    def test_long_rolls_are_smoothed(self):
-        display = PianoRollDisplay.from_predictions(np.ones((600, 2)))
-        assert display.images_[0].get_interpolation() == "auto"
+        for key_low, n_keys, names in [(21, 5, ["A0", "C#1"]), (60, 1, ["C4"]), (0, 13, ["C-1", "C0"])]:
+            ax = PianoRollDisplay.from_predictions(np.ones((3, n_keys)), key_low=key_low).axes_[0]
+            assert tick_names(ax.yaxis) == names
 
     def test_ax(self, roll):
         _, axes = plt.subplots(1, 2)
@@ -424,43 +366,33 @@ class TestPianoRolls:
         assert PianoRollDisplay.from_predictions(roll, ax=ax).axes_.tolist() == [ax]
         assert PianoRollDisplay.from_predictions(roll, roll, ax=ax).bounding_ax_ is ax
 
-    @pytest.mark.parametrize("shape", [(11, 87), (13, 88), (10, 88), (12,), (1, 12, 88)])
-    def test_probabilities_of_another_shape(self, roll, shape):
-        with pytest.raises(ValueError, match=r"roll_proba has shape .* needs \(12, 88\), .* or \(11, 88\)"):
-            PianoRollDisplay.from_predictions(roll, np.zeros(shape))
-
-    @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
-    def test_no_probabilities(self, roll, value):
-        with pytest.raises(ValueError, match=rf"probabilities from 0 to 1, but holds {value}"):
-            PianoRollDisplay.from_predictions(roll, np.full(roll.shape, value))
-
-    def test_no_roll(self, roll):
+    def test_errors(self, roll):
+        draw, from_estimator = PianoRollDisplay.from_predictions, PianoRollDisplay.from_estimator
+        for shape in [(11, 87), (13, 88), (10, 88), (12,), (1, 12, 88)]:
+            with pytest.raises(ValueError, match=r"roll_proba has shape .* needs \(12, 88\), .* or \(11, 88\)"):
+                draw(roll, np.zeros(shape))
+        for value in (-0.1, 1.1, np.nan):
+            with pytest.raises(ValueError, match=rf"probabilities from 0 to 1, but holds {value}"):
+                draw(roll, np.full(roll.shape, value))
+        for step in (0.0, -1.0, np.nan, np.inf):
+            with pytest.raises(ValueError, match=rf"step must be a positive time in seconds, .* but is {step}"):
+                draw(roll, step=step)
         with pytest.raises(ValueError, match=r"shape \(frames, keys\), such as \(T, 88\), but has \(88,\)"):
-            PianoRollDisplay.from_predictions(roll[0])
+            draw(roll[0])
         with pytest.raises(ValueError, match=r"must be binary, 0 or 1, but holds 0\.5"):
-            PianoRollDisplay.from_predictions(0.5 * np.ones((3, 88)))
+            draw(0.5 * np.ones((3, 88)))
         with pytest.raises(ValueError, match="one frame has no next frame"):
-            PianoRollDisplay.from_predictions(roll[:1], roll[:1])
-
-    @pytest.mark.parametrize("step", [0.0, -1.0, np.nan, np.inf])
-    def test_wrong_step(self, roll, step):
-        with pytest.raises(ValueError, match=rf"step must be a positive time in seconds, .* but is {step}"):
-            PianoRollDisplay.from_predictions(roll, step=step)
-
-    def test_wrong_unit_and_key(self, roll):
+            draw(roll[:1], roll[:1])
         with pytest.raises(ValueError, match="Unknown unit 'beats'; choose one of 'seconds', 'quarters'"):
-            PianoRollDisplay.from_predictions(roll, unit="beats")
+            draw(roll, unit="beats")
         with pytest.raises(ValueError, match="key_low=60 gives 88 columns the MIDI numbers 60 to 147"):
-            PianoRollDisplay.from_predictions(roll, key_low=60)
-
-    def test_estimators_that_predict_no_frames(self, model, roll):
+            draw(roll, key_low=60)
         with pytest.raises(NotFittedError):
-            PianoRollDisplay.from_estimator(NextFrame(), roll)
+            from_estimator(NextFrame(), roll)
         with pytest.raises(ValueError, match="needs an estimator with predict_proba, but PanelScaler has none"):
-            PianoRollDisplay.from_estimator(PanelScaler().fit([roll]), roll)
-        other = DummyClassifier().fit([[0], [1]], [0, 1])
+            from_estimator(PanelScaler().fit([roll]), roll)
         with pytest.raises(ValueError, match=r"shape \(12, 88\), .* DummyClassifier returned 1 of shape \(2,\)"):
-            PianoRollDisplay.from_estimator(other, roll)
+            from_estimator(DummyClassifier().fit([[0], [1]], [0, 1]), roll)
 
 
 @pytest.fixture(scope="module")
@@ -542,10 +474,6 @@ class TestTrainingCurves:
         assert [len(ax.lines) for ax in first.axes_] == [3, 1]
         assert len(plt.get_fignums()) == 1
 
-    def test_epochs_are_whole(self):
-        display = TrainingCurveDisplay([0.5]).plot()
-        assert tick_names(display.ax_.xaxis) == ["1"]
-
     def test_log_scale(self, model):
         display = TrainingCurveDisplay([0.6, 0.06]).plot(log_scale=True)
         assert display.ax_.get_yscale() == "log"
@@ -553,13 +481,7 @@ class TestTrainingCurves:
         TrainingCurveDisplay([0.6, 1e-7]).plot(display.ax_)
         assert "5e-07" not in tick_names(display.ax_.yaxis)
         assert TrainingCurveDisplay.from_estimator(model).ax_.get_yscale() == "linear"
-
-    def test_log_scale_of_what_is_not_positive(self):
-        with pytest.raises(ValueError, match="log_scale=True needs positive losses, but loss is -3 after epoch 2"):
-            TrainingCurveDisplay([1.0, -3.0]).plot(log_scale=True)
-        with pytest.raises(ValueError, match="but validation_loss is 0 after epoch 1"):
-            TrainingCurveDisplay([1.0, 3.0], validation_loss=[0.0, 1.0]).plot(log_scale=True)
-        assert not plt.get_fignums()
+        assert tick_names(TrainingCurveDisplay([0.5]).plot().ax_.xaxis) == ["1"]  # epochs are whole
 
     def test_without_a_name(self):
         assert TrainingCurveDisplay([1.0, 3.0]).plot().ax_.get_legend() is None
@@ -568,13 +490,6 @@ class TestTrainingCurves:
         assert display.ax_.get_ylabel() == "loss"
         named = TrainingCurveDisplay([1.0, 3.0], name="old").plot(name="new")
         assert texts(named.ax_.get_legend().get_texts()) == ["new"]
-
-    def test_arguments_reach_the_lines(self, watched):
-        display = TrainingCurveDisplay.from_estimator(watched, lw=3, c="red", marker="x")
-        for line in (display.line_, display.validation_loss_line_, display.validation_scores_line_):
-            assert line.get_linewidth() == 3
-            assert line.get_color() == "red"
-            assert line.get_marker() == "x"
 
     def test_pipeline_and_search(self, waves, model):
         search = GridSearchCV(make_pipeline(PanelScaler(), SFMClassifier(max_iter=1, device="cpu")), {}, cv=2).fit(
@@ -587,6 +502,11 @@ class TestTrainingCurves:
     def test_errors(self, model):
         with pytest.raises(NotFittedError):
             TrainingCurveDisplay.from_estimator(SFMClassifier())
+        with pytest.raises(ValueError, match="log_scale=True needs positive losses, but loss is -3 after epoch 2"):
+            TrainingCurveDisplay([1.0, -3.0]).plot(log_scale=True)
+        with pytest.raises(ValueError, match="but validation_loss is 0 after epoch 1"):
+            TrainingCurveDisplay([1.0, 3.0], validation_loss=[0.0, 1.0]).plot(log_scale=True)
+        assert not plt.get_fignums()
         with pytest.raises(ValueError, match="an estimator with the attribute loss_curve_, but PanelScaler has none"):
             TrainingCurveDisplay.from_estimator(PanelScaler().fit(np.zeros((2, 3))))
         with pytest.raises(ValueError, match="ax holds 3 Axes; pass one for the losses, or two for losses and scores"):
@@ -693,10 +613,8 @@ class TestForecasts:
         children = display.axes_[0].get_children()
         assert children.index(wide) < children.index(narrow)  # else it would be covered
         assert narrow.get_alpha() > wide.get_alpha()
-
-    def test_one_step_has_a_visible_interval(self, monthly):
         display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=1, coverage=0.9)
-        assert display.bands_[0][0].get_linewidth()[0] > 0
+        assert display.bands_[0][0].get_linewidth()[0] > 0  # one step
         assert len(display.times[0]) == 12
 
     @pytest.mark.parametrize(
@@ -723,9 +641,14 @@ class TestForecasts:
         np.testing.assert_array_equal(display.lines_[0].get_xdata(), expected[-STEPS:].to_numpy())
         assert display.axes_[0].get_ylabel() == ""
 
-    def test_steps_are_whole(self):
-        y = pd.Series(rising(3))
-        display = ForecastDisplay.from_predictions(y, pd.Series([3.0, 4.0], index=[3, 4]))
+    def test_past_future_and_whole_steps(self, monthly):
+        display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=[1, 2])
+        assert display.truth_lines_ == [None]
+        assert "truth" not in texts(display.axes_[0].get_legend().get_texts())
+        display = ForecastDisplay.from_predictions(monthly, monthly.shift(1)[1:])
+        assert display.past_lines_[0].get_xdata().tolist() == display.times[0][:1].tolist()
+        assert len(display.truth_lines_[0].get_xdata()) == 60
+        display = ForecastDisplay.from_predictions(pd.Series(rising(3)), pd.Series([3.0, 4.0], index=[3, 4]))
         assert tick_names(display.axes_[0].xaxis) == ["0", "1", "2", "3", "4"]
 
     def test_gaps_in_the_horizon(self):
@@ -734,23 +657,12 @@ class TestForecasts:
         assert display.lines_[0].get_xdata().tolist() == [109, 119]
         assert display.past_lines_[0].get_xdata().tolist() == list(range(40, 100))  # three times 20
 
-    def test_future_unknown(self, monthly):
-        display = ForecastDisplay.from_estimator(naive(monthly), monthly, fh=[1, 2])
-        assert display.truth_lines_ == [None]
-        assert "truth" not in texts(display.axes_[0].get_legend().get_texts())
-
-    def test_forecast_of_the_past(self, monthly):
-        display = ForecastDisplay.from_predictions(monthly, monthly.shift(1)[1:])
-        assert display.past_lines_[0].get_xdata().tolist() == display.times[0][:1].tolist()
-        assert len(display.truth_lines_[0].get_xdata()) == 60
-
-    @pytest.mark.parametrize("coverage", [(), 0.9])
-    def test_without_intervals(self, monthly, coverage):
-        model = naive(monthly) if coverage == () else TrendForecaster().fit(monthly)
-        display = ForecastDisplay.from_estimator(model, monthly, fh=[1, 2], coverage=coverage)
-        np.testing.assert_allclose(display.lines_[0].get_ydata(), model.predict([1, 2]))
-        assert display.intervals is None
-        assert display.bands_ == [[]]
+    def test_without_intervals(self, monthly):
+        for model, coverage in ((naive(monthly), ()), (TrendForecaster().fit(monthly), 0.9)):
+            display = ForecastDisplay.from_estimator(model, monthly, fh=[1, 2], coverage=coverage)
+            np.testing.assert_allclose(display.lines_[0].get_ydata(), model.predict([1, 2]))
+            assert display.intervals is None
+            assert display.bands_ == [[]]
 
     def test_exogenous(self, monthly):
         X = pd.DataFrame({"x": rising(60) ** 2}, index=monthly.index)
@@ -827,18 +739,6 @@ class TestForecasts:
         assert display.figure_ is figure
         with pytest.raises(ValueError, match="ax holds 3 Axes, but this plot has 2 panels"):
             display.plot(plt.subplots(3)[1])
-
-    def test_arguments_reach_what_is_drawn(self, monthly):
-        display = ForecastDisplay.from_estimator(
-            naive(monthly), monthly, fh=[1, 2], line_kw={"c": "red", "lw": 3}, fill_between_kw={"alpha": 0.1}
-        )
-        assert display.lines_[0].get_color() == "red"
-        assert display.lines_[0].get_linewidth() == 3
-        for band in display.bands_[0]:
-            assert band.get_alpha() == 0.1
-            assert to_hex(band.get_facecolor()[0]) == to_hex("red")
-        display = display.plot(name="other")
-        assert "other" in texts(display.axes_[0].get_legend().get_texts())
 
     def test_time_zones(self):
         """The same moments in another zone stand at the same place, and clocks that are set back set nothing back."""
@@ -928,6 +828,37 @@ def test_a_figure_is_made_only_without_ax():
     assert plt.get_fignums() == [display.figure_.number]
     display.plot(display.ax_)
     assert len(plt.get_fignums()) == 1
+
+
+def test_arguments_reach_the_lines(waves, watched, monthly):
+    display = WaveDisplay.from_arrays(*waves, line_kw={"c": "red", "lw": 3})
+    curves = TrainingCurveDisplay.from_estimator(watched, lw=3, c="red", marker="x")
+    forecasts = ForecastDisplay.from_estimator(
+        naive(monthly), monthly, fh=[1, 2], line_kw={"c": "red", "lw": 3}, fill_between_kw={"alpha": 0.1}
+    )
+    lines = [curves.line_, curves.validation_loss_line_, curves.validation_scores_line_]
+    assert {line.get_marker() for line in lines} == {"x"}
+    for line in (*display.lines_.flat, *lines, forecasts.lines_[0]):
+        assert line.get_color() == "red"
+        assert line.get_linewidth() == 3
+    for band in forecasts.bands_[0]:
+        assert band.get_alpha() == 0.1
+        assert to_hex(band.get_facecolor()[0]) == to_hex("red")
+    assert "other" in texts(forecasts.plot(name="other").axes_[0].get_legend().get_texts())
+
+
+@pytest.mark.parametrize("cls", [AmplitudeDisplay, PianoRollDisplay])
+def test_arguments_reach_the_images(model, waves, roll, cls):
+    options = {"cmap": "cividis", "colorbar": False, "imshow_kw": {"vmax": 0.5, "interpolation": "bilinear"}}
+    if cls is AmplitudeDisplay:
+        display = cls.from_estimator(model, waves[0], **options)
+    else:
+        display = cls.from_predictions(roll, roll, **options)
+    assert display.colorbar_ is None
+    for image in display.images_:
+        assert image.get_cmap().name == "cividis"
+        assert image.get_clim() == (0, 0.5)
+        assert image.get_interpolation() == "bilinear"
 
 
 def test_figures_lay_themselves_out(model, waves, roll, monthly):

@@ -1,5 +1,7 @@
 """The resonator: its equations, what moving time does to it, and what its options mean."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from sfmts import SFMClassifier
 from sfmts.datasets import make_periods
 from sfmts.networks import Resonator, check_network, make_network, resonator
-from tests.helpers import make_panel
+from tests.helpers import make_panel, normal, seeded
 
 F64 = torch.float64
 OPTIONS = [
@@ -24,10 +26,10 @@ OPTIONS = [
 
 def build(n_channels=3, seed=0, **options):
     options = {"n_states": 5, "n_frequencies": 3, **options}
-    network = Resonator(n_channels, generator=torch.Generator().manual_seed(seed), **options).double()
+    network = Resonator(n_channels, generator=seeded(seed), **options).double()
     with torch.no_grad():  # all gates half open would hide mistakes
         for parameter in network.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1), dtype=F64))
+            parameter.add_(0.3 * normal(*parameter.shape, seed=1))
     return network
 
 
@@ -80,16 +82,26 @@ def test_keeps_the_contract(options):
     check_network("resonator", **options)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("time", ["index", "timestamps"])
-@pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("goes_on", [False, True])
-@pytest.mark.parametrize("steps", [1, 4])
-def test_reading_piece_by_piece_is_reading_at_once(steps, goes_on, ragged, time, options, monkeypatch):
+# Every pair of values of two of these is in some line, and each options have one line and its opposite.
+LINES = [
+    (False, False, False, False),
+    (False, False, True, True),
+    (False, True, False, True),
+    (False, True, True, False),
+]
+PIECES = [
+    (options, *(bool(value) != opposite for value in LINES[i % 4]))
+    for i, options in enumerate(OPTIONS)
+    for opposite in (False, True)
+]
+
+
+@pytest.mark.parametrize(("options", "by_four", "goes_on", "ragged", "stamped"), PIECES, ids=str)
+def test_reading_piece_by_piece_is_reading_at_once(by_four, goes_on, ragged, stamped, options, monkeypatch):
     """What comes out without gradients, and where the network stands then."""
-    network = build(time=time, **options)
-    x = torch.randn(3, 11, 3, dtype=F64, generator=torch.Generator().manual_seed(2))
-    t = torch.arange(11.0, dtype=F64).expand(3, 11) ** 1.5 if time == "timestamps" else None
+    steps, network = 4 if by_four else 1, build(time="timestamps" if stamped else "index", **options)
+    x = normal(3, 11, 3, seed=2)
+    t = torch.arange(11.0, dtype=F64).expand(3, 11) ** 1.5 if stamped else None
     state = network(x, time=None if t is None else t - 40.0).state if goes_on else None
     lengths = torch.tensor([11, 1, 6]) if ragged else None
     whole = network(x, lengths, time=t, state=state)
@@ -126,26 +138,20 @@ def test_exported_network_takes_other_sizes():
 
 
 @pytest.mark.parametrize("readout", ["phase", "amplitude"])
-def test_moving_all_time_stamps_changes_nothing(readout):
+def test_neither_origin_nor_unit_of_time_stamps_matters(readout):
     network = build(time="timestamps", readout=readout)
     x, t = torch.randn(2, 9, 3, dtype=F64), torch.rand(2, 9, dtype=F64).cumsum(1)
     torch.testing.assert_close(network(x, time=t + 1000.0).states, network(x, time=t).states)
-
-
-def test_does_not_depend_on_the_unit_of_time():
-    network, other = build(time="timestamps"), build(time="timestamps")
+    other = copy.deepcopy(network)
     with torch.no_grad():
         for layer in other.layers:
             layer.omega.div_(60.0)
-    x, t = torch.randn(2, 9, 3, dtype=F64), torch.rand(2, 9, dtype=F64).cumsum(1)
     torch.testing.assert_close(other(x, time=60.0 * t).states, network(x, time=t).states)
-
-
-def test_without_waves_time_stamps_do_not_matter():
-    network = build(time="timestamps", spacing="zero")
-    x, t = torch.randn(2, 9, 3, dtype=F64), torch.rand(2, 9, dtype=F64).cumsum(1)
+    network = build(time="timestamps", readout=readout, spacing="zero")  # without waves they do not matter at all
     assert torch.equal(network(x, time=t).states, network(x, time=2.0 * t).states)
     assert not any("omega" in name for name in dict(network.named_parameters()))
+    with pytest.raises(ValueError, match="needs the time stamps"):
+        network(x)
 
 
 def test_gates_read_nothing_of_the_state():
@@ -231,8 +237,3 @@ def test_saved_model_is_the_model(tmp_path):
 def test_refuses(options, words):
     with pytest.raises(ValueError, match=words):
         make_network("resonator", 2, **options)
-
-
-def test_time_stamps_must_be_given():
-    with pytest.raises(ValueError, match="needs the time stamps"):
-        Resonator(2, time="timestamps")(torch.zeros(1, 3, 2))

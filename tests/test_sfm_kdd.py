@@ -8,6 +8,7 @@ import torch
 
 from sfmts.networks import KDDSFM
 from sfmts.networks.recurrent import RecurrentState
+from tests.helpers import normal, seeded
 
 GATES = {
     "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0.0, 1.0),
@@ -17,13 +18,7 @@ D, K, N = 5, 4, 3
 
 
 def build(seed=0, **options):
-    generator = torch.Generator().manual_seed(seed)
-    options = {"n_states": D, "n_frequencies": K, **options}
-    return KDDSFM(N, **options, generator=generator).double()
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return KDDSFM(N, **{"n_states": D, "n_frequencies": K, **options}, generator=seeded(seed)).double()
 
 
 def port(layer, x, t, gate):
@@ -55,8 +50,8 @@ def test_equations(gate, time):
     network = build(gate_activation=gate, time=time)
     with torch.no_grad():
         for parameter in network.parameters():  # gates beyond the bends of the hard sigmoid, and biases that are not 0
-            parameter.copy_(1.5 * noise(*parameter.shape, seed=parameter.numel()))
-    x, stamps = noise(2, 20, N), noise(2, 20, seed=1).abs().cumsum(1)
+            parameter.copy_(1.5 * normal(*parameter.shape, seed=parameter.numel()))
+    x, stamps = normal(2, 20, N), normal(2, 20, seed=1).abs().cumsum(1)
     output = network(x, time=stamps)
     amplitudes = network.state_amplitudes(x, time=stamps)
     for b in range(2):
@@ -64,13 +59,6 @@ def test_equations(gate, time):
         states, squares = port(network.layers[0], x[b].numpy(), t, GATES[gate])
         np.testing.assert_allclose(output.states[b].detach(), states, atol=1e-10, rtol=0)
         np.testing.assert_allclose(amplitudes[b].square(), squares, atol=1e-10, rtol=1e-10)
-
-
-@pytest.mark.parametrize(("states", "frequencies", "channels"), [(50, 4, 2), (64, 10, 6), (30, 1, 26)])
-def test_parameter_count(states, frequencies, channels):
-    network = KDDSFM(channels, n_states=states, n_frequencies=frequencies)
-    gates = (4 * states + frequencies) * (channels + states + 1)
-    assert network.n_parameters == gates + frequencies + states
 
 
 def test_amplitudes_are_those_of_a_discrete_fourier_transform():
@@ -81,7 +69,7 @@ def test_amplitudes_are_those_of_a_discrete_fourier_transform():
         layer.W.zero_()
         layer.V[: 3 * D + K] = 0.0
         layer.b[: 3 * D + K] = 40.0
-    x = noise(2, periods * K, N)
+    x = normal(2, periods * K, N)
     u = torch.tanh(x @ layer.V[3 * D + K :].T).view(2, periods, K, D).sum(1)
     expected = torch.fft.fft(u, dim=1).abs().transpose(1, 2)
     torch.testing.assert_close(network.state_amplitudes(x)[:, -1], expected, atol=1e-12, rtol=0)
@@ -93,20 +81,21 @@ def test_columns_of_opposite_frequencies_are_equal_when_they_forget_alike():
     with torch.no_grad():
         for part in (layer.V, layer.W, layer.b):
             part[2 * D : 2 * D + 5] = part[2 * D]
-    A = network.state_amplitudes(noise(2, 12, N))
+    A = network.state_amplitudes(normal(2, 12, N))
     torch.testing.assert_close(A[..., 1:], A[..., 1:].flip(-1), atol=1e-12, rtol=0)
 
 
-def test_output_does_not_depend_on_where_time_begins():
-    network, x = build(), noise(2, 12, N)
+def test_output_does_not_depend_on_where_time_begins_and_has_size_one_at_most():
+    network, x = build(), normal(2, 12, N)
     parts = tuple(network.layers[0].start(x))
     late = RecurrentState([parts], torch.full((2,), 1e6, dtype=torch.float64))
     torch.testing.assert_close(network(x, state=late).states, network(x).states, atol=1e-12, rtol=0)
+    assert network(10.0 * normal(3, 30, N)).states.abs().max() <= 1.0
 
 
 def test_amplitudes_of_ragged_sequences_in_both_directions():
     network, lengths = build(n_layers=2, bidirectional=True, recurrent_dropout=0.5), torch.tensor([9, 3, 7, 1])
-    x = noise(4, 9, N)
+    x = normal(4, 9, N)
     A = network.state_amplitudes(x, lengths)
     assert A.shape == (4, 9, 2 * D, K)
     for b, length in enumerate(lengths):
@@ -116,24 +105,16 @@ def test_amplitudes_of_ragged_sequences_in_both_directions():
 
 
 def test_amplitudes_of_the_second_direction_are_those_of_the_reversed_series():
-    both, one, x = build(bidirectional=True), build(seed=1), noise(2, 9, N)
+    both, one, x = build(bidirectional=True), build(seed=1), normal(2, 9, N)
     one.layers[0].load_state_dict(both.layers[1].state_dict())
     expected = one.state_amplitudes(x.flip(1)).flip(1)
     torch.testing.assert_close(both.state_amplitudes(x)[:, :, D:], expected, atol=1e-12, rtol=0)
 
 
-def test_states_between_zero_and_one_in_size():
-    network = build()
-    x = 10.0 * noise(3, 30, N)
-    assert network(x).states.abs().max() <= 1.0
-
-
 @pytest.mark.parametrize("gate", GATES)
 def test_starts(gate):
     def shares(init):
-        network = KDDSFM(
-            N, n_states=64, gate_activation=gate, init=init, max_length=1000, generator=torch.Generator().manual_seed(0)
-        )
+        network = KDDSFM(N, n_states=64, gate_activation=gate, init=init, max_length=1000, generator=seeded())
         sizes = network.layers[0].gate_sizes
         o, f_ste, f_fre, i, c = np.split(network.layers[0].b.detach().double().numpy(), np.cumsum(sizes)[:-1])
         assert not o.any()
@@ -143,6 +124,7 @@ def test_starts(gate):
     f_ste, f_fre, *_ = shares("authors")
     assert (f_ste == 1).all()
     assert (f_fre == 1).all()
+    assert math.isclose(build().layers[0].U_a.norm().item(), 1.0, rel_tol=1e-6)
     _, _, ste, fre, _ = shares("modern")
     assert 0.7 < ste.max() * fre.max() < 0.85
     _, _, ste, fre, i = shares("chrono")
@@ -151,10 +133,6 @@ def test_starts(gate):
     np.testing.assert_allclose(fre, 0.9975, atol=1e-6)
     *_, i = shares("paper")
     np.testing.assert_allclose(i, 0.5)
-
-
-def test_weight_of_frequencies_starts_with_unit_norm():
-    assert math.isclose(build().layers[0].U_a.norm().item(), 1.0, rel_tol=1e-6)
 
 
 def test_gate_activation_is_checked():
