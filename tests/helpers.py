@@ -87,7 +87,7 @@ def pairwise(*factors):
 def case_id(value):
     """Return a short name of a parameter of a test."""
     if isinstance(value, dict):
-        return "-".join(f"{name}{case_id(part)}" for name, part in value.items()) or "plain"
+        return "-".join(f"{name}={case_id(part)}" for name, part in value.items()) or "plain"
     if isinstance(value, tuple | list):
         return "-".join(map(case_id, value)) if len(value) < 8 else f"{len(value)} of {case_id(value[0])}"
     return getattr(value, "__name__", str(value).removeprefix("torch."))
