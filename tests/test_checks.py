@@ -175,109 +175,96 @@ BACKWARDS, DROPOUT, TIME = (
     "recurrent_dropout-recurrent_dropout=0.4",
     "time_stamps-time=timestamps",
 )
-# A check, what it must say, and the faulty networks; o is an output, n the lengths.
+# A check, what it must say, and how the output o for input x and lengths n is changed.
+OUTPUTS = [
+    ("shapes", "shapes of `states` and `final` are", lambda o, x, n: {"states": o.states.transpose(0, 1)}),
+    ("shapes", "`final` is not the output after the last", lambda o, x, n: {"final": o.states[:, 0]}),
+    ("padding", "`states` are not zero after the end", lambda o, x, n: {"states": o.states + 1.0}),
+    (
+        "padding",
+        r"`final` depends on the padding \(here nan\)",
+        lambda o, x, n: {} if n is None else {"final": o.final + (x * inside(x, n)).mean()},
+    ),
+    ("padding", "`extra_loss` depends on the padding", lambda o, x, n: {"extra_loss": x.sum()}),
+    ("batch_mates", "alone differs from that in a batch", lambda o, x, n: {"final": o.final - o.final.mean(dim=0)}),
+    (
+        f"directions-{BACKWARDS}",
+        "the first half of the output, which reads forwards, sees later steps",
+        lambda o, x, n: {"states": o.states.roll(2, dims=2), "final": o.final.roll(2, dims=1)},
+    ),
+    (
+        f"directions-{BACKWARDS}",
+        "the second half of `final` is not the output at the first step",
+        lambda o, x, n: {} if n is None else {"final": o.states[torch.arange(len(x)), n - 1]},
+    ),
+    (
+        "types",
+        "for float32 input it returns {torch.float64}",
+        lambda o, x, n: {"states": o.states.double(), "final": o.final.double()},
+    ),
+    (
+        "gradients",
+        "its gradients differ from finite differences",
+        lambda o, x, n: {"final": o.final.detach() + o.final - o.final.clamp_min(0.0)},
+    ),
+    (
+        "extra_loss",
+        r"`extra_loss` must be a scalar, but has shape \(4,\)",
+        lambda o, x, n: {"extra_loss": o.final.sum(dim=1)},
+    ),
+    ("extra_loss", "`extra_loss` depends on no parameter", lambda o, x, n: {"extra_loss": x.sum() * 0}),
+    ("chunks", "gradients through chunks differ from those of the whole", lambda o, x, n: {"state": detached(o.state)}),
+]
+# How x and n are read, beside other arguments a.
+FORWARDS = [
+    ("shapes", "returns a tuple instead of a NetworkOutput", lambda read, x, n, a: tuple(read(x, n, **a))),
+    (
+        "padding",
+        r"`final` depends on the padding \(here 99.0\)",
+        lambda read, x, n, a: read(x, n, **a)._replace(final=read(x, None, **a).final),
+    ),
+    ("randomness", "it changes its input in place", lambda read, x, n, a: read(x.add_(0.1), n, **a)),
+    (
+        "gradients_at_zero",
+        "gradients for all-zero input are not finite",
+        lambda read, x, n, a: read(x.square().sum(dim=2, keepdim=True).sqrt() + x, n, **a),
+    ),
+    (
+        "chunks_of_unequal_length",
+        "it does not continue from their ends",
+        lambda read, x, n, a: read(x, n, **a)._replace(state=read(x, None, **a).state),
+    ),
+    (
+        TIME,
+        "it does not raise ValueError if time stamps are missing",
+        lambda read, x, n, a: read(x, n, **{"time": torch.zeros(x.shape[:2]), **a}),
+    ),
+]
 FAULTS = [
     ("attributes", "does not set `causal`", no_flag),
     ("attributes", "`n_channels` is 1, not 3", with_attributes(n_channels=1)),
     ("attributes", "`causal` must be True or False, not 'yes'", with_attributes(causal="yes")),
     ("attributes", "`output_size` must be a positive integer, not 0", with_attributes(output_size=0)),
-    (
-        "shapes",
-        "shapes of `states` and `final` are",
-        with_output(lambda o, x, n: {"states": o.states.transpose(0, 1)}),
-    ),
-    (
-        "shapes",
-        "returns a tuple instead of a NetworkOutput",
-        with_forward(lambda read, x, n, given: tuple(read(x, n, **given))),
-    ),
-    ("shapes", "`final` is not the output after the last", with_output(lambda o, x, n: {"final": o.states[:, 0]})),
-    ("padding", "`states` are not zero after the end", with_output(lambda o, x, n: {"states": o.states + 1.0})),
-    (
-        "padding",
-        r"`final` depends on the padding \(here 99.0\)",
-        with_forward(lambda read, x, n, given: read(x, n, **given)._replace(final=read(x, None, **given).final)),
-    ),
-    (
-        "padding",
-        r"`final` depends on the padding \(here nan\)",
-        with_output(lambda o, x, n: {} if n is None else {"final": o.final + (x * inside(x, n)).mean()}),
-    ),
-    ("padding", "`extra_loss` depends on the padding", with_output(lambda o, x, n: {"extra_loss": x.sum()})),
-    (
-        "batch_mates",
-        "alone differs from that in a batch",
-        with_output(lambda o, x, n: {"final": o.final - o.final.mean(dim=0)}),
-    ),
     (f"causality-{BACKWARDS}", "causal is True, but a state depends on later steps", with_attributes(causal=True)),
     ("causality", "causal is False, but a state does not depend on later steps", with_attributes(causal=False)),
     ("causality", "causal is True, but a state depends on later steps", clock_that_counts_in_shares),
-    (
-        f"directions-{BACKWARDS}",
-        "the first half of the output, which reads forwards, sees later steps",
-        with_output(lambda o, x, n: {"states": o.states.roll(2, dims=2), "final": o.final.roll(2, dims=1)}),
-    ),
-    (
-        f"directions-{BACKWARDS}",
-        "the second half of `final` is not the output at the first step",
-        with_output(lambda o, x, n: {} if n is None else {"final": o.states[torch.arange(len(x)), n - 1]}),
-    ),
     ("state_dict", "loads its state_dict gives different results. Register", constant_that_is_no_buffer),
     ("copies", "its deepcopy shares parameters with it", copies_that_share),
     ("copies", "it cannot be pickled or copied: .*lambda", with_attributes(squash=lambda x: x.tanh())),
     ("randomness", "it draws from a global generator", with_options(generator=None)),
     ("randomness", "different generators give the same initial parameters", always_the_same_start),
     ("randomness", "two training passes with equal generators differ", noise_of_its_own),
-    (
-        "randomness",
-        "it changes its input in place",
-        with_forward(lambda read, x, n, given: read(x.add_(0.1), n, **given)),
-    ),
-    (
-        "types",
-        "for float32 input it returns {torch.float64}",
-        with_output(lambda o, x, n: {"states": o.states.double(), "final": o.final.double()}),
-    ),
-    (
-        "gradients",
-        "its gradients differ from finite differences",
-        with_output(lambda o, x, n: {"final": o.final.detach() + o.final - o.final.clamp_min(0.0)}),
-    ),
-    (
-        "gradients_at_zero",
-        "gradients for all-zero input are not finite",
-        with_forward(lambda read, x, n, given: read(x.square().sum(dim=2, keepdim=True).sqrt() + x, n, **given)),
-    ),
-    (
-        "extra_loss",
-        r"`extra_loss` must be a scalar, but has shape \(4,\)",
-        with_output(lambda o, x, n: {"extra_loss": o.final.sum(dim=1)}),
-    ),
-    ("extra_loss", "`extra_loss` depends on no parameter", with_output(lambda o, x, n: {"extra_loss": x.sum() * 0})),
     ("chunks", "the states of chunks differ from those of the whole", forgetful),
-    (
-        "chunks",
-        "gradients through chunks differ from those of the whole",
-        with_output(lambda o, x, n: {"state": detached(o.state)}),
-    ),
     ("chunks", "it changes the given state in place", state_in_place),
     (f"chunks-{BACKWARDS}", "needs whole sequences, but does not raise ValueError", forgetful),
-    (
-        "chunks_of_unequal_length",
-        "it does not continue from their ends",
-        with_forward(lambda read, x, n, given: read(x, n, **given)._replace(state=read(x, None, **given).state)),
-    ),
     (DROPOUT, "recurrent dropout drops nothing in training", with_options(recurrent_dropout=0.0)),
     (DROPOUT, "recurrent dropout is active in eval mode", dropout_for_ever),
     (DROPOUT, "masks of ones change the recurrence", another_recurrence_with_dropout),
     (TIME, "time stamps have no effect", with_options(time="index")),
     (TIME, r"time stamps 1, 2, 3, \.\.\. differ from time='index'", time_of_another_unit),
-    (
-        TIME,
-        "it does not raise ValueError if time stamps are missing",
-        with_forward(lambda read, x, n, given: read(x, n, **{"time": torch.zeros(x.shape[:2]), **given})),
-    ),
     ("initialisation-authors", "it has parameters that are unset or infinite", one_start_unset),
+    *((check, sentence, with_output(change)) for check, sentence, change in OUTPUTS),
+    *((check, sentence, with_forward(forward)) for check, sentence, forward in FORWARDS),
 ]
 
 
