@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sfmts.kernels import BACKENDS, SFMState, SFMWeights, resolve_backend, sfm, sfm_state
+from sfmts.kernels import SFMState, SFMWeights, sfm, sfm_state
 from sfmts.kernels._sfm import reference
 from sfmts.kernels._workspace import Workspace
 from tests.helpers import (
@@ -418,12 +418,6 @@ def test_start_phase_has_a_gradient_only_where_phases_are_summed(backend):
         z, _ = replace(case, state=case.state._replace(theta=theta)).run(backend)
         (gradient,) = torch.autograd.grad(z.square().sum(), theta, allow_unused=True)
         assert (gradient is not None and bool(gradient.any())) == accumulated
-
-
-def test_unknown_backend():
-    with pytest.raises(ValueError, match="Unknown backend 'fast'; choose one of 'auto', 'reference', 'fused'"):
-        resolve_backend("fast")
-    assert resolve_backend("auto") in BACKENDS
 
 
 def test_phases_keep_their_precision_on_long_float32_series():

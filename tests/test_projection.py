@@ -106,7 +106,7 @@ def test_native_threads_do_not_matter(size):
 def test_native_strides_of_all_that_is_given():
     case = make_case(SIZES["ordinary"])
     strided = {name: spread(value) for name, value in case.items()}
-    assert not any(value.is_contiguous() for name, value in strided.items() if name != "b")
+    assert not any(value.is_contiguous() for value in strided.values())
     assert_same(results(case, "native"), results(strided, "native"))
 
 
