@@ -37,9 +37,8 @@ from sfmts.kernels import (
 from sfmts.kernels._checks import plain
 from sfmts.kernels._resonator.projection import projection
 from sfmts.kernels._sfm import native
+from tests.helpers import KERNELS, every_fast_kernel, every_kernel, every_pair
 
-KERNELS = ["reference", "fused", "native"]
-every_kernel = pytest.mark.parametrize("backend", KERNELS)
 POOL = Path(kernels.__file__).parent / "cpu" / "pool.h"
 
 # -- valid arguments, by name; "weights.V" is a field
@@ -192,14 +191,21 @@ OPERATIONS = {
     "trace_bank": (trace_arguments, lambda a, backend: [trace_bank(**grouped(a), backend=backend)]),
 }
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
-SFMS = ["sfm", "sfm recomputed", "sfm adaptive"]
+
+
+def assert_refused(operation, changes, error, message):
+    """Every kernel refuses valid arguments with these changes; all of them are checked at one door."""
+    make, run = OPERATIONS[operation]
+    arguments = make(torch.float64, operation != "sfm")
+    for backend in KERNELS:
+        with pytest.raises(error, match=message):
+            run(arguments | {k: v(arguments[k]) if callable(v) else v for k, v in changes.items()}, backend)
 
 
 # -- named cases
 
 
-@every_kernel
-@pytest.mark.parametrize("operation", SFMS)
+@pytest.mark.parametrize("operation", ["sfm", "sfm recomputed", "sfm adaptive"])
 @pytest.mark.parametrize(
     ("batch_sizes", "message"),
     [
@@ -213,77 +219,74 @@ SFMS = ["sfm", "sfm recomputed", "sfm adaptive"]
         ([3, 2], r"x has shape \(7, 2\), but \(5, 2\) is needed"),
     ],
 )
-def test_batch_sizes_that_do_not_fit_are_refused(backend, operation, batch_sizes, message):
-    make, run = OPERATIONS[operation]
-    arguments = make(torch.float64, True) if operation == "sfm adaptive" else make(torch.float64)
-    rows = sum(batch_sizes)
+def test_batch_sizes_that_do_not_fit_are_refused(operation, batch_sizes, message):
+    changes, rows = {"batch_sizes": batch_sizes}, sum(batch_sizes)
     if 0 < rows < 10 and rows != 5:
-        arguments |= {"x": normal(rows, 2), "t": torch.ones(rows, dtype=torch.float64)}
-    with pytest.raises(ValueError, match=message):
-        run(arguments | {"batch_sizes": batch_sizes}, backend)
+        changes |= {"x": normal(rows, 2), "t": torch.ones(rows, dtype=torch.float64)}
+    assert_refused(operation, changes, ValueError, message)
 
 
-@every_kernel
 @pytest.mark.parametrize(
     "batch_sizes",
     [[3, True, 1], [3.0, 3.0, 1.0], ["3", "3", "1"], "331", None, 7, np.array([3.0, 3.0, 1.0]), [[3], [3], [1]]],
     ids=repr,
 )
-def test_batch_sizes_of_another_type_are_refused(backend, batch_sizes):
-    with pytest.raises(TypeError, match="batch_sizes"):
-        run_sfm(sfm_arguments() | {"batch_sizes": batch_sizes}, backend)
+def test_batch_sizes_of_another_type_are_refused(batch_sizes):
+    assert_refused("sfm", {"batch_sizes": batch_sizes}, TypeError, "batch_sizes")
 
 
 @every_kernel
-@pytest.mark.parametrize(
-    "convert",
-    [tuple, np.array, torch.tensor, lambda v: list(map(np.int32, v)), lambda v: list(map(torch.tensor, v)), iter],
-    ids=["tuple", "array", "tensor", "numpy integers", "tensors", "iterator"],
-)
-def test_integers_of_all_kinds_are_batch_sizes(backend, convert):
+def test_integers_of_all_kinds_are_batch_sizes(backend):
     arguments = sfm_arguments()
     expected = run_sfm(arguments, backend)
-    got = run_sfm(arguments | {"batch_sizes": convert(arguments["batch_sizes"])}, backend)
-    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    for convert in (
+        *(tuple, np.array, torch.tensor, iter),
+        *(lambda v: list(map(np.int32, v)), lambda v: list(map(torch.tensor, v))),
+    ):
+        got = run_sfm(arguments | {"batch_sizes": convert(arguments["batch_sizes"])}, backend)
+        assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
 
 
-def tensors_of(operation):
-    arguments = OPERATIONS[operation][0](torch.float64, True)
-    return [name for name, value in arguments.items() if isinstance(value, torch.Tensor)]
+def test_shapes_and_types_that_do_not_fit_the_weights_are_refused():
+    """Too large, so that a kernel that goes on reads no memory of somebody else."""
+    arguments = sfm_arguments(adaptive=True) | {"feedback_mask": torch.ones(3, 2, dtype=torch.float64)}
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            assert_refused("sfm adaptive", {name: torch.nn.functional.pad(value, (0, 1))}, ValueError, "has shape")
+        if name.startswith(("weights.", "state.")) and name not in ("weights.V", "weights.omega"):
+            assert_refused("sfm adaptive", {name: value.float()}, TypeError, f"{name} is torch.float32, but must be")
 
 
 OPTIONAL = {"weights.omega", "lengths", "times", "f_fre", "dt", "state", "beta", "mask", "b"}
-ALL_TENSORS = [
-    (operation, name)
-    for operation in OPERATIONS
-    for name in tensors_of(operation)
-    if operation not in ("sfm recomputed", "sfm adaptive")
-]
 
 
 @every_kernel
-@pytest.mark.parametrize(("operation", "name"), ALL_TENSORS)
-def test_what_is_no_tensor_with_storage_is_refused(backend, operation, name):
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name not in ("sfm recomputed", "sfm adaptive")])
+def test_what_is_no_tensor_with_storage_is_refused(backend, operation):
     make, run = OPERATIONS[operation]
     arguments = make(torch.float64, True)
-    value = arguments[name]
-    is_required = name not in OPTIONAL or (name == "lengths" and operation != "sfm_layer")
-    emptied, cut = value.clone(), value.clone()
-    emptied.untyped_storage().resize_(0)
-    cut.untyped_storage().resize_(max(1, cut.untyped_storage().nbytes() - 1))
-    cases = [
-        *([(None, TypeError, "is None, but must be a tensor")] if is_required else []),
-        (value.numpy(), TypeError, "is of type ndarray, but must be a tensor"),
-        (torch._efficientzerotensor(value.shape, dtype=value.dtype), ValueError, "no memory for its values"),
-        (emptied, ValueError, "no memory for its values"),
-        (cut, ValueError, "no memory for its values"),
-        (value.to_sparse(), ValueError, "has layout torch.sparse_coo; pass .*to_dense()"),
-    ]
-    if name != "lengths" or operation != "sfm_layer":
-        cases.append((value.to("meta"), ValueError, "on meta"))
-    for invalid, error, message in cases:
-        with pytest.raises(error, match=f"{re.escape(name)} .*{message}|{re.escape(name)} {message}"):
-            run(arguments | {name: invalid}, backend)
+    for name, value in arguments.items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        is_required = name not in OPTIONAL or (name == "lengths" and operation != "sfm_layer")
+        emptied, cut = value.clone(), value.clone()
+        emptied.untyped_storage().resize_(0)
+        cut.untyped_storage().resize_(max(1, cut.untyped_storage().nbytes() - 1))
+        cases = [
+            *([(None, TypeError, "is None, but must be a tensor")] if is_required else []),
+            (value.numpy(), TypeError, "is of type ndarray, but must be a tensor"),
+            (torch._efficientzerotensor(value.shape, dtype=value.dtype), ValueError, "no memory for its values"),
+            (emptied, ValueError, "no memory for its values"),
+            (cut, ValueError, "no memory for its values"),
+            (value.to_sparse(), ValueError, "has layout torch.sparse_coo; pass .*to_dense()"),
+        ]
+        if name != "lengths" or operation != "sfm_layer":
+            cases.append(
+                (value.to("meta"), ValueError, "on meta, (but must be on cpu as|where tensors have no values)")
+            )
+        for invalid, error, message in cases:
+            with pytest.raises(error, match=f"{re.escape(name)} .*{message}|{re.escape(name)} {message}"):
+                run(arguments | {name: invalid}, backend)
 
 
 @every_kernel
@@ -303,66 +306,58 @@ def test_views_whose_sign_is_a_flag(backend, operation):
         torch.testing.assert_close(got, expected)
 
 
-@every_kernel
-@pytest.mark.parametrize("operation", ["sfm", "sfm adaptive", "resonate", "resonator_layer", "projection"])
-@pytest.mark.parametrize("kind", ["zero", "negated", "expanded"])
+@every_pair(
+    operation=["sfm", "sfm adaptive", "resonate", "resonator_layer", "projection"],
+    backend=KERNELS,
+    kind=["zero", "negated", "expanded"],
+)
 def test_gradients_without_storage_of_their_own(backend, operation, kind):
     """Autograd hands such tensors to a backward."""
     make, run = OPERATIONS[operation]
     arguments = make(torch.float64, True)
     leaves = {n: v.clone().requires_grad_() for n, v in arguments.items() if n in ("x", "u", "a", "V", "weights.V")}
     output = run(arguments | leaves, backend)[0]
-    given = {
-        "zero": lambda: torch._efficientzerotensor(output.shape, dtype=output.dtype),
-        "negated": lambda: torch._neg_view(torch.ones_like(output)),
-        "expanded": lambda: torch.ones((), dtype=output.dtype).expand_as(output),
-    }[kind]()
-    dense = torch.full_like(output, {"zero": 0.0, "negated": -1.0, "expanded": 1.0}[kind])
+    given, value = {
+        "zero": (torch._efficientzerotensor(output.shape, dtype=output.dtype), 0.0),
+        "negated": (torch._neg_view(torch.ones_like(output)), -1.0),
+        "expanded": (torch.ones((), dtype=output.dtype).expand_as(output), 1.0),
+    }[kind]
+    dense = torch.full_like(output, value)
     expected = torch.autograd.grad(output, list(leaves.values()), dense, retain_graph=True)
     got = torch.autograd.grad(output, list(leaves.values()), given)
     for a, b in zip(expected, got, strict=True):
         torch.testing.assert_close(torch.as_tensor(b).clone(), a)
 
 
-@every_kernel
-@pytest.mark.parametrize("operation", ["summarize_bank", "trace_bank"])
-def test_lengths_whose_sum_overflows_are_refused(backend, operation):
-    make, run = OPERATIONS[operation]
-    lengths = torch.tensor([2**62, 2**62, 2**62, 2**62 - 2**63 + 2**63 + 7])
-    assert int(lengths.sum()) == 7
-    arguments = make() | {"lengths": lengths}
-    if operation == "trace_bank":
-        arguments["strides"] = torch.ones(4, dtype=torch.int64)
-    with pytest.raises(ValueError, match="lengths must be positive and sum to the 7 rows of x"):
-        run(arguments, backend)
+OVERFLOWING = {"lengths": torch.tensor([2**62, 2**62, 2**62, 2**62 - 2**63 + 2**63 + 7])}  # whose int64 sum is 7
+SUM, INCREASE = "lengths must be positive and sum to the 7 rows of x", "times must increase within each series"
+NO_CHANNEL = {"x": lambda v: v[:, :0], "bank.mix": lambda v: v[..., :0]}
+INVALID = [
+    ("summarize_bank", OVERFLOWING, ValueError, SUM),
+    ("trace_bank", OVERFLOWING | {"strides": torch.ones(4, dtype=torch.int64)}, ValueError, SUM),
+    ("summarize_bank", {"times": lambda v: v.flip(0)}, ValueError, INCREASE),
+    ("summarize_bank", {"times": torch.zeros_like}, ValueError, INCREASE),
+    ("summarize_bank", {"bank.s": torch.zeros_like}, ValueError, "bank.s must have negative real parts"),
+    ("summarize_bank", {"bank.direction": lambda v: 0 * v}, ValueError, r"direction must be 1 or -1, but is \[0, 0\]"),
+    ("summarize_bank", NO_CHANNEL, ValueError, "bank.mix .* must have at least one channel"),
+    ("sfm_layer", {"lengths": torch.tensor([2, 5, 1])}, ValueError, "between 1 and the 4 steps of x, but are 1 to 5"),
+    ("sfm_layer", {"lengths": torch.tensor([2, 4, 0])}, ValueError, "but are 0 to 4"),
+    ("sfm_layer", {"lengths": torch.tensor([2.0, 4.0, 1.0])}, TypeError, "lengths is torch.float32, but must be of an"),
+    ("sfm_layer", {"lengths": torch.tensor([True, True, True])}, TypeError, "lengths is torch.bool"),
+    ("sfm_layer", {"lengths": torch.tensor([2, 4])}, ValueError, r"lengths has shape \(2,\)"),
+]
 
 
-@every_kernel
+@pytest.mark.parametrize(("operation", "changes", "error", "message"), INVALID)
+def test_lengths_times_and_banks_that_do_not_fit_are_refused(operation, changes, error, message):
+    assert_refused(operation, changes, error, message)
+
+
 @pytest.mark.parametrize("name", ["x", "times", "bank.s", "bank.start", "bank.m", "bank.direct", "bank.mix"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_a_bank_reads_is_finite(backend, name, value):
-    arguments = bank_arguments()
-    with pytest.raises(ValueError, match=f"{name} has values that are not finite"):
-        OPERATIONS["summarize_bank"][1](arguments | {name: with_value(arguments[name], 3, value)}, backend)
-
-
-@every_kernel
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("times", lambda v: v.flip(0), "times must increase within each series"),
-        ("times", torch.zeros_like, "times must increase within each series"),
-        ("bank.s", torch.zeros_like, "bank.s must have negative real parts"),
-        ("bank.direction", lambda v: 0 * v, r"bank.direction must be 1 or -1, but is \[0, 0\]"),
-        ("bank.mix", lambda v: v[..., :0], "bank.mix .* must have at least one channel"),
-    ],
-)
-def test_banks_and_times_that_give_no_numbers_are_refused(backend, name, change, message):
-    arguments = bank_arguments()
-    if name == "bank.mix":
-        arguments["x"] = arguments["x"][:, :0]
-    with pytest.raises(ValueError, match=message):
-        OPERATIONS["summarize_bank"][1](arguments | {name: change(arguments[name])}, backend)
+def test_what_a_bank_reads_is_finite(name):
+    for value in (float("nan"), float("inf")):
+        invalid = with_value(bank_arguments()[name], 3, value)
+        assert_refused("summarize_bank", {name: invalid}, ValueError, f"{name} has values that are not finite")
 
 
 @every_kernel
@@ -370,22 +365,6 @@ def test_the_largest_stride_keeps_the_first_step(backend):
     arguments = trace_arguments() | {"strides": torch.full((3,), 2**63 - 1)}
     expected = OPERATIONS["trace_bank"][1](arguments | {"strides": torch.full((3,), 100)}, "reference")[0]
     torch.testing.assert_close(OPERATIONS["trace_bank"][1](arguments, backend)[0], expected, atol=1e-5, rtol=1e-4)
-
-
-@every_kernel
-@pytest.mark.parametrize(
-    ("lengths", "error", "message"),
-    [
-        (torch.tensor([2, 5, 1]), ValueError, "must lie between 1 and the 4 steps of x, but are 1 to 5"),
-        (torch.tensor([2, 4, 0]), ValueError, "but are 0 to 4"),
-        (torch.tensor([2.0, 4.0, 1.0]), TypeError, "lengths is torch.float32, but must be of an integer type"),
-        (torch.tensor([True, True, True]), TypeError, "lengths is torch.bool"),
-        (torch.tensor([2, 4]), ValueError, r"lengths has shape \(2,\)"),
-    ],
-)
-def test_lengths_of_a_layer_that_do_not_fit_are_refused(backend, lengths, error, message):
-    with pytest.raises(error, match=message):
-        run_sfm_layer(layer_arguments() | {"lengths": lengths}, backend)
 
 
 @pytest.mark.parametrize(
@@ -499,11 +478,8 @@ def axis_of(value, number):
 
 
 def cut_off(value, number):
-    return (
-        value.narrow(axis_of(value, number), 0, max(value.shape[axis_of(value, number)] - 1, 0))
-        if value.ndim
-        else value
-    )
+    axis = axis_of(value, number)
+    return value.narrow(axis, 0, max(value.shape[axis] - 1, 0)) if value.ndim else value
 
 
 def with_value(value, number, other):
@@ -525,16 +501,8 @@ def apart(value):
     return wide[..., 0]
 
 
-DTYPES = (
-    torch.float16,
-    torch.bfloat16,
-    torch.float32,
-    torch.float64,
-    torch.int64,
-    torch.int32,
-    torch.bool,
-    torch.complex64,
-)
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+DTYPES = (*FLOATING, torch.int64, torch.int32, torch.bool, torch.complex64)
 CHANGES = {  # of a tensor and a number
     "none": lambda v, n: None,
     "number": lambda v, n: 1.0,
@@ -610,13 +578,9 @@ def fuzz(operation, backend, examples):
     run = OPERATIONS[operation][1]
     tolerance = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    unhurried = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+    @settings(max_examples=examples, derandomize=True, database=None, **unhurried)
     @given(changed_arguments(operation))
     def check(arguments):
         expected = outcome(run, arguments, "reference")
@@ -641,9 +605,6 @@ def fuzz(operation, backend, examples):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check()
-
-
-every_fast_kernel = pytest.mark.parametrize("backend", ["fused", "native"])
 
 
 @every_fast_kernel

@@ -16,11 +16,20 @@ import pytest
 import torch
 
 from sfmts.kernels import SFMState
-from sfmts.kernels._sfm import cuda, reference
+from sfmts.kernels._sfm import cuda
 from sfmts.kernels._sfm.gpu import layout as layouts
 from sfmts.kernels._sfm.gpu import program
 from sfmts.kernels._sfm.gpu.layout import Device, Sizes, choose_layout
-from tests.test_kernels import FREQUENCIES, SIZES, assert_same, make_case, outputs_and_gradients, size_id
+from tests.helpers import assert_same, case_id, every_pair, spread
+from tests.test_kernels import (
+    FREQUENCIES,
+    SIZES,
+    every_mode,
+    fresh,
+    make_case,
+    outputs_and_gradients,
+    without_input,
+)
 
 H200 = Device(processors=132, shared_bytes=232_448)
 # Two processors, so that a handful of sequences already makes tiles of several.  By name, where weights stay.
@@ -30,7 +39,7 @@ RESIDENCIES = {
     "mixed": Device(processors=2, shared_bytes=96 << 10, registers=32768),
     "streamed": Device(processors=2, shared_bytes=512 << 10),
 }
-PAPER_SIZES = {1: (50, 4, 1), 2: (50, 4, 88), 3: (30, 8, 61)}
+PAPER_SIZES = [(50, 4, 1), (50, 4, 88), (30, 8, 61)]
 PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-4)]
 # To have the compiler watch every access:
 #   LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
@@ -40,6 +49,7 @@ SANITIZER = (
     if "SFMTS_SANITIZE" in os.environ
     else []
 )
+EXTRA = os.environ.get("SFMTS_CXXFLAGS", "").split()
 # The hardware's exp and reciprocal are off by two units in the last place; with such errors, made by chance on a CPU,
 # the worst of these cases is off by 1.4e-4.
 PRECISIONS_ON_GPU = [(torch.float64, 1e-9), (torch.float32, 5e-4)]
@@ -82,15 +92,7 @@ class Host:
         """The variant is the order of threads, and when copies behind the program's back are made."""
         order = {"REVERSED": int("reversed" in variant), "COPIES_AT_ONCE": int("at once" in variant)}
         defines = [f"-D{name}={value}" for name, value in (layout.macros() | order).items()]
-        flags = [
-            "-std=c++17",
-            "-O1",
-            "-Wall",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            *os.environ.get("SFMTS_CXXFLAGS", "").split(),
-        ]
+        flags = ["-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", *SANITIZER, *EXTRA]
         return ["g++", "-x", "c++", *flags, *defines, str(program.SOURCES / "sfm.cu"), "-o", str(library)]
 
 
@@ -148,26 +150,23 @@ def check(case, tolerance):
     assert_same(expected, outputs_and_gradients(OnCuda(case), None), tolerance)
 
 
-@pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
-@pytest.mark.parametrize("mask", [False, True], ids=["plain", "mask"])
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["f64", "f32"])
-def test_parity_in_all_modes(on_host, frequencies, accumulated, mask, dtype, tolerance):
+@every_pair(mode=FREQUENCIES, mask=[False, True], precision=PRECISIONS)
+def test_parity_in_all_modes(on_host, mode, mask, precision):
+    dtype, tolerance = precision
     on_host()
-    check(
-        make_case(dtype=dtype, frequencies=frequencies, accumulated=accumulated, mask=mask, timestamps=mask), tolerance
-    )
+    check(make_case(dtype=dtype, mask=mask, timestamps=mask, **mode), tolerance)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=size_id)
-@pytest.mark.parametrize(("residency", "variant"), [("registers", ""), ("mixed", "reversed")])
-def test_parity_at_all_sizes(on_host, size, residency, variant):
-    on_host(residency, variant)
-    check(make_case(**size, dtype=torch.float32, frequencies="learned", mask=True), 1e-4)
-
-
-@pytest.mark.parametrize("size", SIZES[:4], ids=size_id)
-@pytest.mark.parametrize(("residency", "variant"), [("shared", "at once"), ("streamed", "reversed, at once")])
-def test_parity_with_weights_outside_of_registers(on_host, size, residency, variant):
+@pytest.mark.parametrize(
+    ("residency", "variant", "size"),
+    [
+        *(place for size in SIZES for place in [("registers", "", size), ("mixed", "reversed", size)]),
+        *(("shared", "at once", size) for size in SIZES[:4]),
+        *(("streamed", "reversed, at once", size) for size in SIZES[:4]),
+    ],
+    ids=case_id,
+)
+def test_parity_at_all_sizes_wherever_weights_are(on_host, residency, variant, size):
     on_host(residency, variant)
     check(make_case(**size, dtype=torch.float32, frequencies="learned", mask=True), 1e-4)
 
@@ -228,9 +227,9 @@ def test_bfloat16(on_host, frequencies):
     assert_same(expected, {name: value.double() for name, value in got.items()}, 0.02)
 
 
-@pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
-def test_long_series_take_several_launches(on_host, frequencies, accumulated, monkeypatch):
-    case = make_case(lengths=(30, 30, 17, 9, 2), frequencies=frequencies, accumulated=accumulated, mask=True)
+@every_mode
+def test_long_series_take_several_launches(on_host, mode, monkeypatch):
+    case = make_case(lengths=(30, 30, 17, 9, 2), mask=True, **mode)
     used = on_host()
     monkeypatch.setattr(cuda, "_CHUNK_NUMBERS", 500)
     monkeypatch.setattr(cuda, "_PIECE_ROWS", 3)
@@ -258,29 +257,22 @@ def test_the_kernel_is_given_no_address_of_other_memory(on_host, monkeypatch, sp
         OnCuda(case).run()
 
 
-@pytest.mark.parametrize("gradients", [False, True])
-def test_amplitudes_are_those_of_the_reference(on_host, gradients):
+def test_amplitudes_are_those_of_the_reference(on_host):
     on_host()
     case = make_case()
-    got, expected = [], []
-    with torch.set_grad_enabled(gradients):
-        OnCuda(case).run(amplitudes=got)
-    with torch.no_grad():
-        reference.sfm(case.x, case.batch_sizes, case.t, case.weights, case.state, amplitudes=expected)
-    for A, wanted in zip(got, expected, strict=True):
-        torch.testing.assert_close(A, wanted)
+    for train in (False, True):
+        got = []
+        with torch.set_grad_enabled(train):
+            OnCuda(case).run(amplitudes=got)
+        for A, wanted in zip(got, case.amplitudes("reference"), strict=True):
+            torch.testing.assert_close(A, wanted)
 
 
 def test_strides_do_not_matter(on_host):
     on_host()
     case = make_case(mask=True)
-    turned = {
-        name: getattr(case.weights, name).detach().mT.contiguous().mT.requires_grad_()
-        for name in ("V", "W", "U_o", "W_z")
-    }
-    wide = torch.zeros(case.x.shape[1], 2 * len(case.x), dtype=torch.float64)
-    wide[:, ::2] = case.x.detach().T
-    strided = replace(case, x=wide[:, ::2].T.requires_grad_(), weights=case.weights._replace(**turned))
+    turned = {name: spread(getattr(case.weights, name)) for name in ("V", "W", "U_o", "W_z")}
+    strided = replace(case, x=spread(case.x), weights=case.weights._replace(**turned))
     assert not strided.x.is_contiguous()
     expected = outputs_and_gradients(OnCuda(case), None)
     assert_same(expected, outputs_and_gradients(OnCuda(strided), None), 1e-12)
@@ -288,13 +280,9 @@ def test_strides_do_not_matter(on_host):
 
 def test_gradients_where_the_state_is_zero(on_host):
     on_host()
-    case = make_case(dtype=torch.float32, frequencies="learned")
-    case = replace(case, state=SFMState.zeros(5, case.weights))
-    D, K = 5, 3
+    case = without_input(fresh(make_case(dtype=torch.float32, frequencies="learned")))
     with torch.no_grad():
         case.x.zero_()
-        for weight in case.weights[:3]:
-            weight[2 * D + K : 3 * D + K] = 0
     results = outputs_and_gradients(OnCuda(case), None)
     assert torch.equal(results["final re"], torch.zeros_like(results["final re"]))
     assert all(torch.isfinite(value).all() for value in results.values())
@@ -337,14 +325,14 @@ def test_sizes_beyond_the_device_are_refused(on_host, monkeypatch):
 # -- layouts
 
 
-@pytest.mark.parametrize("task", PAPER_SIZES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_weights_of_the_paper_sizes_never_leave_the_processor(task, dtype, direction):
-    layout = choose_layout(direction, Sizes(*PAPER_SIZES[task], False, False, dtype), 1, H200)
-    assert layout.shared_bytes <= H200.shared_bytes
-    for matrix in (layout.gates, layout.states):
-        assert matrix.in_registers + matrix.in_shared == matrix.chunks
+def test_weights_of_the_paper_sizes_never_leave_the_processor(direction):
+    for sizes in PAPER_SIZES:
+        for dtype in (torch.float32, torch.bfloat16):
+            layout = choose_layout(direction, Sizes(*sizes, False, False, dtype), 1, H200)
+            assert layout.shared_bytes <= H200.shared_bytes
+            for matrix in (layout.gates, layout.states):
+                assert matrix.in_registers + matrix.in_shared == matrix.chunks
 
 
 def test_tiles_shrink_until_they_fit():
@@ -491,13 +479,10 @@ def check_on_gpu(case, tolerance):
 
 
 @on_gpu
-@pytest.mark.parametrize(("frequencies", "accumulated"), FREQUENCIES)
-@pytest.mark.parametrize("mask", [False, True], ids=["plain", "mask"])
-@pytest.mark.parametrize("size", SIZES, ids=size_id)
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS_ON_GPU, ids=["f64", "f32"])
-def test_parity_on_the_gpu(frequencies, accumulated, mask, size, dtype, tolerance):
-    case = make_case(**size, dtype=dtype, frequencies=frequencies, accumulated=accumulated, mask=mask, timestamps=mask)
-    check_on_gpu(case, tolerance)
+@every_pair(size=SIZES, mode=FREQUENCIES, precision=PRECISIONS_ON_GPU, mask=[False, True])
+def test_parity_on_the_gpu(mode, mask, size, precision):
+    dtype, tolerance = precision
+    check_on_gpu(make_case(**size, **mode, dtype=dtype, mask=mask, timestamps=mask), tolerance)
 
 
 @on_gpu

@@ -2,7 +2,6 @@
 
 import io
 import weakref
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,17 +11,14 @@ from sfmts.kernels import SFMState, SFMWeights, resolve_backend, sfm, sfm_layer
 from sfmts.kernels._sfm import recompute
 from sfmts.kernels._workspace import Workspace
 from sfmts.networks import SFM
-from tests.helpers import FAST_KERNELS, KERNELS, make_panel
-from tests.test_kernels import Case, assert_same, fresh, make_case, outputs_and_gradients
+from tests.helpers import KERNELS, assert_same, case_id, every_fast_kernel, every_kernel, every_pair, make_panel
+from tests.test_kernels import fresh, make_case, outputs_and_gradients
 
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
     """Let short series, too, be computed again in several chunks."""
     monkeypatch.setattr(recompute, "_LEAST_STEPS", 1)
-
-
-every_kernel = pytest.mark.parametrize("backend", KERNELS)
 
 
 def network(seed=0, n_channels=2, **options):
@@ -95,27 +91,6 @@ def test_time_stamps_that_want_a_gradient_are_refused(backend):
 # -- memory="recompute"
 
 
-@dataclass
-class Recomputed(Case):
-    def run(self, backend, amplitudes=None):
-        return sfm(
-            self.x,
-            self.batch_sizes,
-            self.t,
-            self.weights,
-            self.state,
-            backend=backend,
-            memory="recompute",
-            accumulated=self.accumulated,
-            feedback_mask=self.feedback_mask,
-            amplitudes=amplitudes,
-        )
-
-
-def recomputed(case):
-    return Recomputed(**vars(case))
-
-
 # Steps whose number is a square, or one more or less; chunks in which sequences end, and whose last is short.
 RECOMPUTED = {
     "one step": {"lengths": (1,)},
@@ -129,13 +104,12 @@ RECOMPUTED = {
 }
 
 
-@every_kernel
-@pytest.mark.parametrize("start", ["continued", "new"])
-@pytest.mark.parametrize("name", RECOMPUTED)
+@every_pair(name=RECOMPUTED, backend=KERNELS, start=["continued", "new"])
 def test_recompute_changes_no_result(backend, start, name):
     case = make_case(**RECOMPUTED[name])
     case = fresh(case) if start == "new" else case
-    assert_same(outputs_and_gradients(case, backend), outputs_and_gradients(recomputed(case), backend), 1e-12)
+    got = outputs_and_gradients(case, backend, memory="recompute")
+    assert_same(outputs_and_gradients(case, backend), got, 1e-12)
 
 
 @every_kernel
@@ -144,7 +118,7 @@ def test_recompute_with_gradients_of_some_inputs_only(backend):
         case = make_case(lengths=(10, 7), frequencies="learned")
         for name, leaf in case.leaves().items():
             leaf.requires_grad_(name == wanted)
-        results = outputs_and_gradients(recomputed(case), backend)
+        results = outputs_and_gradients(case, backend, memory="recompute")
         assert set(case.leaves()) == {wanted}
         assert_same(outputs_and_gradients(case, backend), results, 1e-12)
 
@@ -152,21 +126,20 @@ def test_recompute_with_gradients_of_some_inputs_only(backend):
 @every_kernel
 @pytest.mark.parametrize("train", [False, True])
 def test_amplitudes_of_recompute(backend, train):
-    case = make_case(lengths=(11, 11, 8, 3))
-    expected, got = [], []
+    case, got = make_case(lengths=(11, 11, 8, 3)), []
     with torch.set_grad_enabled(train):
-        sfm(case.x, case.batch_sizes, case.t, case.weights, case.state, backend=backend, amplitudes=expected)
-        z, _ = recomputed(case).run(backend, got)
+        z, _ = case.run(backend, memory="recompute", amplitudes=got)
     if train:
         z.sum().backward()  # which runs the steps again
     assert [A.shape for A in got] == [(n, 5, 3) for n in case.batch_sizes]
-    for A, wanted in zip(got, expected, strict=True):
+    for A, wanted in zip(got, case.amplitudes(backend), strict=True):
         torch.testing.assert_close(A, wanted)
 
 
 @every_kernel
 def test_recompute_refuses_second_derivatives(backend):
-    z, _ = recomputed(case := make_case()).run(backend)
+    case = make_case()
+    z, _ = case.run(backend, memory="recompute")
     with pytest.raises(RuntimeError, match="first derivatives only; use memory='fast'"):
         torch.autograd.grad(z.sum(), case.x, create_graph=True)
 
@@ -191,14 +164,13 @@ def peak(monkeypatch):
     return most
 
 
-@pytest.mark.parametrize("backend", FAST_KERNELS)
+@every_fast_kernel
 def test_recompute_holds_the_memory_of_few_steps(backend, peak):
     peaks = {}
     for memory, steps in [("fast", 400), ("recompute", 400), ("recompute", 1600)]:
         case = make_case(D=8, M=8, lengths=(steps,) * 16, dtype=torch.float32)
-        case = case if memory == "fast" else recomputed(case)
         peak[0] = 0
-        case.run(backend)[0].sum().backward()
+        case.run(backend, memory=memory)[0].sum().backward()
         peaks[memory, steps] = peak[0]
     assert 0 < peaks["recompute", 400] < peaks["fast", 400] / 4
     assert peaks["recompute", 1600] < 2.5 * peaks["recompute", 400]  # not four times as much
@@ -208,11 +180,9 @@ def test_recompute_holds_little_in_the_graph():
     """What autograd itself saves, of the kernel that leaves everything to it."""
     saved = {}
     for memory in ("fast", "recompute"):
-        case = make_case(lengths=(100,) * 4)
-        case = case if memory == "fast" else recomputed(case)
-        sizes = []
+        case, sizes = make_case(lengths=(100,) * 4), []
         with torch.autograd.graph.saved_tensors_hooks(lambda v, sizes=sizes: sizes.append(v.nbytes) or v, lambda v: v):
-            case.run("reference")
+            case.run("reference", memory=memory)
         saved[memory] = sum(sizes)
     assert saved["recompute"] < saved["fast"] / 5
 
@@ -275,18 +245,9 @@ def test_everything_of_a_sequence_stays_with_it(backend, memory):
 # -- autocast
 
 
-AUTOCAST = [
-    (backend, memory, where)
-    for backend in KERNELS
-    for memory in ("fast", "recompute")
-    for where in ("forward", "forward and backward")
-    # where autograd itself runs the backward, its products follow autocast
-    if (backend, memory, where) != ("reference", "fast", "forward and backward")
-]
-
-
-@pytest.mark.parametrize(("backend", "memory", "where"), AUTOCAST)
-def test_autocast_changes_nothing(backend, memory, where):
+@every_kernel
+@pytest.mark.parametrize("memory", ["fast", "recompute"])
+def test_autocast_changes_nothing(backend, memory):
     x, lengths = batch()
     module = network(n_layers=2, frequencies="adaptive", backend=backend, memory=memory)
     expected = module(x, lengths)
@@ -294,13 +255,11 @@ def test_autocast_changes_nothing(backend, memory, where):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.bfloat16
         got = module(x, lengths)
-        if where == "forward and backward":
-            got_gradients = gradients(got, module)
-    if where == "forward":
-        got_gradients = gradients(got, module)
+        if (backend, memory) != ("reference", "fast"):  # where autograd runs the backward, it follows autocast
+            assert equal(gradients(module(x, lengths), module), expected_gradients)
     assert got.states.dtype == got.final.dtype == torch.float32
     assert equal([got.states, got.final], [expected.states, expected.final])
-    assert equal(got_gradients, expected_gradients)
+    assert equal(gradients(got, module), expected_gradients)
 
 
 @every_kernel
@@ -364,12 +323,8 @@ NETWORKS = [
 ]
 
 
-def options_id(options):
-    return "-".join(f"{key}={value}" for key, value in options.items()) or "plain"
-
-
 @pytest.mark.parametrize("ragged", [False, True], ids=["one length", "lengths"])
-@pytest.mark.parametrize("options", NETWORKS, ids=options_id)
+@pytest.mark.parametrize("options", NETWORKS, ids=case_id)
 def test_exported_network_is_the_network(options, ragged):
     """Bit for bit, for other batch sizes and other numbers of steps than those it was exported with, and reloaded."""
     module = network(**options).eval()
@@ -405,28 +360,18 @@ def test_exported_network_has_no_gradient():
         states.sum().backward()
 
 
-def export(module, *arguments):
-    return torch.export.export(module, arguments, strict=False)
-
-
 def test_export_in_training_mode_is_refused():
     module = network(recurrent_dropout=0.5).train()
     with pytest.raises(RuntimeError, match="in evaluation mode"):
-        export(Exported(module), batch()[0])
-    export(Exported(module.eval()), batch()[0])
+        torch.export.export(Exported(module), batch()[:1], strict=False)
+    torch.export.export(Exported(module.eval()), batch()[:1], strict=False)
 
 
 def test_export_of_amplitudes_is_refused():
-    class Amplitudes(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.module = network()
-
-        def forward(self, x):
-            return self.module.state_amplitudes(x)
-
+    module = network().eval()
+    module.forward = module.state_amplitudes
     with pytest.raises(RuntimeError, match="without state_amplitudes"):
-        export(Amplitudes().eval(), batch()[0])
+        torch.export.export(module, batch()[:1], strict=False)
 
 
 # -- torch.compile
@@ -452,22 +397,12 @@ def operator_arguments(options, continued, ragged):
     B, T = x.shape[:2]
     t = torch.arange(1.0, T + 1, dtype=torch.float64).expand(B, T)
     state = list(SFMState.zeros(B, weights)) if continued else []
-    weights = [None if w is None else w.detach() for w in weights]
-    return (
-        x.double(),
-        lengths if ragged else None,
-        t,
-        weights[:6],
-        weights[6],
-        state,
-        "auto",
-        module.layers[0].omega is None,
-    )
+    V, W, b, U_o, W_z, b_z, omega = (None if w is None else w.detach() for w in weights)
+    lengths = lengths if ragged else None
+    return x.double(), lengths, t, [V, W, b, U_o, W_z, b_z], omega, state, "auto", omega is None
 
 
-@pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("continued", [False, True])
-@pytest.mark.parametrize("options", [{}, {"frequencies": "adaptive"}], ids=["fixed", "adaptive"])
+@every_pair(options=[{}, {"frequencies": "adaptive"}], continued=[False, True], ragged=[False, True])
 def test_operator_is_what_it_says(options, continued, ragged):
     """Its schema (nothing is changed, outputs share no memory with inputs) and the shapes of its fake outputs."""
     arguments = operator_arguments(options, continued, ragged)

@@ -3,6 +3,7 @@
 The kernel in CUDA has tests of its own, in test_cuda.py.
 """
 
+import itertools
 import pickle
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from sfmts import SFMClassifier, SFMDensity, SFMForecaster, SFMLabeler, SFMRegressor
 from sfmts.networks import make_network
-from tests.helpers import ALL_NETWORKS, make_panel
+from tests.helpers import ALL_NETWORKS, case_id, make_panel
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -26,10 +27,6 @@ VARIANTS = [
     ("sfm", {"time": "timestamps"}),
     ("resonator", {"time": "timestamps"}),
 ]
-
-
-def variant_id(value):
-    return "-".join(map(str, value.values())) if isinstance(value, dict) else value
 
 
 def on(device, name, options):
@@ -50,7 +47,7 @@ def on(device, name, options):
     }
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=variant_id)
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=case_id)
 def test_networks(name, options):
     expected, found = on("cpu", name, options), on(DEVICE, name, options)
     assert found.keys() == expected.keys()
@@ -74,8 +71,7 @@ def check(estimator, data, results, tolerance=2e-3):
     np.testing.assert_allclose(results(copied), found, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("ragged", [False, True], ids=["3-D", "ragged"])
-@pytest.mark.parametrize("network", ALL_NETWORKS)
+@pytest.mark.parametrize(("network", "ragged"), zip(ALL_NETWORKS, itertools.cycle([True, False])))
 def test_classifier(network, ragged):
     X, y = make_panel(ragged=ragged)
     X = [series.astype(np.float32) for series in X]

@@ -1,4 +1,4 @@
-"""Anchors, ridge regression, the start of a HorizonModel, and quantiles."""
+"""Anchors, ridge regression, and the start of a HorizonModel."""
 
 import math
 
@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import norm
-from sklearn.metrics import mean_pinball_loss
 from sktime.forecasting.naive import NaiveForecaster
 
 from sfmts.forecasting.linear import LinearForecast, anchors, is_better, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import window_set
-from sfmts.heads import QUANTILE_LEVELS, QuantileHead
+from sfmts.heads import QuantileHead
 from sfmts.networks import make_network
+from tests.helpers import every_pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")
 
@@ -41,7 +40,6 @@ class TestAnchors:
             ("season", NaiveForecaster("last", sp=5)),
             ("season mean", NaiveForecaster("mean", sp=5)),
         ],
-        ids=lambda value: value if isinstance(value, str) else "",
     )
     @pytest.mark.parametrize("L", [10, 13])
     def test_are_naive_forecasts(self, name, forecaster, L):
@@ -73,9 +71,7 @@ class TestAnchors:
 
 
 class TestLinearForecast:
-    @pytest.mark.parametrize("joint", [False, True])
-    @pytest.mark.parametrize("penalty", [1e-3, 0.1, 10.0])
-    @pytest.mark.parametrize("anchor", ["mean", "drift"])
+    @every_pair(penalty=[1e-3, 0.1, 10.0], anchor=["mean", "drift"], joint=[False, True])
     def test_is_ridge_regression_around_the_anchor(self, anchor, penalty, joint):
         windows = windows_of(series(n_variables=2), joint=joint)
         batch = windows.take(torch.nonzero(windows.weight == 1)[:, 0])
@@ -199,98 +195,6 @@ class TestStart:
         start_from_linear(model, windows, anchors(12, 8, 1)["last"], torch.Generator())
         quantiles = output_of(model, windows)[1]
         assert float(quantiles.abs().max()) < 0.1
-
-
-def random_output(n=200, seed=0):
-    return torch.randn(n, 3, len(QUANTILE_LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-class TestQuantileHead:
-    def test_never_cross(self):
-        values = QuantileHead().quantiles(10.0 * random_output())
-        assert (values.diff(dim=-1) >= 0).all()
-        alpha = torch.linspace(1e-6, 1 - 1e-6, 999, dtype=torch.float64)
-        assert (QuantileHead().interpolated(values, alpha).diff(dim=-1) >= 0).all()
-
-    def test_median_is_the_first_output(self):
-        output = random_output()
-        head = QuantileHead()
-        torch.testing.assert_close(head.quantiles(output)[..., head.middle], output[..., 0], rtol=0, atol=0)
-
-    def test_stretch(self):
-        head, output = QuantileHead(), random_output()
-        plain = head.quantiles(output)
-        head.stretch.fill_(2.5)
-        median = output[..., :1]
-        torch.testing.assert_close(head.quantiles(output) - median, 2.5 * (plain - median))
-        torch.testing.assert_close(head.quantiles(output, calibrated=False), plain, rtol=0, atol=0)
-
-    def test_distances_and_back(self):
-        gaps = torch.logspace(-6, 2, 40, dtype=torch.float64)
-        head = QuantileHead()
-        raw = QuantileHead.raw_gaps(gaps)
-        output = torch.cat([torch.zeros(40, 1), raw[:, None].expand(-1, head.n_logits - 1)], dim=1)
-        torch.testing.assert_close(head.quantiles(output).diff(dim=-1), gaps[:, None].expand(-1, 8))
-
-    def test_loss_is_the_mean_pinball_loss(self):
-        head, output = QuantileHead(), random_output()
-        target = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        values = head.quantiles(output)
-        expected = [
-            np.mean(
-                [
-                    mean_pinball_loss(target[i], values[i, :, level], alpha=alpha)
-                    for level, alpha in enumerate(QUANTILE_LEVELS)
-                ]
-            )
-            for i in range(200)
-        ]
-        np.testing.assert_allclose(head.losses(output, target), expected, rtol=1e-12)
-        weight = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-        assert float(head.loss(output, target, weight)) == pytest.approx(float(weight @ torch.tensor(expected)))
-        assert float(head.score(output, target, None)) == pytest.approx(-sum(expected))
-
-    def test_unknown_targets_count_for_nothing(self):
-        head, output = QuantileHead(), random_output(20).requires_grad_()
-        target = torch.zeros(20, 3, dtype=torch.float64)
-        target[:, 2] = torch.nan
-        losses = head.losses(output, target)
-        torch.testing.assert_close(losses, head.losses(output[:, :2], target[:, :2]))
-        losses.sum().backward()
-        assert output.grad[:, :2].isfinite().all()
-        assert not output.grad[:, 2].any()
-
-    def test_best_output_is_the_quantiles(self):
-        """What the loss is least at, as quantiles are defined."""
-        head = QuantileHead()
-        target = torch.randn(20000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        raw = QuantileHead.raw_gaps(torch.tensor(norm.ppf(QUANTILE_LEVELS)).diff())
-        best = torch.cat([torch.zeros(1, dtype=torch.float64), raw])
-        losses = [
-            float(head.losses((best + change).expand(20000, 1, -1), target).mean())
-            for change in (0.0, 0.2 * torch.eye(9, dtype=torch.float64)[0], 0.5, -0.5)
-        ]
-        assert min(losses) == losses[0]
-
-    @pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (-30.0, 7.0), (5.0, 1e-3)])
-    def test_a_normal_distribution_is_exact(self, mean, scale):
-        head = QuantileHead()
-        values = mean + scale * torch.tensor(norm.ppf(QUANTILE_LEVELS))
-        alpha = torch.tensor([1e-9, 0.001, 0.025, 0.2, 0.5, 0.61, 0.975, 0.9999], dtype=torch.float64)
-        expected = norm.ppf(alpha, mean, scale)
-        np.testing.assert_allclose(head.interpolated(values, alpha), expected, rtol=1e-9, atol=1e-9 * scale)
-        assert float(head.variance(values)) == pytest.approx(scale**2, rel=0.01)
-
-    def test_levels_themselves(self):
-        head = QuantileHead()
-        values = head.quantiles(random_output())
-        torch.testing.assert_close(head.interpolated(values, head.levels), values)
-
-    def test_fine_levels(self):
-        levels = QuantileHead().fine_levels()
-        assert (levels.diff() > 0).all()
-        assert float(levels[0]) < 1e-4
-        torch.testing.assert_close(levels, 1.0 - levels.flip(0))
 
 
 def test_a_regression_that_overflows_is_never_the_best(monkeypatch):

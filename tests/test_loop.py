@@ -113,65 +113,42 @@ class TestSharedMatrix:
         (gradient,) = torch.autograd.grad(shared(h.detach()).sum(), W)
         torch.testing.assert_close(gradient, h.detach().sum(dim=0).expand(H, H))
 
-    @pytest.mark.parametrize("way", ["no_grad", "constant"])
-    def test_without_gradients_it_is_a_product(self, way):
+    def test_without_gradients_it_is_a_product(self):
         W, x, h = leaves()
-        given = W.detach() if way == "constant" else W
-        with torch.set_grad_enabled(way == "constant"):
-            shared = SharedMatrix(given)
-            product = shared(h, x[:, 0])
-        assert shared.W is given  # no node of a graph in between
-        torch.testing.assert_close(product, x[:, 0] + h @ W.T)
-        assert product.requires_grad == (way == "constant")
+        for given, has_graph in ((W, False), (W.detach(), True)):
+            with torch.set_grad_enabled(has_graph):
+                shared = SharedMatrix(given)
+                product = shared(h, x[:, 0])
+            assert shared.W is given  # no node of a graph in between
+            torch.testing.assert_close(product, x[:, 0] + h @ W.T)
+            assert product.requires_grad == has_graph
 
     def test_gradients_of_the_rest_with_a_constant_matrix(self, expected):
         W, x, h = leaves()
         found = torch.autograd.grad(loss_of(SharedMatrix(W.detach()), x, h), (x, h))
         assert_all_close(found, expected[1:])
 
-    def test_backward_passes_of_two_threads(self):
-        """Each over its own graph, from one parameter."""
-        W, _, h = leaves()
-        inputs = [noise(4, 6, H, seed=seed) for seed in range(2)]
-        wanted = [torch.autograd.grad(loss_of(plain(W), x, h), W)[0] for x in inputs]
-        found = [[], []]
-        start = threading.Barrier(2)
+    @pytest.mark.parametrize("shared", [False, True], ids=["a graph each", "one graph"])
+    def test_backward_passes_of_two_threads(self, shared):
+        """From one parameter."""
+        W, x, h = leaves()
+        inputs = [x, x] if shared else [noise(4, 6, H, seed=seed) for seed in range(2)]
+        graph = loss_of(SharedMatrix(W), x, h)
+        found, start = [[], []], threading.Barrier(2)
 
         def work(index):
             for _ in range(20):
-                loss = loss_of(SharedMatrix(W), inputs[index], h)
+                loss = graph if shared else loss_of(SharedMatrix(W), inputs[index], h)
                 start.wait()
-                found[index].append(torch.autograd.grad(loss, W)[0])
+                found[index].append(torch.autograd.grad(loss, W, retain_graph=shared)[0])
 
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for gradients, gradient in zip(found, wanted, strict=True):
-            assert len(gradients) == 20
-            assert_all_close(gradients, [gradient] * 20)
-
-    def test_backward_passes_of_two_threads_over_one_graph(self):
-        W, x, h = leaves()
-        loss = loss_of(SharedMatrix(W), x, h)
-        wanted = torch.autograd.grad(loss_of(plain(W), x, h), W)
-        found = []
-        start = threading.Barrier(2)
-
-        def work():
-            for _ in range(20):
-                start.wait()
-                found.append(torch.autograd.grad(loss, W, retain_graph=True))
-
-        threads = [threading.Thread(target=work) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(found) == 40
-        for gradients in found:
-            assert_all_close(gradients, wanted)
+        workers = [threading.Thread(target=work, args=(index,)) for index in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        for gradients, x in zip(found, inputs, strict=True):
+            assert_all_close(gradients, [torch.autograd.grad(loss_of(plain(W), x, h), W)[0]] * 20)
 
     def test_float32(self):
         W, x, h = (leaf.detach().float().requires_grad_() for leaf in leaves())

@@ -5,6 +5,7 @@ import torch
 
 from sfmts.kernels import _compiled
 from sfmts.kernels._resonator.projection import linear, projection
+from tests.helpers import assert_same, every_dtype, every_pair, spread, threads, with_gradients
 
 INSTRUCTION_SETS = _compiled.library.instruction_sets()
 BACKENDS = ["fused", "native"]
@@ -34,23 +35,8 @@ def make_case(size, dtype=torch.float64, seed=0):
 
 def results(case, backend):
     """Outputs, and gradients through both of them."""
-    outputs = projection(**case, backend=backend)
-    generator = torch.Generator().manual_seed(99)
-    above = [torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for v in outputs]
-    loss = sum((output * gradient).sum() for output, gradient in zip(outputs, above, strict=True))
-    gradients = torch.autograd.grad(loss, list(case.values()), allow_unused=True)
-    values = dict(zip("ap", (output.detach() for output in outputs), strict=True))
-    return values | {f"d{name}": v for name, v in zip(case, gradients, strict=True)}
-
-
-def assert_alike(case, tolerance):
-    expected, got = results(case, "fused"), results(case, "native")
-    for name, value in expected.items():
-        if value is None or value.numel() == 0:
-            assert got[name] is None or not got[name].any()
-            continue
-        error = (got[name] - value).abs().max() / value.abs().max()
-        assert error.item() < tolerance, name
+    outputs = dict(zip("ap", projection(**case, backend=backend), strict=True))
+    return with_gradients(outputs, case, through="ap")
 
 
 @every_backend
@@ -67,15 +53,15 @@ def test_equations(backend, size):
     torch.testing.assert_close(p, torch.stack(earlier) if L else case["recent"])
 
 
-@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)], ids=["f64", "f32"])
-@every_size
-def test_native_parity(size, dtype, tolerance, instruction_set, monkeypatch):
+@every_pair(size=SIZES, instruction_set=INSTRUCTION_SETS, precision=[(torch.float64, 1e-13), (torch.float32, 1e-5)])
+def test_native_parity(size, instruction_set, precision, monkeypatch):
+    dtype, tolerance = precision
     monkeypatch.setenv("SFMTS_INSTRUCTION_SET", instruction_set)
-    assert_alike(make_case(size, dtype), tolerance)
+    case = make_case(SIZES[size], dtype)
+    assert_same(results(case, "fused"), results(case, "native"), tolerance)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@every_backend
 def test_gradients_are_those_of_finite_differences(backend):
     case = make_case((4, 2, 3, 5, 2))
     assert torch.autograd.gradcheck(lambda *values: projection(*values, backend), list(case.values()))
@@ -98,7 +84,7 @@ def test_chunks_that_hand_on_the_latest_steps_are_the_whole(backend, cut):
     torch.testing.assert_close(torch.cat([first, rest]), whole)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+@every_dtype
 def test_native_rows_do_not_depend_on_batch_mates(dtype):
     case = make_case(SIZES["groups of unequal size"], dtype)
     whole, _ = projection(**case, backend="native")
@@ -109,24 +95,19 @@ def test_native_rows_do_not_depend_on_batch_mates(dtype):
 
 @every_size
 def test_native_threads_do_not_matter(size):
-    case, before = make_case(size, torch.float32), torch.get_num_threads()
-    found = []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
+    case, found = make_case(size, torch.float32), []
+    for number in (1, 2, 5):
+        with threads(number):
             found.append(results(case, "native"))
-    finally:
-        torch.set_num_threads(before)
     for other in found[1:]:
-        assert all(value is None or torch.equal(value, other[name]) for name, value in found[0].items())
+        assert_same(found[0], other)
 
 
 def test_native_strides_of_all_that_is_given():
     case = make_case(SIZES["ordinary"])
-    strided = {name: torch.stack([v, v], dim=-1)[..., 0].detach().requires_grad_() for name, v in case.items()}
+    strided = {name: spread(value) for name, value in case.items()}
     assert not any(value.is_contiguous() for value in strided.values())
-    expected, got = results(case, "native"), results(strided, "native")
-    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+    assert_same(results(case, "native"), results(strided, "native"))
 
 
 @pytest.mark.parametrize("wanted", ["x", "V", "b", "w", "recent"])
@@ -153,7 +134,6 @@ def test_native_second_derivatives_are_refused_not_wrong():
         torch.autograd.grad(a.square().sum(), case["x"], create_graph=True)
 
 
-@every_backend
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -166,7 +146,8 @@ def test_native_second_derivatives_are_refused_not_wrong():
         ({"V": torch.zeros(20, 7, device="meta")}, "V is on meta, but must be on cpu"),
     ],
 )
-def test_what_does_not_fit_is_refused(backend, change, message):
+def test_what_does_not_fit_is_refused(change, message):
     case = make_case(SIZES["ordinary"], torch.float32)
-    with pytest.raises(ValueError, match=message):
-        projection(**case | change, backend=backend)
+    for backend in BACKENDS:
+        with pytest.raises(ValueError, match=message):
+            projection(**case | change, backend=backend)

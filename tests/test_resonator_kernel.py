@@ -10,48 +10,63 @@ import torch
 
 from sfmts.kernels import _compiled, _linear_scan, _registry, resolve_resonator, resonate, resonator_layer
 from sfmts.kernels._workspace import Workspace
+from tests.helpers import (
+    DTYPES,
+    FAST_KERNELS,
+    KERNELS,
+    assert_same,
+    every_dtype,
+    every_fast_kernel,
+    every_kernel,
+    every_pair,
+    spread,
+    threads,
+    with_gradients,
+)
 
-KERNELS = ["reference", "fused", "native"]
-FAST_KERNELS = KERNELS[1:]
-INSTRUCTION_SETS = _compiled.library.instruction_sets()
 PRECISIONS = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
-
-every_kernel = pytest.mark.parametrize("backend", KERNELS)
-every_fast_kernel = pytest.mark.parametrize("backend", FAST_KERNELS)
-every_precision = pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS, ids=["f64", "f32"])
-every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+VARIANTS = ["fused", "fused as on a GPU", *(f"native {name}" for name in _compiled.library.instruction_sets())]
 
 
-@pytest.fixture
-def threads():
-    """`torch.set_num_threads`, undone afterwards."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+class Call:
+    """What one call takes, as fields of a subclass; absent tensors are None."""
+
+    steps = ()  # the names of what has axes of steps and of sequences
+    drive = ""  # the one of them that adds to the states
+    inexact = ()  # kernels that round by batch size: PyTorch rounds the odd numbers at an array's end in another way
+
+    def leaves(self):
+        return {name: value for name, value in vars(self).items() if value is not None and value.requires_grad}
+
+    def outputs(self, backend):
+        """Return outputs by name, the main one first."""
+        outputs = self.run(backend)
+        return {"S": outputs} if isinstance(outputs, torch.Tensor) else dict(zip(("h", "S"), outputs, strict=True))
+
+    def results(self, backend, through=None):
+        return with_gradients(self.outputs(backend), self.leaves(), through)
+
+    def select(self, rows=slice(None), sequences=slice(None), **changes):
+        """Return the case of some steps and some sequences."""
+        parts = dict.fromkeys(self.steps, (rows, sequences)) | {"state": sequences, "mask": sequences}
+        parts = {name: getattr(self, name)[at] for name, at in parts.items() if getattr(self, name, None) is not None}
+        return replace(self, **parts | changes)
 
 
 @dataclass(frozen=True)
-class Case:
-    """What one call takes."""
-
+class Case(Call):
     f_ste: torch.Tensor
     f_fre: torch.Tensor | None
     u: torch.Tensor
     omega: torch.Tensor
     dt: torch.Tensor | None
     state: torch.Tensor | None
+    steps = ("f_ste", "f_fre", "u", "dt")
+    drive = "u"
+    inexact = ("fused",)
 
     def run(self, backend):
         return resonate(*vars(self).values(), backend=backend)
-
-    def leaves(self):
-        return {name: value for name, value in vars(self).items() if value is not None and value.requires_grad}
-
-    def change(self, function):
-        """The case of ``function`` of every tensor that has a batch axis, which comes second in all but the state."""
-        state = None if self.state is None else function(self.state[None])[0]
-        parts = {name: value for name, value in vars(self).items() if name not in ("omega", "state")}
-        return Case(**{k: None if v is None else function(v) for k, v in parts.items()}, omega=self.omega, state=state)
 
 
 def make_case(T=9, B=4, K=3, D=7, dtype=torch.float64, f_fre=True, dt=True, state=True, least=0.5, seed=0):
@@ -73,9 +88,7 @@ def make_case(T=9, B=4, K=3, D=7, dtype=torch.float64, f_fre=True, dt=True, stat
 
 
 @dataclass(frozen=True)
-class LayerCase:
-    """What one call of the layer takes."""
-
+class LayerCase(Call):
     a: torch.Tensor
     omega: torch.Tensor
     alpha: torch.Tensor
@@ -84,18 +97,12 @@ class LayerCase:
     dt: torch.Tensor | None
     state: torch.Tensor | None
     mask: torch.Tensor | None
-
-    leaves = Case.leaves
+    steps = ("a", "dt")
+    drive = "a"
+    inexact = ("reference", "fused")
 
     def run(self, backend):
         return resonator_layer(*vars(self).values(), backend=backend)
-
-    def select(self, rows, sequences=slice(None), state=None):
-        """The case of some steps and some sequences, going on from ``state``."""
-        parts = {name: getattr(self, name) for name in ("a", "dt")}
-        parts = {name: None if v is None else v[rows, sequences] for name, v in parts.items()}
-        state = self.state[sequences] if state is None else state
-        return replace(self, **parts, state=state, mask=None if self.mask is None else self.mask[sequences])
 
 
 def make_layer(
@@ -122,54 +129,12 @@ def make_layer(
     )
 
 
-def layer_results(case, backend, through=("h",)):
-    outputs = dict(zip(("h", "S"), case.run(backend), strict=True))
-    generator = torch.Generator().manual_seed(99)
-    above = {name: torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v) for name, v in outputs.items()}
-    leaves = case.leaves()
-    gradients = torch.autograd.grad(
-        [outputs[name] for name in through], list(leaves.values()), [above[name] for name in through], allow_unused=True
-    )
-    gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(leaves.values(), gradients, strict=True)]
-    values = {name: value.detach() for name, value in outputs.items()}
-    return values | {f"d{name}": value for name, value in zip(leaves, gradients, strict=True)}
+MAKERS = {"resonate": make_case, "layer": make_layer}
+every_operation = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
-def outputs_and_gradients(case, backend):
-    S = case.run(backend)
-    above = torch.randn(S.shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(S.dtype)
-    leaves = case.leaves()
-    gradients = torch.autograd.grad(S, list(leaves.values()), above)
-    return {"S": S.detach()} | {f"d{name}": value for name, value in zip(leaves, gradients, strict=True)}
-
-
-def spread(value):
-    """Values over twice the memory, the axes in the wrong order."""
-    wide = torch.full([2 * size for size in reversed(value.shape)], float("nan"), dtype=value.dtype)
-    view = wide[(slice(None, None, 2),) * value.ndim].permute(*reversed(range(value.ndim)))
-    return view.copy_(value.detach()).requires_grad_(value.requires_grad)
-
-
-def assert_same(expected, got, tolerance):
-    assert expected.keys() == got.keys()
-    for name, value in expected.items():
-        assert got[name].shape == value.shape, name
-        assert got[name].dtype == value.dtype, name
-        assert torch.isfinite(got[name]).all(), name
-        error = float((got[name] - value).abs().max() / value.abs().max().clamp_min(1e-30))
-        assert error < tolerance, f"{name}: relative error {error:.2g}"
-
-
-def assert_equal(expected, got):
-    assert expected.keys() == got.keys()
-    for name, value in expected.items():
-        assert torch.equal(got[name], value), name
-
-
-def assert_close(got, expected, backend, inexact=("fused",), **options):
-    """Bit for bit, but for the inexact: PyTorch rounds the odd numbers at an array's end in another way."""
-    exact = {} if backend in inexact else {"atol": 0, "rtol": 0}
-    torch.testing.assert_close(got, expected, equal_nan=True, **exact, **options)
+def assert_close(got, expected, is_exact, **options):
+    torch.testing.assert_close(got, expected, equal_nan=True, **({"atol": 0, "rtol": 0} if is_exact else {}), **options)
 
 
 # -- oracles
@@ -222,9 +187,39 @@ def test_phase_of_a_long_pause(backend, dtype):
 
 
 @every_kernel
-@pytest.mark.parametrize("absent", [(), ("f_fre",), ("dt",), ("f_fre", "dt", "state")], ids=str)
-def test_gradients_are_those_of_finite_differences(backend, absent):
-    case = make_case(T=4, B=2, K=2, D=3, **dict.fromkeys(absent, False))
+@pytest.mark.parametrize("f_fre", [True, False])
+def test_layer_is_its_equations_in_complex_numbers(backend, f_fre):
+    case = make_layer(f_fre=f_fre)
+    D, S = 7, torch.complex(*case.state.unbind(1))
+    for t, a in enumerate(case.a):
+        f, g, o = (torch.sigmoid(a[:, first : first + D]) for first in (0, D, 3 * D))
+        i, damping = torch.tanh(a[:, 2 * D : 3 * D]), torch.sigmoid(a[:, 4 * D :, None]) if f_fre else 1.0
+        S = f[:, None] * damping * torch.exp(-1j * case.omega * case.dt[t, :, None, None]) * S + (g * i)[:, None]
+        c = (case.alpha * S.real + case.beta * S.imag).sum(1) + case.b_c
+        h, history = (output[t] for output in case.run(backend))
+        torch.testing.assert_close(h, o * torch.tanh(c) * case.mask, atol=1e-12, rtol=0)
+        torch.testing.assert_close(history, torch.stack((S.real, S.imag), dim=1), atol=1e-12, rtol=0)
+
+
+@every_kernel
+def test_layer_that_reads_amplitudes(backend):
+    """Which a turn of the first state does not change."""
+    case = make_layer(beta=False, dt=False, mask=False)
+    h, S = case.run(backend)
+    c = (torch.hypot(S[:, :, 0], S[:, :, 1]) * case.alpha).sum(2) + case.b_c
+    torch.testing.assert_close(h, torch.sigmoid(case.a[..., 21:28]) * torch.tanh(c))
+
+
+@every_kernel
+@pytest.mark.parametrize(
+    ("make", "absent"),
+    [
+        *((make_case, absent) for absent in [(), ("f_fre",), ("dt",), ("f_fre", "dt", "state")]),
+        *((make_layer, absent) for absent in [(), ("f_fre",), ("dt", "mask"), ("beta",), ("f_fre", "dt", "state")]),
+    ],
+)
+def test_gradients_are_those_of_finite_differences(backend, make, absent):
+    case = make(T=4, B=2, K=2, D=3, **dict.fromkeys(absent, False))
     if case.dt is not None:
         case = replace(case, dt=case.dt.clamp(max=1.5))  # differences in omega are told apart over few turns only
     leaves = case.leaves()
@@ -255,67 +250,82 @@ PARITY = {
 }
 
 
+LAYER_PARITY = PARITY | {
+    "T9-B3-K3-D7, all present": {"T": 9, "B": 3, "K": 3, "D": 7},
+    "T9-B3-K20-D5, no mask": {"T": 9, "B": 3, "K": 20, "D": 5, "mask": False},
+    "T9-B3-K3-D17, amplitudes": {"T": 9, "B": 3, "K": 3, "D": 17, "beta": False},
+}
+
+
 @functools.cache  # one run of the reference serves all others
-def reference_results(name, dtype):
-    return outputs_and_gradients(make_case(**PARITY[name], dtype=dtype), "reference")
+def reference_results(make, name, dtype, through):
+    return make(**LAYER_PARITY[name], dtype=dtype).results("reference", through)
+
+
+def check_parity(monkeypatch, make, variant, name, precision, through=None):
+    dtype, tolerance = precision
+    backend, _, way = variant.partition(" ")
+    if backend == "native":
+        monkeypatch.setenv("SFMTS_INSTRUCTION_SET", way)
+    elif way:
+        monkeypatch.setattr(_linear_scan, "in_parallel", lambda x: True)
+    got = make(**LAYER_PARITY[name], dtype=dtype).results(backend, through)
+    assert_same(reference_results(make, name, dtype, through), got, tolerance)
+
+
+@every_pair(name=PARITY, variant=VARIANTS, precision=PRECISIONS)
+def test_parity(variant, precision, name, monkeypatch):
+    check_parity(monkeypatch, make_case, variant, name, precision)
+
+
+@every_pair(name=LAYER_PARITY, variant=VARIANTS, precision=PRECISIONS, through=[None, ("h",), ("S",)])
+def test_layer_parity(variant, precision, name, through, monkeypatch):
+    check_parity(monkeypatch, make_layer, variant, name, precision, through)
 
 
 @every_fast_kernel
-@every_precision
-@pytest.mark.parametrize("name", PARITY)
-def test_parity(backend, dtype, tolerance, name):
-    got = outputs_and_gradients(make_case(**PARITY[name], dtype=dtype), backend)
-    assert_same(reference_results(name, dtype), got, tolerance)
-
-
-@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-@every_precision
-@pytest.mark.parametrize("name", PARITY)
-def test_parity_of_every_native_instruction_set(instruction_set, dtype, tolerance, name, monkeypatch):
-    monkeypatch.setenv("SFMTS_INSTRUCTION_SET", instruction_set)
-    got = outputs_and_gradients(make_case(**PARITY[name], dtype=dtype), "native")
-    assert_same(reference_results(name, dtype), got, tolerance)
-
-
-@every_precision
-@pytest.mark.parametrize("name", PARITY)
-def test_parity_of_the_fused_kernel_as_on_a_gpu(dtype, tolerance, name, monkeypatch):
-    monkeypatch.setattr(_linear_scan, "in_parallel", lambda x: True)
-    got = outputs_and_gradients(make_case(**PARITY[name], dtype=dtype), "fused")
-    assert_same(reference_results(name, dtype), got, tolerance)
+@every_operation
+def test_strides_of_all_that_is_given(backend, make):
+    case = make()
+    strided = replace(case, **{name: spread(value) for name, value in vars(case).items()})
+    assert not getattr(strided, case.drive).is_contiguous()
+    found = []
+    for one, given in ((case, lambda v: v), (strided, spread)):
+        outputs = one.outputs(backend)
+        above = [given(torch.linspace(-1, 1, v.numel(), dtype=v.dtype).view(v.shape)) for v in outputs.values()]
+        gradients = torch.autograd.grad(list(outputs.values()), list(one.leaves().values()), above)
+        found.append(outputs | {f"d{name}": value for name, value in zip(one.leaves(), gradients, strict=True)})
+    assert_same(*found, 1e-13)
 
 
 @every_fast_kernel
-def test_strides_of_all_that_is_given(backend):
-    case = make_case()
-    strided = Case(**{name: spread(value) for name, value in vars(case).items()})
-    above = torch.linspace(-1, 1, 9 * 4 * 2 * 3 * 7, dtype=torch.float64).view(9, 4, 2, 3, 7)
-    expected = torch.autograd.grad(case.run(backend), list(case.leaves().values()), above)
-    got = torch.autograd.grad(strided.run(backend), list(strided.leaves().values()), spread(above))
-    assert not strided.u.is_contiguous()
-    for name, *pair in zip(case.leaves(), expected, got, strict=True):
-        assert_same({name: pair[0]}, {name: pair[1]}, 1e-13)
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        *((make_case, wanted) for wanted in [("f_ste",), ("f_fre", "u"), ("omega",), ("state",)]),
+        *((make_layer, wanted) for wanted in [("a",), ("omega", "beta"), ("alpha", "state"), ("b_c",)]),
+    ],
+)
+def test_gradients_of_some_inputs_only(backend, make, wanted):
+    case = make()
+    through = tuple(case.outputs(backend))[:1]
+    full = case.results(backend, through)
+    some = {name: value.detach().requires_grad_(name in wanted) for name, value in vars(case).items()}
+    got = replace(case, **some).results(backend, through)
+    assert set(got) == {*case.outputs(backend), *(f"d{name}" for name in wanted)}
+    assert_same({name: full[name] for name in got}, got)
 
 
-@every_fast_kernel
-@pytest.mark.parametrize("wanted", [("f_ste",), ("f_fre", "u"), ("omega",), ("state",)])
-def test_gradients_of_some_inputs_only(backend, wanted):
-    case = make_case()
-    full = outputs_and_gradients(case, backend)
-    some = Case(**{name: value.detach().requires_grad_(name in wanted) for name, value in vars(case).items()})
-    got = outputs_and_gradients(some, backend)
-    assert set(got) == {"S", *(f"d{name}" for name in wanted)}
-    assert_equal({name: full[name] for name in got}, got)
-
-
-@every_kernel
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_single(backend, dtype):
-    case = make_case(T=30, dtype=dtype)
-    exact = Case(**{name: value.float() if value.dtype == dtype else value for name, value in vars(case).items()})
-    S = case.run(backend)
-    assert S.dtype == dtype
-    assert torch.equal(S, exact.run(backend).to(dtype))
+@every_pair(make=MAKERS.values(), backend=KERNELS, dtype=[torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(make, backend, dtype):
+    """The layer also beside parameters in single precision, as under autocast."""
+    case = make(T=30, dtype=dtype)
+    exact = replace(case, **{k: v.float() for k, v in vars(case).items() if v.dtype == dtype})
+    expected = exact.outputs(backend)
+    for given in (case, replace(exact, a=case.a)) if make is make_layer else (case,):
+        for name, value in given.outputs(backend).items():
+            assert value.dtype == dtype
+            assert torch.equal(value, expected[name].to(dtype))
 
 
 @every_kernel
@@ -323,53 +333,53 @@ def test_frequencies_may_have_the_type_of_the_input(backend):
     case = make_case(dtype=torch.float32)
     single = replace(case, omega=case.omega.detach().float().requires_grad_())
     double = replace(case, omega=single.omega.detach().double().requires_grad_())
-    expected, got = outputs_and_gradients(double, backend), outputs_and_gradients(single, backend)
+    expected, got = double.results(backend), single.results(backend)
     assert got["domega"].dtype == torch.float32
-    assert_equal(expected | {"domega": expected["domega"].float()}, got)
+    assert_same(expected | {"domega": expected["domega"].float()}, got)
 
 
 # -- what a sequence may depend on
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("cut", [1, 20, 39])
-def test_chunks_that_hand_on_their_state_are_the_whole(backend, dtype, cut):
-    case = make_case(T=40, dtype=dtype)
-
-    def run(part, state):
-        rows = {name: value[part] for name, value in vars(case).items() if name not in ("omega", "state")}
-        return Case(**rows, omega=case.omega, state=state).run(backend)
-
-    whole = case.run(backend)
-    first = run(slice(0, cut), case.state)
-    parts = torch.cat([first, run(slice(cut, None), first[-1])])
-    gradients = [torch.autograd.grad(S.square().sum(), list(case.leaves().values())) for S in (whole, parts)]
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    assert_same({"S": whole.detach()}, {"S": parts.detach()}, tolerance)
-    for name, *pair in zip(case.leaves(), *gradients, strict=True):
-        assert_same({name: pair[0]}, {name: pair[1]}, tolerance)
+@every_pair(make=MAKERS.values(), backend=KERNELS, dtype=DTYPES, cut=[1, 20, 39])
+def test_chunks_that_hand_on_their_state_are_the_whole(make, backend, dtype, cut):
+    """Gradients go back through the chunk's end."""
+    case = make(T=40, dtype=dtype)
+    whole = case.outputs(backend)
+    first = case.select(slice(0, cut)).outputs(backend)
+    second = case.select(slice(cut, None), state=first["S"][-1]).outputs(backend)
+    found = []
+    for outputs in (whole, {name: torch.cat([first[name], second[name]]) for name in whole}):
+        main = next(iter(outputs.values()))
+        gradients = torch.autograd.grad(main.square().sum(), list(case.leaves().values()), retain_graph=True)
+        found.append(outputs | {f"d{name}": value for name, value in zip(case.leaves(), gradients, strict=True)})
+    assert_same(*found, 1e-12 if dtype == torch.float64 else 1e-5)
 
 
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("D", [7, 20])
-def test_batch_mates_do_not_matter(backend, dtype, D):
+@every_pair(make=MAKERS.values(), backend=KERNELS, dtype=DTYPES, D=[7, 20])
+def test_batch_mates_do_not_matter(make, backend, dtype, D):
     """Also where one of them is sick."""
-    case = make_case(T=12, B=9, D=D, dtype=dtype)
+    case = make(T=12, B=9, D=D, dtype=dtype)
+    is_exact = backend not in case.inexact
     with torch.no_grad():
-        case.u[3, 4, 0] = float("nan")
+        getattr(case, case.drive)[3, 4, 0] = float("nan")
         case.state[7] = float("inf")
-    together = outputs_and_gradients(replace(case, omega=case.omega.detach()), backend)
-    S = case.run(backend)
-    assert S[3:, 4].isnan().any()
+    wanted = [case.leaves()[name] for name in case.steps if name in case.leaves()]
+
+    def run(some, above):
+        outputs = list(some.outputs(backend).values())
+        return outputs, torch.autograd.grad(outputs[0], wanted, above)
+
+    shape = next(iter(case.outputs("reference").values())).shape
+    above = torch.randn(shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(dtype)
+    outputs, gradients = run(case, above)
+    assert outputs[-1][3:, 4].isnan().any()
     for b in (0, 3, 8):
-        alone = case.change(lambda value, b=b: value[:, b : b + 1])
-        assert_close(alone.run(backend)[:, 0], S[:, b], backend)
-        above = torch.randn(S.shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(dtype)
-        gradients = torch.autograd.grad(alone.run(backend), (case.f_ste, case.f_fre, case.u), above[:, b : b + 1])
-        for name, gradient in zip(("df_ste", "df_fre", "du"), gradients, strict=True):
-            assert_close(gradient[:, b], together[name][:, b], backend, msg=name)
+        alone, alone_gradients = run(case.select(slice(None), slice(b, b + 1)), above[:, b : b + 1])
+        for got, expected in zip(alone, outputs, strict=True):
+            assert_close(got[:, 0], expected[:, b], is_exact)
+        for got, expected in zip(alone_gradients, gradients, strict=True):
+            assert_close(got[:, b], expected[:, b], is_exact)
 
 
 @every_kernel
@@ -385,29 +395,30 @@ def test_padding_leaves_the_state_as_it_is(backend, dtype):
     leaves = list(case.leaves().values())
     gradients = [torch.autograd.grad(value[-1].square().sum(), leaves) for value in (S, padded)]
     for expected, got in zip(*gradients, strict=True):
-        assert_close(got, expected, backend)
+        assert_close(got, expected, backend not in case.inexact)
 
 
-@every_dtype
-@pytest.mark.parametrize(("B", "K", "D"), [(5, 3, 33), (40, 3, 12), (3, 8, 108)])
-def test_native_threads_do_not_matter(dtype, B, K, D, threads):
+@every_pair(make=MAKERS.values(), dtype=DTYPES, size=[(5, 3, 33), (40, 3, 12), (3, 8, 108)])
+def test_native_threads_do_not_matter(make, dtype, size):
     """Bit for bit, also the gradient that is a sum over the batch."""
-    case = make_case(B=B, K=K, D=D, dtype=dtype)
+    B, K, D = size
+    case = make(B=B, K=K, D=D, dtype=dtype)
     results = []
     for n in (1, 2, 3, 7):
-        threads(n)
-        results.append(outputs_and_gradients(case, "native"))
+        with threads(n):
+            results.append(case.results("native"))
     for other in results[1:]:
-        assert_equal(results[0], other)
+        assert_same(results[0], other)
 
 
-def test_native_calls_from_several_python_threads():
-    cases = [make_case(T=T, B=B, D=D, seed=T) for T, B, D in [(200, 2, 7), (60, 9, 33), (30, 33, 1), (17, 40, 12)]]
-    alone = [outputs_and_gradients(case, "native") for case in cases]
+@every_operation
+def test_native_calls_from_several_python_threads(make):
+    cases = [make(T=T, B=B, D=D, seed=T) for T, B, D in [(200, 2, 7), (60, 9, 33), (30, 33, 1), (17, 40, 12)]]
+    alone = [case.results("native") for case in cases]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda case: outputs_and_gradients(case, "native"), cases * 5))
+        together = list(pool.map(lambda case: case.results("native"), cases * 5))
     for expected, got in zip(alone * 5, together, strict=True):
-        assert_equal(expected, got)
+        assert_same(expected, got)
 
 
 # -- numbers at their limits
@@ -444,178 +455,13 @@ def test_native_state_that_decays_into_denormals(dtype, steps):
     assert (torch.tensor(smallest, dtype=dtype) / 2).item() > 0
 
 
-# -- the layer
-
-
-@every_kernel
-@pytest.mark.parametrize("f_fre", [True, False])
-def test_layer_is_its_equations_in_complex_numbers(backend, f_fre):
-    case = make_layer(f_fre=f_fre)
-    D, S = 7, torch.complex(*case.state.unbind(1))
-    for t, a in enumerate(case.a):
-        f, g, o = (torch.sigmoid(a[:, first : first + D]) for first in (0, D, 3 * D))
-        i, damping = torch.tanh(a[:, 2 * D : 3 * D]), torch.sigmoid(a[:, 4 * D :, None]) if f_fre else 1.0
-        S = f[:, None] * damping * torch.exp(-1j * case.omega * case.dt[t, :, None, None]) * S + (g * i)[:, None]
-        c = (case.alpha * S.real + case.beta * S.imag).sum(1) + case.b_c
-        h, history = (output[t] for output in case.run(backend))
-        torch.testing.assert_close(h, o * torch.tanh(c) * case.mask, atol=1e-12, rtol=0)
-        torch.testing.assert_close(history, torch.stack((S.real, S.imag), dim=1), atol=1e-12, rtol=0)
-
-
-@every_kernel
-def test_layer_that_reads_amplitudes(backend):
-    """Which a turn of the first state does not change."""
-    case = make_layer(beta=False, dt=False, mask=False)
-    h, S = case.run(backend)
-    c = (torch.hypot(S[:, :, 0], S[:, :, 1]) * case.alpha).sum(2) + case.b_c
-    torch.testing.assert_close(h, torch.sigmoid(case.a[..., 21:28]) * torch.tanh(c))
-
-
-@every_kernel
-@pytest.mark.parametrize("absent", [(), ("f_fre",), ("dt", "mask"), ("beta",), ("f_fre", "dt", "state")], ids=str)
-def test_layer_gradients_are_those_of_finite_differences(backend, absent):
-    case = make_layer(T=4, B=2, K=2, D=3, **dict.fromkeys(absent, False))
-    if case.dt is not None:
-        case = replace(case, dt=case.dt.clamp(max=1.5))
-    leaves = case.leaves()
-
-    def run(*values):
-        return replace(case, **dict(zip(leaves, values, strict=True))).run(backend)
-
-    assert torch.autograd.gradcheck(run, tuple(leaves.values()))
-
-
-LAYER_PARITY = PARITY | {
-    "T9-B3-K3-D7, all present": {"T": 9, "B": 3, "K": 3, "D": 7},
-    "T9-B3-K20-D5, no mask": {"T": 9, "B": 3, "K": 20, "D": 5, "mask": False},
-    "T9-B3-K3-D17, amplitudes": {"T": 9, "B": 3, "K": 3, "D": 17, "beta": False},
-}
-every_way = pytest.mark.parametrize("through", [("h",), ("S",), ("h", "S")], ids="-".join)
-
-
-@functools.cache
-def layer_reference(name, dtype, through):
-    return layer_results(make_layer(**LAYER_PARITY[name], dtype=dtype), "reference", through)
-
-
-@every_fast_kernel
-@every_precision
-@every_way
-@pytest.mark.parametrize("name", LAYER_PARITY)
-def test_layer_parity(backend, dtype, tolerance, through, name):
-    got = layer_results(make_layer(**LAYER_PARITY[name], dtype=dtype), backend, through)
-    assert_same(layer_reference(name, dtype, through), got, tolerance)
-
-
-@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-@every_precision
-@pytest.mark.parametrize("name", LAYER_PARITY)
-def test_layer_parity_of_every_native_instruction_set(instruction_set, dtype, tolerance, name, monkeypatch):
-    monkeypatch.setenv("SFMTS_INSTRUCTION_SET", instruction_set)
-    got = layer_results(make_layer(**LAYER_PARITY[name], dtype=dtype), "native", ("h", "S"))
-    assert_same(layer_reference(name, dtype, ("h", "S")), got, tolerance)
-
-
-@every_fast_kernel
-def test_layer_strides_of_all_that_is_given(backend):
-    case = make_layer()
-    strided = LayerCase(**{name: spread(value) for name, value in vars(case).items()})
-    assert not strided.a.is_contiguous()
-    assert_same(layer_results(case, backend, ("h", "S")), layer_results(strided, backend, ("h", "S")), 1e-13)
-
-
-@every_fast_kernel
-@pytest.mark.parametrize("wanted", [("a",), ("omega", "beta"), ("alpha", "state"), ("b_c",)])
-def test_layer_gradients_of_some_inputs_only(backend, wanted):
-    case = make_layer()
-    full = layer_results(case, backend)
-    some = LayerCase(**{name: value.detach().requires_grad_(name in wanted) for name, value in vars(case).items()})
-    got = layer_results(some, backend)
-    assert set(got) == {"h", "S", *(f"d{name}" for name in wanted)}
-    assert_equal({name: full[name] for name in got}, got)
-
-
-@every_kernel
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_layer_in_half_precision_is_computed_in_single(backend, dtype):
-    """Also beside parameters in single precision, as under autocast."""
-    case = make_layer(T=30, dtype=dtype)
-    exact = LayerCase(**{name: value.float() if value.dtype == dtype else value for name, value in vars(case).items()})
-    expected = exact.run(backend)
-    for given in (case, replace(exact, a=case.a)):
-        outputs = given.run(backend)
-        assert [output.dtype for output in outputs] == [dtype, dtype]
-        assert all(torch.equal(a, b.to(dtype)) for a, b in zip(outputs, expected, strict=True))
-
-
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("cut", [1, 20, 39])
-def test_layer_in_chunks_is_the_whole(backend, dtype, cut):
-    """Gradients go back through the chunk's end."""
-    case = make_layer(T=40, dtype=dtype)
-    whole, _ = case.run(backend)
-    first, history = case.select(slice(0, cut)).run(backend)
-    second, _ = case.select(slice(cut, None), state=history[-1]).run(backend)
-    parts, leaves = torch.cat([first, second]), case.leaves()
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    assert_same({"h": whole.detach()}, {"h": parts.detach()}, tolerance)
-    gradients = [torch.autograd.grad(h.square().sum(), list(leaves.values())) for h in (whole, parts)]
-    for name, *pair in zip(leaves, *gradients, strict=True):
-        assert_same({name: pair[0]}, {name: pair[1]}, tolerance)
-
-
-@every_kernel
-@every_dtype
-@pytest.mark.parametrize("D", [7, 20])
-def test_layer_batch_mates_do_not_matter(backend, dtype, D):
-    """Also where one of them is sick."""
-    inexact = "reference", "fused"
-    case = make_layer(T=12, B=9, D=D, dtype=dtype)
-    with torch.no_grad():
-        case.a[3, 4, 0] = float("nan")
-        case.state[7] = float("inf")
-    together = layer_results(replace(case, omega=case.omega.detach()), backend)
-    assert together["S"][3:, 4].isnan().any()
-    above = torch.randn(together["h"].shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(dtype)
-    for b in (0, 3, 8):
-        h, S = case.select(slice(None), slice(b, b + 1)).run(backend)
-        assert_close(h[:, 0], together["h"][:, b], backend, inexact)
-        assert_close(S[:, 0], together["S"][:, b], backend, inexact)
-        (da,) = torch.autograd.grad(h, case.a, above[:, b : b + 1])
-        assert_close(da[:, b], together["da"][:, b], backend, inexact)
-
-
-@every_dtype
-@pytest.mark.parametrize(("B", "K", "D"), [(5, 3, 33), (40, 3, 12), (3, 8, 108)])
-def test_native_layer_threads_do_not_matter(dtype, B, K, D, threads):
-    case = make_layer(B=B, K=K, D=D, dtype=dtype)
-    results = []
-    for n in (1, 2, 3, 7):
-        threads(n)
-        results.append(layer_results(case, "native", ("h", "S")))
-    for other in results[1:]:
-        assert_equal(results[0], other)
-
-
-def test_native_layer_from_several_python_threads():
-    cases = [make_layer(T=T, B=B, D=D, seed=T) for T, B, D in [(200, 2, 7), (60, 9, 33), (30, 33, 1), (17, 40, 12)]]
-    alone = [layer_results(case, "native") for case in cases]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda case: layer_results(case, "native"), cases * 5))
-    for expected, got in zip(alone * 5, together, strict=True):
-        assert_equal(expected, got)
-
-
 @every_fast_kernel
 @every_dtype
 @pytest.mark.parametrize("value", [200.0, -200.0, 1e30, -1e30])
 def test_layer_whose_gates_are_fully_open_or_shut(backend, dtype, value):
     case = make_layer(dtype=dtype, least=0.0)
     extreme = replace(case, a=torch.full_like(case.a, value).requires_grad_())
-    assert_same(
-        layer_results(extreme, "reference"), layer_results(extreme, backend), 1e-12 if dtype.itemsize == 8 else 1e-5
-    )
+    assert_same(extreme.results("reference", ("h",)), extreme.results(backend, ("h",)), dict(PRECISIONS)[dtype])
 
 
 @pytest.mark.parametrize("kept", [0, 1 << 29])
@@ -632,75 +478,111 @@ def test_native_results_have_memory_of_their_own(kept, monkeypatch):
         for a in (case.a + 3, case.a + 4):
             replace(case, a=a).run("native")
     assert torch.equal(view, values)
-    assert_equal(dict(enumerate(copies)), dict(enumerate(others)))
+    assert_same(dict(enumerate(copies)), dict(enumerate(others)))
+
+
+# -- graphs
 
 
 @every_fast_kernel
-def test_layer_backward_twice(backend):
-    case = make_layer()
-    h, S = case.run(backend)
-    loss, leaves = h.square().sum() + S.sum(), list(case.leaves().values())
+@every_operation
+def test_backward_twice(backend, make):
+    case = make()
+    loss, leaves = sum(value.square().sum() for value in case.outputs(backend).values()), list(case.leaves().values())
     first = torch.autograd.grad(loss, leaves, retain_graph=True)
     second = torch.autograd.grad(loss, leaves)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("name", ["a", "alpha", "state", "S"])
-def test_changing_what_the_native_layer_needs_is_noticed(name):
-    case = make_layer()
-    h, S = case.run("native")
+@pytest.mark.parametrize(
+    ("make", "backend", "name"),
+    [
+        *((make_case, backend, name) for backend in FAST_KERNELS for name in ("f_ste", "omega", "state", "S")),
+        *((make_layer, "native", name) for name in ("a", "alpha", "state", "S")),
+    ],
+)
+def test_changing_what_the_backward_needs_is_noticed(make, backend, name):
+    case = make()
+    outputs = case.outputs(backend)
     with torch.no_grad():
-        (S if name == "S" else case.leaves()[name]).mul_(2)
+        (case.leaves() | outputs)[name].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        h.sum().backward()
+        next(iter(outputs.values())).sum().backward()
 
 
 @every_fast_kernel
-def test_second_derivatives_of_the_layer_are_refused_not_wrong(backend):
-    case = make_layer()
+@every_operation
+def test_second_derivatives_are_refused_not_wrong(backend, make):
+    case = make()
+    loss = next(iter(case.outputs(backend).values())).sum()
     with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; use backend='reference'"):
-        torch.autograd.grad(case.run(backend)[0].sum(), case.a, create_graph=True)
+        torch.autograd.grad(loss, getattr(case, case.drive), create_graph=True)
 
 
 @every_kernel
-def test_layer_without_gradients_has_no_graph(backend):
-    case = make_layer()
+@every_operation
+def test_without_gradients_there_is_no_graph(backend, make):
+    case = make()
     with torch.no_grad():
-        assert not any(output.requires_grad for output in case.run(backend))
+        assert not any(value.requires_grad for value in case.outputs(backend).values())
     with torch.inference_mode():
         torch.testing.assert_close(case.run(backend), case.run("reference"))
 
 
-class Layer(torch.nn.Module):
+class Module(torch.nn.Module):
+    """The call of a case, with its parameters; ``drive`` is doubled, so that something comes before the call."""
+
     def __init__(self, case):
         super().__init__()
-        self.omega, self.alpha, self.beta, self.b_c = (
-            torch.nn.Parameter(value.detach()) for value in (case.omega, case.alpha, case.beta, case.b_c)
-        )
+        self.case = replace(case, state=None, **({"mask": None} if isinstance(case, LayerCase) else {}))
+        constants = {name: value for name, value in case.leaves().items() if name not in (*case.steps, "state")}
+        self.constants = torch.nn.ParameterDict({name: value.detach() for name, value in constants.items()})
 
-    def forward(self, a, dt):
-        return resonator_layer(2 * a, self.omega, self.alpha, self.beta, self.b_c, dt)[0]
-
-
-def test_layer_export():
-    case = make_layer()
-    layer, inputs = Layer(case), (case.a.detach(), case.dt)
-    program = torch.export.export(layer, inputs, strict=False)
-    assert "sfmts.resonator_layer" in program.graph_module.code
-    assert torch.equal(program.module()(*inputs), layer(*inputs))
+    def forward(self, *steps):
+        given = dict(zip(self.case.steps, steps, strict=True)) | dict(self.constants)
+        case = replace(self.case, **given | {self.case.drive: 2 * given[self.case.drive]})
+        return next(iter(case.outputs("auto").values()))
 
 
-def test_compilation_goes_around_the_layer():
-    case = make_layer()
-    layer, wanted = Layer(case), [case.a]
-    expected = torch.autograd.grad(layer(case.a, case.dt).sum(), wanted)
-    got = torch.autograd.grad(torch.compile(layer, backend="eager")(case.a, case.dt).sum(), wanted)
-    assert torch.equal(expected[0], got[0])
+@every_operation
+def test_export(make):
+    case = make()
+    module, inputs = Module(case), tuple(getattr(case, name).detach() for name in case.steps)
+    program = torch.export.export(module, inputs, strict=False)
+    assert f"sfmts.{'resonate' if make is make_case else 'resonator_layer'}" in program.graph_module.code
+    assert torch.equal(program.module()(*inputs), module(*inputs))
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "error", "message"),
-    [
+@every_operation
+def test_compilation_goes_around_the_kernel(make):
+    """And trains all the same."""
+    case = make()
+    module, inputs = Module(case), tuple(getattr(case, name) for name in case.steps)
+    wanted = [getattr(case, case.drive), *module.parameters()]
+    expected = torch.autograd.grad(module(*inputs).sum(), wanted)
+    got = torch.autograd.grad(torch.compile(module, backend="eager")(*inputs).sum(), wanted)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+# -- mistakes
+
+MISFITS = {
+    make_case: [
+        ("f_ste", lambda v: v[:-1], ValueError, r"f_ste has shape \(8, 4, 7\), but \(9, 4, 7\) is needed with u"),
+        ("f_fre", lambda v: v[..., :2], ValueError, r"f_fre has shape \(9, 4, 2\), but \(9, 4, 3\) is needed"),
+        ("omega", lambda v: v[:, :6], ValueError, r"omega has shape \(3, 6\), but \(3, 7\) is needed"),
+        ("omega", lambda v: v[0], ValueError, r"omega \(7,\), but \(T, B, D\) and \(K, D\) are needed"),
+        ("u", lambda v: v[:0], ValueError, r"u has shape \(0, 4, 7\).* are needed, without empty axes"),
+        ("dt", lambda v: v.T, ValueError, r"dt has shape \(4, 9\), but \(9, 4\) is needed"),
+        ("state", lambda v: v[:, :1], ValueError, r"state has shape \(4, 1, 3, 7\), but \(4, 2, 3, 7\) is needed"),
+        ("f_ste", torch.Tensor.float, TypeError, "f_ste is torch.float32, but must be torch.float64 with u"),
+        ("omega", torch.Tensor.half, TypeError, "omega is torch.float16, but must be torch.float64 with u"),
+        ("dt", torch.Tensor.float, TypeError, "dt is torch.float32, but must be torch.float64"),
+        ("u", torch.Tensor.long, TypeError, "u is torch.int64, but must be of a floating-point type"),
+        ("f_ste", lambda v: v.to("meta"), ValueError, "f_ste is on meta, but must be on cpu as u is"),
+        ("dt", lambda v: v.requires_grad_(), ValueError, "dt requires a gradient"),
+    ],
+    make_layer: [
         ("a", lambda v: v[..., :-1], ValueError, r"a is 30 wide, but .* must be 28, 7 each .*, or 31 with a frequency"),
         ("a", lambda v: v[:0], ValueError, r"a has shape \(0, 4, 31\).* are needed, without empty axes"),
         ("a", lambda v: v[0], ValueError, r"a has shape \(4, 31\).* are needed"),
@@ -718,106 +600,17 @@ def test_compilation_goes_around_the_layer():
         ("dt", lambda v: v.requires_grad_(), ValueError, "dt requires a gradient"),
         ("mask", lambda v: v.requires_grad_(), ValueError, "mask requires a gradient"),
     ],
-)
-@every_kernel
-def test_what_does_not_fit_the_layer_is_refused(backend, name, change, error, message):
-    case = make_layer()
-    with pytest.raises(error, match=message):
-        replace(case, **{name: change(getattr(case, name).detach())}).run(backend)
-
-
-# -- graphs
-
-
-@every_fast_kernel
-def test_backward_twice(backend):
-    case = make_case()
-    leaves = list(case.leaves().values())
-    loss = case.run(backend).square().sum()
-    first = torch.autograd.grad(loss, leaves, retain_graph=True)
-    second = torch.autograd.grad(loss, leaves)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@every_fast_kernel
-@pytest.mark.parametrize("name", ["f_ste", "omega", "state", "output"])
-def test_changing_what_the_backward_needs_is_noticed(backend, name):
-    case = make_case()
-    S = case.run(backend)
-    with torch.no_grad():
-        (S if name == "output" else case.leaves()[name]).mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        S.sum().backward()
-
-
-@every_fast_kernel
-def test_second_derivatives_are_refused_not_wrong(backend):
-    case = make_case()
-    with pytest.raises(RuntimeError, match=f"backend='{backend}' has first derivatives only; use backend='reference'"):
-        torch.autograd.grad(case.run(backend).sum(), case.u, create_graph=True)
-
-
-@every_kernel
-def test_without_gradients_there_is_no_graph(backend):
-    case = make_case()
-    with torch.no_grad():
-        assert not case.run(backend).requires_grad
-    with torch.inference_mode():
-        torch.testing.assert_close(case.run(backend), case.run("reference"))
-
-
-class Bank(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.omega = torch.nn.Parameter(torch.linspace(0.1, 3, 21, dtype=torch.float64).view(3, 7))
-
-    def forward(self, f_ste, f_fre, u, dt):
-        return resonate(f_ste, f_fre, 2 * u, self.omega, dt)[-1]
-
-
-def test_export():
-    case, bank = make_case(), Bank()
-    inputs = tuple(value.detach() for value in (case.f_ste, case.f_fre, case.u, case.dt))
-    program = torch.export.export(bank, inputs, strict=False)
-    assert "sfmts.resonate" in program.graph_module.code
-    assert torch.equal(program.module()(*inputs), bank(*inputs))
-
-
-def test_compilation_goes_around_the_kernel():
-    """And trains all the same."""
-    case, bank = make_case(), Bank()
-    inputs = (case.f_ste, case.f_fre, case.u, case.dt)
-    expected = torch.autograd.grad(bank(*inputs).sum(), (case.u, bank.omega))
-    got = torch.autograd.grad(torch.compile(bank, backend="eager")(*inputs).sum(), (case.u, bank.omega))
-    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
-
-
-# -- mistakes
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "error", "message"),
-    [
-        ("f_ste", lambda v: v[:-1], ValueError, r"f_ste has shape \(8, 4, 7\), but \(9, 4, 7\) is needed with u"),
-        ("f_fre", lambda v: v[..., :2], ValueError, r"f_fre has shape \(9, 4, 2\), but \(9, 4, 3\) is needed"),
-        ("omega", lambda v: v[:, :6], ValueError, r"omega has shape \(3, 6\), but \(3, 7\) is needed"),
-        ("omega", lambda v: v[0], ValueError, r"omega \(7,\), but \(T, B, D\) and \(K, D\) are needed"),
-        ("u", lambda v: v[:0], ValueError, r"u has shape \(0, 4, 7\).* are needed, without empty axes"),
-        ("dt", lambda v: v.T, ValueError, r"dt has shape \(4, 9\), but \(9, 4\) is needed"),
-        ("state", lambda v: v[:, :1], ValueError, r"state has shape \(4, 1, 3, 7\), but \(4, 2, 3, 7\) is needed"),
-        ("f_ste", torch.Tensor.float, TypeError, "f_ste is torch.float32, but must be torch.float64 with u"),
-        ("omega", torch.Tensor.half, TypeError, "omega is torch.float16, but must be torch.float64 with u"),
-        ("dt", torch.Tensor.float, TypeError, "dt is torch.float32, but must be torch.float64"),
-        ("u", torch.Tensor.long, TypeError, "u is torch.int64, but must be of a floating-point type"),
-        ("f_ste", lambda v: v.to("meta"), ValueError, "f_ste is on meta, but must be on cpu as u is"),
-        ("dt", lambda v: v.requires_grad_(), ValueError, "dt requires a gradient"),
-    ],
+    ("make", "name", "change", "error", "message"), [(make, *row) for make, rows in MISFITS.items() for row in rows]
 )
-@every_kernel
-def test_what_does_not_fit_is_refused(backend, name, change, error, message):
-    case = make_case()
-    with pytest.raises(error, match=message):
-        replace(case, **{name: change(getattr(case, name).detach())}).run(backend)
+def test_what_does_not_fit_is_refused(make, name, change, error, message):
+    case = make()
+    for backend in KERNELS:
+        with pytest.raises(error, match=message):
+            replace(case, **{name: change(getattr(case, name).detach())}).run(backend)
 
 
 def test_unknown_kernels_are_refused():

@@ -1,4 +1,4 @@
-"""Joint densities of binary vectors: what is exact is held against enumeration, what is drawn against what is exact.
+"""Heads: losses against known distributions; of joint densities the exact against enumeration, draws against the exact.
 
 Statistical tests have fixed seeds and bounds that a right implementation would break once in a thousand seeds or less;
 where a wrong one could slip through such a bound, the test shows that it does not.
@@ -6,24 +6,32 @@ where a wrong one could slip through such a bound, the test shows that it does n
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
+from sklearn.metrics import mean_pinball_loss
+from torch import distributions
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sfmts.heads import (
+    QUANTILE_LEVELS,
+    BernoulliHead,
+    ClassificationHead,
+    NADEHead,
+    QuantileHead,
+    RBMHead,
+    RegressionHead,
+    density_head,
+)
 from sfmts.networks import energy
 from sfmts.networks.energy import NADE, RBM
+from tests.helpers import every_dtype, every_pair
 
-SIZES = [(1, 1), (4, 3), (5, 9), (10, 6)]
-
-
-def size_id(size):
-    return "C{}-H{}".format(*size)
-
-
-every_size = pytest.mark.parametrize("size", SIZES, ids=size_id)
+SIZES = [(1, 1), (4, 3), (5, 9), (10, 6)]  # channels and hidden units
+every_size = pytest.mark.parametrize("size", SIZES, ids=str)
 both = pytest.mark.parametrize("kind", [NADE, RBM])
 
 
@@ -125,33 +133,263 @@ class PeakBytes(TorchDispatchMode):
         self.now -= size
 
 
-@pytest.fixture(params=[1, 3, 16, 64])
-def block(request, monkeypatch):
-    monkeypatch.setattr(energy, "_BLOCK", request.param)
-    return request.param
+# -- classification, regression, and independent channels
+
+MEAN, SCALE = torch.tensor([5.0, -2.0]).double(), torch.tensor([2.0, 0.5]).double()
+CASES = {  # a head; targets of seven items; what the loss of an item is, by a known distribution
+    "two classes": (
+        lambda: ClassificationHead(4, 2),
+        torch.arange(7) % 2,
+        lambda output, y: -distributions.Bernoulli(logits=output[:, 0]).log_prob(y.double()),
+    ),
+    "three classes": (
+        lambda: ClassificationHead(4, 3),
+        torch.arange(7) % 3,
+        lambda output, y: -distributions.Categorical(logits=output).log_prob(y),
+    ),
+    "regression": (  # -2 log p(z) is z^2 but for a constant
+        lambda: RegressionHead(4, 2, mean=MEAN, scale=SCALE),
+        torch.linspace(-3, 9, 14).view(7, 2).double(),
+        lambda output, y: (
+            -2 * (distributions.Normal(output * SCALE + MEAN, SCALE).log_prob(y) + SCALE.log()) - np.log(2 * np.pi)
+        ).mean(1),
+    ),
+    "channels": (
+        lambda: BernoulliHead(4, 3),
+        (torch.arange(21) % 4 == 1).view(7, 3).double(),
+        lambda output, y: -distributions.Bernoulli(logits=output).log_prob(y).sum(1),
+    ),
+}
 
 
-# NADE
+@pytest.mark.parametrize("name", CASES)
+def test_losses_and_scores_are_those_of_known_distributions(name):
+    make, y, expect = CASES[name]
+    head = make().double()
+    output = head(torch.randn(7, 4, generator=generator(), dtype=torch.float64)).detach().requires_grad_()
+    losses, weight = expect(output, y), torch.linspace(0, 2, 7, dtype=torch.float64)
+    if name == "regression":
+        scores = 1 - losses
+    elif "classes" in name:
+        logits = output if output.shape[1] > 1 else torch.cat([torch.zeros_like(output), output], 1)
+        scores = (logits.argmax(1) == y).double()
+        torch.testing.assert_close(head.log_probabilities(output), logits.log_softmax(1))
+    else:
+        scores = -losses
+    for w, factor in ((None, torch.ones(7).double()), (weight, weight)):
+        torch.testing.assert_close(head.loss(output, y, w), losses @ factor)
+        torch.testing.assert_close(head.score(output, y, w), scores @ factor)
+    assert gradcheck(lambda values: head.loss(values, y, weight), output)
 
 
+def test_regression_is_exact_far_from_zero():
+    """The mean and the scale stay in double precision if the head is cast."""
+    head = RegressionHead(2, 2, mean=MEAN + 1e9, scale=SCALE).float()
+    output = torch.tensor([[0.0, 1.0]])
+    torch.testing.assert_close(head.predictions(output), MEAN + 1e9 + SCALE * output, rtol=0, atol=1e-6)
+    assert head.loss(output, MEAN[None] + 1e9, None).item() == pytest.approx(0.5)
+
+
+def test_projections():
+    features = torch.randn(3, 2, generator=generator())
+    linear = ClassificationHead(2, 3, generator=generator())
+    torch.testing.assert_close(linear(features), features @ linear.projection.weight.T)
+    bound = (6 / (2 + 3)) ** 0.5  # Xavier
+    assert 0.5 * bound < linear.projection.weight.abs().max() <= bound
+    assert BernoulliHead(2, 2, "none")(features) is features
+    rates = torch.tensor([0.1, 0.9])
+    for kind in ("linear", "nade", "rbm"):
+        head = density_head(kind, 4, 2, 3, generator(), rates)
+        torch.testing.assert_close(head(torch.zeros(4))[:2].sigmoid(), rates)
+        assert not head(torch.zeros(4))[2:].any()
+
+
+def test_errors_of_heads():
+    output = torch.zeros(1, 5)
+    for call, message in [
+        (lambda: ClassificationHead(4, 3, "none"), "n_outputs=3 is needed here, but the output has width 4"),
+        (lambda: RegressionHead(4, 3, "quick"), "Unknown head 'quick'; choose one of 'linear', 'none'"),
+        (lambda: density_head("quick", 4, 3, 2, None, None), "Unknown head 'quick'; .*'linear', 'none', 'nade', 'rbm'"),
+        (lambda: NADEHead(4, 3, 2).logits(output), "has no logits of single channels; use head='linear'"),
+        (lambda: RBMHead(4, 3, 2).sample(output, None, 0.5), "draws at temperature 1 only, not 0.5; take head='nade'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+# -- quantiles
+
+
+def random_output(n=200, seed=0):
+    return torch.randn(n, 3, len(QUANTILE_LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class TestQuantileHead:
+    def test_never_cross(self):
+        values = QuantileHead().quantiles(10.0 * random_output())
+        assert (values.diff(dim=-1) >= 0).all()
+        alpha = torch.linspace(1e-6, 1 - 1e-6, 999, dtype=torch.float64)
+        assert (QuantileHead().interpolated(values, alpha).diff(dim=-1) >= 0).all()
+
+    def test_median_is_the_first_output(self):
+        output = random_output()
+        head = QuantileHead()
+        torch.testing.assert_close(head.quantiles(output)[..., head.middle], output[..., 0], rtol=0, atol=0)
+
+    def test_stretch(self):
+        head, output = QuantileHead(), random_output()
+        plain = head.quantiles(output)
+        head.stretch.fill_(2.5)
+        median = output[..., :1]
+        torch.testing.assert_close(head.quantiles(output) - median, 2.5 * (plain - median))
+        torch.testing.assert_close(head.quantiles(output, calibrated=False), plain, rtol=0, atol=0)
+
+    def test_distances_and_back(self):
+        gaps = torch.logspace(-6, 2, 40, dtype=torch.float64)
+        head = QuantileHead()
+        raw = QuantileHead.raw_gaps(gaps)
+        output = torch.cat([torch.zeros(40, 1), raw[:, None].expand(-1, head.n_logits - 1)], dim=1)
+        torch.testing.assert_close(head.quantiles(output).diff(dim=-1), gaps[:, None].expand(-1, 8))
+
+    def test_loss_is_the_mean_pinball_loss(self):
+        head, output = QuantileHead(), random_output()
+        target = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        values = head.quantiles(output)
+        expected = [
+            np.mean(
+                [
+                    mean_pinball_loss(target[i], values[i, :, level], alpha=alpha)
+                    for level, alpha in enumerate(QUANTILE_LEVELS)
+                ]
+            )
+            for i in range(200)
+        ]
+        np.testing.assert_allclose(head.losses(output, target), expected, rtol=1e-12)
+        weight = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        assert float(head.loss(output, target, weight)) == pytest.approx(float(weight @ torch.tensor(expected)))
+        assert float(head.score(output, target, None)) == pytest.approx(-sum(expected))
+
+    def test_unknown_targets_count_for_nothing(self):
+        head, output = QuantileHead(), random_output(20).requires_grad_()
+        target = torch.zeros(20, 3, dtype=torch.float64)
+        target[:, 2] = torch.nan
+        losses = head.losses(output, target)
+        torch.testing.assert_close(losses, head.losses(output[:, :2], target[:, :2]))
+        losses.sum().backward()
+        assert output.grad[:, :2].isfinite().all()
+        assert not output.grad[:, 2].any()
+
+    def test_best_output_is_the_quantiles(self):
+        """What the loss is least at, as quantiles are defined."""
+        head = QuantileHead()
+        target = torch.randn(20000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        raw = QuantileHead.raw_gaps(torch.tensor(norm.ppf(QUANTILE_LEVELS)).diff())
+        best = torch.cat([torch.zeros(1, dtype=torch.float64), raw])
+        losses = [
+            float(head.losses((best + change).expand(20000, 1, -1), target).mean())
+            for change in (0.0, 0.2 * torch.eye(9, dtype=torch.float64)[0], 0.5, -0.5)
+        ]
+        assert min(losses) == losses[0]
+
+    @pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (-30.0, 7.0), (5.0, 1e-3)])
+    def test_a_normal_distribution_is_exact(self, mean, scale):
+        head = QuantileHead()
+        values = mean + scale * torch.tensor(norm.ppf(QUANTILE_LEVELS))
+        alpha = torch.tensor([1e-9, 0.001, 0.025, 0.2, 0.5, 0.61, 0.975, 0.9999], dtype=torch.float64)
+        expected = norm.ppf(alpha, mean, scale)
+        np.testing.assert_allclose(head.interpolated(values, alpha), expected, rtol=1e-9, atol=1e-9 * scale)
+        assert float(head.variance(values)) == pytest.approx(scale**2, rel=0.01)
+
+    def test_levels_themselves(self):
+        head = QuantileHead()
+        values = head.quantiles(random_output())
+        torch.testing.assert_close(head.interpolated(values, head.levels), values)
+
+    def test_fine_levels(self):
+        levels = QuantileHead().fine_levels()
+        assert (levels.diff() > 0).all()
+        assert float(levels[0]) < 1e-4
+        torch.testing.assert_close(levels, 1.0 - levels.flip(0))
+
+
+# -- joint heads, by the models within
+
+
+def joint_head(kind, seed=0):
+    """A head of three channels and two hidden units, a model within that couples them, and some output."""
+    head = kind(4, 3, 2, generator(seed)).double()
+    with torch.no_grad():
+        for parameter in head.model.parameters():
+            parameter.mul_(100.0)
+    return head, torch.randn(6, 5, generator=generator(1), dtype=torch.float64).requires_grad_()
+
+
+@pytest.mark.parametrize("kind", [NADEHead, RBMHead])
+def test_joint_heads_against_enumeration(kind, monkeypatch):
+    """Likelihoods are the model's; probabilities of channels come near their sums over all frames."""
+    monkeypatch.setattr(kind, "draws", 400)
+    head, output = joint_head(kind)
+    b, frames = (output[:, :3], output[:, 3:]), all_vectors(3)
+    joint = torch.stack([head.model.log_prob(v.expand(6, -1), *b) for v in frames], dim=1).detach().exp()
+    torch.testing.assert_close(head.log_likelihood(output, frames[:6]).exp(), joint.diagonal())
+    torch.testing.assert_close(head.score(output, frames[:6], None), joint.diagonal().log().sum())
+    with torch.no_grad():
+        torch.testing.assert_close(head.probabilities(output), joint @ frames, rtol=0, atol=0.075)
+
+
+def test_loss_of_nade_is_minus_its_log_likelihood():
+    head, output = joint_head(NADEHead)
+    weight, v = torch.linspace(0, 1, 6, dtype=torch.float64), all_vectors(3)[1:7]
+    expected = -naive_log_prob(head.model, v, output[:, :3], output[:, 3:]) @ weight
+    torch.testing.assert_close(head.loss(output, v, weight), expected)
+
+
+def test_loss_of_rbm_has_the_gradient_of_contrastive_divergence():
+    head, output = joint_head(RBMHead)
+    weight, v = torch.linspace(0, 1, 6, dtype=torch.float64), all_vectors(3)[1:7]
+    b_v, b_h = output[:, :3], output[:, 3:]
+    loss = head.loss(output, v, weight)
+    divergence = head.model.contrastive_divergence(v, b_v, b_h, generator=generator(head._seed))
+    for got, expected in zip(
+        gradients(loss, output, head.model.W), gradients(divergence * weight, output, head.model.W), strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+    hidden = (b_h + v @ head.model.W.T).sigmoid()
+    rebuilt = -distributions.Bernoulli(logits=b_v + hidden @ head.model.W).log_prob(v).sum(1)
+    torch.testing.assert_close(loss, rebuilt @ weight)
+    other = gradients(head.loss(output, v, weight), head.model.W)
+    assert not torch.equal(other[0], gradients(head.loss(output, v, weight), head.model.W)[0])  # each call draws anew
+
+
+@both
 @every_size
-def test_nade_probabilities_sum_to_one(size):
+def test_probabilities_sum_to_one(kind, size):
     C, H = size
-    v = all_vectors(C)
-    p = build(NADE, C, H, scale=3.0).log_prob(v, *same_for_all(biases(1, C, H), len(v))).exp()
-    torch.testing.assert_close(p.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-12)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        v, scale = all_vectors(C, dtype), {torch.float32: 1.0, torch.float64: 3.0 if kind is NADE else 2.0}[dtype]
+        b = same_for_all(biases(1, C, H, dtype=dtype), len(v))
+        p = build(kind, C, H, scale, dtype=dtype).log_prob(v, *b).exp()
+        assert p.dtype == dtype
+        assert abs(p.sum().item() - 1.0) < tolerance
 
 
-def test_nade_probabilities_sum_to_one_in_single_precision():
-    v = all_vectors(10, torch.float32)
-    p = build(NADE, 10, 6, dtype=torch.float32).log_prob(v, *same_for_all(biases(1, 10, 6, dtype=v.dtype), len(v)))
-    assert p.dtype == torch.float32
-    assert abs(p.exp().sum().item() - 1.0) < 1e-5
+@both
+def test_without_coupling_channels_are_independent(kind):
+    """An RBM of 20 units is annealed: its start is the model itself."""
+    model, b, v = build(kind, 20, 30), biases(5, 20, 30), binary(5, 20)
+    with torch.no_grad():
+        list(model.parameters())[-1].zero_()
+    torch.testing.assert_close(model.log_prob(v, *b), torch.where(v > 0, b[0], -b[0]).sigmoid().log().sum(1))
+    if kind is NADE:
+        torch.testing.assert_close(model.conditionals(v, *b), b[0].sigmoid())
 
 
-@pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
-@every_size
-def test_nade_equals_the_naive_loop(size, density, block):
+# -- NADE
+
+
+@every_pair(density=[0.0, 0.1, 0.5, 1.0], size=SIZES, block=[1, 3, 16, 64])
+def test_nade_equals_the_naive_loop(size, density, block, monkeypatch):
+    monkeypatch.setattr(energy, "_BLOCK", block)
     C, H = size
     nade, b, v = build(NADE, C, H), biases(7, C, H), binary(7, C, density)
     inputs = [value.requires_grad_() for value in b] + [nade.W, nade.V]
@@ -187,15 +425,9 @@ def test_nade_gradcheck(kept, monkeypatch):
     assert gradgradcheck(lambda b_v, b_h, *_: nade.log_prob(v, b_v, b_h), inputs)
 
 
-def test_nade_without_v_is_independent():
-    nade, b, v = build(NADE, 20, 6), biases(5, 20, 6), binary(5, 20)
-    with torch.no_grad():
-        nade.V.zero_()
-    torch.testing.assert_close(nade.conditionals(v, *b), b[0].sigmoid())
-    torch.testing.assert_close(nade.log_prob(v, *b), torch.where(v > 0, b[0], -b[0]).sigmoid().log().sum(1))
-
-
-def test_nade_is_autoregressive(block):
+@pytest.mark.parametrize("block", [1, 3, 16, 64])
+def test_nade_is_autoregressive(block, monkeypatch):
+    monkeypatch.setattr(energy, "_BLOCK", block)
     nade, b, v = build(NADE, 20, 6), biases(5, 20, 6), binary(5, 20)
     before = nade.conditionals(v, *b)
     for i in range(20):
@@ -213,7 +445,7 @@ def test_nade_rows_do_not_touch_one_another():
     torch.testing.assert_close(nade.log_prob(v, *b), alone)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@every_dtype
 def test_nade_is_stable(dtype):
     nade, v = build(NADE, 4, 3, dtype=dtype), torch.tensor([[0, 1, 0, 1]], dtype=dtype)
     b_v = torch.tensor([[-1e4, 1e4, 1e4, -1e4]], dtype=dtype, requires_grad=True)
@@ -222,15 +454,6 @@ def test_nade_is_stable(dtype):
     torch.testing.assert_close(gradients(value, b_v)[0], torch.tensor([[0.0, 0.0, -1.0, 1.0]], dtype=dtype))
     never = torch.full((1, 4), -torch.inf, dtype=dtype)  # a unit may be forbidden
     assert nade.log_prob(torch.zeros_like(v), never, torch.zeros(1, 3, dtype=dtype)).item() == 0.0
-
-
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
-@both
-def test_vectors_of_any_type(kind, dtype):
-    model, b, v = build(kind, 6, 4), biases(5, 6, 4), binary(5, 6)
-    expected = model.log_prob(v, *b)
-    assert expected.dtype == torch.float64
-    assert torch.equal(model.log_prob(v.to(dtype), *b), expected)
 
 
 def test_nade_samples_have_its_probabilities():
@@ -286,14 +509,16 @@ def test_nade_memory_is_bounded():
     assert peak.most < 1.5 * peaks[1]
 
 
-# RBM
+# -- RBM
 
 
 @every_size
 def test_rbm_partition_by_enumeration(size):
     C, H = size
     rbm, b = build(RBM, C, H, scale=2.0), biases(4, C, H)
-    torch.testing.assert_close(rbm.exact_log_partition(*b), naive_log_partition(rbm, *b))
+    expected, v = naive_log_partition(rbm, *b), binary(4, C)
+    torch.testing.assert_close(rbm.exact_log_partition(*b), expected)
+    torch.testing.assert_close(rbm.log_prob(v, *b), -rbm.free_energy(v, *b) - expected)
 
 
 def test_rbm_partition_in_parts(monkeypatch):
@@ -308,26 +533,10 @@ def test_rbm_partition_in_parts(monkeypatch):
         torch.testing.assert_close(ours, theirs)
 
 
-@every_size
-def test_rbm_probabilities_sum_to_one(size):
-    C, H = size
-    rbm, v = build(RBM, C, H, scale=2.0), all_vectors(C)
-    b = same_for_all(biases(1, C, H), len(v))
-    p = (-rbm.free_energy(v, *b) - rbm.exact_log_partition(*b)).exp()
-    torch.testing.assert_close(p.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(rbm.log_prob(v, *b).exp(), p)
-
-
 def test_rbm_free_energy_sums_over_hidden_states():
     rbm, b, v, h = build(RBM, 5, 4), biases(6, 5, 4), binary(6, 5), all_vectors(4)
     joint = (v * b[0]).sum(1, keepdim=True) + b[1] @ h.T + v @ rbm.W.T @ h.T
     torch.testing.assert_close(rbm.free_energy(v, *b), -joint.logsumexp(1))
-
-
-def test_rbm_without_w_is_independent():
-    rbm, b, v = build(RBM, 20, 30, scale=0.0), biases(5, 20, 30), binary(5, 20)
-    expected = torch.where(v > 0, b[0], -b[0]).sigmoid().log().sum(1)
-    torch.testing.assert_close(rbm.log_prob(v, *b), expected)  # 20 units, thus annealed: its start is the model itself
 
 
 def test_rbm_gradcheck():
@@ -460,7 +669,16 @@ def test_contrastive_divergence_is_a_difference_of_free_energies():
     assert torch.equal(rbm.contrastive_divergence(v, *b, 3, generator()), expected)
 
 
-# Both
+# -- both
+
+
+@both
+def test_vectors_of_any_type(kind):
+    model, b, v = build(kind, 6, 4), biases(5, 6, 4), binary(5, 6)
+    expected = model.log_prob(v, *b)
+    assert expected.dtype == torch.float64
+    for dtype in (torch.bool, torch.uint8, torch.int64, torch.float32):
+        assert torch.equal(model.log_prob(v.to(dtype), *b), expected)
 
 
 def random_results(model, b, v, seed):
@@ -534,30 +752,28 @@ def test_models_learn(kind):
 @both
 def test_errors_name_the_mistake(kind):
     model, (b_v, b_h), v = build(kind, 6, 4), biases(3, 6, 4), binary(3, 6)
-    with pytest.raises(ValueError, match=r"b_v must have shape \(P, 6\).* has shape \(3, 5\)"):
-        model.log_prob(v, b_v[:, :5], b_h)
-    with pytest.raises(ValueError, match=r"b_h must have shape \(P, 4\).*P = 3.* has shape \(2, 4\)"):
-        model.sample(b_v, b_h[:2])
-    with pytest.raises(ValueError, match=r"v must have shape \(3, 6\).* has shape \(2, 6\)"):
-        model.log_prob(v[:2], b_v, b_h)
-    with pytest.raises(ValueError, match=r"zeros and ones.* holds 0\.25"):
-        model.log_prob(torch.full_like(v, 0.25), b_v, b_h)
-    with pytest.raises(ValueError, match=r"zeros and ones.* holds nan"):
-        model.log_prob(v * torch.nan, b_v, b_h)
-    with pytest.raises(ValueError, match="n_hidden must be at least 1, not 0"):
-        kind(6, 0)
+    for call, message in [
+        (lambda: model.log_prob(v, b_v[:, :5], b_h), r"b_v must have shape \(P, 6\).* has shape \(3, 5\)"),
+        (lambda: model.sample(b_v, b_h[:2]), r"b_h must have shape \(P, 4\).*P = 3.* has shape \(2, 4\)"),
+        (lambda: model.log_prob(v[:2], b_v, b_h), r"v must have shape \(3, 6\).* has shape \(2, 6\)"),
+        (lambda: model.log_prob(torch.full_like(v, 0.25), b_v, b_h), r"zeros and ones.* holds 0\.25"),
+        (lambda: model.log_prob(v * torch.nan, b_v, b_h), "zeros and ones.* holds nan"),
+        (lambda: kind(6, 0), "n_hidden must be at least 1, not 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_errors_of_one_kind():
     nade, rbm, (b_v, b_h), v = build(NADE, 6, 4), build(RBM, 6, 4), biases(3, 6, 4), binary(3, 6)
-    for temperature in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match=f"temperature must be at least 0, not {temperature}"):
-            nade.sample(b_v, b_h, temperature=temperature)
-    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
-        rbm.contrastive_divergence(v, b_v, b_h, 0)
-    with pytest.raises(ValueError, match="n_temperatures must be at least 1, not 0"):
-        rbm.log_partition(b_v, b_h, 0)
-    with pytest.raises(ValueError, match="n_chains must be at least 1, not -1"):
-        rbm.log_partition(b_v, b_h, 3, -1)
-    with pytest.raises(ValueError, match=r"at most 20 units.* 21 visible and 30 hidden.* Use log_partition"):
-        build(RBM, 21, 30).exact_log_partition(*biases(1, 21, 30))
+    too_many = biases(3, 21, 30)
+    for call, message in [
+        (lambda: nade.sample(b_v, b_h, temperature=-1.0), "temperature must be at least 0, not -1.0"),
+        (lambda: nade.sample(b_v, b_h, temperature=float("nan")), "temperature must be at least 0, not nan"),
+        (lambda: rbm.contrastive_divergence(v, b_v, b_h, 0), "steps must be at least 1, not 0"),
+        (lambda: rbm.log_partition(b_v, b_h, 0), "n_temperatures must be at least 1, not 0"),
+        (lambda: rbm.log_partition(b_v, b_h, 3, -1), "n_chains must be at least 1, not -1"),
+        (lambda: build(RBM, 21, 30).exact_log_partition(*too_many), "at most 20 units.* 21 visible and 30 hidden"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
