@@ -1,5 +1,7 @@
 """The lists that tests are parametrised over, and small data."""
 
+import itertools
+
 import numpy as np
 
 from sfmts import (
@@ -62,3 +64,14 @@ def make_panel(n=24, n_steps=12, n_channels=2, n_classes=2, ragged=False, seed=0
         phases = rng.uniform(0, 2 * np.pi, size=n_channels)
         X.append(np.sin(0.5 * (label + 1) * t + phases) + 0.05 * rng.normal(size=(length, n_channels)))
     return (X if ragged else np.stack(X)), y
+
+
+def pairwise(*factors):
+    """Return combinations in which any two values of two factors occur together: few, and always the same."""
+    numbers = list(itertools.product(*(range(len(factor)) for factor in factors)))
+    pairs = {row: set(itertools.combinations(enumerate(row), 2)) for row in numbers}
+    missing, chosen = set().union(*pairs.values()), []
+    while missing:
+        chosen.append(max(numbers, key=lambda row: len(pairs[row] & missing)))
+        missing -= pairs[chosen[-1]]
+    return [tuple(factor[number] for factor, number in zip(factors, row, strict=True)) for row in chosen]

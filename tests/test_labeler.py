@@ -1,4 +1,4 @@
-"""What SFMLabeler promises by itself; what it shares with the other estimators is in test_regressor.py."""
+"""What SFMLabeler promises by itself; what it shares with the other estimators is in test_contract.py."""
 
 import joblib
 import numpy as np
@@ -15,10 +15,9 @@ from sfmts.metrics import frame_accuracy_score
 from sfmts.model_selection import cross_val_predict
 from sfmts.training import Trainer
 from tests.helpers import NETWORKS
+from tests.test_contract import FORMS, take
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
-
-FORMS = ["2-D", "3-D", "ragged"]
 
 
 def tiny(**options):
@@ -41,10 +40,6 @@ def signs(form="ragged", n=24, n_classes=2, seed=0):
         return X, y
     X, y = np.stack(X), np.stack(y)
     return (X[:, :, 0] if form == "2-D" else X), y
-
-
-def take(X, index):
-    return [X[i] for i in index] if isinstance(X, list) else X[index]
 
 
 def assert_all_equal(found, expected):
@@ -140,11 +135,14 @@ class TestPrediction:
         assert all((labels == 1).all() for labels in model.predict(X))
 
     @pytest.mark.parametrize(
-        "names",
-        [["up", "down", "round"], [3, -7, 11], [1.0, 2.0, -1.0], [True, False]],
-        ids=["str", "int", "float", "bool"],
+        ("names", "form"),
+        [
+            *((["up", "down", "round"], form) for form in FORMS),
+            ([3, -7, 11], "2-D"),
+            ([1.0, 2.0, -1.0], "3-D"),
+            *(([True, False], form) for form in FORMS),
+        ],
     )
-    @pytest.mark.parametrize("form", FORMS)
     def test_labels(self, names, form):
         X, codes = signs(form, n_classes=len(names))
         names = np.array(names)
@@ -467,15 +465,16 @@ class TestScore:
 
 class TestCrossValPredict:
     @pytest.mark.parametrize("form", FORMS)
-    @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
-    def test_is_that_of_each_fold(self, form, method):
+    def test_is_that_of_each_fold(self, form):
         X, y = signs(form)
         cv = KFold(4, shuffle=True, random_state=0)
-        found = cross_val_predict(tiny(), X, y, cv=cv, method=method)
-        assert isinstance(found, list)
+        methods = ["predict", "predict_proba", "predict_log_proba"]
+        found = {method: cross_val_predict(tiny(), X, y, cv=cv, method=method) for method in methods}
+        assert all(isinstance(parts, list) for parts in found.values())
         for train, test in cv.split(np.zeros(len(X))):
             model = tiny().fit(take(X, train), take(y, train))
-            assert_all_equal([found[i] for i in test], getattr(model, method)(take(X, test)))
+            for method, parts in found.items():
+                assert_all_equal([parts[i] for i in test], getattr(model, method)(take(X, test)))
 
     @pytest.mark.parametrize(("method", "never"), [("predict_proba", 0.0), ("predict_log_proba", -np.inf)])
     def test_columns_are_those_of_all_classes(self, method, never):
@@ -575,7 +574,7 @@ class TestCrossValPredict:
     def test_two_at_a_time(self):
         X, y = signs()
         alone = cross_val_predict(tiny(), X, y, cv=3, method="predict_proba")
-        with joblib.parallel_config(backend="threading"):  # test_regressor.py has processes
+        with joblib.parallel_config(backend="threading"):  # test_contract.py has processes
             assert_all_equal(cross_val_predict(tiny(), X, y, cv=3, n_jobs=2, method="predict_proba"), alone)
 
     def test_error_of_a_fit_comes_through(self):
