@@ -1,6 +1,7 @@
 """What all estimators of series promise alike; what one promises by itself is in its own file."""
 
 import copy
+import itertools
 import pickle
 import re
 import warnings
@@ -243,8 +244,9 @@ class TestFormsOfX:
         before = copy.deepcopy((X, y))
         for array in [*X, *(y if case.task == "steps" else [])]:
             array.flags.writeable = False
-        if isinstance(X, np.ndarray):
-            X.flags.writeable = False
+        for array in (X, y):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
         model = case.tiny()
         parameters = model.get_params()
         assert model.fit(X, y) is model
@@ -252,17 +254,13 @@ class TestFormsOfX:
         case.results(model, X)
         if hasattr(model, "score"):
             assert type(model.score(X, y)) is float
+        assert model.n_channels_in_ == (1 if form == "2-D" else 2)
+        assert hasattr(model, "n_features_in_") == (form == "2-D")
+        assert not hasattr(model.fit(*case.data("3-D")), "n_features_in_")
+        if case in TRAINED:
+            assert model.n_iter_ == len(model.loss_curve_) == 3
         for after, old in zip((X, y), before, strict=True):
             assert_close([] if after is None else list(after), [] if old is None else list(old), atol=0)
-
-    def test_attributes(self, case):
-        for form, channels in [("3-D", 2), ("2-D", 1), ("ragged", 2)]:
-            X, y = case.data(form)
-            model = case.tiny().fit(X, y)
-            assert model.n_channels_in_ == channels
-            assert hasattr(model, "n_features_in_") == (form == "2-D")
-            if case in TRAINED:
-                assert model.n_iter_ == len(model.loss_curve_) == 3
 
     def test_column_names(self, case):
         X, y = case.data("2-D")
@@ -297,9 +295,8 @@ class TestFormsOfX:
         with pytest.raises(ValueError, match="Series 3 of X has the columns"):
             case.tiny().fit([*frames[:3], swapped[3], *frames[4:]], y)
 
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_results_have_the_type_of_x(self, case, dtype):
-        for form in FORMS:
+    def test_results_have_the_type_of_x(self, case):
+        for form, dtype in itertools.product(FORMS, [np.float32, np.float64]):
             X, y = case.data(form, dtype=dtype)
             model = case.tiny(**({"device": "cpu"} if case is not SCALER else {})).fit(X, y)
             expected = dtype
@@ -518,22 +515,17 @@ class TestCopies:
             assert_close(case.results(copied, X), before, atol=0)
 
     @every
-    def test_copy_is_independent(self, case):
+    def test_copies_and_clones_are_independent(self, case):
         X, y = case.data("ragged")
         model = case.tiny(**({"warm_start": True} if case in TRAINED else {})).fit(X, y)
+        cloned = clone(model)
+        assert cloned.get_params() == model.get_params()
+        assert vars(cloned).keys() == vars(case.tiny()).keys()
+        assert_same_model(case, cloned.fit(X, y), model, X)
         before = case.results(model, X)
         copied = copy.deepcopy(model).fit(X if case in TRAINED else [2 * series**2 for series in X], y)
         assert distance(case.results(copied, X), before) > 1e-6
         assert_close(case.results(model, X), before, atol=0)
-
-    @every
-    def test_clone(self, case):
-        X, y = case.data("ragged")
-        model = case.tiny().fit(X, y)
-        copied = clone(model)
-        assert copied.get_params() == model.get_params()
-        assert vars(copied) == vars(case.tiny())
-        assert_same_model(case, copied.fit(X, y), model, X)
 
     @seeded
     def test_file_of_another_estimator(self, case, tmp_path):
@@ -586,7 +578,7 @@ BAD_X = [
     (["3-D"], lambda X: {"a": [1.0]}, r"\bX\b.*dict"),
     (["2-D"], lambda X: [[[1.0, 2.0], [3.0]]] * 24, r"X holds sequences instead of numbers.*sfmts\.sktime"),
     (["2-D"], lambda X: pd.DataFrame({"a": [pd.Series([1.0, 2.0])] * 24}), r"X holds sequences instead of numbers"),
-    (["2-D"], lambda X: iter(X), "X must hold numbers.*"),
+    (["2-D"], lambda X: (x for x in X), "X must hold numbers.*generator"),
     (["2-D"], lambda X: set(range(24)), "X must hold numbers.*set"),
     (["2-D"], lambda X: pd.DataFrame({"a": np.ones(288)}, index=INDEX), r"index has several levels.*list of arrays"),
     (["ragged"], lambda X: [*X[:3], np.zeros((7, 3)), *X[4:]], r"Series 3 of X has 3 channels, but series 0 has 2\.$"),
@@ -670,27 +662,6 @@ class TestBadX:
         assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("case", SUPERVISED, ids=str)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # scikit-learn's own
-def test_bad_targets(case, form):
-    """They are named, and the fitted estimator is left as it was."""
-    X, y = case.data(form)
-    model = case.tiny().fit(X, y)
-    state = vars(model).copy()
-    table = [(None, "requires y to be passed, but the target y is None")]
-    for length in (0, 5, 25):
-        text = "0 sample" if (length, case.task) == (0, "numbers") else f"X has 24 series, y {length}"
-        table.append((take(y, np.arange(length) % 24), text))
-    for value, name in ((np.nan, "NaN"), (np.inf, "infinity")):
-        bad = [np.where(item > 0, value, 0.0) for item in y]
-        table.append((bad if case.task == "steps" else np.array(bad), f"Input y contains .*{name}"))
-    for bad, text in table:
-        with pytest.raises(ValueError, match=text):
-            model.fit(X, bad)
-        assert vars(model) == state
-
-
 BAD_WEIGHTS = [
     (np.where(np.arange(24) == 3, -1.0, 1.0), "Negative values.*sample_weight"),
     (np.zeros(24), "(?i)sample.weight.*zero"),
@@ -701,7 +672,6 @@ BAD_WEIGHTS = [
     (np.nan, "sample_weight must be finite, but is nan"),
 ]
 WEIGHTED = [case for case in ALL if case.cls is not SFMDensity]
-weighted = pytest.mark.parametrize("case", WEIGHTED, ids=str)
 TOLERANCE = {SFMFeatures: {"rtol": 0, "atol": 0}, PanelScaler: {"rtol": 1e-12, "atol": 1e-12}}
 
 
@@ -745,13 +715,13 @@ class TestWeights:
         assert_close(case.results(model, X), case.results(expected, X), rtol=1e-7)
         np.testing.assert_allclose(model.loss_curve_, expected.loss_curve_, rtol=1e-7)
 
-    @weighted
-    @pytest.mark.parametrize("scale", [1e-3, 1e3])
-    def test_scale_of_the_weights_does_not_matter(self, case, scale):
+    @pytest.mark.parametrize("case", WEIGHTED, ids=str)
+    def test_scale_of_the_weights_does_not_matter(self, case):
         X, y = case.data("3-D")
         weights = np.random.RandomState(0).uniform(0.5, 2, size=len(X))
-        models = [case.tiny().fit(X, y, sample_weight=factor * weights) for factor in (1.0, scale)]
-        assert_close(case.results(models[1], X), case.results(models[0], X), rtol=1e-7)
+        models = [case.tiny().fit(X, y, sample_weight=factor * weights) for factor in (1.0, 1e-3, 1e3)]
+        for model in models[1:]:
+            assert_close(case.results(model, X), case.results(models[0], X), rtol=1e-7)
 
     @pytest.mark.parametrize("case", SUPERVISED, ids=str)
     def test_weights_pass_through_cross_validation(self, case):
@@ -764,29 +734,38 @@ class TestWeights:
             expected = case.tiny().fit(take(X, train), take(y, train), sample_weight=weights[train])
             assert_same_model(case, model, expected, X)
 
-    @weighted
-    @pytest.mark.parametrize("form", FORMS)
-    def test_bad(self, case, form):
-        X, y = case.data(form)
-        model = case.tiny().fit(X, y)
-        state = vars(model).copy()
-        for weights, message in BAD_WEIGHTS:
-            with pytest.raises(ValueError, match=message):
-                model.fit(X, y, sample_weight=weights)
-            assert vars(model).keys() == state.keys()
-            assert all(vars(model)[name] is value for name, value in state.items())
+
+@pytest.mark.parametrize("case", WEIGHTED, ids=str)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # scikit-learn's own
+def test_bad_targets_and_weights(case, form):
+    """They are named, and the fitted estimator is left as it was."""
+    X, y = case.data(form)
+    model = case.tiny().fit(X, y)
+    state = vars(model).copy()
+    table = [(y, weights, message) for weights, message in BAD_WEIGHTS]
+    if case in SUPERVISED:
+        table.append((None, None, "requires y to be passed, but the target y is None"))
+        for length in (0, 5, 25):
+            message = "0 sample" if (length, case.task) == (0, "numbers") else f"X has 24 series, y {length}"
+            table.append((take(y, np.arange(length) % 24), None, message))
+        for value, name in ((np.nan, "NaN"), (np.inf, "infinity")):
+            bad = [np.where(item > 0, value, 0.0) for item in y]
+            table.append((bad if case.task == "steps" else np.array(bad), None, f"Input y contains .*{name}"))
+    for bad, weights, message in table:
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, bad, sample_weight=weights)
+        assert vars(model).keys() == state.keys()
+        assert all(vars(model)[name] is value for name, value in state.items())
 
 
 class TestParameters:
     @every
-    def test_html(self, case):
+    def test_html_and_unknown_names(self, case):
         for model in (case.tiny(), case.tiny().fit(*case.data("3-D"))):
             html = model._repr_html_()
             assert str(case) in html
             assert "layout" in html
-
-    @every
-    def test_unknown(self, case):
         others = {SFMRegressor: "class_weight", SFMLabeler: "pooling", SFMDensity: "bidirectional"}
         for name in ("n_neurons", others.get(case.cls, "n_hidden")):
             with pytest.raises(ValueError, match=f"Invalid parameter '{name}' for estimator {case}"):
@@ -858,13 +837,13 @@ class TestParameters:
 
 @every_trained
 class TestOptions:
-    @pytest.mark.parametrize("network", NETWORKS)
-    def test_network(self, case, network):
+    def test_network(self, case):
         X, y = case.data("ragged")
-        model = case.tiny(network=network, max_iter=10, learning_rate_init=0.03).fit(X, y)
-        assert type(model.module_.network).__name__.lower() == network
-        assert model.loss_curve_[-1] < model.loss_curve_[0]
-        assert hasattr(model, "state_amplitudes") == (network == "sfm")
+        for network in NETWORKS:
+            model = case.tiny(network=network, max_iter=10, learning_rate_init=0.03).fit(X, y)
+            assert type(model.module_.network).__name__.lower() == network
+            assert model.loss_curve_[-1] < model.loss_curve_[0]
+            assert hasattr(model, "state_amplitudes") == (network == "sfm")
 
     @pytest.mark.parametrize("dropout", [0.0, 0.5])
     def test_backend(self, case, dropout):
