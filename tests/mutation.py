@@ -37,10 +37,10 @@ SUITES = {
         "test_density",
         "test_labeler",
         "test_regressor",
-        "test_contract",
+        "test_contract_training",
     ),
     "sfmts/_batch.py": ("test_batch", "test_training", "test_input_errors", "test_contract"),
-    "sfmts/training.py": ("test_training", "test_distributed", "test_classifier", "test_contract"),
+    "sfmts/training.py": ("test_training", "test_distributed", "test_classifier", "test_contract_training"),
 }
 COMPARISONS = {
     ast.Lt: ast.LtE,

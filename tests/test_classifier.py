@@ -1,4 +1,4 @@
-"""What SFMClassifier promises by itself; what it shares with other estimators is in test_contract.py."""
+"""What SFMClassifier promises by itself; what it shares with others is in test_contract*.py."""
 
 import math
 import re
@@ -17,7 +17,8 @@ from sfmts._batch import SequenceBatch
 from sfmts.networks.base import INITIALISATIONS
 from sfmts.training import OPTIMIZERS
 from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id, mode_parameters, pairwise
-from tests.test_contract import FORMS, interrupt, watch_fits, weights_of
+from tests.test_contract import FORMS, weights_of
+from tests.test_contract_training import interrupt, watch_fits
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 

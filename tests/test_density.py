@@ -1,4 +1,4 @@
-"""What SFMDensity promises by itself; what it shares with the other estimators is in test_contract.py."""
+"""What SFMDensity promises by itself; what it shares with others is in test_contract*.py."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What SFMLabeler promises by itself; what it shares with the other estimators is in test_contract.py."""
+"""What SFMLabeler promises by itself; what it shares with others is in test_contract*.py."""
 
 import joblib
 import numpy as np

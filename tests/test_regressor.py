@@ -1,4 +1,4 @@
-"""What SFMRegressor promises by itself; what it shares with other estimators is in test_contract.py."""
+"""What SFMRegressor promises by itself; what it shares with others is in test_contract*.py."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from sklearn.model_selection import cross_val_predict, cross_validate
 
 from sfmts import SFMRegressor
 from tests.helpers import NETWORKS
-from tests.test_contract import FORMS, TRAINED, WAYS, assert_same_model, watch_fits
+from tests.test_contract import FORMS, TRAINED, WAYS, assert_same_model
+from tests.test_contract_training import watch_fits
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 

@@ -34,7 +34,7 @@ from sktime.utils.estimator_checks import check_estimator, parametrize_with_chec
 import sfmts
 from sfmts import PanelScaler
 from sfmts.sktime import SFMClassifier, SFMFeatures, SFMRegressor, SFMRidgeClassifier, SFMRidgeRegressor
-from tests.helpers import make_panel, pairwise
+from tests.helpers import make_panel
 
 TRAINED = [SFMClassifier, SFMRegressor]
 CLASSIFIERS = [SFMClassifier, SFMRidgeClassifier]
@@ -43,13 +43,20 @@ SUPERVISED = [*CLASSIFIERS, *REGRESSORS]
 FACES = [*SUPERVISED, SFMFeatures]
 FORMATS = ["numpy3D", "df-list", "pd-multiindex", "nested_univ"]
 RAGGED_FORMATS = FORMATS[1:]
-every = pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
-supervised = pytest.mark.parametrize("face", SUPERVISED, ids=lambda face: face.__name__)
-classifiers = pytest.mark.parametrize("face", CLASSIFIERS, ids=lambda face: face.__name__)
-regressors = pytest.mark.parametrize("face", REGRESSORS, ids=lambda face: face.__name__)
+
+
+def name_of(value):
+    return getattr(value, "__name__", str(value))
+
+
+every = pytest.mark.parametrize("face", FACES, ids=name_of)
+trained = pytest.mark.parametrize("face", TRAINED, ids=name_of)
+supervised = pytest.mark.parametrize("face", SUPERVISED, ids=name_of)
+classifiers = pytest.mark.parametrize("face", CLASSIFIERS, ids=name_of)
+regressors = pytest.mark.parametrize("face", REGRESSORS, ids=name_of)
 # Whether values are missing, which only the fixed memory takes.
 GAPS = [(face, False) for face in FACES] + [(face, True) for face in FACES if face not in TRAINED]
-with_gaps = pytest.mark.parametrize(("face", "nan"), GAPS, ids=str)
+with_gaps = pytest.mark.parametrize(("face", "nan"), GAPS, ids=name_of)
 
 
 @parametrize_with_checks(FACES, obj_varname="face", check_varname="name")
@@ -204,7 +211,7 @@ class TestFormats:
     def test_of_unequal_length(self, face, nan):
         assert_equals_native(face, *panel(face, ragged=True, nan=nan), RAGGED_FORMATS)
 
-    @pytest.mark.parametrize(("face", "nan"), [(face, nan) for face, nan in GAPS if face is not SFMFeatures], ids=str)
+    @pytest.mark.parametrize(("face", "nan"), [gap for gap in GAPS if gap[0] is not SFMFeatures], ids=name_of)
     def test_tables(self, face, nan):
         """What scikit-learn takes for (samples, features) is n series of one channel."""
         X, y = panel(face, nan=nan)
@@ -219,14 +226,14 @@ class TestFormats:
         assert not hasattr(model, "n_features_in_")
         np.testing.assert_array_equal(results(model, table[:, None, :]), results(expected, table))
 
-    @pytest.mark.parametrize("face", TRAINED)
+    @trained
     def test_list_of_one_channel(self, face):
         X, y = panel(face, ragged=True)
         series = [one[:, 0] for one in X]
         expected = tiny(native(face)).fit(series, y)
         np.testing.assert_array_equal(results(tiny(face).fit(series, y), series), results(expected, series))
 
-    @pytest.mark.parametrize("face", [SFMRidgeClassifier, SFMRidgeRegressor])
+    @pytest.mark.parametrize("face", [SFMRidgeClassifier, SFMRidgeRegressor], ids=name_of)
     def test_table_with_a_row_of_nan(self, face):
         X, y = panel(face)
         X[5] = np.nan
@@ -251,7 +258,7 @@ class TestFormats:
             assert features.columns.tolist() == model.get_feature_names_out().tolist()
         assert features.columns.tolist() == model.estimator_.get_feature_names_out().tolist()
 
-    @pytest.mark.parametrize("face", [face for face in FACES if face not in TRAINED])
+    @pytest.mark.parametrize("face", [face for face in FACES if face not in TRAINED], ids=name_of)
     @pytest.mark.parametrize("dtype", ["Float32", "Float64"])
     def test_nullable_columns(self, face, dtype):
         X, y = panel(face, nan=True)
@@ -260,7 +267,7 @@ class TestFormats:
         expected = results(tiny(native(face)).fit(X, y), X)
         np.testing.assert_allclose(results(tiny(face).fit(frames, y), frames), expected, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("face", TRAINED)
+    @trained
     @pytest.mark.parametrize("mtype", ["numpy3D", "df-list"])
     def test_precision_is_that_of_x(self, face, mtype):
         for dtype in (np.float32, np.float64):
@@ -438,7 +445,7 @@ class TestWeights:
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("face", TRAINED)
+@trained
 def test_warm_start(face):
     X, y = panel(face)
     model, expected = tiny(face, warm_start=True), tiny(native(face), warm_start=True)
@@ -474,13 +481,9 @@ def test_copies_predict_the_same(face, tmp_path):
 
 
 class TestInScikitLearn:
-    @pytest.mark.parametrize(
-        ("face_and_gaps", "mtype"),
-        pairwise([gap for gap in GAPS if gap[0] is not SFMFeatures], ["numpy3D", "df-list", "nested_univ"]),
-        ids=str,
-    )
-    def test_cross_validation(self, face_and_gaps, mtype):
-        face, nan = face_and_gaps
+    @pytest.mark.parametrize("mtype", ["numpy3D", "df-list", "nested_univ"])
+    @pytest.mark.parametrize(("face", "nan"), [gap for gap in GAPS if gap[0] is not SFMFeatures], ids=name_of)
+    def test_cross_validation(self, face, nan, mtype):
         X, y = panel(face, nan=nan)
         cv = KFold(2, shuffle=True, random_state=0)
         expected = cross_val_score(tiny(native(face)), X, y, cv=cv, error_score="raise")
@@ -501,7 +504,7 @@ class TestInScikitLearn:
         best = tiny(face, **size, **search.best_params_).fit(X, y)
         np.testing.assert_array_equal(results(search.best_estimator_, X), results(best, X))
 
-    @pytest.mark.parametrize("face", TRAINED)
+    @trained
     def test_search_in_processes(self, face):
         X, y = panel(face)
         search = GridSearchCV(tiny(face), {"n_states": [2, 3]}, cv=2, error_score="raise")
@@ -549,7 +552,7 @@ class TestInScikitLearn:
         for model in (best, best.estimator_):
             assert not {"_skl_callbacks", "_parent_callback_ctx", "_callback_fit_ctx"} & set(vars(model))
 
-    @pytest.mark.parametrize("face", TRAINED)
+    @trained
     def test_own_callbacks(self, face):
         X, y = panel(face)
         seen = []
