@@ -424,7 +424,9 @@ class TestPartialFit:
 
 class TestModelSelection:
     @pytest.mark.parametrize(
-        ("case", "form"), [*((case, form) for case in TRAINED for form in FORMS), *((c, "ragged") for c in FIXED[1:])]
+        ("case", "form"),
+        [*((case, form) for case in TRAINED for form in FORMS), *((case, "ragged") for case in FIXED[1:])],
+        ids=ids,
     )
     def test_cross_val_score_is_that_of_each_fold(self, case, form):
         X, y = case.data(form)
@@ -448,8 +450,8 @@ class TestModelSelection:
     @pytest.mark.parametrize(("case", "form"), pairwise(SUPERVISED, FORMS), ids=ids)
     def test_pipeline(self, case, form, tmp_path):
         X, y = case.data(form)
-        pipeline = make_pipeline(PanelScaler(), case.tiny()).fit(each(X, lambda series: 1000.0 * series + 50.0), y)
         far = each(X, lambda series: 1000.0 * series + 50.0)
+        pipeline = make_pipeline(PanelScaler(), case.tiny()).fit(far, y)
         tolerance = {"atol": 1e-6} if case in TRAINED else {"rtol": 1e-3, "atol": 1e-3}
         assert_close(case.results(pipeline, far), case.results(case.tiny().fit(X, y), X), **tolerance)
         name, values = ("n_states", [2, 3]) if case in TRAINED else ("scale", ["train", "both"])
