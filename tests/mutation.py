@@ -31,9 +31,16 @@ SUITES = {
     "sfmts/kernels/_sfm/gpu": ("test_cuda", "test_gpu"),
     "sfmts/kernels/_sfm/cuda.py": ("test_cuda", "test_gpu"),
     "sfmts/kernels": ("test_kernels", "test_loop", "test_dispatch", "test_native", "test_border", "test_checks"),
-    "sfmts/heads.py": ("test_heads", "test_horizon", "test_density", "test_labeler", "test_regressor"),
-    "sfmts/_batch.py": ("test_batch", "test_training", "test_input_errors"),
-    "sfmts/training.py": ("test_training", "test_distributed", "test_classifier"),
+    "sfmts/heads.py": (
+        "test_heads",
+        "test_horizon",
+        "test_density",
+        "test_labeler",
+        "test_regressor",
+        "test_contract_training",
+    ),
+    "sfmts/_batch.py": ("test_batch", "test_training", "test_input_errors", "test_contract"),
+    "sfmts/training.py": ("test_training", "test_distributed", "test_classifier", "test_contract_training"),
 }
 COMPARISONS = {
     ast.Lt: ast.LtE,

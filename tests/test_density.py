@@ -1,16 +1,13 @@
-"""What SFMDensity promises by itself; what it shares with the other estimators is in test_regressor.py."""
+"""What SFMDensity promises by itself; what it shares with others is in test_contract*.py."""
 
-import copy
 import math
 import os
-import pickle
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, logit
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch import nn
 
@@ -21,6 +18,7 @@ from sfmts.metrics import bernoulli_log_likelihood, softmax_pressed_ceiling, sof
 from sfmts.networks import register_network
 from sfmts.networks.base import _REGISTRY, NetworkOutput, SequenceNetwork
 from tests.helpers import NETWORKS
+from tests.test_contract import copies_of
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
 
@@ -279,26 +277,19 @@ class TestPredictProba:
 
 
 class TestHeads:
-    """For each head what test_regressor.py asks of the default one."""
+    """For each head what test_contract.py asks of the default one."""
 
     @every_head
-    @pytest.mark.parametrize("way", ["pickle", "deepcopy", "file", "clone"])
-    def test_copies(self, head, way, tmp_path):
+    def test_copies_and_seeds(self, head, tmp_path):
         X = rolls()
         model = tiny(head=head).fit(X)
-        if way == "pickle":
-            copied = pickle.loads(pickle.dumps(model))
-        elif way == "deepcopy":
-            copied = copy.deepcopy(model)
-        elif way == "clone":
-            copied = clone(model).fit(X)
-        else:
-            model.save(tmp_path / "model")
-            copied = SFMDensity.load(tmp_path / "model")
-        np.testing.assert_array_equal(copied.score_samples(X), model.score_samples(X))
-        for a, b in zip(copied.predict_proba(X), model.predict_proba(X), strict=True):
-            np.testing.assert_array_equal(a, b)
-        np.testing.assert_array_equal(copied.sample(5, random_state=0), model.sample(5, random_state=0))
+        for copied in [*copies_of(model, tmp_path / "model"), clone(model).fit(X)]:
+            np.testing.assert_array_equal(copied.score_samples(X), model.score_samples(X))
+            for a, b in zip(copied.predict_proba(X), model.predict_proba(X), strict=True):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(copied.sample(5, random_state=0), model.sample(5, random_state=0))
+        other = tiny(head=head, random_state=1).fit(X)
+        assert np.abs(other.score_samples(X) - model.score_samples(X)).max() > 1e-6
 
     @every_head
     @every_network
@@ -318,11 +309,11 @@ class TestHeads:
         assert np.abs(model.fit(X).score_samples(X) - before).max() > 1e-6
 
     @every_head
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_dtype(self, head, dtype):
-        X = [roll.astype(dtype) for roll in rolls()]
-        model = tiny(head=head, device="cpu").fit(X)
-        assert {p.dtype for p in model.predict_proba(X)} == {model.sample(3).dtype} == {np.dtype(dtype)}
+    def test_dtype(self, head):
+        for dtype in (np.float32, np.float64):
+            X = [roll.astype(dtype) for roll in rolls()]
+            model = tiny(head=head, device="cpu").fit(X)
+            assert {p.dtype for p in model.predict_proba(X)} == {model.sample(3).dtype} == {np.dtype(dtype)}
 
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
     def test_other_types_of_rolls(self, dtype):
@@ -330,13 +321,6 @@ class TestHeads:
         converted = [roll.astype(dtype) for roll in X]
         a, b = tiny().fit(X), tiny().fit(converted)
         np.testing.assert_array_equal(a.score_samples(X), b.score_samples(converted))
-
-    @every_head
-    def test_seeds(self, head):
-        X = rolls()
-        a, b, c = (tiny(head=head, random_state=seed).fit(X).score_samples(X) for seed in (0, 0, 1))
-        np.testing.assert_array_equal(a, b)
-        assert np.abs(a - c).max() > 1e-6
 
     def test_width_of_the_output(self):
         X = rolls(n_channels=5)
@@ -416,11 +400,11 @@ class TestNetworks:
             np.testing.assert_array_equal(frame, model.predict_proba([prompt])[0][-1] > 0.5)
             prompt = np.vstack([prompt, frame])
 
-    @pytest.mark.parametrize("name", ["bidirectional", "standardize", "time_channel", "pooling", "metric", "time"])
-    def test_what_is_no_choice(self, name):
-        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
-            SFMDensity(**{name: True})
-        assert name not in SFMDensity().get_params()
+    def test_what_is_no_choice(self):
+        for name in ("bidirectional", "standardize", "time_channel", "pooling", "metric", "time"):
+            with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+                SFMDensity(**{name: True})
+            assert name not in SFMDensity().get_params()
 
     def test_time_is_the_index(self):
         with pytest.raises(ValueError, match="network='sfm' reads what comes after a frame"):
@@ -449,27 +433,21 @@ class TestNetworks:
 
 
 class TestRolls:
-    @pytest.mark.parametrize("method", ["fit", "score", "score_samples", "predict_proba"])
-    @pytest.mark.parametrize("value", [0.5, 64.0, -1.0, 1e-9], ids=str)
     @pytest.mark.parametrize("form", ["3-D", "ragged"])
-    def test_not_binary(self, method, value, form):
+    def test_not_binary(self, form):
         X = rolls(form)
         model = tiny().fit(X)
-        X[3][2, 1] = value
-        message = rf"X must be binary, 0 or 1, but holds {value:g} in channel 1 of series 3\. For rolls with velocities"
-        with pytest.raises(ValueError, match=message):
-            getattr(model, method)(X)
-
-    def test_not_binary_in_the_first_series(self):
-        X = rolls()
+        for value in (0.5, 64.0, -1.0, 1e-9):
+            X[3][2, 1] = value
+            message = rf"X must be binary, 0 or 1, but holds {value:g} in channel 1 of series 3\. For rolls with velo"
+            for method in ("fit", "score", "score_samples", "predict_proba"):
+                with pytest.raises(ValueError, match=message):
+                    getattr(model, method)(X)
         X[0][0, 0] = 0.5
         with pytest.raises(ValueError, match=r"holds 0\.5 in channel 0 of series 0"):
             tiny().fit(X)
-
-    def test_a_single_frame_must_be_binary_too(self):
-        X = [*rolls(), np.full((1, 3), 0.5)]
-        with pytest.raises(ValueError, match=r"holds 0\.5 in channel 0 of series 20"):
-            tiny().fit(X)
+        with pytest.raises(ValueError, match=r"holds 0\.5 in channel 0 of series 20"):  # a single frame counts, too
+            tiny().fit([*rolls(), np.full((1, 3), 0.5)])
 
     def test_silence(self):
         X = [np.zeros((6, 3)) for _ in range(8)]
@@ -530,14 +508,14 @@ class TestBaseRates:
 class TestSample:
     @every_head
     @every_network
-    @pytest.mark.parametrize("n_frames", [1, 7])
-    def test_shape(self, head, network, n_frames):
+    def test_shape(self, head, network):
         X = rolls()
         model = tiny(head=head, network=network, n_states=3).fit(X)
         for prompt in (None, X[0], X[0][:1], X[0].tolist(), X[0].astype(bool), torch.from_numpy(X[0])):
-            found = model.sample(n_frames, prompt=prompt, random_state=0)
-            assert found.shape == (n_frames, 3)
-            assert set(np.unique(found)) <= {0.0, 1.0}
+            for n_frames in (1, 7):
+                found = model.sample(n_frames, prompt=prompt, random_state=0)
+                assert found.shape == (n_frames, 3)
+                assert set(np.unique(found)) <= {0.0, 1.0}
 
     @every_head
     def test_seed(self, head):
@@ -648,9 +626,9 @@ class TestSample:
         assert model.score(own) > -1.0
         assert model.score(coins) < -2.0
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
+    def test_bad(self):
+        model = tiny().fit(rolls())
+        for options, message in [
             ({"n_frames": 0}, "n_frames must be at least 1, not 0"),
             ({"n_frames": -3}, "n_frames must be at least 1, not -3"),
             ({"n_frames": 2.5}, "n_frames must be"),
@@ -663,24 +641,12 @@ class TestSample:
             ({"prompt": np.full((2, 3), 0.5)}, r"must be binary, 0 or 1, but holds 0\.5 in channel 0"),
             ({"prompt": np.full((2, 3), np.nan)}, "contains NaN"),
             ({"prompt": np.zeros((0, 3))}, "length 0"),
+            ({"prompt": np.zeros(3)}, r"(channels|has shape)"),
+            ({"prompt": np.zeros((1, 4, 3))}, r"(channels|has shape)"),
             ({"random_state": "dice"}, "'dice' cannot be used to seed"),
-        ],
-        ids=str,
-    )
-    def test_bad(self, options, message):
-        model = tiny().fit(rolls())
-        with pytest.raises((ValueError, TypeError), match=message):
-            model.sample(**{"n_frames": 3, **options})
-
-    @pytest.mark.parametrize("prompt", [np.zeros(3), np.zeros((1, 4, 3))], ids=["one frame", "three dimensions"])
-    def test_prompt_of_other_dimensions(self, prompt):
-        model = tiny().fit(rolls())
-        with pytest.raises(ValueError, match=r"(channels|has shape)"):
-            model.sample(3, prompt=prompt)
-
-    def test_not_fitted(self):
-        with pytest.raises(NotFittedError, match="SFMDensity instance is not fitted yet"):
-            tiny().sample(3)
+        ]:
+            with pytest.raises((ValueError, TypeError), match=message):
+                model.sample(**{"n_frames": 3, **options})
 
 
 @pytest.mark.real_data

@@ -649,24 +649,22 @@ class TestRandomness:
 
 
 class TestCopies:
-    @pytest.mark.parametrize(
-        "way",
-        [
-            lambda model, path: copy.deepcopy(model),
-            lambda model, path: pickle.loads(pickle.dumps(model)),
-            lambda model, path: (joblib.dump(model, path / "model"), joblib.load(path / "model"))[1],
-            lambda model, path: type(model).load_from_serial(model.save()[1]),
-            lambda model, path: (model.save(path / "model"), type(model).load_from_path(path / "model.zip"))[1],
-        ],
-        ids=["deepcopy", "pickle", "joblib", "serial", "file"],
-    )
-    def test_go_on_the_same(self, way, tmp_path):
+    def test_go_on_the_same(self, tmp_path):
         y, X = driven()
         model = tiny().fit(y[:-30], X=X[:-30], fh=YEAR)
-        copied = way(model, tmp_path)
-        for one in (model, copied):
+        joblib.dump(model, tmp_path / "joblib")
+        model.save(tmp_path / "model")
+        models = [
+            model,
+            copy.deepcopy(model),
+            pickle.loads(pickle.dumps(model)),
+            joblib.load(tmp_path / "joblib"),
+            SFMForecaster.load_from_serial(model.save()[1]),
+            SFMForecaster.load_from_path(tmp_path / "model.zip"),
+        ]
+        for one in models:
             one.update(y[-30:-20], X=X[-30:-20], update_params=False).update(y[-20:-12], X=X[-20:-12])
-        np.testing.assert_array_equal(results(copied, X[-12:]), results(model, X[-12:]))
+            np.testing.assert_array_equal(results(one, X[-12:]), results(model, X[-12:]))
 
     def test_of_a_pretrained_one(self):
         model = tiny().pretrain(waves(3, seed=0), fh=YEAR)
@@ -780,58 +778,32 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "kind", "message"),
         [
-            pytest.param(
-                lambda y, X: (at(y, MONTHS[3], np.nan), X), ValueError, "y passed contained missing", id="NaN"
-            ),
-            pytest.param(
-                lambda y, X: (at(y, MONTHS[3], np.inf), X),
-                ValueError,
-                "y is inf in column 'y' at 2000-04: fill it",
-                id="infinite",
-            ),
-            pytest.param(
-                lambda y, X: (y * 1e155, X), ValueError, r"y is \S*e\+15\d in column 'y'.*divide the column", id="huge"
-            ),
-            pytest.param(
-                lambda y, X: (y, at(X, MONTHS[3], np.nan)), ValueError, "X passed contained missing", id="NaN in X"
-            ),
-            pytest.param(
-                lambda y, X: (y, at(X, MONTHS[3], -np.inf)),
-                ValueError,
-                "X is -inf in column 'a' at 2000-04: fill it",
-                id="infinite X",
-            ),
-            pytest.param(
-                lambda y, X: (y, X.drop(MONTHS[5])), ValueError, "not contained in index", id="X lacks a step"
-            ),
-            pytest.param(lambda y, X: (y[:0], None), ValueError, "y has no steps; it needs at least one", id="empty"),
-            pytest.param(
+            (lambda y, X: (at(y, MONTHS[3], np.nan), X), ValueError, "y passed contained missing"),
+            (lambda y, X: (at(y, MONTHS[3], np.inf), X), ValueError, "y is inf in column 'y' at 2000-04: fill it"),
+            (lambda y, X: (y * 1e155, X), ValueError, r"y is \S*e\+15\d in column 'y'.*divide the column"),
+            (lambda y, X: (y, at(X, MONTHS[3], np.nan)), ValueError, "X passed contained missing"),
+            (lambda y, X: (y, at(X, MONTHS[3], -np.inf)), ValueError, "X is -inf in column 'a' at 2000-04: fill it"),
+            (lambda y, X: (y, X.drop(MONTHS[5])), ValueError, "not contained in index"),
+            (lambda y, X: (y[:0], None), ValueError, "y has no steps; it needs at least one"),
+            (
                 lambda y, X: (pd.concat([y[:5], y[4:]]), None),
                 ValueError,
                 "not equally far apart: 2000-05 is followed by 2000-05.*Give each step once",
-                id="repeated step",
             ),
-            pytest.param(
+            (
                 lambda y, X: (y.drop(MONTHS[[3, 17]]), None),
                 ValueError,
                 "not equally far apart: 2000-03 is followed by 2000-05.*fill missing steps",
-                id="missing step",
             ),
-            pytest.param(
-                lambda y, X: (y.reset_index(drop=True).drop([4, 5]), None),
-                ValueError,
-                "3 is followed by 6",
-                id="missing number",
-            ),
-            pytest.param(
+            (lambda y, X: (y.reset_index(drop=True).drop([4, 5]), None), ValueError, "3 is followed by 6"),
+            (
                 lambda y, X: (y.set_axis(MONTHS[:60].to_timestamp()).drop("2000-04-01"), None),
                 ValueError,
                 r"dates of y, from 2000-01-01.* have no frequency.*y\.asfreq\('D'\)",
-                id="missing date",
             ),
-            pytest.param(lambda y, X: (y.iloc[::-1], None), TypeError, "monotonic", id="unsorted"),
-            pytest.param(lambda y, X: (y.astype(str), None), TypeError, "categorical", id="words"),
-            pytest.param(lambda y, X: (y, X.assign(a="x")), TypeError, "categorical", id="words in X"),
+            (lambda y, X: (y.iloc[::-1], None), TypeError, "monotonic"),
+            (lambda y, X: (y.astype(str), None), TypeError, "categorical"),
+            (lambda y, X: (y, X.assign(a="x")), TypeError, "categorical"),
         ],
     )
     def test_fit(self, change, kind, message):
@@ -849,43 +821,31 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"X in predict has no rows for the series \('b',\) of y"):
             model.predict(X=pd.concat({"a": X.loc["a"].iloc[-10:]}, names=["series", "month"]))
 
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            pytest.param(lambda X: None, "X was passed to fit but not to predict", id="missing"),
-            pytest.param(lambda X: X.drop(MONTHS[109]), "no row for 2009-02.*each step of the forecast", id="a step"),
-            pytest.param(lambda X: X[:4], "no row for 2009-05", id="short"),
-            pytest.param(
-                lambda X: X.rename(columns={"a": "c"}), r"X in predict lacks the columns \['a'\]", id="a column"
-            ),
-            pytest.param(lambda X: at(X, MONTHS[110], np.nan), "X passed contained missing", id="NaN"),
-            pytest.param(
-                lambda X: at(X, MONTHS[110], np.inf),
-                "X in predict is inf in column 'a' at 2009-03: fill it",
-                id="infinite",
-            ),
-        ],
-    )
-    def test_predict(self, change, message):
+    def test_predict(self):
         y, X = driven()
         model = tiny().fit(y[:-12], X=X[:-12], fh=YEAR)
-        before = results(model, X[-12:])
-        with pytest.raises(ValueError, match=message):
-            model.predict(X=change(X[-12:]))
-        np.testing.assert_array_equal(results(model, X[-12:]), before)
+        X = X[-12:]
+        before = results(model, X)
+        for bad, message in [
+            (None, "X was passed to fit but not to predict"),
+            (X.drop(MONTHS[109]), "no row for 2009-02.*each step of the forecast"),
+            (X[:4], "no row for 2009-05"),
+            (X.rename(columns={"a": "c"}), r"X in predict lacks the columns \['a'\]"),
+            (at(X, MONTHS[110], np.nan), "X passed contained missing"),
+            (at(X, MONTHS[110], np.inf), "X in predict is inf in column 'a' at 2009-03: fill it"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                model.predict(X=bad)
+            np.testing.assert_array_equal(results(model, X), before)
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            pytest.param(
-                lambda y, X: (y, None), r"X is missing, but .* was trained with columns \['a', 'b'\]", id="no X"
-            ),
-            pytest.param(
-                lambda y, X: (y, X.rename(columns={"a": "c"})), r"X has the columns \['c', 'b'\]", id="columns"
-            ),
-            pytest.param(lambda y, X: (y * np.nan, X), "y passed contained missing", id="NaN"),
-            pytest.param(lambda y, X: (y, X * np.inf), "X is -?inf", id="infinite X"),
-            pytest.param(lambda y, X: (y[2:], X[2:]), "2007-06 is followed by 2007-09", id="missing step"),
+            (lambda y, X: (y, None), r"X is missing, but .* was trained with columns \['a', 'b'\]"),
+            (lambda y, X: (y, X.rename(columns={"a": "c"})), r"X has the columns \['c', 'b'\]"),
+            (lambda y, X: (y * np.nan, X), "y passed contained missing"),
+            (lambda y, X: (y, X * np.inf), "X is -?inf"),
+            (lambda y, X: (y[2:], X[2:]), "2007-06 is followed by 2007-09"),
         ],
     )
     def test_update(self, change, message):
@@ -939,37 +899,33 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"calendar_features=True needs a DatetimeIndex or a PeriodIndex.*int64"):
             tiny(calendar_features=True).fit(seasonal().reset_index(drop=True), fh=[1])
 
-    @pytest.mark.parametrize("alpha", [0.0, 1.0, 1.5, [0.5, -0.1]], ids=str)
-    def test_levels(self, alpha):
+    def test_levels(self):
         model = tiny().fit(seasonal(), fh=[1])
-        with pytest.raises(ValueError, match="alpha"):
-            model.predict_quantiles(alpha=alpha)
+        for alpha in (0.0, 1.0, 1.5, [0.5, -0.1]):
+            with pytest.raises(ValueError, match="alpha"):
+                model.predict_quantiles(alpha=alpha)
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"sp": 0}, "'sp' parameter of SFMForecaster must be an int.* Got 0"),
-            ({"horizon": 0}, "'horizon' parameter"),
-            ({"context_length": 2.5}, "'context_length' parameter"),
-            ({"segment_length": -1}, "'segment_length' parameter"),
-            ({"multivariate": "both"}, "'multivariate' parameter.*'both'"),
-            ({"validation_fraction": 1.0}, "'validation_fraction' parameter"),
-            ({"dropout": 1.0}, "'dropout' parameter"),
-            ({"batch_size": "all"}, "'batch_size' parameter"),
-            ({"max_iter": 0}, "'max_iter' parameter"),
-            ({"optimizer": "newton"}, "'optimizer' parameter"),
-            ({"learning_rate_init": 0}, "'learning_rate_init' parameter"),
-            ({"n_states": "many"}, "'n_states' parameter"),
-            ({"network": "lst"}, "Unknown network 'lst'; choose one of"),
-            ({"device": "gpu"}, "Unknown device 'gpu'"),
-        ],
-        ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-    )
-    def test_parameters(self, options, message):
-        with pytest.raises(ValueError, match=message):
-            tiny(**options).fit(seasonal(), fh=[1])
-        with pytest.raises(ValueError, match=message):
-            tiny(**options).pretrain(waves(2, seed=0), fh=[1])
+    def test_parameters(self):
+        for name, value, message in [
+            ("sp", 0, "'sp' parameter of SFMForecaster must be an int.* Got 0"),
+            ("horizon", 0, "'horizon' parameter"),
+            ("context_length", 2.5, "'context_length' parameter"),
+            ("segment_length", -1, "'segment_length' parameter"),
+            ("multivariate", "both", "'multivariate' parameter.*'both'"),
+            ("validation_fraction", 1.0, "'validation_fraction' parameter"),
+            ("dropout", 1.0, "'dropout' parameter"),
+            ("batch_size", "all", "'batch_size' parameter"),
+            ("max_iter", 0, "'max_iter' parameter"),
+            ("optimizer", "newton", "'optimizer' parameter"),
+            ("learning_rate_init", 0, "'learning_rate_init' parameter"),
+            ("n_states", "many", "'n_states' parameter"),
+            ("network", "lst", "Unknown network 'lst'; choose one of"),
+            ("device", "gpu", "Unknown device 'gpu'"),
+        ]:
+            model = tiny(**{name: value})
+            for fit, y in ((model.fit, seasonal()), (model.pretrain, waves(2, seed=0))):
+                with pytest.raises(ValueError, match=message):
+                    fit(y, fh=[1])
 
 
 class TestSmallSeries:

@@ -1,4 +1,4 @@
-"""What SFMLabeler promises by itself; what it shares with the other estimators is in test_regressor.py."""
+"""What SFMLabeler promises by itself; what it shares with others is in test_contract*.py."""
 
 import joblib
 import numpy as np
@@ -15,10 +15,9 @@ from sfmts.metrics import frame_accuracy_score
 from sfmts.model_selection import cross_val_predict
 from sfmts.training import Trainer
 from tests.helpers import NETWORKS
+from tests.test_contract import FORMS, take
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
-
-FORMS = ["2-D", "3-D", "ragged"]
 
 
 def tiny(**options):
@@ -41,10 +40,6 @@ def signs(form="ragged", n=24, n_classes=2, seed=0):
         return X, y
     X, y = np.stack(X), np.stack(y)
     return (X[:, :, 0] if form == "2-D" else X), y
-
-
-def take(X, index):
-    return [X[i] for i in index] if isinstance(X, list) else X[index]
 
 
 def assert_all_equal(found, expected):
@@ -140,11 +135,14 @@ class TestPrediction:
         assert all((labels == 1).all() for labels in model.predict(X))
 
     @pytest.mark.parametrize(
-        "names",
-        [["up", "down", "round"], [3, -7, 11], [1.0, 2.0, -1.0], [True, False]],
-        ids=["str", "int", "float", "bool"],
+        ("names", "form"),
+        [
+            *((["up", "down", "round"], form) for form in FORMS),
+            ([3, -7, 11], "2-D"),
+            ([1.0, 2.0, -1.0], "3-D"),
+            *(([True, False], form) for form in FORMS),
+        ],
     )
-    @pytest.mark.parametrize("form", FORMS)
     def test_labels(self, names, form):
         X, codes = signs(form, n_classes=len(names))
         names = np.array(names)
@@ -157,30 +155,27 @@ class TestPrediction:
         assert model.score(X, y) == pytest.approx(score)
         assert score > 0.7
 
-    def test_string_labels_in_a_file(self, tmp_path):
+    def test_words_in_class_weight_and_in_a_file(self, tmp_path):
         X, codes = signs()
-        model = tiny(class_weight={"no": 2.0, "yes": 1.0}).fit(X, [np.array(["no", "yes"])[k] for k in codes])
+        words = [np.array(["no", "yes"])[k] for k in codes]
+        model = tiny(class_weight={"no": 5.0, "yes": 0.5}).fit(X, words)
+        assert_all_equal(model.predict_proba(X), tiny(class_weight={0: 5.0, 1: 0.5}).fit(X, codes).predict_proba(X))
         model.save(tmp_path / "model")
         assert_all_equal(SFMLabeler.load(tmp_path / "model").predict(X), model.predict(X))
 
-    @pytest.mark.parametrize(
-        "convert",
-        [
-            pytest.param(lambda y: [labels.tolist() for labels in y], id="nested lists"),
-            pytest.param(tuple, id="tuple"),
-            pytest.param(lambda y: [pd.Series(labels, index=labels + 5) for labels in y], id="list of Series"),
-            pytest.param(lambda y: [torch.from_numpy(labels) for labels in y], id="tensors"),
-            pytest.param(lambda y: pd.Series(y), id="Series of arrays"),
-        ],
-    )
-    def test_forms_of_y(self, convert):
+    def test_forms_of_y(self):
         X, y = signs()
         expected = tiny().fit(X, y)
-        model = tiny().fit(X, convert(y))
-        assert_all_equal(model.predict_proba(X), expected.predict_proba(X))
-        assert model.score(X, convert(y)) == expected.score(X, y)
-
-    def test_table_of_labels(self):
+        for convert in (
+            tuple,
+            pd.Series,
+            lambda y: [labels.tolist() for labels in y],
+            lambda y: [pd.Series(labels, index=labels + 5) for labels in y],
+            lambda y: [torch.from_numpy(labels) for labels in y],
+        ):
+            model = tiny().fit(X, convert(y))
+            assert_all_equal(model.predict_proba(X), expected.predict_proba(X))
+            assert model.score(X, convert(y)) == expected.score(X, y)
         X, y = signs("2-D")
         model = tiny().fit(pd.DataFrame(X), pd.DataFrame(y))
         assert_all_equal(model.predict_proba(X), tiny().fit(X, y).predict_proba(X))
@@ -254,14 +249,6 @@ class TestEnds:
         model = tiny(**options).fit(X, y, sample_weight=weights)
         assert model.predict_proba(X[:1])[0][0, 1] == pytest.approx(share, abs=0.1)
 
-    @pytest.mark.parametrize("fill", [0, -1, 7])
-    def test_padded_labels_are_refused(self, fill):
-        X, y = signs()
-        padded = np.stack([np.append(labels, np.full(20 - len(labels), fill)) for labels in y])
-        message = rf"Series 0 has {len(X[0])} steps, but its labels have shape \(20,\). Give y as one array"
-        with pytest.raises(ValueError, match=message):
-            tiny().fit(X, padded)
-
     def test_an_array_is_as_many_lists(self):
         X, y = signs("3-D")
         array, ragged = tiny().fit(X, y), tiny().fit(list(X), list(y))
@@ -276,44 +263,50 @@ class TestEnds:
 
 class TestLabels:
     @pytest.mark.parametrize("form", FORMS)
-    def test_other_length(self, form):
+    def test_bad(self, form):
         X, y = signs(form)
-        y = [labels[:-1] if number == 3 else labels for number, labels in enumerate(y)]
-        steps = len(X[3])
-        message = rf"Series 3 has {steps} steps, but its labels have shape \({steps - 1},\). Give y as one array per"
-        with pytest.raises(ValueError, match=message):
-            tiny().fit(X, y)
-
-    def test_one_label_for_each_series(self):
-        X, y = signs()
-        with pytest.raises(ValueError, match=r"Series 0 has \d+ steps, but its labels have shape \(\)"):
-            tiny().fit(X, [labels[0] for labels in y])
-
-    def test_continuous(self):
-        X, _ = signs()
-        with pytest.raises(ValueError, match=r"Unknown label type: continuous.*discrete classes"):
-            tiny().fit(X, [series[:, 0] for series in X])
-
-    @pytest.mark.parametrize("other", [None, 1, np.nan], ids=str)
-    @pytest.mark.parametrize("first", [0, 1], ids=["word first", "word second"])
-    def test_words_and_others_in_one_series(self, other, first):
-        X, y = signs()
-        y[0][:2] = [first, 1 - first]
-        with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers, without None or NaN.*str"):
-            tiny().fit(X, [np.array(["up", other], dtype=object)[labels] for labels in y])
-
-    @pytest.mark.parametrize("other", [1, 1.5, True], ids=str)
-    def test_words_in_one_series_and_numbers_in_another(self, other):
-        """Joined by numpy, the numbers would silently become words."""
-        X, y = signs()
-        y = [np.array(["up", "down"])[labels] for labels in y[:-1]] + [np.full(len(y[-1]), other)]
-        with pytest.raises(TypeError, match=r"Labels y must be all strings or all numbers"):
-            tiny().fit(X, y)
-
-    def test_scalar(self):
-        X, _ = signs()
-        with pytest.raises((ValueError, TypeError), match=r"\by\b"):
-            tiny().fit(X, 3)
+        model = tiny().fit(X, y)
+        state, steps, names = vars(model).copy(), [len(series) for series in X], np.array(["up", "down"])
+        shape = rf"Series {{}} has {steps[0]} steps, but its labels have shape \({{}}\). Give y as one array"
+        kinds = r"Labels y must be all strings or all numbers, without None or NaN.*str"
+        mixed = [labels.copy() for labels in y]
+        table = [
+            (
+                [labels[:-1] if number == 3 else labels for number, labels in enumerate(y)],
+                "Series 3 has .* labels have",
+            ),
+            *((np.full((len(X), 20), fill), shape.format(0, "20,")) for fill in (0, -1, 7)),
+            ([labels[0] for labels in y], r"Series 0 has \d+ steps, but its labels have shape \(\)"),
+            (
+                [series.reshape(len(series), -1)[:, 0] for series in X],
+                "Unknown label type: continuous.*discrete classes",
+            ),
+            (3, r"\by\b"),
+        ]
+        for first in (0, 1):
+            mixed[0][:2] = [first, 1 - first]
+            for other in (None, 1, np.nan):
+                both = np.array(["up", other], dtype=object)
+                table.append(([both[labels] for labels in mixed], kinds))
+        for other in (1, 1.5, True):  # joined by numpy, these numbers would silently become words
+            table.append(([*(names[labels] for labels in y[:-1]), np.full(steps[-1], other)], kinds))
+        for bad, message in table:
+            with pytest.raises((ValueError, TypeError), match=message):
+                model.fit(X, bad)
+            assert vars(model) == state
+        with pytest.raises(ValueError, match="Unknown network"):
+            model.set_params(network="nope").fit(X, [2 * labels for labels in y])
+        assert model.classes_.tolist() == [0, 1]
+        with pytest.raises(ValueError, match=r"Series 0 has shape \(\d+,\) in y_true, but \(\d+,\) in y_pred"):
+            model.score(X, [labels[1:] for labels in y])
+        for class_weight, message in [
+            ({0: -1.0, 1: 1.0}, "class_weight.*negative"),
+            ({0: 0.0, 1: 0.0}, "class_weight.*zero"),
+            ({7: 1.0}, r"classes, \[0, 1\], are not in class_weight"),
+            ("nope", "'class_weight' parameter of SFMLabeler must be"),
+        ]:
+            with pytest.raises(ValueError, match=f"(?i){message}"):
+                tiny(class_weight=class_weight).fit(X, y)
 
     def test_warm_start_refuses_other_classes(self):
         X, y = signs()
@@ -324,19 +317,6 @@ class TestLabels:
             model.fit(X, [2 * labels for labels in y])
         assert_all_equal(model.predict_proba(X), before)
         assert model.classes_.tolist() == [0, 1]
-
-    def test_failed_fit_keeps_the_classes(self):
-        X, y = signs()
-        model = tiny().fit(X, y)
-        with pytest.raises(ValueError, match="Unknown network"):
-            model.set_params(network="nope").fit(X, [2 * labels for labels in y])
-        assert model.classes_.tolist() == [0, 1]
-
-    def test_score_of_other_lengths(self):
-        X, y = signs()
-        model = tiny().fit(X, y)
-        with pytest.raises(ValueError, match=r"Series 0 has shape \(\d+,\) in y_true, but \(\d+,\) in y_pred"):
-            model.score(X, [labels[1:] for labels in y])
 
 
 class TestClassWeight:
@@ -392,12 +372,6 @@ class TestClassWeight:
         expected = np.repeat(weights, [len(series) for series in X]) * np.where(labels == 0, 5.0, 0.5)
         np.testing.assert_allclose(found / found.mean(), expected / expected.mean(), rtol=1e-12)  # ratios count alone
 
-    def test_of_words(self):
-        X, y = self.rare()
-        names = [np.array(["no", "yes"])[labels] for labels in y]
-        model = tiny(class_weight={"no": 5.0, "yes": 0.5}).fit(X, names)
-        assert_all_equal(model.predict_proba(X), tiny(class_weight=self.WEIGHTS).fit(X, y).predict_proba(X))
-
     def test_finds_what_is_rare(self):
         X, y = self.rare()
         flat = np.concatenate(y)
@@ -414,20 +388,6 @@ class TestClassWeight:
         flat, weight = np.concatenate(X), (np.concatenate(y) < 2).astype(float)
         np.testing.assert_allclose(model.module_.mean, np.average(flat, axis=0, weights=weight), rtol=1e-12)
         assert not any((labels == 2).any() for labels in able(class_weight={0: 1, 1: 1, 2: 0}).fit(X, y).predict(X))
-
-    @pytest.mark.parametrize(
-        ("class_weight", "message"),
-        [
-            ({0: -1.0, 1: 1.0}, "class_weight.*negative"),
-            ({0: 0.0, 1: 0.0}, "class_weight.*zero"),
-            ({7: 1.0}, r"classes, \[0, 1\], are not in class_weight"),
-            ("nope", "'class_weight' parameter of SFMLabeler must be"),
-        ],
-        ids=str,
-    )
-    def test_bad(self, class_weight, message):
-        with pytest.raises(ValueError, match=f"(?i){message}"):
-            tiny(class_weight=class_weight).fit(*signs())
 
 
 class TestScore:
@@ -467,15 +427,16 @@ class TestScore:
 
 class TestCrossValPredict:
     @pytest.mark.parametrize("form", FORMS)
-    @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
-    def test_is_that_of_each_fold(self, form, method):
+    def test_is_that_of_each_fold(self, form):
         X, y = signs(form)
         cv = KFold(4, shuffle=True, random_state=0)
-        found = cross_val_predict(tiny(), X, y, cv=cv, method=method)
-        assert isinstance(found, list)
+        methods = ["predict", "predict_proba", "predict_log_proba"]
+        found = {method: cross_val_predict(tiny(), X, y, cv=cv, method=method) for method in methods}
+        assert all(isinstance(parts, list) for parts in found.values())
         for train, test in cv.split(np.zeros(len(X))):
             model = tiny().fit(take(X, train), take(y, train))
-            assert_all_equal([found[i] for i in test], getattr(model, method)(take(X, test)))
+            for method, parts in found.items():
+                assert_all_equal([parts[i] for i in test], getattr(model, method)(take(X, test)))
 
     @pytest.mark.parametrize(("method", "never"), [("predict_proba", 0.0), ("predict_log_proba", -np.inf)])
     def test_columns_are_those_of_all_classes(self, method, never):
@@ -538,9 +499,11 @@ class TestCrossValPredict:
             cross_val_predict(tiny(), X, y, cv=folds)
         assert fits == []
 
-    def test_unknown_method(self):
+    def test_errors(self):
         with pytest.raises(ValueError, match="Unknown method 'decision_function'; choose one of 'predict', 'predict"):
             cross_val_predict(tiny(), *signs(), method="decision_function")
+        with pytest.raises(ValueError, match="Unknown network 'nope'"):
+            cross_val_predict(tiny(network="nope"), *signs(), cv=2)
 
     def test_estimator_is_left_alone(self):
         X, y = signs()
@@ -575,10 +538,5 @@ class TestCrossValPredict:
     def test_two_at_a_time(self):
         X, y = signs()
         alone = cross_val_predict(tiny(), X, y, cv=3, method="predict_proba")
-        with joblib.parallel_config(backend="threading"):  # test_regressor.py has processes
+        with joblib.parallel_config(backend="threading"):  # test_contract.py has processes
             assert_all_equal(cross_val_predict(tiny(), X, y, cv=3, n_jobs=2, method="predict_proba"), alone)
-
-    def test_error_of_a_fit_comes_through(self):
-        X, y = signs()
-        with pytest.raises(ValueError, match="Unknown network 'nope'"):
-            cross_val_predict(tiny(network="nope"), X, y, cv=2)
