@@ -24,8 +24,8 @@ NETWORKS = ["gru", "lstm", "sfm"]  # whatever an estimator does is tested with t
 ALL_NETWORKS = network_names()  # that it works at all with every other, too
 CLASSIFIERS = [SFMClassifier]
 SUITE_ESTIMATORS = [
-    SFMClassifier(),
-    SFMRegressor(),
+    SFMClassifier(base=None),
+    SFMRegressor(base=None),
     PanelScaler(),
     SFMFeatures(),
     SFMRidgeClassifier(),

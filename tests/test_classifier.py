@@ -30,7 +30,7 @@ def panel(form, n=24, **options):
 
 def tiny(**options):
     """A classifier that trains in a few milliseconds."""
-    return SFMClassifier(**{"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0, **options})
+    return SFMClassifier(base=None, **{"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0, **options})
 
 
 def able(**options):
@@ -592,7 +592,7 @@ class TestToTorch:
 def test_a_fill_value_gives_numbers_or_a_sentence(network_name):
     X, y = make_panel(n=24)
     X = X.astype(np.float32)
-    model = SFMClassifier(network_name, n_states=8, max_iter=1, random_state=0).fit(X, y)
+    model = SFMClassifier(network_name, base=None, n_states=8, max_iter=1, random_state=0).fit(X, y)
     for value in (9.96921e36, 1e20):
         filled = X[:4].copy()
         filled[1, 3, 0] = value
@@ -609,7 +609,7 @@ def test_a_fill_value_gives_numbers_or_a_sentence(network_name):
 
 def test_one_long_series_does_not_pad_the_short_ones(monkeypatch):
     X = [np.full((10, 1), 0.1 * number) for number in range(40)] + [np.zeros((9000, 1))]
-    model = SFMClassifier(n_states=3, max_iter=1, random_state=0).fit(X, np.arange(41) % 2)
+    model = SFMClassifier(base=None, n_states=3, max_iter=1, random_state=0).fit(X, np.arange(41) % 2)
     expected = model.predict_proba(X)
     sizes = []
     padded = SequenceBatch.padded

@@ -59,7 +59,7 @@ def accuracy_and_place(model, X, y):
 def test_a_search_on_workers_of_one_thread_finds_the_same(client, ragged):
     X, y = make_panel(ragged=ragged)
     search = GridSearchCV(
-        SFMClassifier(max_iter=3, random_state=0), GRID, cv=3, scoring=accuracy_and_place, refit="accuracy"
+        SFMClassifier(base=None, max_iter=3, random_state=0), GRID, cv=3, scoring=accuracy_and_place, refit="accuracy"
     )
     expected = search.fit(X, y)
     best, places = expected.best_params_, {}
@@ -109,7 +109,7 @@ def test_fits_of_a_killed_worker_are_repeated(client, tmp_path, ragged):
     """All workers must have the data, and keep them: by default joblib gives a large array to one of them."""
     X, y = make_panel(n=60, n_steps=40, ragged=ragged)
     marker = tmp_path / "killed"
-    model = SFMClassifier(max_iter=2, random_state=0)
+    model = SFMClassifier(base=None, max_iter=2, random_state=0)
     pipeline = Pipeline([("kill", KillsItsWorker(str(marker), os.getpid())), ("model", model)])
     grid = {f"model__{name}": values for name, values in GRID.items()}
     search = GridSearchCV(pipeline, grid, cv=3, error_score="raise")

@@ -280,7 +280,7 @@ def test_autocast_input_of_another_layer(backend):
 def test_autocast_around_a_whole_model(backend):
     X, y = make_panel(n_classes=3)
     options = {"network_params": {"backend": backend}, "device": "cpu", "random_state": 0}
-    module = SFMClassifier(n_states=4, n_frequencies=2, max_iter=2, **options).fit(X, y).module_
+    module = SFMClassifier(base=None, n_states=4, n_frequencies=2, max_iter=2, **options).fit(X, y).module_
     x = torch.as_tensor(X, dtype=next(module.parameters()).dtype)
     expected = module(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):

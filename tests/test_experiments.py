@@ -561,7 +561,7 @@ def test_library_settings_are_the_estimators():
     same = wave_fit({"parameters": {"n_states": 8, "head": "none"}, "epochs": 5, **task}, 2)
     assert found["scores"]["accuracy"] == same["scores"]["accuracy"]
     assert found["n_parameters"] == same["n_parameters"]
-    assert SFMClassifier(**parameters).get_params()["optimizer"] == "adam"
+    assert SFMClassifier(base=None, **parameters).get_params()["optimizer"] == "adam"
 
 
 def test_program_reads_the_last_frame_and_scores_it_not():

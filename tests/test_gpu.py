@@ -75,12 +75,12 @@ def check(estimator, data, results, tolerance=2e-3):
 def test_classifier(network, ragged):
     X, y = make_panel(ragged=ragged)
     X = [series.astype(np.float32) for series in X]
-    check(lambda device: SFMClassifier(network, device=device, **SMALL), (X, y), lambda model: model.predict_proba(X))
+    check(lambda device: SFMClassifier(network, base=None, device=device, **SMALL), (X, y), lambda model: model.predict_proba(X))
 
 
 def test_classifier_from_a_file(tmp_path):
     X, y = make_panel()
-    model = SFMClassifier(device=DEVICE, warm_start=True, **SMALL).fit(X, y)
+    model = SFMClassifier(base=None, device=DEVICE, warm_start=True, **SMALL).fit(X, y)
     model.save(tmp_path / "model")
     loaded = SFMClassifier.load(tmp_path / "model")
     np.testing.assert_allclose(loaded.predict_proba(X), model.predict_proba(X), rtol=0, atol=1e-5)
@@ -94,7 +94,7 @@ def test_regressor():
     X, _ = make_panel()
     X = X.astype(np.float32)
     y = X[:, :, 0].mean(axis=1)
-    check(lambda device: SFMRegressor(device=device, **SMALL), (X, y), lambda model: model.predict(X))
+    check(lambda device: SFMRegressor(base=None, device=device, **SMALL), (X, y), lambda model: model.predict(X))
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

@@ -610,7 +610,7 @@ def test_a_thousand_fits_leave_no_memory_behind(store):
 
     def fit(times):
         for seed in range(times):
-            SFMClassifier(
+            SFMClassifier(base=None, 
                 n_states=4, n_frequencies=2, max_iter=2, random_state=seed, network_params={"backend": "native"}
             ).fit(X, y)
 
@@ -661,12 +661,12 @@ def test_without_the_extension_the_fused_kernel_serves_and_it_is_told_once(caplo
 
 def test_an_estimator_names_the_kernel_that_served(request):
     X, y = make_panel()
-    model = SFMClassifier(n_states=3, n_frequencies=2, max_iter=2, random_state=0, device="cpu")
+    model = SFMClassifier(base=None, n_states=3, n_frequencies=2, max_iter=2, random_state=0, device="cpu")
     compiled = model.fit(X, y)
     assert compiled.backend_ == "native"
     expected = compiled.predict_proba(X)
     request.getfixturevalue("no_extension")
-    fallen_back = SFMClassifier(**model.get_params()).fit(X, y)
+    fallen_back = SFMClassifier(base=None, **model.get_params()).fit(X, y)
     assert fallen_back.backend_ == "fused"
     np.testing.assert_allclose(fallen_back.predict_proba(X), expected, atol=1e-4)
 

@@ -207,7 +207,7 @@ def test_numbers_of_numpy_for_one_network_alone(cls):
 def test_a_grid_of_numpy_numbers():
     X, y = make_panel(n=24)
     grid = {"batch_size": 2 ** np.arange(2, 5), "n_states": np.arange(2, 4)}
-    search = GridSearchCV(SFMClassifier(max_iter=1, random_state=0), grid, cv=2, error_score="raise").fit(X, y)
+    search = GridSearchCV(SFMClassifier(base=None, max_iter=1, random_state=0), grid, cv=2, error_score="raise").fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
@@ -245,6 +245,6 @@ def test_choices():
 def test_network_params_are_checked():
     X, y = make_panel(n=24)
     with pytest.raises(TypeError, match="recurrent_dropout must be a number, not False"):
-        SFMClassifier(network_params={"recurrent_dropout": False}).fit(X, y)
+        SFMClassifier(base=None, network_params={"recurrent_dropout": False}).fit(X, y)
     with pytest.raises(ValueError, match=r"head='none' needs n_outputs=\d+, .* but network_params has n_outputs=7"):
-        SFMClassifier(head="none", network_params={"n_outputs": 7}).fit(X, y)
+        SFMClassifier(base=None, head="none", network_params={"n_outputs": 7}).fit(X, y)

@@ -47,7 +47,7 @@ CLASSES = {
 
 
 def tiny(**options):
-    return SFMClassifier(**{"n_states": 3, "n_frequencies": 2, "max_iter": 2, "random_state": 0, **options})
+    return SFMClassifier(base=None, **{"n_states": 3, "n_frequencies": 2, "max_iter": 2, "random_state": 0, **options})
 
 
 def same_parameters(a, b):

@@ -45,7 +45,7 @@ def waves():
 
 def fitted(waves, **options):
     options = {"n_states": D, "n_frequencies": K, "max_iter": 2, "random_state": 0, "device": "cpu", **options}
-    return SFMClassifier(**options).fit(*waves)
+    return SFMClassifier(base=None, **options).fit(*waves)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ class TestAmplitudes:
 
     def test_pipeline_and_search(self, model, waves):
         X, y = waves
-        pipeline = make_pipeline(PanelScaler(), SFMClassifier(n_states=D, max_iter=1, random_state=0, device="cpu"))
+        pipeline = make_pipeline(PanelScaler(), SFMClassifier(base=None, n_states=D, max_iter=1, random_state=0, device="cpu"))
         search = GridSearchCV(pipeline, {"sfmclassifier__n_frequencies": [K]}, cv=2).fit(X, y)
         best = search.best_estimator_
         expected = best[-1].state_amplitudes(best[0].transform(X))[2]
@@ -220,7 +220,7 @@ class TestAmplitudes:
             draw(lstm, X)
         with pytest.raises(ValueError, match="'LogisticRegression' object has no attribute 'state_amplitudes'"):
             draw(LogisticRegression().fit(X[..., 0], y), X[..., 0])
-        for estimator in (SFMClassifier(), SFMClassifier("lstm"), make_pipeline(SFMClassifier())):
+        for estimator in (SFMClassifier(base=None), SFMClassifier("lstm", base=None), make_pipeline(SFMClassifier(base=None))):
             with pytest.raises(NotFittedError):
                 draw(estimator, X)
         for series in (40, -41):
@@ -438,7 +438,7 @@ class TestTrainingCurves:
         assert [ax.get_ylabel() for ax in display.axes_] == ["loss (nats / frame)", "validation score (nats / frame)"]
         options = {"n_states": 2, "max_iter": 1, "random_state": 0, "device": "cpu", "early_stopping": True}
         X, y = waves
-        display = TrainingCurveDisplay.from_estimator(SFMRegressor(**options).fit(X, y))
+        display = TrainingCurveDisplay.from_estimator(SFMRegressor(base=None, **options).fit(X, y))
         assert [ax.get_ylabel() for ax in display.axes_] == ["squared error / variance", "validation R²"]
         labels = [np.full(T, label) for label in y]
         display = TrainingCurveDisplay.from_estimator(SFMLabeler(**options).fit(list(X), labels))
@@ -492,7 +492,7 @@ class TestTrainingCurves:
         assert texts(named.ax_.get_legend().get_texts()) == ["new"]
 
     def test_pipeline_and_search(self, waves, model):
-        search = GridSearchCV(make_pipeline(PanelScaler(), SFMClassifier(max_iter=1, device="cpu")), {}, cv=2).fit(
+        search = GridSearchCV(make_pipeline(PanelScaler(), SFMClassifier(base=None, max_iter=1, device="cpu")), {}, cv=2).fit(
             *waves
         )
         display = TrainingCurveDisplay.from_estimator(search)
@@ -501,7 +501,7 @@ class TestTrainingCurves:
 
     def test_errors(self, model):
         with pytest.raises(NotFittedError):
-            TrainingCurveDisplay.from_estimator(SFMClassifier())
+            TrainingCurveDisplay.from_estimator(SFMClassifier(base=None))
         with pytest.raises(ValueError, match="log_scale=True needs positive losses, but loss is -3 after epoch 2"):
             TrainingCurveDisplay([1.0, -3.0]).plot(log_scale=True)
         with pytest.raises(ValueError, match="but validation_loss is 0 after epoch 1"):
@@ -538,7 +538,7 @@ def test_training_curves_of_sktime_estimators(monthly):
     display = TrainingCurveDisplay.from_estimator(forecaster.fit(monthly, fh=[1, 2]))
     np.testing.assert_array_equal(display.loss, forecaster.loss_curve_)
     X, y = make_waves(8, n_steps=10, random_state=0)
-    face = sfmts.sktime.SFMClassifier(n_states=4, max_iter=2, random_state=0).fit(X.transpose(0, 2, 1), y)
+    face = sfmts.sktime.SFMClassifier(base=None, n_states=4, max_iter=2, random_state=0).fit(X.transpose(0, 2, 1), y)
     display = TrainingCurveDisplay.from_estimator(face)
     np.testing.assert_array_equal(display.loss, face.estimator_.loss_curve_)
 
@@ -565,7 +565,7 @@ def test_displays_that_need_a_native_estimator_say_so():
     X, y = make_waves(8, n_steps=10, random_state=0)
     X = X.transpose(0, 2, 1)
     ridge = sfmts.sktime.SFMRidgeClassifier(n_features=56, random_state=0).fit(X, y)
-    trained = sfmts.sktime.SFMClassifier(n_states=4, max_iter=1, random_state=0).fit(X, y)
+    trained = sfmts.sktime.SFMClassifier(base=None, n_states=4, max_iter=1, random_state=0).fit(X, y)
     for display, face in ((plotting.FrequencyImportanceDisplay, ridge), (AmplitudeDisplay, trained)):
         with pytest.raises(ValueError, match=r"of sfmts\.sktime; pass its estimator_, with X as an array"):
             display.from_estimator(face, X)

@@ -30,10 +30,10 @@ METHODS = (
 TINY = {"n_states": 4, "max_iter": 2, "random_state": 0}
 BANK = {"n_features": 112, "random_state": 0}
 ESTIMATORS = {
-    "classifier": SFMClassifier(**TINY),
-    "lstm": SFMClassifier("lstm", **TINY, early_stopping=True),
-    "resonator": SFMClassifier("resonator", **TINY),
-    "regressor": SFMRegressor(**TINY),
+    "classifier": SFMClassifier(base=None, **TINY),
+    "lstm": SFMClassifier("lstm", base=None, **TINY, early_stopping=True),
+    "resonator": SFMClassifier("resonator", base=None, **TINY),
+    "regressor": SFMRegressor(base=None, **TINY),
     "labeler": SFMLabeler(**TINY),
     "density": SFMDensity(**TINY),
     "nade": SFMDensity(**TINY, head="nade"),

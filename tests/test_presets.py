@@ -84,7 +84,7 @@ class TestMatchBudget:
     def test_an_estimator_has_as_many(self):
         X, y = make_panel()
         n_states = match_budget("gru", 2000, 2, 1)
-        model = SFMClassifier("gru", n_states=n_states, max_iter=1).fit(X, y)
+        model = SFMClassifier("gru", base=None, n_states=n_states, max_iter=1).fit(X, y)
         assert model.n_parameters_ == count("gru", n_states, 2, 1)
         assert abs(model.n_parameters_ / 2000 - 1) < 0.05
 
@@ -163,7 +163,7 @@ class TestPaperPreset:
         if row != "bi_lstm":
             X, y = make_waves(8, n_steps=5, random_state=0)
             models.append(SFMDensity(**paper_preset("music", row), max_iter=1).fit([np.eye(88)[:4]] * 2))
-            models.append(SFMClassifier(**paper_preset("waves", row), max_iter=1).fit(X, y))
+            models.append(SFMClassifier(base=None, **paper_preset("waves", row), max_iter=1).fit(X, y))
         assert [model.n_parameters_ for model in models[::-1]] == [n for n in COUNTS[row] if n is not None]
 
     def test_a_preset_is_one_s_own(self):
@@ -306,7 +306,7 @@ class TestNetworkParams:
     def test_every_option_of_a_network_is_a_parameter_or_one_of_these(self, network):
         """No option is out of an estimator's reach but what fit sets."""
         X, y = data(SFMClassifier)
-        known = {*SFMClassifier().get_params(), "max_length", "generator"}
+        known = {*SFMClassifier(base=None).get_params(), "max_length", "generator"}
         own = set(network_options(network)) - known
         with pytest.raises(ValueError, match=f"network={network!r} takes") as caught:
             tiny(SFMClassifier, network=network, network_params={"nonsense": 1}).fit(X, y)
@@ -327,7 +327,7 @@ class TestEveryNetwork:
 
     def test_trains_and_is_saved(self, network, tmp_path):
         X, y = make_panel(ragged=True)
-        model = SFMClassifier(network, n_states=10, max_iter=15, random_state=0).fit(X, y)
+        model = SFMClassifier(network, base=None, n_states=10, max_iter=15, random_state=0).fit(X, y)
         assert model.loss_curve_[-1] < model.loss_curve_[0]
         model.save(tmp_path / "model")
         loaded = SFMClassifier.load(tmp_path / "model")

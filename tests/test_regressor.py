@@ -91,7 +91,7 @@ class TestUnits:
     def test_of_targets_do_not_matter_in_single_precision(self, origin, unit):
         X = np.random.default_rng(0).normal(size=(60, 10)).astype(np.float32)
         y = X.mean(axis=1).astype(np.float64)
-        model = SFMRegressor(n_states=4, max_iter=5, random_state=0, device="cpu")
+        model = SFMRegressor(base=None, n_states=4, max_iter=5, random_state=0, device="cpu")
         expected = clone(model).fit(X, y).predict(X)
         found = clone(model).fit(X, origin + unit * y).predict(X)
         np.testing.assert_allclose((found - origin) / unit, expected, rtol=1e-3, atol=1e-5)
@@ -186,7 +186,7 @@ class TestScore:
 
     def test_is_a_regressor(self):
         X, y = means()
-        assert is_regressor(SFMRegressor())
+        assert is_regressor(SFMRegressor(base=None))
         found = cross_val_predict(able(), X, y, cv=3)
         assert found.shape == y.shape
         assert r2_score(y, found) > 0.2

@@ -205,7 +205,7 @@ def test_tells_periods_apart_that_it_could_not_without_waves():
     for spacing in ("log", "zero"):
         options = {"n_layers": 1, "n_states": 10, "learning_rate_init": 0.02, "max_iter": 15, "random_state": 0}
         own = {"n_lags": 0, "readout": "amplitude", "spacing": spacing}
-        model = SFMClassifier("resonator", network_params=own, **options)
+        model = SFMClassifier("resonator", base=None, network_params=own, **options)
         scores[spacing] = model.fit(X[:400], y[:400]).score(X[400:], y[400:])
     assert scores["log"] > 0.95
     assert scores["zero"] < 0.8
@@ -213,7 +213,7 @@ def test_tells_periods_apart_that_it_could_not_without_waves():
 
 def test_saved_model_is_the_model(tmp_path):
     X, y = make_panel(ragged=True)
-    model = SFMClassifier("resonator", n_states=6, max_iter=2, random_state=0, n_layers=3).fit(X, y)
+    model = SFMClassifier("resonator", base=None, n_states=6, max_iter=2, random_state=0, n_layers=3).fit(X, y)
     model.save(tmp_path / "model.safetensors")
     loaded = SFMClassifier.load(tmp_path / "model.safetensors")
     assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))

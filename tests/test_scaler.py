@@ -144,7 +144,7 @@ def test_tables_in_tables_out():
 def test_result_of_equal_series_in_a_list_goes_into_a_classifier():
     X, y = make_panel()
     Z = PanelScaler().fit_transform(list(X))
-    SFMClassifier(n_states=2, max_iter=1, random_state=0).fit(Z, y).predict(Z)
+    SFMClassifier(base=None, n_states=2, max_iter=1, random_state=0).fit(Z, y).predict(Z)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 1e20, -3e-20])
@@ -186,7 +186,7 @@ def test_parameters(name, value):
 def test_in_a_pipeline(form):
     X, y = make_panel(ragged=form == "ragged")
     X = X[:, :, 0] if form == "2-D" else X
-    classifier = SFMClassifier(n_states=3, n_frequencies=2, max_iter=2, random_state=0)
+    classifier = SFMClassifier(base=None, n_states=3, n_frequencies=2, max_iter=2, random_state=0)
     pipeline = make_pipeline(PanelScaler(), classifier).fit(X, y)
     scaler = PanelScaler().fit(X)
     expected = clone(classifier).fit(scaler.transform(X), y).predict_proba(scaler.transform(X))

@@ -136,7 +136,7 @@ def test_ones_own_network_with_a_loss_of_its_own(monkeypatch):
             return NetworkOutput(x, final, None, extra_loss=(self.scale - 3.0).square().sum())
 
     X, y = make_panel(ragged=True)
-    model = SFMClassifier("average", max_iter=200, tol=0.0, learning_rate_init=0.05, random_state=0).fit(X, y)
+    model = SFMClassifier("average", base=None, max_iter=200, tol=0.0, learning_rate_init=0.05, random_state=0).fit(X, y)
     torch.testing.assert_close(model.module_.network.scale.detach(), torch.full((2,), 3.0).double(), atol=0.5, rtol=0)
     assert not hasattr(model, "state_amplitudes")
     assert model.backend_ == "torch"
@@ -156,9 +156,9 @@ def overflow(monkeypatch, updates):
 def test_an_update_whose_gradient_overflowed_is_left_out(monkeypatch):
     X, y = make_panel()
     options = {"n_states": 4, "max_iter": 3, "batch_size": 8, "random_state": 0}
-    expected = SFMClassifier(**options).fit(X, y)
+    expected = SFMClassifier(base=None, **options).fit(X, y)
     overflow(monkeypatch, {1, 2, 5})
-    model = SFMClassifier(**options).fit(X, y)
+    model = SFMClassifier(base=None, **options).fit(X, y)
     assert model.history_["n_updates"] == expected.history_["n_updates"] - 3
     assert all(torch.isfinite(p).all() for p in model.module_.parameters())
 
@@ -167,7 +167,7 @@ def test_gradients_that_always_overflow_end_training_with_advice(monkeypatch):
     X, y = make_panel()
     overflow(monkeypatch, set(range(100)))
     with pytest.raises(FloatingPointError, match=r"norm has been inf in 10 updates in a row.*learning_rate_init"):
-        SFMClassifier(n_states=4, max_iter=20, batch_size=8, random_state=0).fit(X, y)
+        SFMClassifier(base=None, n_states=4, max_iter=20, batch_size=8, random_state=0).fit(X, y)
 
 
 def test_masks_of_another_device_leave_the_order_of_batches(monkeypatch):
@@ -202,11 +202,11 @@ def test_the_best_weights_outlive_a_divergence(monkeypatch):
     options = {"n_states": 4, "batch_size": 9, "random_state": 0, "early_stopping": True, "tol": 0.0}
     options |= {"optimizer_params": {"schedule": "constant"}, "validation_fraction": 0.1}
     with pytest.warns(ConvergenceWarning, match="still falling"):
-        expected = SFMClassifier(**options, max_iter=3).fit(X, y)
+        expected = SFMClassifier(base=None, **options, max_iter=3).fit(X, y)
     with monkeypatch.context() as patch:
         diverge(patch, epoch=4, updates_per_epoch=4)
         with pytest.warns(ConvergenceWarning, match=r"training loss became nan in epoch 4.*keeps the weights of epoch"):
-            model = SFMClassifier(**options, max_iter=9).fit(X, y)
+            model = SFMClassifier(base=None, **options, max_iter=9).fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
     assert model.history_["stopped"] == "diverged"
     assert model.validation_scores_ == expected.validation_scores_
@@ -220,7 +220,7 @@ def test_a_divergence_without_weights_to_go_back_to_is_an_error(monkeypatch, ear
     diverge(monkeypatch, epoch, updates_per_epoch=4)
     options = {"n_states": 4, "batch_size": 10 - early_stopping, "max_iter": 9, "random_state": 0}
     with pytest.raises(FloatingPointError, match=f"training loss became nan in epoch {epoch}"):
-        SFMClassifier(**options, tol=0.0, optimizer_params={"schedule": "constant"}, early_stopping=early_stopping).fit(
+        SFMClassifier(base=None, **options, tol=0.0, optimizer_params={"schedule": "constant"}, early_stopping=early_stopping).fit(
             X, y
         )
 
@@ -253,7 +253,7 @@ def test_a_loss_that_ends_far_above_its_start_is_told():
     with pytest.warns(
         ConvergenceWarning, match=r"diverged: the loss rose from 0\.\d+ .*Lower learning_rate_init \(now 10"
     ):
-        SFMClassifier(**options, max_iter=5, random_state=0).fit(X, y)
+        SFMClassifier(base=None, **options, max_iter=5, random_state=0).fit(X, y)
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd"}, {"learning_rate_init": 1e-5}], ids=str)
