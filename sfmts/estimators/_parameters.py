@@ -170,9 +170,10 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "early_stopping (forecaster)": _flag(
         "Set the last part of each series aside, choose the simple forecast, the number of epochs and the width of "
-        "the quantiles on it, and keep a regression only if it is better there. Otherwise, or with fewer than 8 such "
-        "windows, the network trains for ``max_iter`` epochs, quantiles are those of the training residuals, and the "
-        "simple forecast is the season before (without a season the last value) without a regression."
+        "the quantiles on it, and keep a regression only if it is better there. With fewer than 8 such windows and "
+        "without X, a pool of simple forecasts takes the place of the model. Otherwise the network trains for "
+        "``max_iter`` epochs, quantiles are those of the training residuals, and the simple forecast is the season "
+        "before (without a season the last value) without a regression."
     ),
     "validation_fraction": Parameter(
         "float",

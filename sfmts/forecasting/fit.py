@@ -43,6 +43,8 @@ class FitSettings:
         Whether to train once more on everything.
     seed : int
         Seed of each training. Equal seeds give equal initial networks.
+    may_pool : bool
+        Whether a pool of simple forecasts may replace a model that cannot be validated.
     """
 
     training: TrainingSettings
@@ -53,6 +55,7 @@ class FitSettings:
     validation_fraction: float
     refit: bool
     seed: int
+    may_pool: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,8 @@ class FitResult:
         Score on the windows held out, after each epoch.
     losses : Tensor
         Loss on each window held out.
+    is_pooled : bool
+        Whether a pool of simple forecasts takes the place of the model, which is untrained.
     """
 
     model: HorizonModel
@@ -90,6 +95,7 @@ class FitResult:
     linear_score: float | None = None
     validation_scores: list[float] = field(default_factory=list)
     losses: Tensor = field(default_factory=lambda: torch.empty(0))
+    is_pooled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +143,9 @@ class HorizonFit:
                 if self.settings.refit and not result.interrupted:
                     result = self._refitted(result, self._windows(lengths))
                 return result
+            if self.settings.may_pool and not self.shape.n_covariates and self.start is None:
+                # Nothing could tell whether the network helps.
+                return replace(self._trained(self._windows(lengths), 0, None), is_pooled=True)
         return self._trained(self._windows(lengths), self.settings.training.max_iter, None)
 
     def _windows(self, ends: Sequence[int], first: Sequence[int] | None = None) -> WindowSet:

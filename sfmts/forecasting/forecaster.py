@@ -37,6 +37,7 @@ from sfmts.forecasting.panel import (
     panel_of,
     with_one_frequency,
 )
+from sfmts.forecasting.pool import pool
 from sfmts.forecasting.windows import window_set
 from sfmts.heads import QuantileHead
 from sfmts.networks.base import make_network
@@ -83,6 +84,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
 
     The last part of each series is held out to decide on the simple forecast, on the regression and its penalty, on the
     number of epochs (possibly 0), and on the width of the quantiles. Then the model is trained once more on everything.
+    Series that are too short for that (fewer than 8 windows held out, and no X) are forecast without a network, by a
+    pool of simple forecasts, each weighted by the errors that it made in the past: last value, mean, half the drift,
+    exponential smoothing, damped and linear trend, Theta, and the season before. If ``sp`` is greater than 1, their
+    season is removed first, as factors if all values are positive.
 
     Parameters
     ----------
@@ -94,6 +99,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         The fitted model.
     context_length_, horizon_, segment_length_ : int
         The lengths that were used.
+    is_pooled_ : bool
+        Whether a pool of simple forecasts takes the place of the model.
     anchor_ : str
         The simple forecast, such as "last", "season" or "last + drift".
     penalty_ : float
@@ -113,9 +120,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     Notes
     -----
     Windows are scaled in float64; the network computes in float32. The forecast of a y + b is a times the forecast of
-    y, plus b. Point forecasts are medians. The model predicts quantiles at levels from 0.025 to 0.975; beyond these
-    they continue like those of a normal distribution. Intervals and variances are computed from the quantiles. The
-    forecast of a constant series is its value. A series shorter than the context is padded with its mean.
+    y, plus b, except for a pool with seasonal factors. Point forecasts are medians. The model predicts quantiles at
+    levels from 0.025 to 0.975; beyond these they continue like those of a normal distribution. Intervals and variances
+    are computed from the quantiles. The forecast of a constant series is its value. A series shorter than the context
+    is padded with its mean.
 
     References
     ----------
@@ -140,6 +148,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     pretrained_module_: HorizonModel
     horizon_: int
     context_length_: int
+    is_pooled_: bool
     device_: str
     y_names_: list[Any]
     X_names_: list[Any]
@@ -278,10 +287,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         check_panel(panel)
         self._level_names = y.index.names
         if not self._is_pretrained:
-            self._learn(panel, self._wanted_horizon(panel, fh))
+            self._learn(panel, self._wanted_horizon(panel, fh), may_pool=True)
         else:
             self._check_like_training(panel)
-            self.module_ = self.pretrained_module_
+            self.module_, self.is_pooled_ = self.pretrained_module_, False
             if self.fine_tune:
                 self._learn(panel, self.horizon_, self.pretrained_module_)
         self._panel = panel
@@ -315,7 +324,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         panel = with_one_frequency(panel)
         check_panel(panel)
         if update_params and not self._is_pretrained:
-            self._learn(panel, self.horizon_)
+            self._learn(panel, self.horizon_, may_pool=True)
         elif update_params and self.fine_tune:
             self._learn(panel, self.horizon_, self.pretrained_module_)
         self._panel = panel
@@ -422,7 +431,19 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
                 f"y has {len(y)} steps, so a forecast of {self.horizon_} steps does not fit after the first "
                 f"start={start} steps. Pass a longer y, or an integer start from 1 to {last}."
             )
-        values = series.values()
+        values, head = series.values(), self.module_.head
+        positions = np.arange(start, last + 1, stride)
+        if self.is_pooled_:
+            quantiles = torch.from_numpy(np.stack([self._pooled(values[:cut], self.horizon_) for cut in positions]))
+        else:
+            quantiles = self._window_quantiles(series, values, start, last, stride)
+        forecasts = quantiles[..., head.middle] if levels is None else head.interpolated(quantiles, levels)
+        return positions, forecasts.numpy()
+
+    def _window_quantiles(
+        self, series: Series, values: NDArray[np.float64], start: int, last: int, stride: int
+    ) -> Tensor:
+        """Return the quantiles (cuts, H, V, levels) that the model forecasts from steps of a series."""
         windows = window_set(
             [values],
             [self._standardised(series.covariates(self.calendar_features))],
@@ -433,9 +454,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             last=[last],
             scales=values[:start].std(axis=0)[None],
         ).every(stride)
-        quantiles, head = window_quantiles(self._placed_module(), windows), self.module_.head
-        forecasts = quantiles[..., head.middle] if levels is None else head.interpolated(quantiles, levels)
-        return np.arange(start, last + 1, stride), forecasts.numpy()
+        return window_quantiles(self._placed_module(), windows)
 
     def _one_series(self, y: pd.Series | pd.DataFrame, X: pd.DataFrame | None) -> Series:
         """Return y and X as a series; raise an error if y is a panel, or its columns are not those of training."""
@@ -473,7 +492,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         check_names("y", series.y.columns, self.y_names_, by_name=False)
         check_names("X", () if series.X is None else series.X.columns, self.X_names_)
 
-    def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None) -> None:
+    def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None, may_pool: bool = False) -> None:
         """Train a new model, or a copy of ``start``, and set the fitted attributes."""
         values = [series.values() for series in panel.values()]
         covariates = [series.covariates(self.calendar_features) for series in panel.values()]
@@ -498,7 +517,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             covariates=[(part - mean) / scale for part in covariates],
             shape=shape,
             make_model=lambda generator: self._make_model(shape, generator),
-            settings=self._fit_settings(),
+            settings=self._fit_settings(may_pool),
             start=start,
         ).run()
         # Attributes are set after all that may fail. Otherwise an update that fails would leave half of a new model.
@@ -510,7 +529,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             self.covariate_mean_, self.covariate_scale_ = mean, scale
             self.anchor_, self.penalty_ = result.anchor, result.penalty
 
-    def _fit_settings(self) -> FitSettings:
+    def _fit_settings(self, may_pool: bool) -> FitSettings:
         return FitSettings(
             training=training_settings(self, batch_size=1),
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
@@ -520,11 +539,12 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
             refit=bool(self.refit),
             seed=int(new_random_state(self.random_state).randint(2**31 - 1)),
+            may_pool=may_pool,
         )
 
     def _set_fitted(self, result: FitResult, shape: HorizonShape) -> None:
         model = result.model.eval()
-        self.module_, self.horizon_ = model, shape.horizon
+        self.module_, self.horizon_, self.is_pooled_ = model, shape.horizon, result.is_pooled
         self.context_length_, self.segment_length_ = shape.context_length, shape.segment_length
         self.linear_score_, self.validation_scores_ = result.linear_score, result.validation_scores or None
         self.loss_curve_, self.n_iter_ = result.loss_curve, result.n_epochs
@@ -577,12 +597,20 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         ]
         covariates = [self._standardised(part) for part in covariates]
         values = [series.values() for series in panel.values()]
-        quantiles = roll_out(self._placed_module(), values, covariates, last, self.multivariate == "joint")
+        if self.is_pooled_:
+            quantiles = [torch.from_numpy(self._pooled(part, last)) for part in values]
+        else:
+            quantiles = roll_out(self._placed_module(), values, covariates, last, self.multivariate == "joint")
         frames = {
             key: pd.DataFrame(read(steps[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)
             for (key, series), steps in zip(panel.items(), quantiles, strict=True)
         }
         return frames[()] if () in frames else pd.concat(frames, names=self._level_names)
+
+    def _pooled(self, values: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
+        """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
+        levels = self.module_.head.levels.double().cpu().numpy()
+        return np.stack([pool(column, n_steps, int(self.sp), levels).quantiles for column in values.T], axis=1)
 
     def _placed_module(self) -> HorizonModel:
         """Return the model, on the device of the fit if that is available."""

@@ -1,0 +1,305 @@
+"""Forecast one series by a pool of simple forecasts, weighted by the errors that they made in the past.
+
+Every member forecasts from every step of the series, with what was known then. The errors of these forecasts choose the
+parameters of a member, the weights of the members and the width of the intervals, so no part of the series has to be
+held out.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+from scipy.stats import norm
+
+Array = NDArray[np.float64]
+
+# Prior weights. With the constants below chosen by cross-validation on the training parts of M3.
+PRIORS = {"last": 0.3, "mean": 0.1, "half drift": 0.3, "smoothing": 1.0, "theta": 2.0, "damped trend": 1.0}
+PRIORS |= {"trend": 0.5, "season": 0.3}
+_POWER = 3.0  # a weight is prior / error ** power
+_HALVINGS = 4.0  # how often the weight of an error halves over the length of the series
+_FIRST = 3  # steps that are read before the first forecast
+_ORIGINS = 400  # last steps from which forecasts are judged
+_GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
+_NORMAL_WEIGHT = 30.0  # origins that the normal distribution counts as in the shape of the residuals
+_SMALL_SAMPLE = 3.0  # intervals are wider by this share divided by the number of origins
+_SMOOTHING = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+_DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
+_TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The combined forecast of one series.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+        Weight of each member; they sum to 1. Empty for a constant series.
+    quantiles : ndarray of shape (n_steps, levels)
+        Forecasts of the next steps.
+    """
+
+    weights: dict[str, float]
+    quantiles: Array
+
+
+def pool(y: Array, n_steps: int, period: int, levels: Array) -> Pool:
+    """Forecast the steps that follow a series.
+
+    Parameters
+    ----------
+    y : ndarray of shape (T,)
+        The series, at least one step.
+    n_steps : int
+        Number of steps to forecast.
+    period : int
+        Steps in a season; 1 if there is none.
+    levels : ndarray of shape (levels,)
+        Levels of the quantiles, increasing, with 0.5 in the middle.
+
+    Returns
+    -------
+    pool : Pool
+        The weights and the forecast. Multiplying y by a power of two multiplies the forecast by it.
+    """
+    if (y == y[0]).all():
+        return Pool({}, np.full((n_steps, len(levels)), y[0]))
+    unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
+    series = _Series.of(y / unit, n_steps, period)
+    forecasts, errors = _members(series)
+    weights = _weights(errors, list(forecasts))
+    combined = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
+    quantiles = _with_bands(combined, series, levels)
+    last = weights[-1] / weights[-1].sum()
+    return Pool(dict(zip(forecasts, last.tolist(), strict=True)), unit * quantiles)
+
+
+@dataclass(frozen=True)
+class _Series:
+    """A series without its season, and what is forecast from its last steps, the origins.
+
+    Attributes
+    ----------
+    y, x : ndarray of shape (T,)
+        The series, and the same without its season.
+    factors : ndarray of shape (R, H) or None
+        Seasonal factors of the steps after each origin, if the season is multiplicative.
+    terms : ndarray of shape (R, H) or None
+        Seasonal terms, if it is additive.
+    origins : ndarray of shape (R,)
+        Numbers of the steps from which is forecast; the last one is T - 1.
+    target : ndarray of shape (R, H)
+        What follows each origin, NaN beyond the end.
+    period : int
+        Steps in a season.
+    """
+
+    y: Array
+    x: Array
+    factors: Array | None
+    terms: Array | None
+    origins: NDArray[np.int64]
+    target: Array
+    period: int
+
+    @classmethod
+    def of(cls, y: Array, n_steps: int, period: int) -> "_Series":
+        T = len(y)
+        origins = np.arange(max(0, T - _ORIGINS), T)
+        ahead = origins[:, None] + np.arange(1, n_steps + 1)
+        target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
+        if not 1 < period < T / 2:
+            return cls(y, y, None, None, origins, target, period)
+        multiplicative = bool((y > 0).all())
+        seasonal = _seasonal_indices(y, period, multiplicative)
+        now, later = seasonal[np.arange(T) % period], seasonal[ahead % period]
+        if multiplicative:
+            return cls(y, y / now, later, None, origins, target, period)
+        return cls(y, y - now, None, later, origins, target, period)
+
+    def with_season(self, forecasts: Array) -> Array:
+        """Put the season back into forecasts of shape (R, G, H)."""
+        if self.factors is not None:
+            return forecasts * self.factors[:, None]
+        return forecasts if self.terms is None else forecasts + self.terms[:, None]
+
+
+def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
+    """Return the seasonal index of each phase by classical decomposition, shrunk by its own uncertainty.
+
+    Ratios to (or differences from) the centred moving average over a season are averaged over the seasons. With their
+    variance within a phase v, the number of seasons m and the variance of the indices s, the indices are moved towards
+    none by the share 1 - lambda, lambda = max(0, 1 - v / (m s)).
+    """
+    kernel = np.full(period, 1.0 / period)
+    if period % 2 == 0:  # a season and a step, whose ends count half
+        kernel = np.r_[0.5 / period, kernel[1:], 0.5 / period]
+    trend = np.convolve(y, kernel, "valid")
+    before = (len(y) - len(trend)) // 2
+    inside = y[before : before + len(trend)]
+    ratios = inside / trend if multiplicative else inside - trend
+    phase = (np.arange(len(ratios)) + before) % period
+    number = np.bincount(phase, minlength=period)
+    neutral = 1.0 if multiplicative else 0.0
+    indices = np.where(number, np.bincount(phase, ratios, minlength=period) / np.maximum(number, 1), neutral)
+    indices = indices / indices.mean() if multiplicative else indices - indices.mean()
+    within = np.square(ratios - indices[phase]).sum() / max(1, len(ratios) - period)
+    spread = indices.var() * len(ratios) / period
+    share = max(0.0, 1.0 - within / spread) if spread > 0 else 0.0
+    return neutral + share * (indices - neutral)
+
+
+def _members(series: _Series) -> tuple[dict[str, Array], Array]:
+    """Return the forecasts (R, H) of each member, and the sums of its errors known at each origin, (members, R)."""
+    forecasts, sums = {}, []
+    decay = _decay(series)
+    early = series.origins < min(_FIRST, len(series.y) - 2)
+    rows = np.arange(len(series.origins))
+    for name, candidates in _candidates(series):
+        errors = np.abs(series.target[:, None] - candidates)
+        errors[early] = np.nan
+        known = _known_errors(errors, decay)
+        best = known.argmin(axis=1)  # of the member's parameters, by what was known at each origin
+        forecasts[name] = candidates[rows, best]
+        sums.append(_known_errors(errors[rows, best], decay) if candidates.shape[1] > 1 else known[:, 0])
+    return forecasts, np.stack(sums)
+
+
+def _decay(series: _Series) -> float:
+    """Return the factor by which an error weighs less than one that is a step later."""
+    factor: float = 0.5 ** (_HALVINGS / len(series.y))
+    return factor
+
+
+def _known_errors(errors: Array, decay: float) -> Array:
+    """Return the sums of errors (R, ..., H) known at each origin, (R, ...), older ones weighing less.
+
+    An error of the forecast k steps after origin r is known at origin r + k; B_t sums those that become known at t, and
+    the result is A_t = decay A_{t-1} + B_t.
+    """
+    filled = np.nan_to_num(errors, nan=0.0)
+    new = np.zeros(errors.shape[:-1])
+    for k in range(1, min(errors.shape[-1], len(errors) - 1) + 1):
+        new[k:] += filled[:-k, ..., k - 1]
+    sums: Array = lfilter([1.0], [1.0, -decay], new, axis=0)
+    return sums
+
+
+def _weights(errors: Array, names: list[str]) -> Array:
+    """Return the weight of each member at each origin, (R, members): prior / error ** power, relative to the best."""
+    priors = np.array([PRIORS[name] for name in names])
+    best = errors.min(axis=0)
+    tiny = 1e-12 + 1e-9 * errors.max()
+    weights = priors * ((errors.T + tiny) / (best[:, None] + tiny)) ** -_POWER
+    total: Array = weights / weights.sum(axis=1, keepdims=True)
+    return total
+
+
+def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
+    """Yield the name of each member and its forecasts for all values of its parameters, (R, G, H)."""
+    x, rows, (R, H) = series.x, series.origins, series.target.shape
+    t, ahead = np.arange(len(x), dtype=np.float64), np.arange(1, H + 1)
+
+    def constant(level: Array) -> Array:  # (T, G)
+        return series.with_season(np.broadcast_to(level[rows][..., None], (R, level.shape[1], H)))
+
+    yield "last", constant(x[:, None])
+    yield "mean", constant((np.cumsum(x) / (t + 1))[:, None])
+    drift = 0.5 * (x - x[0]) / np.maximum(t, 1.0)
+    yield "half drift", series.with_season((x[:, None] + drift[:, None] * ahead)[rows][:, None])
+    levels = _smoothed(x)
+    yield "smoothing", constant(levels)
+    # Theta: the mean of the regression line a + b t and of exponential smoothing of 2 x - line.
+    a, b = _lines(x)
+    line = (a[:, None] + b[:, None] * (t[:, None] + ahead))[rows]
+    smooth = (2.0 * levels - a[:, None] - b[:, None] * _smoothed(t))[rows]
+    yield "theta", series.with_season(0.5 * line[:, None] + 0.5 * smooth[..., None])
+    for name, parameters in (("damped trend", _DAMPED), ("trend", _TREND)):
+        level, slope, phi = _holt(x, *(values.ravel() for values in np.meshgrid(*parameters, indexing="ij")))
+        steps = np.cumsum(phi[:, None] ** ahead, axis=1)  # phi + ... + phi^k
+        yield name, series.with_season(level[rows][..., None] + slope[rows][..., None] * steps)
+    if 1 < series.period < len(x):
+        before = rows[:, None] + 1 - series.period + np.arange(H) % series.period
+        yield "season", np.where(before < 0, series.y[0], series.y[np.maximum(before, 0)])[:, None]
+
+
+def _smoothed(x: Array) -> Array:
+    """Return exponential smoothing l_t = alpha x_t + (1 - alpha) l_{t-1} for each alpha, (T, alphas)."""
+    return np.stack([lfilter([a], [1.0, a - 1.0], x, zi=[(1.0 - a) * x[0]])[0] for a in _SMOOTHING], axis=1)
+
+
+def _lines(x: Array) -> tuple[Array, Array]:
+    """Return intercept and slope of the regression of the first steps on their numbers, up to each step."""
+    t = np.arange(len(x), dtype=np.float64)
+    n, sum_x, sum_t, sum_xt = t + 1, np.cumsum(x), np.cumsum(t), np.cumsum(x * t)
+    variance = np.cumsum(t * t) - sum_t**2 / n
+    slope = np.where(t > 0, (sum_xt - sum_t * sum_x / n) / np.where(t > 0, variance, 1.0), 0.0)
+    return (sum_x - slope * sum_t) / n, slope
+
+
+def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array, Array]:
+    """Return level and slope of smoothing with a damped trend after each step, (T, G), and phi.
+
+    With the forecast f = l + phi b and its error e = x_t - f, the level becomes f + alpha e, the slope
+    phi b + alpha beta e. The first slope is the median of the first changes.
+    """
+    start = float(np.median(np.diff(x[:6]))) if len(x) > 1 else 0.0
+    level, slope = np.full(len(alpha), x[0] - start), np.full(len(alpha), start)
+    levels, slopes = np.empty((len(x), len(alpha))), np.empty((len(x), len(alpha)))
+    for step, value in enumerate(x):
+        forecast = level + phi * slope
+        error = value - forecast
+        level, slope = forecast + alpha * error, phi * slope + alpha * beta * error
+        levels[step], slopes[step] = level, slope
+    return levels, slopes, phi
+
+
+def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
+    """Return quantiles (H, levels) around the forecasts from the last origin, by the errors from earlier ones.
+
+    The mean absolute error k steps ahead follows a power law c k^g, fitted to recent errors, with a prior of g. The
+    quantiles of the errors in units of it, of all k together, give the shape; the normal distribution stands for it
+    where there are few origins.
+    """
+    errors = series.target - forecasts
+    errors[series.origins < min(_FIRST, len(series.y) - 2)] = np.nan
+    age = np.arange(len(errors) - 1, -1, -1)
+    weight = np.where(np.isnan(errors), 0.0, (_decay(series) ** age)[:, None])
+    spread = _error_growth(np.nan_to_num(np.abs(errors), nan=0.0), weight)
+    n = int((weight[:, 0] > 0).sum())
+    normal = norm.ppf(levels) * math.sqrt(math.pi / 2)  # its mean absolute value is 1
+    seen = weight > 0
+    shape = normal
+    if seen.any() and (spread > 0).all():
+        scaled, mass = (errors / spread)[seen], weight[seen]
+        order = np.argsort(scaled)
+        position = (np.cumsum(mass[order]) - 0.5 * mass[order]) / mass.sum()
+        empirical = np.interp(levels, position, scaled[order])
+        share = n / (n + _NORMAL_WEIGHT)
+        shape = share * empirical + (1.0 - share) * normal
+        shape = shape - shape[len(levels) // 2]  # the combination is the median
+    quantiles: Array = forecasts[-1][:, None] + (1.0 + _SMALL_SAMPLE / max(n, 2)) * spread[:, None] * shape
+    return quantiles
+
+
+def _error_growth(errors: Array, weight: Array) -> Array:
+    """Return the mean absolute error c k^g of each step ahead k = 1 .. H from errors and weights (R, H).
+
+    log c and g are the weighted regression of the logarithms of the mean errors, with a prior of g.
+    """
+    ahead = np.log(np.arange(1, errors.shape[1] + 1))
+    total = weight.sum(axis=0)
+    mean = (errors * weight).sum(axis=0) / np.maximum(total, 1e-300)
+    known = (total > 0) & (mean > 0)
+    if not known.any():
+        return np.zeros(errors.shape[1])
+    w, k, m = total[known], ahead[known], np.log(mean[known])
+    k_mean, m_mean = np.average(k, weights=w), np.average(m, weights=w)
+    covariance = (w * (k - k_mean) * (m - m_mean)).sum() + _GROWTH_WEIGHT * _GROWTH
+    g = np.clip(covariance / ((w * np.square(k - k_mean)).sum() + _GROWTH_WEIGHT), 0.0, 1.0)
+    growth: Array = np.exp(m_mean + g * (ahead - k_mean))
+    return growth
