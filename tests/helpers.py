@@ -1,5 +1,6 @@
 """The lists that tests are parametrised over, and small data."""
 
+import inspect
 import itertools
 from contextlib import contextmanager
 
@@ -23,8 +24,17 @@ FAST_KERNELS = [name for name in KERNELS if name != "reference"]
 NETWORKS = ["gru", "lstm", "sfm"]  # whatever an estimator does is tested with these, which take all its parameters
 ALL_NETWORKS = network_names()  # that it works at all with every other, too
 CLASSIFIERS = [SFMClassifier]
+
+
+def alone(cls):
+    """Return the parameters by which the network of an estimator predicts alone."""
+    return {"base": None} if "base" in inspect.signature(cls).parameters else {}
+
+
 SUITE_ESTIMATORS = [
+    SFMClassifier(),
     SFMClassifier(base=None),
+    SFMRegressor(),
     SFMRegressor(base=None),
     PanelScaler(),
     SFMFeatures(),

@@ -14,7 +14,7 @@ from sfmts import SFMClassifier, SFMRidgeClassifier
 
 torch.set_num_threads(2)
 X, y = np.random.default_rng(0).normal(size=(64, 80, 3)), np.arange(64) % 2
-models = [SFMClassifier("lstm", max_iter=1, n_states=64).fit(X, y), SFMRidgeClassifier(560).fit(X, y)]
+models = [SFMClassifier("lstm", base=None, max_iter=1, n_states=64).fit(X, y), SFMRidgeClassifier(560).fit(X, y)]
 torch.randn(1000, 1000) @ torch.randn(1000, 1000)  # by several threads
 expected = [model.predict(X) for model in models]
 

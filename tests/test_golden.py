@@ -16,8 +16,8 @@ DATA = Path(__file__).parent / "data"
 SMALL = {"n_states": 2, "n_frequencies": 2, "max_iter": 2, "random_state": 0}
 STAMPED = {"network_params": {"frequencies": "adaptive"}, "time_channel": 1, "optimizer_params": {"clip_norm": None}}
 MODELS = {
-    "SFMClassifier": {**SMALL, **STAMPED},
-    "SFMRegressor": {**SMALL, "network": "lstm", "bidirectional": True, "pooling": "mean"},
+    "SFMClassifier": {**SMALL, **STAMPED, "base": None},
+    "SFMRegressor": {**SMALL, "base": None, "network": "lstm", "bidirectional": True, "pooling": "mean"},
     "SFMLabeler": {**SMALL, "network": "resonator", "n_layers": 1},
     "SFMDensity": {**SMALL, "head": "nade", "n_hidden": 2},
     "SFMFeatures": {"n_features": 56, "random_state": 0},

@@ -75,7 +75,11 @@ def check(estimator, data, results, tolerance=2e-3):
 def test_classifier(network, ragged):
     X, y = make_panel(ragged=ragged)
     X = [series.astype(np.float32) for series in X]
-    check(lambda device: SFMClassifier(network, base=None, device=device, **SMALL), (X, y), lambda model: model.predict_proba(X))
+    check(
+        lambda device: SFMClassifier(network, base=None, device=device, **SMALL),
+        (X, y),
+        lambda model: model.predict_proba(X),
+    )
 
 
 def test_classifier_from_a_file(tmp_path):

@@ -250,7 +250,10 @@ def test_masked_entries_are_missing():
 def test_targets_that_are_dates():
     X, _ = make_panel(n=N)
     dates = np.arange("2020-01-01", "2020-01-13", dtype="datetime64[D]")
-    for estimator, y in [(SFMRidgeRegressor(56), list(dates)), (SFMRegressor(base=None, n_states=3, max_iter=1), dates)]:
+    for estimator, y in [
+        (SFMRidgeRegressor(56), list(dates)),
+        (SFMRegressor(base=None, n_states=3, max_iter=1), dates),
+    ]:
         with pytest.raises(ValueError, match=r"y must hold numbers, but holds datetime64\[D\]. Convert times"):
             estimator.fit(X, y)
 

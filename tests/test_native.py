@@ -610,8 +610,13 @@ def test_a_thousand_fits_leave_no_memory_behind(store):
 
     def fit(times):
         for seed in range(times):
-            SFMClassifier(base=None, 
-                n_states=4, n_frequencies=2, max_iter=2, random_state=seed, network_params={"backend": "native"}
+            SFMClassifier(
+                base=None,
+                n_states=4,
+                n_frequencies=2,
+                max_iter=2,
+                random_state=seed,
+                network_params={"backend": "native"},
             ).fit(X, y)
 
     fit(100)

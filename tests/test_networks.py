@@ -485,8 +485,12 @@ def test_sfm_learned_frequencies_move_but_for_0_and_pi():
 def test_sfm_frequencies_of_an_estimator_are_saved(start, tmp_path):
     X, y = make_panel()
     options = {key: value for key, value in start.items() if key != "frequencies"}
-    model = SFMClassifier(base=None, 
-        n_states=4, max_iter=2, network_params={"frequencies": start["frequencies"], **options}, random_state=0
+    model = SFMClassifier(
+        base=None,
+        n_states=4,
+        max_iter=2,
+        network_params={"frequencies": start["frequencies"], **options},
+        random_state=0,
     ).fit(X, y)
     model.save(tmp_path / "model")
     loaded = SFMClassifier.load(tmp_path / "model")

@@ -207,7 +207,9 @@ def test_numbers_of_numpy_for_one_network_alone(cls):
 def test_a_grid_of_numpy_numbers():
     X, y = make_panel(n=24)
     grid = {"batch_size": 2 ** np.arange(2, 5), "n_states": np.arange(2, 4)}
-    search = GridSearchCV(SFMClassifier(base=None, max_iter=1, random_state=0), grid, cv=2, error_score="raise").fit(X, y)
+    search = GridSearchCV(SFMClassifier(base=None, max_iter=1, random_state=0), grid, cv=2, error_score="raise").fit(
+        X, y
+    )
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 

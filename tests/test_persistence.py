@@ -31,7 +31,7 @@ from sfmts.estimators import _persistence as persistence
 from sfmts.networks import LSTM, register_network
 from sfmts.networks import base as networks_base
 from sfmts.networks.base import network_options
-from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id, mode_parameters, pairwise
+from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, alone, make_panel, mode_id, mode_parameters, pairwise
 from tests.test_contract import WAYS, copies_of
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
@@ -530,7 +530,8 @@ def fitted(cls, path, **options):
     X, y = make_panel()
     y = {SFMLabeler: (X[:, :, 0] > 0).astype(int), SFMRegressor: X.sum(axis=(1, 2)), SFMDensity: None}.get(cls, y)
     X = (X > 0).astype(float) if cls is SFMDensity else X
-    model = cls(**{"n_states": 4, "n_frequencies": 2, "max_iter": 1, "random_state": 0, **options}).fit(X, y)
+    small = {"n_states": 4, "n_frequencies": 2, "max_iter": 1, "random_state": 0}
+    model = cls(**{**small, **alone(cls), **options}).fit(X, y)
     model.save(path)
     return model, X
 

@@ -166,7 +166,9 @@ class TestAmplitudes:
 
     def test_pipeline_and_search(self, model, waves):
         X, y = waves
-        pipeline = make_pipeline(PanelScaler(), SFMClassifier(base=None, n_states=D, max_iter=1, random_state=0, device="cpu"))
+        pipeline = make_pipeline(
+            PanelScaler(), SFMClassifier(base=None, n_states=D, max_iter=1, random_state=0, device="cpu")
+        )
         search = GridSearchCV(pipeline, {"sfmclassifier__n_frequencies": [K]}, cv=2).fit(X, y)
         best = search.best_estimator_
         expected = best[-1].state_amplitudes(best[0].transform(X))[2]
@@ -220,7 +222,11 @@ class TestAmplitudes:
             draw(lstm, X)
         with pytest.raises(ValueError, match="'LogisticRegression' object has no attribute 'state_amplitudes'"):
             draw(LogisticRegression().fit(X[..., 0], y), X[..., 0])
-        for estimator in (SFMClassifier(base=None), SFMClassifier("lstm", base=None), make_pipeline(SFMClassifier(base=None))):
+        for estimator in (
+            SFMClassifier(base=None),
+            SFMClassifier("lstm", base=None),
+            make_pipeline(SFMClassifier(base=None)),
+        ):
             with pytest.raises(NotFittedError):
                 draw(estimator, X)
         for series in (40, -41):
@@ -492,9 +498,9 @@ class TestTrainingCurves:
         assert texts(named.ax_.get_legend().get_texts()) == ["new"]
 
     def test_pipeline_and_search(self, waves, model):
-        search = GridSearchCV(make_pipeline(PanelScaler(), SFMClassifier(base=None, max_iter=1, device="cpu")), {}, cv=2).fit(
-            *waves
-        )
+        search = GridSearchCV(
+            make_pipeline(PanelScaler(), SFMClassifier(base=None, max_iter=1, device="cpu")), {}, cv=2
+        ).fit(*waves)
         display = TrainingCurveDisplay.from_estimator(search)
         assert display.loss == search.best_estimator_[-1].loss_curve_
         assert display.name == "SFMClassifier"
@@ -547,7 +553,7 @@ def test_training_curves_of_sktime_estimators(monthly):
 def test_faces_without_one_native_estimator_are_named(name):
     X, y = make_waves(8, n_steps=10, random_state=0)
     X = X.transpose(0, 2, 1)
-    trained = {"n_states": 4, "max_iter": 1}
+    trained = {"base": None, "n_states": 4, "max_iter": 1}
     options = {"random_state": 0, **(trained if name == "SFMClassifier" else {"n_features": 56})}
     one_class = getattr(sfmts.sktime, name)(**options).fit(X, np.zeros(8))
     with pytest.raises(ValueError, match=rf"sfmts\.sktime\.{name} was fitted to a single class.*two or more classes"):

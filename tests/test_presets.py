@@ -12,7 +12,7 @@ from sfmts import SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.datasets import make_waves
 from sfmts.networks import LSTM, base, make_network, match_budget, network_names, paper_preset, register_network
 from sfmts.networks.base import network_options
-from tests.helpers import ALL_NETWORKS, make_panel
+from tests.helpers import ALL_NETWORKS, alone, make_panel
 
 # Budget, channels and outputs of the paper's tasks; waves have two classes and thus one logit.
 TASKS = {"waves": (1036, 2, 1), "music": (139_000, 88, 88), "timit": (80_000, 26, 61)}
@@ -200,7 +200,7 @@ def data(cls):
 
 def tiny(cls, **options):
     given = {"network": "clockwork_rnn", "n_states": 6, "max_iter": 2, "random_state": 0, "network_params": PERIODS}
-    return cls(**{**given, **options})
+    return cls(**{**given, **alone(cls), **options})
 
 
 def probe(model, X):

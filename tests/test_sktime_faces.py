@@ -81,7 +81,7 @@ def test_sklearn_suite(estimator, check):
 
 def tiny(face, **options):
     """A face, or a native estimator, that fits in a few milliseconds."""
-    trained = {"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0}
+    trained = {"base": None, "n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0}
     fixed = {"n_features": 112, "random_state": 0}
     return face(**{**(trained if face.__name__ in ("SFMClassifier", "SFMRegressor") else fixed), **options})
 

@@ -136,7 +136,9 @@ def test_ones_own_network_with_a_loss_of_its_own(monkeypatch):
             return NetworkOutput(x, final, None, extra_loss=(self.scale - 3.0).square().sum())
 
     X, y = make_panel(ragged=True)
-    model = SFMClassifier("average", base=None, max_iter=200, tol=0.0, learning_rate_init=0.05, random_state=0).fit(X, y)
+    model = SFMClassifier("average", base=None, max_iter=200, tol=0.0, learning_rate_init=0.05, random_state=0).fit(
+        X, y
+    )
     torch.testing.assert_close(model.module_.network.scale.detach(), torch.full((2,), 3.0).double(), atol=0.5, rtol=0)
     assert not hasattr(model, "state_amplitudes")
     assert model.backend_ == "torch"
@@ -220,9 +222,9 @@ def test_a_divergence_without_weights_to_go_back_to_is_an_error(monkeypatch, ear
     diverge(monkeypatch, epoch, updates_per_epoch=4)
     options = {"n_states": 4, "batch_size": 10 - early_stopping, "max_iter": 9, "random_state": 0}
     with pytest.raises(FloatingPointError, match=f"training loss became nan in epoch {epoch}"):
-        SFMClassifier(base=None, **options, tol=0.0, optimizer_params={"schedule": "constant"}, early_stopping=early_stopping).fit(
-            X, y
-        )
+        SFMClassifier(
+            base=None, **options, tol=0.0, optimizer_params={"schedule": "constant"}, early_stopping=early_stopping
+        ).fit(X, y)
 
 
 def test_a_score_that_is_no_number_is_never_the_best():

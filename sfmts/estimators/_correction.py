@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -193,6 +193,13 @@ class CorrectingEstimator(SequenceEstimator):
             document["base"], own = self.base_._contents()
             tensors = {**tensors, **{_PREFIX + name: value for name, value in own.items()}}
         return document, tensors
+
+    @classmethod
+    def _restored(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        if "base" not in document["parameters"]:  # the file is older than the parameter
+            older = {"parameters": {"base": None}, "attributes": {"network_used_": True}, "module": {"base": None}}
+            document = {**document, **{part: {**document[part], **new} for part, new in older.items()}}
+        return super()._restored(document, tensors)
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
