@@ -197,7 +197,7 @@ class CorrectingEstimator(SequenceEstimator):
     @classmethod
     def _restored(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         if "base" not in document["parameters"]:  # the file is older than the parameter
-            older = {"parameters": {"base": None}, "attributes": {"network_used_": True}, "module": {"base": None}}
+            older: dict[str, dict[str, Any]] = {"parameters": {"base": None}, "attributes": {"network_used_": True}, "module": {"base": None}}
             document = {**document, **{part: {**document[part], **new} for part, new in older.items()}}
         return super()._restored(document, tensors)
 
