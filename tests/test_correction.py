@@ -10,9 +10,9 @@ from sklearn.model_selection import GridSearchCV
 
 from sfmts import SFMClassifier, SFMRegressor, SFMRidgeClassifier, SFMRidgeRegressor
 from sfmts.datasets import make_waves
-from sfmts.estimators import _correction as correction
 from sfmts.estimators import ridge as ridge_module
 from sfmts.estimators._base import new_random_state
+from sfmts.estimators._correction import CorrectingEstimator
 
 SMALL = {"network": "gru", "n_states": 16, "max_iter": 30, "random_state": 0}
 
@@ -20,7 +20,7 @@ SMALL = {"network": "gru", "n_states": 16, "max_iter": 30, "random_state": 0}
 @pytest.fixture
 def few(monkeypatch):
     """Let networks be trained on 100 series."""
-    monkeypatch.setattr(correction, "FEWEST_SERIES", 100)
+    monkeypatch.setattr(CorrectingEstimator, "_fewest_series", 100)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def corrected(products):
     """Return a classifier and a regressor whose networks are used."""
     X, product = products
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(correction, "FEWEST_SERIES", 100)
+        patch.setattr(CorrectingEstimator, "_fewest_series", 100)
         return [
             SFMClassifier(**SMALL).fit(X, np.where(product > 0, "same", "other")),
             SFMRegressor(**SMALL).fit(X, product),

@@ -136,8 +136,8 @@ PARAMETERS: dict[str, Parameter] = {
         'What the network corrects. "ridge" is the fixed memory read by ridge regression, as in '
         ":class:`sfmts.SFMRidgeClassifier` and :class:`sfmts.SFMRidgeRegressor`. The network learns what its "
         "leave-one-out predictions leave. ``validation_fraction`` of the series is set aside and decides for how many "
-        "epochs the network is trained, or that it is left out. With fewer than 300 series it is left out from the "
-        "start. With None the network predicts alone, as in the paper.",
+        "epochs the network is trained, or that it is left out. With fewer than 1000 series it is left out from "
+        "the start. With None the network predicts alone, as in the paper.",
     ),
     # training
     "optimizer": _choice(
