@@ -27,7 +27,7 @@ from sfmts import sktime as faces
 from sfmts._choices import check_choice
 from sfmts.estimators._parameters import PARAMETERS, parameters_of
 from sfmts.training import TrainingSettings
-from tests.helpers import make_panel
+from tests.helpers import alone, make_panel
 
 ESTIMATORS = {
     "classifier": SFMClassifier,
@@ -170,7 +170,7 @@ def test_optimizer_params(cls):
 @every_estimator
 def test_defaults_of_the_network(cls):
     """They hold where network_params say nothing, and for networks that take them."""
-    options = {"max_iter": 1, "random_state": 0, "n_states": 4}
+    options = {"max_iter": 1, "random_state": 0, "n_states": 4, **alone(cls)}
     defaults = cls._network_defaults
     for network in ("sfm", "lstm", "resonator"):
         expected = fit(cls(network, **options))

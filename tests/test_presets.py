@@ -163,7 +163,7 @@ class TestPaperPreset:
         if row != "bi_lstm":
             X, y = make_waves(8, n_steps=5, random_state=0)
             models.append(SFMDensity(**paper_preset("music", row), max_iter=1).fit([np.eye(88)[:4]] * 2))
-            models.append(SFMClassifier(base=None, **paper_preset("waves", row), max_iter=1).fit(X, y))
+            models.append(SFMClassifier(**paper_preset("waves", row), max_iter=1).fit(X, y))
         assert [model.n_parameters_ for model in models[::-1]] == [n for n in COUNTS[row] if n is not None]
 
     def test_a_preset_is_one_s_own(self):

@@ -1,8 +1,8 @@
 """The base class of the estimators whose network corrects a fixed memory."""
 
+import copy
 from abc import abstractmethod
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sfmts._batch import SequenceBatch
 from sfmts.estimators import _persistence as persistence
-from sfmts.estimators._base import SequenceEstimator, new_random_state
+from sfmts.estimators._base import SequenceEstimator
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._parameters import plain
 from sfmts.estimators.ridge import RidgeEstimator
@@ -74,9 +74,7 @@ class CorrectingEstimator(SequenceEstimator):
                 "head='none' has no weights that can start at zero, so the network cannot correct a base. Use "
                 "head='linear', or base=None for the network alone."
             )
-        seed = self.random_state
-        if not (seed is None or isinstance(seed, Integral)):
-            seed = int(new_random_state(seed).randint(2**31 - 1))
+        seed = copy.deepcopy(self.random_state)  # a generator is left to the network
         shared = {"time_channel", "class_weight", "layout"} & {*self._base_class._get_param_names()}
         return self._base_class(random_state=seed, **{name: plain(getattr(self, name)) for name in shared})
 
@@ -199,8 +197,8 @@ class CorrectingEstimator(SequenceEstimator):
     @classmethod
     def _restored(cls, document: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         if "base" not in document["parameters"]:  # the file is older than the parameter
-            older: dict[str, dict[str, Any]] = {"parameters": {"base": None}, "attributes": {"network_used_": True}, "module": {"base": None}}
-            document = {**document, **{part: {**document[part], **new} for part, new in older.items()}}
+            added = {"parameters": ("base", None), "attributes": ("network_used_", True), "module": ("base", None)}
+            document = {**document, **{part: {**document[part], name: value} for part, (name, value) in added.items()}}
         return super()._restored(document, tensors)
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
