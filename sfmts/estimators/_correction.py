@@ -175,7 +175,7 @@ class CorrectingEstimator(SequenceEstimator):
 
     def _outputs(self, batch: SequenceBatch) -> Tensor:
         if batch.offset is not None and not self.network_used_:
-            return batch.offset
+            return batch.offset.to(next(self.module_.parameters()).dtype)
         return super()._outputs(batch)
 
     def _require_network(self, what: str, alone: bool) -> None:

@@ -552,7 +552,19 @@ def fit_temperature(
         return float(weight @ np.log(buffer.sum(axis=0)) / total - temperature * slope)
 
     found = optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x)), float(found.fun)
+    temperature = float(np.exp(found.x))
+    # Newton's steps T - L' / L'' to the last digits, so that equal data in other forms get equal temperatures. With the
+    # probabilities p, L' is the mean of E_p d less the slope, and L'' the mean of the variance of d under p.
+    for _ in range(2):
+        p = np.exp(columns * temperature)
+        p /= p.sum(axis=0)
+        mean = (p * columns).sum(axis=0)
+        curvature = weight @ (p * np.square(columns - mean)).sum(axis=0) / total
+        if curvature > 0:
+            step = (weight @ mean / total - slope) / curvature
+            if abs(step) < 1e-3 * temperature:  # otherwise the bounds hold T, or L is flat
+                temperature = float(np.clip(temperature - step, *TEMPERATURES))
+    return temperature, float(found.fun)
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
