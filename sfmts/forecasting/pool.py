@@ -21,7 +21,7 @@ PRIORS = {"last": 0.3, "mean": 0.1, "half drift": 0.3, "smoothing": 1.0, "theta"
 PRIORS |= {"trend": 0.5, "season": 0.3}
 _POWER = 3.0  # a weight is prior / error ** power
 _HALVINGS = 4.0  # how often the weight of an error halves over the length of the series
-_FIRST = 3  # steps that are read before the first forecast
+_FIRST = 4  # steps that are read before the first forecast; the first changes give the first slope
 _ORIGINS = 400  # last steps from which forecasts are judged
 _GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
 _NORMAL_WEIGHT = 30.0  # origins that the normal distribution counts as in the shape of the residuals
@@ -96,6 +96,8 @@ class _Series:
         What follows each origin, NaN beyond the end.
     period : int
         Steps in a season.
+    first : int
+        The first origin whose errors count. A series too short for any such error is forecast by its last value.
     """
 
     y: Array
@@ -105,6 +107,7 @@ class _Series:
     origins: NDArray[np.int64]
     target: Array
     period: int
+    first: int
 
     @classmethod
     def of(cls, y: Array, n_steps: int, period: int) -> "_Series":
@@ -112,14 +115,15 @@ class _Series:
         origins = np.arange(max(0, T - _ORIGINS), T)
         ahead = origins[:, None] + np.arange(1, n_steps + 1)
         target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
-        if not 1 < period < T / 2:
-            return cls(y, y, None, None, origins, target, period)
+        first = _FIRST - 1 if T > _FIRST else 0
+        if not (first and 1 < period < T / 2):
+            return cls(y, y, None, None, origins, target, period, first)
         multiplicative = bool((y > 0).all())
         seasonal = _seasonal_indices(y, period, multiplicative)
         now, later = seasonal[np.arange(T) % period], seasonal[ahead % period]
         if multiplicative:
-            return cls(y, y / now, later, None, origins, target, period)
-        return cls(y, y - now, None, later, origins, target, period)
+            return cls(y, y / now, later, None, origins, target, period, first)
+        return cls(y, y - now, None, later, origins, target, period, first)
 
     def with_season(self, forecasts: Array) -> Array:
         """Put the season back into forecasts of shape (R, G, H)."""
@@ -157,7 +161,7 @@ def _members(series: _Series) -> tuple[dict[str, Array], Array]:
     """Return the forecasts (R, H) of each member, and the sums of its errors known at each origin, (members, R)."""
     forecasts, sums = {}, []
     decay = _decay(series)
-    early = series.origins < min(_FIRST, len(series.y) - 2)
+    early = series.origins < series.first
     rows = np.arange(len(series.origins))
     for name, candidates in _candidates(series):
         errors = np.abs(series.target[:, None] - candidates)
@@ -208,6 +212,8 @@ def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
         return series.with_season(np.broadcast_to(level[rows][..., None], (R, level.shape[1], H)))
 
     yield "last", constant(x[:, None])
+    if not series.first:
+        return
     yield "mean", constant((np.cumsum(x) / (t + 1))[:, None])
     drift = 0.5 * (x - x[0]) / np.maximum(t, 1.0)
     yield "half drift", series.with_season((x[:, None] + drift[:, None] * ahead)[rows][:, None])
@@ -247,7 +253,7 @@ def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array
     With the forecast f = l + phi b and its error e = x_t - f, the level becomes f + alpha e, the slope
     phi b + alpha beta e. The first slope is the median of the first changes.
     """
-    start = float(np.median(np.diff(x[:6]))) if len(x) > 1 else 0.0
+    start = float(np.median(np.diff(x[:_FIRST])))
     level, slope = np.full(len(alpha), x[0] - start), np.full(len(alpha), start)
     levels, slopes = np.empty((len(x), len(alpha))), np.empty((len(x), len(alpha)))
     for step, value in enumerate(x):
@@ -266,7 +272,7 @@ def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
     where there are few origins.
     """
     errors = series.target - forecasts
-    errors[series.origins < min(_FIRST, len(series.y) - 2)] = np.nan
+    errors[series.origins < series.first] = np.nan
     age = np.arange(len(errors) - 1, -1, -1)
     weight = np.where(np.isnan(errors), 0.0, (_decay(series) ** age)[:, None])
     spread = _error_growth(np.nan_to_num(np.abs(errors), nan=0.0), weight)
