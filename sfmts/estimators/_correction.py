@@ -34,7 +34,7 @@ class CorrectingEstimator(SequenceEstimator):
 
     _base_class: ClassVar[type[RidgeEstimator]]
     # With fewer series the network is left out. With 300 to 500 series it lowers the log loss a little, the accuracy
-    # stays the same, and training takes 20 to 100 times as long as the base (benchmarks/archive.py, "corrected").
+    # stays the same, and a fit takes 3 to 29 times as long (benchmarks/archive.py, "corrected").
     _fewest_series = 1000
 
     base_: RidgeEstimator | None
