@@ -671,7 +671,7 @@ def test_an_estimator_names_the_kernel_that_served(request):
     assert compiled.backend_ == "native"
     expected = compiled.predict_proba(X)
     request.getfixturevalue("no_extension")
-    fallen_back = SFMClassifier(base=None, **model.get_params()).fit(X, y)
+    fallen_back = SFMClassifier(**model.get_params()).fit(X, y)
     assert fallen_back.backend_ == "fused"
     np.testing.assert_allclose(fallen_back.predict_proba(X), expected, atol=1e-4)
 
