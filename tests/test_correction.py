@@ -74,7 +74,7 @@ def test_few_series_get_the_fixed_memory_alone(estimator, base, targets):
 
 @pytest.mark.usefixtures("few")
 def test_noise_leaves_the_network_out(products, capsys):
-    X, _ = products
+    X = products[0].astype(np.float64)
     y = np.random.default_rng(1).permutation(np.arange(200) % 2)
     model = SFMClassifier(**SMALL, verbose=1).fit(X[:200], y)
     assert not model.network_used_
