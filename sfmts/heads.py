@@ -128,7 +128,47 @@ def _weighted_sum(values: Tensor, weight: Tensor | None) -> Tensor:
     return (values if weight is None else values * weight).sum()
 
 
-class ClassificationHead(Head):
+class ItemwiseHead(Head, ABC):
+    """Base class of heads whose loss is a sum over items; parameters as :class:`Head`."""
+
+    @abstractmethod
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each item.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, ...)
+            Raw output.
+        target : Tensor of shape (items, ...)
+            What should be predicted.
+
+        Returns
+        -------
+        losses : Tensor of shape (items,)
+            Losses.
+        """
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the weighted sum of the items' :meth:`losses`.
+
+        Parameters
+        ----------
+        output : Tensor of shape (items, ...)
+            Raw output.
+        target : Tensor of shape (items, ...)
+            What should be predicted.
+        weight : Tensor of shape (items,) or None
+            Weight of each item; 1 if None.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar.
+        """
+        return _weighted_sum(self.losses(output, target), weight)
+
+
+class ClassificationHead(ItemwiseHead):
     """Class logits, cross-entropy and probabilities.
 
     Two classes share one logit, that of the second class, as in the paper's first task.
@@ -173,25 +213,6 @@ class ClassificationHead(Head):
             1 for two classes, otherwise ``n_classes``.
         """
         return 1 if n_classes == 2 else n_classes
-
-    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the weighted sum of the cross-entropies.
-
-        Parameters
-        ----------
-        output : Tensor of shape (items, n_logits)
-            Logits.
-        target : Tensor of shape (items,), int64
-            Number of each item's class.
-        weight : Tensor of shape (items,) or None
-            Weight of each item; 1 if None.
-
-        Returns
-        -------
-        loss : Tensor
-            A scalar, in nats.
-        """
-        return _weighted_sum(self.losses(output, target), weight)
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross-entropy of each item.
@@ -251,7 +272,7 @@ class ClassificationHead(Head):
         return functional.log_softmax(output, dim=1)
 
 
-class RegressionHead(Head):
+class RegressionHead(ItemwiseHead):
     """Least squares on targets that are scaled to mean 0 and variance 1.
 
     Parameters
@@ -283,25 +304,6 @@ class RegressionHead(Head):
         super().__init__(in_features, n_targets, kind, generator)
         self.register_buffer("mean", torch.zeros(n_targets).double() if mean is None else mean.double())
         self.register_buffer("scale", torch.ones(n_targets).double() if scale is None else scale.double())
-
-    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the weighted sum of the squared errors, averaged over the targets of an item.
-
-        Parameters
-        ----------
-        output : Tensor of shape (items, n_targets)
-            Predictions on the scale of the head.
-        target : Tensor of shape (items, n_targets)
-            Values on their own scale.
-        weight : Tensor of shape (items,) or None
-            Weight of each item; 1 if None.
-
-        Returns
-        -------
-        loss : Tensor
-            A scalar.
-        """
-        return _weighted_sum(self.losses(output, target), weight)
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the squared error of each item, averaged over its targets.
@@ -386,7 +388,7 @@ def _running_sums(x: Tensor) -> Tensor:
     return x @ x.new_ones(x.shape[-1], x.shape[-1]).triu()  # cumsum is not deterministic on a GPU
 
 
-class QuantileHead(Head):
+class QuantileHead(ItemwiseHead):
     """Quantiles that never cross, by the pinball loss.
 
     The raw output holds the median and, through :meth:`gaps`, the distances between neighbouring levels. Between the
@@ -528,25 +530,6 @@ class QuantileHead(Head):
         density = (density / density.sum()).to(drawn)
         mean = drawn @ density
         return (drawn - mean[..., None]).square() @ density
-
-    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the weighted sum of the items' :meth:`losses`.
-
-        Parameters
-        ----------
-        output : Tensor of shape (items, ..., n_levels)
-            Raw output.
-        target : Tensor of shape (items, ...)
-            Values; NaN is unknown.
-        weight : Tensor of shape (items,) or None
-            Weight of each item; 1 if None.
-
-        Returns
-        -------
-        loss : Tensor
-            A scalar.
-        """
-        return _weighted_sum(self.losses(output, target), weight)
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the pinball loss of each item, averaged over the levels and over its known targets.

@@ -87,6 +87,22 @@ class History:
         """
         return copy.deepcopy(vars(self))
 
+    def followed_by(self, later: "History") -> "History":
+        """Return the record of this training and a later one of the same model.
+
+        Parameters
+        ----------
+        later : History
+            Record of the later training, whose end is the end of both.
+
+        Returns
+        -------
+        history : History
+            The entries of both, and the sum of their updates.
+        """
+        joined = {name: value + vars(later)[name] for name, value in vars(self).items() if name != "stopped"}
+        return History(**joined, stopped=later.stopped)
+
 
 class TrainingData(Protocol):
     """Interface of items with targets that training reads in mini-batches.
@@ -270,12 +286,11 @@ class Trainer:
         self.model, self.settings, self.generator = model, settings, generator
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device, self.dtype = self.parameters[0].device, self.parameters[0].dtype
-        device = self.device
-        self._ranks = _Ranks(process_group, device)
+        self._ranks = _Ranks(process_group, self.device)
         self._ranks.agree_on(generator)
         self._loss = self._ranks.parallel(_Loss(model))
         self.dropout_generator = self._ranks.dropout_generator(generator)
-        options = {"fused": True} if settings.optimizer == "adam" and device.type in ("cpu", "cuda") else {}
+        options = {"fused": True} if settings.optimizer == "adam" and self.device.type in ("cpu", "cuda") else {}
         self.optimizer = _OPTIMIZERS[settings.optimizer](
             self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay, **options
         )
@@ -340,7 +355,7 @@ class Trainer:
         self._ranks.check_same(train)
         self._first_loss = None
         epochs = self.settings.max_iter if epochs is None else epochs
-        best = _Best(self.settings.tol, self.settings.n_iter_no_change)
+        best = _Best(self.settings.tol, self.settings.n_iter_no_change, loss_to_beat)
         batches_per_epoch = math.ceil(len(train) / self.settings.batch_size)
         schedule = self._schedule(epochs * batches_per_epoch)
         progress_bar = tqdm(
@@ -356,7 +371,7 @@ class Trainer:
                     if watcher is not None:
                         watcher.epoch_begins()
                     self._epoch(train, schedule, progress)
-                    stop = self._should_stop(valid, best, loss_to_beat, progress)
+                    stop = self._should_stop(valid, best, progress)
                     if any(self._ranks.sums(watcher is not None and watcher.epoch_ended())):
                         self.history.stopped, stop = "callback", True
                     if stop:
@@ -477,9 +492,7 @@ class Trainer:
         clip = "set clip_norm in optimizer_params" if clip_norm is None else f"clip_norm (now {clip_norm})"
         return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
-    def _should_stop(
-        self, valid: TrainingData | None, best: "_Best", loss_to_beat: float | None, progress: tqdm
-    ) -> bool:
+    def _should_stop(self, valid: TrainingData | None, best: "_Best", progress: tqdm) -> bool:
         """Evaluate the epoch and return whether training should stop."""
         history = self.history
         if valid is None:
@@ -492,10 +505,7 @@ class Trainer:
             history.validation_score.append(score)
             history.validation_loss.append(loss)
             progress.set_postfix(loss=f"{history.loss[-1]:.4g}", validation=f"{score:.4g}", refresh=False)
-            if loss_to_beat is None:
-                stop = best.update((score, -loss), self.model)
-            else:
-                stop = best.update((-loss,), self.model) or best.is_hopeless(-loss_to_beat)
+            stop = best.update((score, -loss) if best.loss_to_beat is None else (-loss,), self.model)
         if stop:
             history.stopped = "validation_score" if valid is not None else "loss"
         return stop
@@ -638,8 +648,8 @@ class _Ranks:
 class _Best:
     """The best epoch so far, and the number of epochs since the last improvement."""
 
-    def __init__(self, tol: float, patience: int) -> None:
-        self.tol, self.patience = tol, patience
+    def __init__(self, tol: float, patience: int, loss_to_beat: float | None = None) -> None:
+        self.tol, self.patience, self.loss_to_beat = tol, patience, loss_to_beat
         self.key: tuple[float, ...] | None = None
         self.milestone = -math.inf  # an epoch must exceed this by tol to count as progress
         self.waited = 0
@@ -661,11 +671,13 @@ class _Best:
             self.key, self.epoch = key, self.epochs
             if model is not None:
                 self.weights = copy.deepcopy(model.state_dict())
-        return self.waited >= self.patience
+        return self.waited >= self.patience or self._is_hopeless()
 
-    def is_hopeless(self, least: float) -> bool:
-        """Return whether none of the first epochs exceeded ``least``."""
-        return self.epochs == _FIRST_EPOCHS and (self.key is None or self.key[0] <= least)
+    def _is_hopeless(self) -> bool:
+        """Return whether none of the first epochs has beaten the loss that is to be beaten."""
+        if self.loss_to_beat is None or self.epochs != _FIRST_EPOCHS:
+            return False
+        return self.key is None or -self.key[0] >= self.loss_to_beat
 
 
 @own_precision()

@@ -10,7 +10,7 @@ from sfmts.networks import LSTM, SFM, check_network, network_checks
 
 
 def built_by(make):
-    """A factory whose networks come from ``make(build, options)``, with ``build(**options)`` a sound one."""
+    """Return a factory whose networks come from ``make(build, options)``, with ``build(**options)`` a sound one."""
 
     def factory(
         n_channels,
@@ -29,7 +29,7 @@ def built_by(make):
 
 
 def with_attributes(**values):
-    """A factory of networks with these attributes."""
+    """Return a factory of networks with these attributes."""
 
     def make(build, options):
         network = build(**options)
@@ -41,12 +41,12 @@ def with_attributes(**values):
 
 
 def with_options(**values):
-    """A factory that builds with these options, whatever is asked for."""
+    """Return a factory that builds with these options, whatever is asked for."""
     return built_by(lambda build, options: build(**{**options, **values}))
 
 
 def with_forward(forward):
-    """A factory of networks with ``forward(read, x, lengths, given)`` in place of their own, which is ``read``."""
+    """Return a factory of networks with ``forward(read, x, lengths, given)``; ``read`` is their own forward."""
 
     def make(build, options):
         network = build(**options)
@@ -58,7 +58,7 @@ def with_forward(forward):
 
 
 def with_output(change):
-    """A factory of networks whose output has the fields that ``change(output, x, lengths)`` returns."""
+    """Return a factory of networks whose output has the fields that ``change(output, x, lengths)`` returns."""
 
     def forward(read, x, lengths, given):
         output = read(x, lengths, **given)

@@ -147,7 +147,7 @@ CASES = {  # a head; targets of seven items; what the loss of an item is, by a k
         torch.arange(7) % 3,
         lambda output, y: -distributions.Categorical(logits=output).log_prob(y),
     ),
-    "regression": (  # -2 log p(z) is z^2 but for a constant
+    "regression": (  # -2 log p(z) is z^2 apart from a constant
         lambda: RegressionHead(4, 2, mean=MEAN, scale=SCALE),
         torch.linspace(-3, 9, 14).view(7, 2).double(),
         lambda output, y: (

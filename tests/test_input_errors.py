@@ -98,31 +98,6 @@ class TestParameters:
         with pytest.raises(ValueError, match=f"optimizer_params has {name!r}, which is unknown; {known}"):
             tiny(optimizer_params={name: 1}).fit(*panel("3-D"))
 
-    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-    @pytest.mark.parametrize(
-        ("name", "value", "right"),
-        [
-            ("backend", "nope", BACKENDS),
-            ("memory", "nope", ["fast", "recompute"]),
-            ("init", "nope", ["modern", "chrono", "paper", "authors"]),
-            ("frequencies", "nope", ["fixed", "learned", "adaptive"]),
-            ("time", "nope", ["index", "normalized", "timestamps"]),
-            ("phase", "nope", ["product", "accumulated"]),
-            ("n_outputs", 0, ["at least 1, not 0"]),
-            ("n_outputs", 2.5, ["an integer, not 2.5"]),
-            ("recurrent_dropout", -0.1, ["at least 0 and less than 1"]),
-        ],
-    )
-    def test_value_in_network_params(self, method, name, value, right):
-        X, y = panel("3-D")
-        model = tiny(network_params={name: value})
-        with pytest.raises((ValueError, TypeError), match=name) as caught:
-            model.fit(X, y) if method == "fit" else model.partial_fit(X, y, classes=[0, 1])
-        message = str(caught.value)
-        assert str(value) in message
-        for choice in right:
-            assert choice in message
-
     def test_device(self, monkeypatch):
         X, y = panel("3-D")
         for device, message in [

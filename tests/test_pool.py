@@ -63,7 +63,7 @@ def test_seasonal_indices_of_a_pure_season_are_exact(multiplicative):
     y = 10 * np.tile(season, 6) if multiplicative else 10 + np.tile(season, 6)
     expected = season / season.mean() if multiplicative else season - season.mean()
     np.testing.assert_allclose(module._seasonal_indices(y, 4, multiplicative), expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(pool(y, 8, 4, LEVELS).quantiles[:, 3], np.tile(y[:4], 2), rtol=1e-6)
+    np.testing.assert_allclose(pool(y, 8, 4, LEVELS)[:, 3], np.tile(y[:4], 2), rtol=1e-6)
 
 
 def test_noise_without_a_season_has_small_indices():
@@ -104,9 +104,9 @@ def test_no_forecast_looks_ahead(monkeypatch):
 @pytest.mark.parametrize("period", [1, 4])
 def test_units_do_not_matter(period):
     y = walk() - 20  # not all positive, so that the season is additive
-    base = pool(y, 5, period, LEVELS).quantiles
-    np.testing.assert_allclose(pool(1000.0 * y, 5, period, LEVELS).quantiles, 1000.0 * base, rtol=1e-6)
-    np.testing.assert_allclose(pool(y + 10.0, 5, period, LEVELS).quantiles, base + 10.0, rtol=1e-6, atol=1e-6)
+    base = pool(y, 5, period, LEVELS)
+    np.testing.assert_allclose(pool(1000.0 * y, 5, period, LEVELS), 1000.0 * base, rtol=1e-6)
+    np.testing.assert_allclose(pool(y + 10.0, 5, period, LEVELS), base + 10.0, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("period", [1, 4])
@@ -115,7 +115,7 @@ def test_units_do_not_matter(period):
 )
 def test_short_constant_and_extreme_series(y, period):
     y = np.array(y, dtype=float)
-    quantiles = pool(y, 3, period, LEVELS).quantiles
+    quantiles = pool(y, 3, period, LEVELS)
     assert np.isfinite(quantiles).all()
     assert (np.diff(quantiles, axis=1) >= 0).all()
     if np.ptp(y) == 0:
@@ -129,14 +129,14 @@ def test_intervals_cover(kind):
     for _ in range(200):
         y = rng.normal(size=64)
         y = y.cumsum() if kind == "walk" else y + 5 * np.sin(np.pi * np.arange(64) / 2) if kind == "season" else y
-        low, *_, high = pool(y[:60], 4, 4 if kind == "season" else 1, LEVELS).quantiles.T
+        low, *_, high = pool(y[:60], 4, 4 if kind == "season" else 1, LEVELS).T
         inside.append((low <= y[60:]) & (y[60:] <= high))
     assert 0.85 < np.mean(inside) < 0.96
 
 
 def test_a_jump_is_followed_and_does_not_explode():
     y = np.r_[np.full(40, 10.0), np.full(6, 50.0)] + np.random.default_rng(0).normal(size=46)
-    quantiles = pool(y, 4, 1, LEVELS).quantiles
+    quantiles = pool(y, 4, 1, LEVELS)
     assert (np.abs(quantiles[:, 3] - 50) < 10).all()
     assert quantiles.max() < 150
 
@@ -150,13 +150,13 @@ class TestForecaster:
         assert model.is_pooled_
         assert model.n_iter_ == 0
         levels = model.module_.head.levels.numpy().astype(float)
-        expected = pool(y.to_numpy(), 3, 1, levels).quantiles
+        expected = pool(y.to_numpy(), 3, 1, levels)
         np.testing.assert_allclose(model.predict(), expected[:, len(levels) // 2])
         low, high = model.predict_interval(coverage=0.95).to_numpy().T
         np.testing.assert_allclose(low, expected[:, 0])
         np.testing.assert_allclose(high, expected[:, -1])
         later = model.predict(fh=[7])  # beyond the horizon of the fit
-        np.testing.assert_allclose(later, pool(y.to_numpy(), 7, 1, levels).quantiles[-1:, len(levels) // 2])
+        np.testing.assert_allclose(later, pool(y.to_numpy(), 7, 1, levels)[-1:, len(levels) // 2])
 
     def test_updates_and_history(self):
         y = pd.Series(walk(n=26))

@@ -381,10 +381,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         )
 
     def _set_history(self, history: History, appended: bool) -> None:
-        new = history.as_dict()
-        if appended:
-            old = self.history_
-            new = {key: old[key] + value if isinstance(value, list | int) else value for key, value in new.items()}
+        new = (History(**self.history_).followed_by(history) if appended else history).as_dict()
         self.history_ = new
         self.loss_curve_ = new["loss"]
         self.validation_scores_ = new["validation_score"] or None

@@ -16,7 +16,7 @@ from sfmts.estimators._base import SequenceEstimator
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._parameters import plain
 from sfmts.estimators.ridge import RidgeEstimator
-from sfmts.heads import ClassificationHead, Head, RegressionHead
+from sfmts.heads import Head, ItemwiseHead
 from sfmts.model import SequenceModel
 from sfmts.training import History, Trainer, is_better, outputs
 
@@ -43,7 +43,9 @@ class CorrectingEstimator(SequenceEstimator):
     # -- the base
 
     @abstractmethod
-    def _fit_base(self, base: Any, batch: SequenceBatch, sample_weight: Any) -> NDArray[np.float64]:
+    def _fit_base(
+        self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any
+    ) -> NDArray[np.float64]:
         """Fit the base, and return the prediction of each training series by the base of all others."""
 
     @abstractmethod
@@ -62,9 +64,9 @@ class CorrectingEstimator(SequenceEstimator):
         if fitted:
             predictions = self.base_._raw_predictions(X)
         else:
-            self.base_._validate_params()
-            series = replace(self.base_._batch(X, reset=True), target=batch.target)
-            predictions = self._fit_base(self.base_, series, sample_weight)
+            assert batch.target is not None
+            series = self.base_._batch(X, reset=True)
+            predictions = self._fit_base(self.base_, series, batch.target.numpy(), sample_weight)
         return replace(batch, offset=torch.from_numpy(predictions))
 
     def _new_base(self) -> RidgeEstimator:
@@ -88,8 +90,8 @@ class CorrectingEstimator(SequenceEstimator):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self.base_ is not None and stratify is not None:
             # Nobody asked for a validation part, so a class of one series is no error.
-            size = round(plain(self.validation_fraction) * len(used))
-            if np.bincount(stratify[used])[np.unique(stratify[used])].min() < 2 or size < len(np.unique(stratify)):
+            _, counts = np.unique(stratify[used], return_counts=True)
+            if counts.min() < 2 or round(plain(self.validation_fraction) * len(used)) < len(counts):
                 stratify = None
         return super()._split(used, stratify, random_state)
 
@@ -118,7 +120,7 @@ class CorrectingEstimator(SequenceEstimator):
         first = History(loss=[_loss_and_score(head, train)[0]], learning_rate=[0.0])
         if epochs is not None:  # partial_fit, which sets nothing aside
             history = trainer.fit(train, None, epochs, watcher)
-            return history if continued else _joined(first, history)
+            return history if continued else first.followed_by(history)
         if not rest:
             self.network_used_ = False
             self._say(f"{len(train)} series, fewer than {self._fewest_series}: the network is left out.")
@@ -128,7 +130,7 @@ class CorrectingEstimator(SequenceEstimator):
         first = replace(first, validation_loss=[loss], validation_score=[score])
         history = trainer.fit(train, valid, None, watcher, loss_to_beat=loss)
         self._decide(trainer, valid, loss, score)
-        return _joined(first, history)
+        return first.followed_by(history)
 
     def _placed(self, batch: SequenceBatch, trainer: Trainer) -> SequenceBatch:
         """Return series on the device of a model, with offsets on the scale of its output."""
@@ -239,13 +241,7 @@ def _loss_and_score(head: Head, batch: SequenceBatch) -> tuple[float, float]:
 
 def _losses(head: Head, batch: SequenceBatch) -> Tensor:
     """Return the loss of each series with the offset as output."""
-    assert isinstance(head, ClassificationHead | RegressionHead)
+    assert isinstance(head, ItemwiseHead)
     assert batch.offset is not None
     assert batch.target is not None
     return head.losses(batch.offset, batch.target)
-
-
-def _joined(first: History, then: History) -> History:
-    """Return the record of the base followed by that of the epochs."""
-    parts = first.as_dict(), then.as_dict()
-    return History(**{name: parts[0][name] + value for name, value in parts[1].items()})

@@ -220,11 +220,10 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
         self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes)
 
-    def _fit_base(self, base: Any, batch: SequenceBatch, sample_weight: Any) -> NDArray[np.float64]:
-        assert batch.target is not None
-        predictions: NDArray[np.float64] = base._fit_codes(
-            batch, batch.target.numpy(), self.classes_, sample_weight, left_out=True
-        )
+    def _fit_base(
+        self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any
+    ) -> NDArray[np.float64]:
+        predictions: NDArray[np.float64] = base._fit_codes(batch, targets, self.classes_, sample_weight, left_out=True)
         return predictions
 
     def _offset(self, head: Any, predictions: Tensor) -> Tensor:

@@ -176,10 +176,11 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
         self._fit_batch(data, as_weights(sample_weight, len(batch)), watcher, continued=continued, epochs=epochs)
 
-    def _fit_base(self, base: Any, batch: SequenceBatch, sample_weight: Any) -> NDArray[np.float64]:
-        assert batch.target is not None
+    def _fit_base(
+        self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any
+    ) -> NDArray[np.float64]:
         predictions: NDArray[np.float64] = base._fit_numbers(
-            batch, batch.target.numpy(), self.target_ndim_, sample_weight, left_out=True
+            batch, targets, self.target_ndim_, sample_weight, left_out=True
         )
         return predictions
 

@@ -260,29 +260,13 @@ class NormalEquations:
             All NaN if the system, or the system without one of these rows, is not numerically positive definite.
             It is 0 for a row that holds all the weight, such as a single row.
         """
-        return self.leave_out(self._features[: self.n_rows], self.kept_targets, self.kept_weights, alpha)
+        return self._without_each(self._features[: self.n_rows], self.kept_targets, self.kept_weights, alpha)
 
     def leave_out(self, Z: npt.ArrayLike, Y: npt.ArrayLike, weight: npt.ArrayLike | None, alpha: float) -> Array:
-        """Return the prediction of each of some rows by the model fitted on all other rows.
+        """Return what `leave_one_out` does for other rows that were added, with targets and weights."""
+        return self._without_each(*_checked_rows(Z, Y, weight), alpha)
 
-        Parameters
-        ----------
-        Z : array of shape (m, p)
-            Features of rows that were added.
-        Y : array of shape (m, q)
-            Their targets.
-        weight : array of shape (m,) or None
-            Their weights; 1 if None.
-        alpha : float
-            Penalty in units of the number of features, above 0.
-
-        Returns
-        -------
-        array of shape (m, q)
-            All NaN if the system, or the system without one of these rows, is not numerically positive definite.
-            It is 0 for a row that holds all the weight, such as a single row.
-        """
-        features, targets, weights = _checked_rows(Z, Y, weight)
+    def _without_each(self, features: npt.NDArray[Any], targets: Array, weights: Array, alpha: float) -> Array:
         try:
             coef, intercept = self.solve(alpha)
         except linalg.LinAlgError:

@@ -610,7 +610,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     def _pooled(self, values: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
         """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
         levels = self.module_.head.levels.double().cpu().numpy()
-        return np.stack([pool(column, n_steps, int(self.sp), levels).quantiles for column in values.T], axis=1)
+        return np.stack([pool(column, n_steps, int(self.sp), levels) for column in values.T], axis=1)
 
     def _placed_module(self) -> HorizonModel:
         """Return the model, on the device of the fit if that is available."""

@@ -1,8 +1,8 @@
 """Forecast one series by a pool of simple forecasts, weighted by the errors that they made in the past.
 
-Every member forecasts from every step of the series, with what was known then. The errors of these forecasts choose the
-parameters of a member, the weights of the members and the width of the intervals, so no part of the series has to be
-held out.
+Every member forecasts from every step of the series, with what was known then; only the season is that of the whole
+series. The errors of these forecasts choose the parameters of a member, the weights of the members and the width of the
+intervals, so no part of the series has to be held out.
 """
 
 import math
@@ -31,23 +31,7 @@ _DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
 _TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
 
 
-@dataclass(frozen=True)
-class Pool:
-    """The combined forecast of one series.
-
-    Attributes
-    ----------
-    weights : dict of str to float
-        Weight of each member; they sum to 1. Empty for a constant series.
-    quantiles : ndarray of shape (n_steps, levels)
-        Forecasts of the next steps.
-    """
-
-    weights: dict[str, float]
-    quantiles: Array
-
-
-def pool(y: Array, n_steps: int, period: int, levels: Array) -> Pool:
+def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
     """Forecast the steps that follow a series.
 
     Parameters
@@ -63,19 +47,17 @@ def pool(y: Array, n_steps: int, period: int, levels: Array) -> Pool:
 
     Returns
     -------
-    pool : Pool
-        The weights and the forecast. Multiplying y by a power of two multiplies the forecast by it.
+    quantiles : ndarray of shape (n_steps, levels)
+        Multiplying y by a power of two multiplies them by it.
     """
     if (y == y[0]).all():
-        return Pool({}, np.full((n_steps, len(levels)), y[0]))
+        return np.full((n_steps, len(levels)), y[0])
     unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
     series = _Series.of(y / unit, n_steps, period)
     forecasts, errors = _members(series)
     weights = _weights(errors, list(forecasts))
     combined = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
-    quantiles = _with_bands(combined, series, levels)
-    last = weights[-1] / weights[-1].sum()
-    return Pool(dict(zip(forecasts, last.tolist(), strict=True)), unit * quantiles)
+    return unit * _with_bands(combined, series, levels)
 
 
 @dataclass(frozen=True)
@@ -86,28 +68,25 @@ class _Series:
     ----------
     y, x : ndarray of shape (T,)
         The series, and the same without its season.
-    factors : ndarray of shape (R, H) or None
-        Seasonal factors of the steps after each origin, if the season is multiplicative.
-    terms : ndarray of shape (R, H) or None
-        Seasonal terms, if it is additive.
+    season : ndarray of shape (R, H)
+        Seasonal index of the steps after each origin: a factor if ``multiplicative``, otherwise a term.
+    multiplicative : bool
+        Whether the season is multiplicative.
     origins : ndarray of shape (R,)
         Numbers of the steps from which is forecast; the last one is T - 1.
     target : ndarray of shape (R, H)
-        What follows each origin, NaN beyond the end.
+        What follows each origin. NaN beyond the end, and after the first origins, whose errors do not count.
     period : int
         Steps in a season.
-    first : int
-        The first origin whose errors count. A series too short for any such error is forecast by its last value.
     """
 
     y: Array
     x: Array
-    factors: Array | None
-    terms: Array | None
+    season: Array
+    multiplicative: bool
     origins: NDArray[np.int64]
     target: Array
     period: int
-    first: int
 
     @classmethod
     def of(cls, y: Array, n_steps: int, period: int) -> "_Series":
@@ -115,21 +94,20 @@ class _Series:
         origins = np.arange(max(0, T - _ORIGINS), T)
         ahead = origins[:, None] + np.arange(1, n_steps + 1)
         target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
-        first = _FIRST - 1 if T > _FIRST else 0
-        if not (first and 1 < period < T / 2):
-            return cls(y, y, None, None, origins, target, period, first)
-        multiplicative = bool((y > 0).all())
-        seasonal = _seasonal_indices(y, period, multiplicative)
-        now, later = seasonal[np.arange(T) % period], seasonal[ahead % period]
-        if multiplicative:
-            return cls(y, y / now, later, None, origins, target, period, first)
-        return cls(y, y - now, None, later, origins, target, period, first)
+        is_seasonal, multiplicative, indices = False, False, np.zeros(1)
+        if T > _FIRST:
+            target[origins < _FIRST - 1] = np.nan
+            is_seasonal = 1 < period < T / 2
+        if is_seasonal:
+            multiplicative = bool((y > 0).all())
+            indices = _seasonal_indices(y, period, multiplicative)
+        now, season = indices[np.arange(T) % len(indices)], indices[ahead % len(indices)]
+        return cls(y, y / now if multiplicative else y - now, season, multiplicative, origins, target, period)
 
     def with_season(self, forecasts: Array) -> Array:
         """Put the season back into forecasts of shape (R, G, H)."""
-        if self.factors is not None:
-            return forecasts * self.factors[:, None]
-        return forecasts if self.terms is None else forecasts + self.terms[:, None]
+        season = self.season[:, None]
+        return forecasts * season if self.multiplicative else forecasts + season
 
 
 def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
@@ -161,11 +139,9 @@ def _members(series: _Series) -> tuple[dict[str, Array], Array]:
     """Return the forecasts (R, H) of each member, and the sums of its errors known at each origin, (members, R)."""
     forecasts, sums = {}, []
     decay = _decay(series)
-    early = series.origins < series.first
     rows = np.arange(len(series.origins))
     for name, candidates in _candidates(series):
         errors = np.abs(series.target[:, None] - candidates)
-        errors[early] = np.nan
         known = _known_errors(errors, decay)
         best = known.argmin(axis=1)  # of the member's parameters, by what was known at each origin
         forecasts[name] = candidates[rows, best]
@@ -212,7 +188,7 @@ def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
         return series.with_season(np.broadcast_to(level[rows][..., None], (R, level.shape[1], H)))
 
     yield "last", constant(x[:, None])
-    if not series.first:
+    if len(x) <= _FIRST:  # no forecast by another member could be judged
         return
     yield "mean", constant((np.cumsum(x) / (t + 1))[:, None])
     drift = 0.5 * (x - x[0]) / np.maximum(t, 1.0)
@@ -272,7 +248,6 @@ def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
     where there are few origins.
     """
     errors = series.target - forecasts
-    errors[series.origins < series.first] = np.nan
     age = np.arange(len(errors) - 1, -1, -1)
     weight = np.where(np.isnan(errors), 0.0, (_decay(series) ** age)[:, None])
     spread = _error_growth(np.nan_to_num(np.abs(errors), nan=0.0), weight)
