@@ -5,8 +5,8 @@
 
 Each mutant is one change of one expression: a comparison, an arithmetic operator, a number, a condition or a boolean.
 It is caught if one of the tests that belong to its file fails or runs longer than the limit. A mutant that survives is
-either equivalent to the code or a gap in the tests; the list at the end shows where to look. The draw depends on the
-seed and on the sources alone, so that two versions of the tests can be compared on the same mutants.
+either equivalent to the code or a gap in the tests. The draw depends on the seed and on the sources alone, so that two
+versions of the tests can be compared on the same mutants.
 """
 
 import argparse
@@ -178,10 +178,10 @@ def main() -> None:
             sys.exit(f"The tests {', '.join(tests)} fail without any change; mend them first.")
     mutants = draw(arguments.number, arguments.seed)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = list(pool.map(lambda mutant: run(mutant, suite_of(mutant.path), arguments.limit), mutants))
-    for mutant, result in zip(mutants, results, strict=True):
-        if result == SURVIVED:
-            print(f"survived  {mutant.what}")
+        results = []
+        for result in pool.map(lambda mutant: run(mutant, suite_of(mutant.path), arguments.limit), mutants):
+            results.append(result)
+            print(f"{len(results):4} {result:17} {mutants[len(results) - 1].what}", flush=True)
     caught = sum(result != SURVIVED for result in results)
     print(f"{caught} of {len(mutants)} mutants caught ({results.count(TOO_LONG)} by the time limit).")
 
