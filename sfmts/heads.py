@@ -508,15 +508,18 @@ class QuantileHead(ItemwiseHead):
             Increasing levels, the head's own among them.
         """
         even = torch.special.ndtr(torch.linspace(-4.0, 4.0, 81, dtype=torch.float64))
-        return torch.cat([even, self.levels]).unique()
+        apart = (even[:, None] - self.levels).abs().min(1).values > 1e-9  # rounding makes two of one
+        return torch.cat([even[apart], self.levels]).sort().values
 
-    def variance(self, values: Tensor) -> Tensor:
+    def variance(self, values: Tensor, bounded: Callable[[Tensor], Tensor] = lambda drawn: drawn) -> Tensor:
         """Return the variance of the distribution that has these quantiles.
 
         Parameters
         ----------
         values : Tensor of shape (..., n_levels)
             Quantiles at the head's levels.
+        bounded : callable
+            Brings values of shape (..., A) into the range of the variable.
 
         Returns
         -------
@@ -526,7 +529,7 @@ class QuantileHead(ItemwiseHead):
         # With alpha = Phi(u) the integral over levels becomes one over u with the normal density as weight.
         normal = torch.linspace(-6.0, 6.0, 241, dtype=torch.float64)
         density = (-normal.square() / 2).exp()
-        drawn = self.interpolated(values, torch.special.ndtr(normal))
+        drawn = bounded(self.interpolated(values, torch.special.ndtr(normal)))
         density = (density / density.sum()).to(drawn)
         mean = drawn @ density
         return (drawn - mean[..., None]).square() @ density
@@ -546,8 +549,25 @@ class QuantileHead(ItemwiseHead):
         losses : Tensor of shape (items,)
             Of the quantiles without ``stretch``.
         """
+        return self.pinball(self.quantiles(output, calibrated=False), target)
+
+    def pinball(self, quantiles: Tensor, target: Tensor) -> Tensor:
+        """Return the pinball loss of each item, averaged over the levels and over its known targets.
+
+        Parameters
+        ----------
+        quantiles : Tensor of shape (items, ..., n_levels)
+            Quantiles at the head's levels.
+        target : Tensor of shape (items, ...)
+            Values; NaN is unknown.
+
+        Returns
+        -------
+        losses : Tensor of shape (items,)
+            Mean losses.
+        """
         known = target.isfinite()
-        errors = torch.where(known, target, 0.0)[..., None] - self.quantiles(output, calibrated=False)
+        errors = torch.where(known, target, 0.0)[..., None] - quantiles
         levels = self.levels.to(errors)
         # max(alpha e, (alpha - 1) e) for the error e = y - q_alpha
         losses = torch.maximum(levels * errors, (levels - 1.0) * errors).mean(-1) * known

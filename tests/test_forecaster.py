@@ -52,8 +52,8 @@ def test_sktime_suite(forecaster, name):
 
 
 def tiny(**options):
-    """A forecaster that trains in a fraction of a second."""
-    small = {"n_states": 4, "n_frequencies": 2, "max_iter": 2, "random_state": 0, "device": "cpu"}
+    """A forecaster that trains its network, alone, in a fraction of a second."""
+    small = {"n_states": 4, "n_frequencies": 2, "max_iter": 2, "random_state": 0, "device": "cpu", "base": None}
     return SFMForecaster(**{**small, **options})
 
 
@@ -82,6 +82,11 @@ def at(frame, step, value):
     return frame
 
 
+def without_freq(y):
+    """Forget the frequency of dates."""
+    return y.set_axis(pd.DatetimeIndex(y.index.to_numpy()))
+
+
 def error(forecast, truth):
     """Mean absolute error, by the index of the truth."""
     return float((forecast.reindex(truth.index) - truth).abs().to_numpy().mean())
@@ -107,6 +112,25 @@ class TestCovariates:
         expected = model.predict(X=X[-12:])
         pd.testing.assert_series_equal(model.predict(X=X[-12:].assign(c=1.0)[["c", "b", "a"]]), expected)
         assert not np.allclose(model.predict(X=X[-12:] + 1.0), expected)
+
+    def test_may_stand_beside_others_in_any_order(self):
+        y, X = driven()
+        other = X[["b", "a"]].assign(c=1.0)
+        model, twin = (tiny().fit(y[:90], X=X[:90], fh=[1, 2]) for _ in range(2))
+        np.testing.assert_array_equal(model.predict(X=other[90:92]), twin.predict(X=X[90:92]))
+        histories = model.historical_forecasts(y, X=other)[1], twin.historical_forecasts(y, X=X)[1]
+        np.testing.assert_array_equal(*histories)
+        model.update(y[90:95], X=other[90:95])
+        twin.update(y[90:95], X=X[90:95])
+        np.testing.assert_array_equal(model.predict(X=other[95:97]), twin.predict(X=X[95:97]))
+
+    def test_with_several_rows_for_a_step(self):
+        y, X = driven()
+        with pytest.raises(ValueError, match="X has several rows for 2000-04"):
+            tiny().fit(y, X=pd.concat([X, X[3:4]]).sort_index(), fh=[1])
+        model = tiny().fit(y[:90], X=X[:90], fh=[1])
+        with pytest.raises(ValueError, match="X in predict has several rows for 2007-07"):
+            model.predict(X=pd.concat([X[90:91], X[90:92]]))
 
     def test_of_each_series_in_a_panel(self):
         pairs = {key: driven(seed=seed) for seed, key in enumerate("dbca")}
@@ -178,6 +202,16 @@ class TestQuantiles:
         drawn = model.predict_quantiles(alpha=fine.tolist()).to_numpy()
         np.testing.assert_allclose(drawn.var(axis=1), variance, rtol=0.02)
 
+    def test_of_constants_are_points(self):
+        y = pd.DataFrame({"flat": np.zeros(40), "other": seasonal(40).to_numpy(), "high": np.full(40, 1e6)})
+        model = SFMForecaster().fit(y, fh=[1, 2])
+        drawn = model.predict_proba().sample(50)
+        np.testing.assert_allclose(drawn["flat"], 0.0, atol=1e-200)
+        np.testing.assert_allclose(drawn["high"], 1e6, rtol=1e-9)
+        assert np.isfinite(drawn).all(axis=None)
+        assert drawn["other"].std() > 0.01
+        assert (model.module_.head.fine_levels().diff() > 1e-9).all()
+
     def test_cover_what_they_should(self):
         def made(seed, n=132):
             rng = np.random.default_rng(seed)
@@ -206,7 +240,54 @@ class TestQuantiles:
         assert (np.mean(covered, axis=0) > 0.5).all(), np.mean(covered, axis=0)
 
 
+class TestBounds:
+    def test_are_kept_by_all_that_is_forecast(self):
+        y = np.abs(seasonal(60)).clip(upper=1.0)
+        model = SFMForecaster(random_state=0, lower=0.2, upper=0.9).fit(y.clip(0.2, 0.9), fh=YEAR)
+        found = [model.predict(), model.predict_interval(coverage=0.99), model.predict_quantiles(alpha=LEVELS)]
+        assert all(((part >= 0.2) & (part <= 0.9)).all(axis=None) for part in found)
+        assert (model.predict_var() <= 0.35**2).all(axis=None)  # no more than half at either end
+        _, history = model.historical_forecasts(y.clip(0.2, 0.9), start=40, alpha=[0.001, 0.5, 0.999])
+        assert history.min() >= 0.2
+        assert history.max() <= 0.9
+
+    def test_automatic_ones(self):
+        y = pd.DataFrame({"a": np.arange(30.0) % 7, "b": np.arange(30.0) - 5})
+        model = SFMForecaster().fit(y, fh=[1, 2])
+        np.testing.assert_array_equal(model.lower_, [0.0, -np.inf])
+        model.update(pd.DataFrame({"a": [-1.0], "b": [3.0]}, index=[30]), update_params=False)
+        np.testing.assert_array_equal(model.lower_, [-np.inf, -np.inf])
+        assert SFMForecaster(lower=None).fit(y, fh=[1]).lower_[0] == -np.inf
+        assert SFMForecaster().fit(y[["a"]][:9], fh=[1]).lower_ == -np.inf  # too few values to tell
+
+    @pytest.mark.parametrize("bounds", [{"lower": 0.5}, {"upper": 5.0}, {"lower": 8.0, "upper": 7.0}], ids=str)
+    def test_that_y_violates(self, bounds):
+        with pytest.raises(ValueError, match="Pass bounds between which all values lie"):
+            SFMForecaster(**bounds).fit(pd.Series(np.arange(30.0) % 7), fh=[1])
+
+
 class TestHorizons:
+    def test_durations(self):
+        y = pd.Series(np.arange(50.0), index=pd.date_range("2024-01-01", periods=50, freq="h"))
+        model = SFMForecaster().fit(y, fh=pd.to_timedelta(["1h", "3h"]))
+        assert model.horizon_ == 3
+        assert list(model.predict().index) == list(pd.to_datetime(["2024-01-03 02:00", "2024-01-03 04:00"]))
+        np.testing.assert_array_equal(model.predict(), model.predict(fh=[1, 3]))
+        with pytest.raises(ValueError, match="no whole number of steps of 0 days 01:00:00"):
+            model.predict(fh=pd.to_timedelta(["90min"]))
+        monthly = SFMForecaster().fit(seasonal(30), fh=[1])
+        with pytest.raises(ValueError, match=r"have none that is fixed. Pass numbers of steps"):
+            monthly.predict(fh=pd.to_timedelta(["30D"]))
+
+    @pytest.mark.parametrize("frequency", ["15min", "2D", "3M"])
+    def test_periods_of_several_units(self, frequency):
+        index = pd.period_range("2024-01", periods=43, freq=frequency)
+        y = pd.Series(np.arange(40.0), index=index[:40])
+        model = SFMForecaster().fit(y[:30], fh=[1, 2, 3]).update(y[30:])
+        assert list(model.predict().index) == list(index[40:])
+        with pytest.raises(ValueError, match="not equally far apart"):
+            SFMForecaster().fit(y.drop(index[7]), fh=[1])
+
     def test_gaps(self):
         model = tiny(horizon=8).fit(seasonal())
         whole = model.predict_quantiles(YEAR, alpha=LEVELS).to_numpy()
@@ -222,7 +303,7 @@ class TestHorizons:
         np.testing.assert_array_equal(model.predict([2, 7], X=future.iloc[[1, 6]]), whole.iloc[[1, 6]])
         without_gap = future.drop(future.index[[8, 9]])  # a forecast of step 11 goes on from that of steps 1 to 8
         np.testing.assert_array_equal(model.predict([2, 11], X=without_gap), whole.iloc[[1, 10]])
-        with pytest.raises(ValueError, match=r"no row for 2009-04.*if these lie beyond the horizon of the model"):
+        with pytest.raises(ValueError, match=r"no row for 2009-04.*steps beyond the horizon"):
             model.predict([2, 11], X=future.drop(future.index[3]))
 
     @pytest.mark.parametrize("index", [MONTHS, MONTHS.to_timestamp(), pd.RangeIndex(400)], ids=lambda i: i.dtype.name)
@@ -347,7 +428,7 @@ class TestPretraining:
 
     def test_unseen_with_other_columns(self, pretrained):
         y, X = driven()
-        with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\], but .* was trained with no columns"):
+        with pytest.raises(ValueError, match=r"X has the columns \['a', 'b'\], but fit had no X"):
             copy.deepcopy(pretrained).fit(y, X=X, fh=[1])
         with pytest.raises(
             ValueError, match=r"y has the columns \['u', 'v'\], but .* was trained with columns \['y'\]"
@@ -412,6 +493,12 @@ class TestUpdate:
         with pytest.raises(ValueError, match=r"y has the columns \['b', 'a'\]"):
             model.historical_forecasts(y[["b", "a"]])
         np.testing.assert_array_equal(results(model), before)
+
+    def test_with_another_kind_of_index(self):
+        model = SFMForecaster().fit(seasonal(30), fh=[1])
+        dates = pd.Series([1.0], index=pd.date_range("2002-07-31", periods=1, freq="ME"))
+        with pytest.raises(ValueError, match="index of y is a DatetimeIndex, but was a PeriodIndex in fit"):
+            model.update(dates)
 
     def test_of_the_callers_frame_is_none(self):
         y = seasonal().to_frame()
@@ -783,7 +870,7 @@ class TestBadInput:
             (lambda y, X: (y * 1e155, X), ValueError, r"y is \S*e\+15\d in column 'y'.*divide the column"),
             (lambda y, X: (y, at(X, MONTHS[3], np.nan)), ValueError, "X passed contained missing"),
             (lambda y, X: (y, at(X, MONTHS[3], -np.inf)), ValueError, "X is -inf in column 'a' at 2000-04: fill it"),
-            (lambda y, X: (y, X.drop(MONTHS[5])), ValueError, "not contained in index"),
+            (lambda y, X: (y, X.drop(MONTHS[5])), ValueError, "X has no row for 2000-06"),
             (lambda y, X: (y[:0], None), ValueError, "y has no steps; it needs at least one"),
             (
                 lambda y, X: (pd.concat([y[:5], y[4:]]), None),
@@ -800,6 +887,14 @@ class TestBadInput:
                 lambda y, X: (y.set_axis(MONTHS[:60].to_timestamp()).drop("2000-04-01"), None),
                 ValueError,
                 r"dates of y, from 2000-01-01.* have no frequency.*y\.asfreq\('D'\)",
+            ),
+            (
+                lambda y, X: (
+                    y.set_axis(pd.bdate_range("2024", periods=60)).drop("2024-01-25").pipe(without_freq),
+                    None,
+                ),
+                ValueError,
+                r"have no frequency: 2024-01-24.* is followed by 2024-01-26.*y\.asfreq\('B'\)",
             ),
             (lambda y, X: (y.iloc[::-1], None), TypeError, "monotonic"),
             (lambda y, X: (y.astype(str), None), TypeError, "categorical"),
@@ -827,8 +922,8 @@ class TestBadInput:
         X = X[-12:]
         before = results(model, X)
         for bad, message in [
-            (None, "X was passed to fit but not to predict"),
-            (X.drop(MONTHS[109]), "no row for 2009-02.*each step of the forecast"),
+            (None, "X in predict is missing, but fit had X"),
+            (X.drop(MONTHS[109]), "no row for 2009-02.*each step"),
             (X[:4], "no row for 2009-05"),
             (X.rename(columns={"a": "c"}), r"X in predict lacks the columns \['a'\]"),
             (at(X, MONTHS[110], np.nan), "X passed contained missing"),
@@ -841,8 +936,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda y, X: (y, None), r"X is missing, but .* was trained with columns \['a', 'b'\]"),
-            (lambda y, X: (y, X.rename(columns={"a": "c"})), r"X has the columns \['c', 'b'\]"),
+            (lambda y, X: (y, None), "X is missing, but fit had X"),
+            (lambda y, X: (y, X.rename(columns={"a": "c"})), r"X lacks the columns \['a'\] of fit"),
             (lambda y, X: (y * np.nan, X), "y passed contained missing"),
             (lambda y, X: (y, X * np.inf), "X is -?inf"),
             (lambda y, X: (y[2:], X[2:]), "2007-06 is followed by 2007-09"),
@@ -936,6 +1031,12 @@ class TestSmallSeries:
         model = tiny(sp=4).fit(y, fh=range(1, 4))
         np.testing.assert_allclose(results(model)[:, :-1], value, rtol=1e-9, atol=1e-200)
         assert np.isfinite(results(model)).all()
+
+    def test_context_longer_than_the_series(self):
+        y = seasonal(60)
+        model, longest = (tiny(context_length=length).fit(y, fh=[1, 2]) for length in (4000, 59))
+        assert model.context_length_ == 59
+        np.testing.assert_array_equal(results(model), results(longest))
 
     def test_constant_among_others(self):
         flat = pd.Series(np.full(60, 0.007), index=MONTHS[:60])

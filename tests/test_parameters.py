@@ -57,6 +57,8 @@ NUMBERS = {
     "time_channel": 1,
     "n_hidden": 3,
     "sp": 2,
+    "lower": 0,
+    "upper": 100,
     "context_length": 6,
     "horizon": 2,
     "segment_length": 2,
@@ -70,7 +72,7 @@ def fit(model):
     X, y = make_panel(n=24)
     X[:, :, 1].sort(axis=1)  # time stamps do not decrease
     if isinstance(model, SFMForecaster):
-        series = pd.DataFrame({"a": X[:4, :, 0].ravel()})
+        series = pd.DataFrame({"a": X[:4, :, 0].ravel() ** 2})
         return model.fit(series, fh=[1, 2]).predict().to_numpy()
     if isinstance(model, SFMDensity):
         return model.fit((X > 0).astype(float)).predict_proba((X > 0).astype(float))

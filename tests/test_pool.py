@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sfmts import SFMForecaster
 from sfmts.forecasting import pool as module
+from sfmts.forecasting.fit import mixture
 from sfmts.forecasting.pool import pool
 
 LEVELS = np.array([0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95])
@@ -134,22 +136,103 @@ def test_intervals_cover(kind):
     assert 0.85 < np.mean(inside) < 0.96
 
 
-def test_a_jump_is_followed_and_does_not_explode():
-    y = np.r_[np.full(40, 10.0), np.full(6, 50.0)] + np.random.default_rng(0).normal(size=46)
-    quantiles = pool(y, 4, 1, LEVELS)
-    assert (np.abs(quantiles[:, 3] - 50) < 10).all()
-    assert quantiles.max() < 150
+def test_jumps_are_followed_and_do_not_explode():
+    rng = np.random.default_rng(0)
+    for after in (3, 6, 10):
+        y = np.r_[rng.normal(10, 1, 60), rng.normal(50, 1, after)]
+        quantiles = pool(y, 4, 1, LEVELS)
+        assert (np.abs(quantiles[:, 3] - 50) < 6).all()
+        assert quantiles.max() < 150
+    rate = pool(np.r_[np.full(115, 2.0), np.full(5, 2.5)], 12, 1, LEVELS)
+    np.testing.assert_allclose(rate[:, 3], 2.5, atol=0.1)
+    assert rate.max() < 5
+    assert rate.min() > 1.5
+
+
+def test_a_spike_is_no_level():
+    rng = np.random.default_rng(0)
+    for n in (40, 200):
+        y = rng.normal(200, 20, n)
+        clean = pool(y, 6, 1, LEVELS)
+        y[-10] = 17000
+        np.testing.assert_allclose(pool(y, 6, 1, LEVELS), clean, atol=30)
+
+
+def test_what_recurs_is_no_spike():
+    y = np.tile([1.0] * 11 + [40.0], 6) + np.random.default_rng(0).normal(0, 0.1, 72)
+    np.testing.assert_array_equal(module._without_spikes(y), y)
+    np.testing.assert_allclose(pool(y, 12, 12, LEVELS)[:, 3], y[:12], atol=2)
+
+
+def test_half_of_skewed_noise_is_below_the_median():
+    below = []
+    for seed in range(60):
+        y = np.random.default_rng(seed).exponential(size=156) ** 1.5
+        below.append(y[150:] < pool(y[:150], 6, 1, LEVELS)[:, 3])
+    assert np.mean(below) < 0.6  # 0.68 are below the mean
+
+
+def test_a_short_trend_is_continued():
+    y = 10 + 2.0 * np.arange(42) + np.random.default_rng(0).normal(0, 0.3, 42)
+    assert np.abs(pool(y[:30], 12, 12, LEVELS)[:, 3] - y[30:]).mean() < 0.6
+
+
+@pytest.mark.parametrize("kind", ["noise", "walk", "season"])
+def test_intervals_are_as_good_as_those_of_the_true_model(kind):
+    """Interval scores are at most 5 % above those of pooled residuals of the right naive forecast."""
+    rng, scores, H, n = np.random.default_rng(0), [], 12, 100
+    for _ in range(150):
+        noise = rng.normal(size=n + H)
+        season = 3 * np.sin(np.pi * np.arange(n + H) / 6)
+        y = {"noise": noise, "walk": noise.cumsum(), "season": season + noise}[kind]
+        train, truth = y[:n], y[n:]
+        levels = [0.05, 0.95]
+        if kind == "walk":
+            naive = np.stack([train[-1] + np.quantile(train[k:] - train[:-k], levels) for k in range(1, H + 1)])
+        elif kind == "season":
+            naive = train[-12:, None] + np.quantile(train[12:] - train[:-12], levels)
+        else:
+            naive = np.tile(np.quantile(train, levels), (H, 1))
+        found = pool(train, H, 12 if kind == "season" else 1, LEVELS)[:, [0, -1]]
+        scores.append(
+            [
+                (high - low + 20 * np.maximum(low - truth, 0) + 20 * np.maximum(truth - high, 0)).mean()
+                for low, high in (found.T, naive.T)
+            ]
+        )
+    found, naive = np.mean(scores, axis=0)
+    assert found <= 1.05 * naive
+
+
+class TestMixture:
+    base = torch.tensor([[-2.0, 0.0, 3.0]], dtype=torch.float64)
+
+    def test_is_the_mean_of_the_quantiles(self):
+        model = torch.tensor([[-1.0, 1.0, 2.0]], dtype=torch.float64)
+        torch.testing.assert_close(mixture(self.base, model, 0.25), 0.75 * self.base + 0.25 * model)
+        assert torch.equal(mixture(self.base, model, 0.0), self.base)
+        assert torch.equal(mixture(self.base, model, 1.0), model)
+
+    @pytest.mark.parametrize(("away", "limit"), [(30.0, 3.0), (-30.0, -2.0), (3.0, 3.0)])
+    def test_a_model_far_away_moves_it_no_further_than_one_at_the_outer_quantile(self, away, limit):
+        model = self.base + away
+        assert mixture(self.base, model, 0.5)[0, 1].item() == pytest.approx(0.5 * limit)
+
+    def test_where_the_base_is_certain(self):
+        base = torch.ones(1, 3, dtype=torch.float64)
+        assert torch.equal(mixture(base, base + 1.0, 0.5), base)
+        assert torch.equal(mixture(base, base, 0.5), base)
 
 
 class TestForecaster:
-    """Where the network cannot be validated, the forecaster is the pool."""
+    """Where nothing can be decided the forecaster is the pool, elsewhere the model has a weight."""
 
     def test_short_series(self):
         y = pd.Series(walk(n=20), index=pd.period_range("2000", periods=20, freq="Y"))
         model = SFMForecaster(**QUICK).fit(y, fh=[1, 2, 3])
-        assert model.is_pooled_
+        assert model.model_weight_ == 0
         assert model.n_iter_ == 0
-        levels = model.module_.head.levels.numpy().astype(float)
+        levels = model.module_.head.levels.numpy()
         expected = pool(y.to_numpy(), 3, 1, levels)
         np.testing.assert_allclose(model.predict(), expected[:, len(levels) // 2])
         low, high = model.predict_interval(coverage=0.95).to_numpy().T
@@ -158,30 +241,60 @@ class TestForecaster:
         later = model.predict(fh=[7])  # beyond the horizon of the fit
         np.testing.assert_allclose(later, pool(y.to_numpy(), 7, 1, levels)[-1:, len(levels) // 2])
 
+    def test_long_series(self):
+        """The forecast lies between those of the pool and of the model alone."""
+        y = pd.Series(np.sin(np.arange(300.0) / 3) + 0.3 * walk(n=300))
+        model = SFMForecaster(**QUICK).fit(y, fh=[1, 2])
+        alone = SFMForecaster(**QUICK, base=None).fit(y, fh=[1, 2])
+        assert 0 < model.model_weight_ < 1
+        assert alone.model_weight_ == 1
+        base = torch.from_numpy(pool(y.to_numpy(), 2, 1, model.module_.head.levels.numpy()))
+        own = torch.from_numpy(alone.predict_quantiles(alpha=model.module_.head.levels.tolist()).to_numpy())
+        found = model.predict_quantiles(alpha=model.module_.head.levels.tolist())
+        np.testing.assert_allclose(found, mixture(base, own, model.model_weight_))
+
+    def test_weight_follows_the_errors(self):
+        """Where the past tells nothing a model gains nothing; where only a regression can know, it does."""
+        rng = np.random.default_rng(0)
+        coefficients = np.zeros(17)
+        coefficients[[6, 16]] = 0.6, -0.6
+        y = list(rng.normal(size=17))
+        for noise in 0.2 * rng.normal(size=600):
+            y.append(coefficients @ y[-17:][::-1] + noise)
+        weights = [
+            SFMForecaster(**QUICK, context_length=20).fit(pd.Series(series), fh=[1, 2]).model_weight_
+            for series in (rng.normal(size=617).cumsum(), np.array(y))
+        ]
+        assert weights[0] < 0.5 < weights[1]
+
     def test_updates_and_history(self):
-        y = pd.Series(walk(n=26))
-        model = SFMForecaster(**QUICK).fit(y[:20], fh=[1, 2])
-        positions, history = model.historical_forecasts(y, start=18)
-        model.update(y[20:23], update_params=False)
-        np.testing.assert_allclose(model.predict(), history[list(positions).index(23), :, 0])
+        for n in (20, 300):
+            y = pd.Series(walk(n=n + 6))
+            model = SFMForecaster(**QUICK).fit(y[:n], fh=[1, 2])
+            positions, history = model.historical_forecasts(y, start=n - 2)
+            model.update(y[n : n + 3], update_params=False)
+            np.testing.assert_allclose(model.predict(), history[list(positions).index(n + 3), :, 0], rtol=1e-5)
 
     @pytest.mark.parametrize(
         ("parameters", "n", "n_covariates"),
-        [({}, 200, 0), ({"early_stopping": False}, 20, 0), ({}, 20, 1)],
-        ids=["long", "without early stopping", "covariates"],
+        [({"base": None}, 200, 0), ({"early_stopping": False}, 20, 0), ({}, 20, 1)],
+        ids=["alone", "without early stopping", "covariates"],
     )
     def test_otherwise_the_network_forecasts(self, parameters, n, n_covariates):
         y, X = pd.Series(walk(n=n)), pd.DataFrame({"x": walk(1, n)}) if n_covariates else None
-        assert not SFMForecaster(**QUICK, **parameters).fit(y, X=X, fh=[1, 2]).is_pooled_
+        model = SFMForecaster(**QUICK, **parameters).fit(y, X=X, fh=[1, 2])
+        assert model.model_weight_ == 1
+        if n_covariates:
+            assert model.n_iter_ == 0  # nothing could tell whether the network helps
 
     def test_a_pretrained_network_is_not_replaced(self):
         index = pd.MultiIndex.from_product([range(3), range(20)], names=["series", "time"])
         panel = pd.DataFrame({"y": walk(n=60)}, index=index)
         model = SFMForecaster(**QUICK, horizon=2).pretrain(panel)
-        assert not model.fit(pd.Series(walk(2, 15)), fh=[1, 2]).is_pooled_
+        assert model.fit(pd.Series(walk(2, 15)), fh=[1, 2]).model_weight_ == 1
 
     def test_variables_are_forecast_one_by_one(self):
         y = pd.DataFrame({"a": walk(n=12), "b": walk(1, 12)})
         both = SFMForecaster(**QUICK).fit(y, fh=[1, 2])
-        assert both.is_pooled_
+        assert both.model_weight_ == 0
         np.testing.assert_allclose(both.predict()["b"], SFMForecaster(**QUICK).fit(y["b"], fh=[1, 2]).predict())

@@ -139,6 +139,15 @@ PARAMETERS: dict[str, Parameter] = {
         "epochs the network is trained, or that it is left out. With fewer than 1000 series it is left out from "
         "the start. With None the network predicts alone, as in the paper.",
     ),
+    "base (forecaster)": Parameter(
+        '"pool" or None',
+        [StrOptions({"pool"}), None],
+        'What the model is weighed against. "pool" is a pool of simple forecasts of each variable, each weighted by '
+        "the errors that it made in the past. The weight of the model is decided on the part held out, and is 0 where "
+        "that has fewer than 4 horizons or 8 windows. With exogenous variables, which the pool does not know, the "
+        "model forecasts alone, without a network if there are too few windows to validate it. With None the model "
+        "forecasts alone, with its network.",
+    ),
     # training
     "optimizer": _choice(
         OPTIMIZERS,
@@ -170,9 +179,9 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "early_stopping (forecaster)": _flag(
         "Set the last part of each series aside, choose the simple forecast, the number of epochs and the width of "
-        "the quantiles on it, and keep a regression only if it is better there. With fewer than 8 such windows and "
-        "without X, a pool of simple forecasts takes the place of the model. Otherwise the network trains for "
-        "``max_iter`` epochs, quantiles are those of the training residuals, and the simple forecast is the season "
+        "the quantiles on it, keep a regression only if it is better there, and weigh the model against the base. "
+        "Otherwise, or with fewer than 8 such windows and without a base, the network trains for ``max_iter`` epochs, "
+        "quantiles are those of the training residuals, and the simple forecast is the season "
         "before (without a season the last value) without a regression."
     ),
     "validation_fraction": Parameter(
@@ -243,10 +252,25 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "backend": _choice(BANK_BACKENDS, "Kernel of the bank, see :func:`sfmts.kernels.summarize_bank`."),
     # forecasting
-    "sp": _count("Seasonal periodicity: number of steps in a season; 1 if there is no season."),
+    "sp": _count(
+        "Seasonal periodicity: number of steps in a season; 1 if there is no season. Seasons of more than 1000 steps "
+        "take a minute or more to fit."
+    ),
+    "lower": Parameter(
+        'float, "auto" or None',
+        [Interval(Real, None, None, closed="neither"), StrOptions({"auto"}), None],
+        'Least value that y can take; no forecast is below. "auto" is 0 for variables without negative values '
+        "(``lower_`` says what was decided), None no bound.",
+    ),
+    "upper": Parameter(
+        "float or None",
+        [Interval(Real, None, None, closed="neither"), None],
+        "Greatest value that y can take; no forecast is above. None is no bound.",
+    ),
     "context_length": _optional_count(
         "Number of past steps that are read. None is an eighth of the (median) series, but at least two seasons and "
-        "12 steps, and at most 14 seasons, twice the horizon, or 96 steps, whichever is longest."
+        "12 steps, and at most 14 seasons, twice the horizon, or 96 steps, whichever is longest. A context that is "
+        "longer than the longest series is cut."
     ),
     "horizon": _optional_count(
         "Number of steps that are forecast in parallel. None is the last step of the ``fh`` given to ``fit``, or two "

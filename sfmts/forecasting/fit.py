@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfmts._precision import own_precision
 from sfmts.forecasting.linear import LinearForecast, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import WindowSet, window_set
@@ -17,8 +18,16 @@ from sfmts.heads import QuantileHead
 from sfmts.training import Trainer, TrainingSettings, best_epoch, is_better, outputs
 
 _FEWEST_WINDOWS = 8  # for a decision
+_FEWEST_BESIDE_BASE, _FEWEST_HORIZONS = 32, 10  # windows held out, and horizons side by side, to weigh a model
+_JUDGED = 64  # windows on which a model is weighed against the base
+_SHARE = 0.01  # by which a mixture has to be better than the model alone, where there are as many horizons
+_WEIGHTS = torch.linspace(0.0, 1.0, 11, dtype=torch.float64)
+_PRIOR_WEIGHT, _PRIOR_WINDOWS = 0.2, 20.0  # the weight of a model before anything is known, and how much that counts
 _COVERAGE = 0.9  # nominal coverage of the interval that is calibrated
 _STRETCHES = (0.25, 4.0)  # least and greatest factor of a calibration
+
+
+Base = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +52,8 @@ class FitSettings:
         Whether to train once more on everything.
     seed : int
         Seed of each training. Equal seeds give equal initial networks.
-    may_pool : bool
-        Whether a pool of simple forecasts may replace a model that cannot be validated.
+    cautious : bool
+        Whether a network that cannot be validated is left out. Otherwise it is trained for all epochs.
     """
 
     training: TrainingSettings
@@ -55,7 +64,7 @@ class FitSettings:
     validation_fraction: float
     refit: bool
     seed: int
-    may_pool: bool
+    cautious: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +91,8 @@ class FitResult:
         Score on the windows held out, after each epoch.
     losses : Tensor
         Loss on each window held out.
-    is_pooled : bool
-        Whether a pool of simple forecasts takes the place of the model, which is untrained.
+    weight : float
+        Weight of the model beside the base. If it is 0, the model is untrained.
     """
 
     model: HorizonModel
@@ -95,7 +104,7 @@ class FitResult:
     linear_score: float | None = None
     validation_scores: list[float] = field(default_factory=list)
     losses: Tensor = field(default_factory=lambda: torch.empty(0))
-    is_pooled: bool = False
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,9 @@ class HorizonFit:
         How to fit.
     start : HorizonModel, optional
         Train a copy of this model instead of a new one.
+    base : callable, optional
+        Forecasts beside which the model is weighed: takes the past of one variable, (T,), and returns the quantiles of
+        the steps that follow, (H, levels).
     """
 
     values: Sequence[NDArray[np.float64]]
@@ -122,6 +134,7 @@ class HorizonFit:
     make_model: Callable[[torch.Generator], HorizonModel]
     settings: FitSettings
     start: HorizonModel | None = None
+    base: Base | None = None
 
     def run(self) -> FitResult:
         """Fit the model.
@@ -138,15 +151,20 @@ class HorizonFit:
             least = [min(self.shape.horizon, n // 4) for n in lengths]
             splits = [max(1, n - max(round(fraction * n), few)) for n, few in zip(lengths, least, strict=True)]
             train, valid = self._windows(splits), self._windows(lengths, first=splits)
-            if min(len(train), len(valid)) >= _FEWEST_WINDOWS:
-                result = self._decided(train, valid)
+            if self._can_decide(train, valid):
+                result = self._weighed(self._decided(train, valid), valid)
                 if self.settings.refit and not result.interrupted:
                     result = self._refitted(result, self._windows(lengths))
                 return result
-            if self.settings.may_pool and not self.shape.n_covariates and self.start is None:
-                # Nothing could tell whether the network helps.
-                return replace(self._trained(self._windows(lengths), 0, None), is_pooled=True)
+            if self.settings.cautious:  # nothing could tell whether the network helps
+                weight = 1.0 if self.base is None else 0.0
+                return replace(self._trained(self._windows(lengths), 0, None), weight=weight)
         return self._trained(self._windows(lengths), self.settings.training.max_iter, None)
+
+    def _can_decide(self, train: WindowSet, valid: WindowSet) -> bool:
+        """Return whether enough is held out; windows that overlap tell little about a model beside the base."""
+        few = _FEWEST_WINDOWS if self.base is None else max(_FEWEST_BESIDE_BASE, _FEWEST_HORIZONS * valid.horizon)
+        return len(train) >= _FEWEST_WINDOWS and len(valid) >= few
 
     def _windows(self, ends: Sequence[int], first: Sequence[int] | None = None) -> WindowSet:
         """Return windows of the steps before ``ends``, cut from ``first`` on."""
@@ -216,6 +234,41 @@ class HorizonFit:
             losses=losses,
         )
 
+    @own_precision()
+    @torch.no_grad()
+    def _weighed(self, result: FitResult, valid: WindowSet) -> FitResult:
+        """Add the weight w of the model: quantiles of the forecast are w of its own and 1 - w of the base's.
+
+        The best w on some windows held out is moved towards a small one, the more so the fewer windows there are.
+        """
+        if self.base is None:
+            return result
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        index = torch.randperm(len(valid), generator=generator)[:_JUDGED]
+        model, batch = result.model.eval(), valid.take(index)
+        parameter = next(model.parameters())
+        raw, _ = model.features_of(batch.to(parameter.device, parameter.dtype))
+        own = model.head.quantiles(raw).double().cpu()
+        base = torch.stack([self._base_of(self.base, valid, int(i)) for i in index])
+        base = (base - batch.center[:, None, :, None]) / batch.scale[:, None, :, None]
+        target, weight = batch.target.double(), batch.weight.double()
+        losses = torch.stack(
+            [model.head.pinball(mixture(base, own, float(w)), target) @ weight / weight.sum() for w in _WEIGHTS]
+        )
+        n = min(len(index), len(valid) / valid.horizon)
+        best = float(_WEIGHTS[losses.argmin()])
+        if n >= _JUDGED and losses.min() > (1.0 - _SHARE) * losses[-1]:
+            return result  # the base is not worth its time
+        return replace(result, weight=(n * best + _PRIOR_WINDOWS * _PRIOR_WEIGHT) / (n + _PRIOR_WINDOWS))
+
+    def _base_of(self, base: Base, windows: WindowSet, i: int) -> Tensor:
+        """Return the base's quantiles (H, V, levels) for a window."""
+        owner = int(windows.owners[i])
+        past = self.values[owner][: int(windows.cuts[i] - windows.starts[owner])]
+        variables = range(past.shape[1]) if windows.variables is None else [int(windows.variables[i])]
+        quantiles = [base(past[:, variable]) for variable in variables]
+        return torch.from_numpy(np.stack(quantiles, axis=1))
+
     def _trained(self, train: WindowSet, epochs: int, chosen: tuple[str, float] | None) -> FitResult:
         """Train a model without validation, around the ``chosen`` anchor and penalty or the default anchor."""
         model, anchor, penalty, generator = self._started(
@@ -270,6 +323,31 @@ class HorizonFit:
         """Return the settings of a training on so many windows; a power of two near a 64th of them is a batch."""
         automatic = min(256, max(16, 2 ** round(math.log2(max(1, n_windows / 64)))))
         return replace(self.settings.training, batch_size=self.settings.batch_size or automatic)
+
+
+def mixture(base: Tensor, model: Tensor, weight: float) -> Tensor:
+    """Return the quantiles of base and model, averaged level by level.
+
+    The weight of the model is less where its median lies beyond the outer quantiles of the base, so that the average
+    moves at most by as much as if it lay there: what was learned before a jump does not outweigh what is seen since.
+
+    Parameters
+    ----------
+    base, model : Tensor of shape (..., levels)
+        Quantiles, the median in the middle.
+    weight : float
+        Weight of the model, from 0 to 1.
+
+    Returns
+    -------
+    quantiles : Tensor of shape (..., levels)
+        Increasing if those of base and model are.
+    """
+    middle = base.shape[-1] // 2
+    median, away = base[..., middle], model[..., middle] - base[..., middle]
+    room = torch.where(away > 0, base[..., -1] - median, median - base[..., 0])
+    share = weight * (room / away.abs().clamp_min(1e-300)).clamp_max(1.0)
+    return torch.lerp(base, model, share[..., None])
 
 
 def _calibrate(head: QuantileHead, output: Tensor, target: Tensor, n: float) -> None:

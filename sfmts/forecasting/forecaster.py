@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
@@ -25,7 +26,7 @@ from sfmts.estimators._parameters import (
     training_settings,
     validate_parameters,
 )
-from sfmts.forecasting.fit import FitResult, FitSettings, HorizonFit
+from sfmts.forecasting.fit import FitResult, FitSettings, HorizonFit, mixture
 from sfmts.forecasting.model import HorizonModel, HorizonShape, roll_out, window_quantiles
 from sfmts.forecasting.panel import (
     Panel,
@@ -33,14 +34,18 @@ from sfmts.forecasting.panel import (
     check_future_steps,
     check_names,
     check_panel,
+    check_same_index,
+    columns_of,
     frames_of,
     panel_of,
     with_one_frequency,
 )
 from sfmts.forecasting.pool import pool
 from sfmts.forecasting.windows import window_set
-from sfmts.heads import QuantileHead
+from sfmts.heads import QUANTILE_LEVELS, QuantileHead
 from sfmts.networks.base import make_network
+
+_FEWEST_VALUES = 10  # before their sign is taken for that of all values
 
 # What sktime keeps of a pretrained forecaster when it is fitted again: everything that `_learn` and `_pretrain` set.
 _PRETRAINED = (
@@ -73,6 +78,14 @@ def _levels(alpha: Sequence[float]) -> Tensor:
     return levels
 
 
+def _apart(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move edges of bins that coincide apart by a few roundings, so that no density is infinite."""
+    least = np.maximum(8 * np.finfo(np.float64).eps * np.abs(edges).max(axis=-1, keepdims=True), 1e-290)
+    ramp = least * np.arange(edges.shape[-1])
+    found: NDArray[np.float64] = np.maximum.accumulate(edges - ramp, axis=-1) + ramp
+    return found
+
+
 @documented("forecaster")
 class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Forecast series, panels and hierarchies with a State-Frequency Memory network.
@@ -84,10 +97,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
 
     The last part of each series is held out to decide on the simple forecast, on the regression and its penalty, on the
     number of epochs (possibly 0), and on the width of the quantiles. Then the model is trained once more on everything.
-    Series that are too short for that (fewer than 8 windows held out, and no X) are forecast without a network, by a
-    pool of simple forecasts, each weighted by the errors that it made in the past: last value, mean, half the drift,
-    exponential smoothing, damped and linear trend, Theta, and the season before. If ``sp`` is greater than 1, their
-    season is removed first, as factors if all values are positive.
+    The model is weighed against a pool of simple forecasts, each of which counts the more the smaller its errors in the
+    past were: last value, mean, half the drift, exponential smoothing, damped and linear trend, Theta, and the season
+    before. If ``sp`` is greater than 1, their season is removed first, as factors if all values are positive. Where too
+    little is held out to tell, the pool forecasts alone.
 
     Parameters
     ----------
@@ -99,12 +112,15 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         The fitted model.
     context_length_, horizon_, segment_length_ : int
         The lengths that were used.
-    is_pooled_ : bool
-        Whether a pool of simple forecasts takes the place of the model.
+    model_weight_ : float
+        Weight of the model's quantiles beside those of the base, from 0 to 1. 1 without a base; 0 if nothing could be
+        decided.
     anchor_ : str
         The simple forecast, such as "last", "season" or "last + drift".
     penalty_ : float
         Penalty of the regression around the simple forecast; infinite without a regression.
+    lower_ : ndarray of shape (variables,)
+        Least value of each variable that is forecast; minus infinity if there is none.
     n_iter_ : int
         Epochs for which the network was trained; 0 if it did not improve the linear forecast.
     linear_score_ : float
@@ -120,10 +136,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     Notes
     -----
     Windows are scaled in float64; the network computes in float32. The forecast of a y + b is a times the forecast of
-    y, plus b, except for a pool with seasonal factors. Point forecasts are medians. The model predicts quantiles at
-    levels from 0.025 to 0.975; beyond these they continue like those of a normal distribution. Intervals and variances
-    are computed from the quantiles. The forecast of a constant series is its value. A series shorter than the context
-    is padded with its mean.
+    y, plus b, except for a pool with seasonal factors or a bound. Point forecasts are medians. The model predicts
+    quantiles at levels from 0.025 to 0.975; beyond these they continue like those of a normal distribution. Intervals
+    and variances are computed from the quantiles. The forecast of a constant series is its value. A series shorter than
+    the context is padded with its mean.
 
     References
     ----------
@@ -148,7 +164,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     pretrained_module_: HorizonModel
     horizon_: int
     context_length_: int
-    is_pooled_: bool
+    model_weight_: float
+    lower_: NDArray[np.float64]
     device_: str
     y_names_: list[Any]
     X_names_: list[Any]
@@ -181,7 +198,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         "property:randomness": "derandomized",
         "pretrain:fitted_params": list(_PRETRAINED),
         "requires-fh-in-fit": False,
-        "X-y-must-have-same-index": True,
+        "X-y-must-have-same-index": False,
     }
 
     _network_defaults: ClassVar[dict[str, Any]] = {"init": "modern"}
@@ -195,7 +212,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         n_layers: int | None = None,
         dropout: float = 0.1,
         network_params: dict[str, Any] | None = None,
+        base: str | None = "pool",
         sp: int = 1,
+        lower: float | str | None = "auto",
+        upper: float | None = None,
         context_length: int | None = None,
         horizon: int | None = None,
         segment_length: int | None = None,
@@ -285,15 +305,16 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         self._validate()
         panel = panel_of(y, X)
         check_panel(panel)
+        lower = self._lower_of(panel)
         self._level_names = y.index.names
         if not self._is_pretrained:
-            self._learn(panel, self._wanted_horizon(panel, fh), may_pool=True)
+            self._learn(panel, self._wanted_horizon(panel, fh))
         else:
-            self._check_like_training(panel)
-            self.module_, self.is_pooled_ = self.pretrained_module_, False
+            panel = self._as_trained(panel)
+            self.module_, self.model_weight_ = self.pretrained_module_, 1.0
             if self.fine_tune:
                 self._learn(panel, self.horizon_, self.pretrained_module_)
-        self._panel = panel
+        self._panel, self.lower_ = panel, lower
         return self
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
@@ -312,27 +333,27 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         self._validate()
         panel = panel_of(y, X)
         check_panel(panel)
-        self._check_like_training(panel)
-        self._learn(panel, self.horizon_, self.pretrained_module_)
+        self._learn(self._as_trained(panel), self.horizon_, self.pretrained_module_)
         self.pretrained_module_ = self.module_
         return self
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
-        panel = panel_of(y, X)
-        self._check_like_training(panel)
+        panel = self._as_trained(panel_of(y, X))
+        check_same_index(panel, self._panel)
         panel = {**self._panel, **{key: series.after(self._panel.get(key)) for key, series in panel.items()}}
         panel = with_one_frequency(panel)
         check_panel(panel)
+        lower = self._lower_of(panel)
         if update_params and not self._is_pretrained:
-            self._learn(panel, self.horizon_, may_pool=True)
+            self._learn(panel, self.horizon_)
         elif update_params and self.fine_tune:
             self._learn(panel, self.horizon_, self.pretrained_module_)
-        self._panel = panel
+        self._panel, self.lower_ = panel, lower
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
         middle = self.module_.head.middle
-        return self._in_frame(fh, X, lambda values: values[..., middle], self._get_columns())
+        return self._in_frame(fh, X, lambda values: self._bounded(values)[..., middle], self._get_columns())
 
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
@@ -340,10 +361,13 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         levels = _levels(alpha)
         columns = self._get_columns(method="predict_quantiles", alpha=alpha)
         head = self.module_.head
-        return self._in_frame(fh, X, lambda values: head.interpolated(values, levels).flatten(1), columns)
+        return self._in_frame(
+            fh, X, lambda values: self._bounded(head.interpolated(values, levels)).flatten(1), columns
+        )
 
     def _predict_var(self, fh: ForecastingHorizon, X: pd.DataFrame | None, cov: bool = False) -> pd.DataFrame:
-        return self._in_frame(fh, X, self.module_.head.variance, self._get_columns(method="predict_var"))
+        head, columns = self.module_.head, self._get_columns(method="predict_var")
+        return self._in_frame(fh, X, lambda values: head.variance(values, self._bounded), columns)
 
     def _predict_proba(self, fh: ForecastingHorizon, X: pd.DataFrame | None, marginal: bool = True) -> Any:
         from skpro.distributions import Histogram
@@ -351,7 +375,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         names = self._get_columns()
         levels = self.module_.head.fine_levels()
         quantiles = self._predict_quantiles(fh, X, levels.tolist())
-        edges = quantiles.to_numpy().reshape(len(quantiles), len(names), -1)
+        edges = _apart(quantiles.to_numpy().reshape(len(quantiles), len(names), -1))
         mass = (levels.diff() / (levels[-1] - levels[0])).numpy()
         return Histogram(
             [list(row) for row in edges], [[mass] * len(names)] * len(edges), index=quantiles.index, columns=names
@@ -433,12 +457,12 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             )
         values, head = series.values(), self.module_.head
         positions = np.arange(start, last + 1, stride)
-        if self.is_pooled_:
-            quantiles = torch.from_numpy(np.stack([self._pooled(values[:cut], self.horizon_) for cut in positions]))
-        else:
-            quantiles = self._window_quantiles(series, values, start, last, stride)
-        forecasts = quantiles[..., head.middle] if levels is None else head.interpolated(quantiles, levels)
-        return positions, forecasts.numpy()
+        quantiles = self._mixed(
+            lambda: self._window_quantiles(series, values, start, last, stride),
+            lambda: torch.from_numpy(np.stack([self._pooled(values[:cut], self.horizon_) for cut in positions])),
+        )
+        forecasts = self._bounded(quantiles if levels is None else head.interpolated(quantiles, levels))
+        return positions, (forecasts[..., head.middle] if levels is None else forecasts).numpy()
 
     def _window_quantiles(
         self, series: Series, values: NDArray[np.float64], start: int, last: int, stride: int
@@ -466,9 +490,30 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
                 f"y must be one series, but is a panel of {len(panel)}. Pass one of them, for instance "
                 f"y.loc[{next(iter(panel))!r}]."
             )
-        self._check_like_training(panel)
+        panel = self._as_trained(panel)
         check_panel(panel)
         return panel[()]
+
+    def _lower_of(self, panel: Panel) -> NDArray[np.float64]:
+        """Return the least value of each variable that is forecast; raise ValueError if a value is out of bounds."""
+        values = np.concatenate([series.values() for series in panel.values()])
+        least, greatest = values.min(axis=0), values.max(axis=0)
+        if self.lower == "auto":
+            lower = np.where((least >= 0) & (len(values) >= _FEWEST_VALUES), 0.0, -np.inf)
+        else:
+            lower = np.full(len(least), -np.inf if self.lower is None else float(self.lower))
+        upper = np.inf if self.upper is None else float(self.upper)
+        if (lower > np.minimum(least, upper)).any() or (greatest > upper).any():
+            raise ValueError(
+                f"y has values from {least.min()} to {greatest.max()}, but lower={self.lower!r} and "
+                f"upper={self.upper!r}. Pass bounds between which all values lie."
+            )
+        return lower
+
+    def _bounded(self, values: Tensor) -> Tensor:
+        """Return values (..., V, levels) brought between the bounds."""
+        lower = torch.from_numpy(self.lower_)[:, None]
+        return values.clamp(lower, torch.tensor(math.inf if self.upper is None else float(self.upper)))
 
     # -- training
 
@@ -487,12 +532,15 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             return max(12, 2 * int(self.sp))
         return max(int(series.steps(fh).max()) for series in panel.values())
 
-    def _check_like_training(self, panel: Panel) -> None:
-        series = next(iter(panel.values()))
-        check_names("y", series.y.columns, self.y_names_, by_name=False)
-        check_names("X", () if series.X is None else series.X.columns, self.X_names_)
+    def _as_trained(self, panel: Panel) -> Panel:
+        """Return a panel with the columns of X that training had; raise ValueError if columns are missing."""
+        found = {}
+        for key, series in panel.items():
+            check_names(series.y.columns, self.y_names_)
+            found[key] = series._replace(X=columns_of("X", series.X, self.X_names_))
+        return found
 
-    def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None, may_pool: bool = False) -> None:
+    def _learn(self, panel: Panel, horizon: int, start: HorizonModel | None = None) -> None:
         """Train a new model, or a copy of ``start``, and set the fitted attributes."""
         values = [series.values() for series in panel.values()]
         covariates = [series.covariates(self.calendar_features) for series in panel.values()]
@@ -512,13 +560,18 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         else:
             mean, scale = self.covariate_mean_, self.covariate_scale_
             shape = start.shape
+        # The base knows no covariates, and none of the series that a model was trained on before.
+        base, levels = None, np.array(QUANTILE_LEVELS)
+        if self.base == "pool" and start is None and not shape.n_covariates:
+            base = partial(pool, n_steps=horizon, period=int(self.sp), levels=levels)
         result = HorizonFit(
             values=values,
             covariates=[(part - mean) / scale for part in covariates],
             shape=shape,
             make_model=lambda generator: self._make_model(shape, generator),
-            settings=self._fit_settings(may_pool),
+            settings=self._fit_settings(cautious=self.base is not None and start is None),
             start=start,
+            base=base,
         ).run()
         # Attributes are set after all that may fail. Otherwise an update that fails would leave half of a new model.
         self._set_fitted(result, shape)
@@ -529,7 +582,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             self.covariate_mean_, self.covariate_scale_ = mean, scale
             self.anchor_, self.penalty_ = result.anchor, result.penalty
 
-    def _fit_settings(self, may_pool: bool) -> FitSettings:
+    def _fit_settings(self, cautious: bool) -> FitSettings:
         return FitSettings(
             training=training_settings(self, batch_size=1),
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
@@ -538,13 +591,13 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             period=int(self.sp),
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
             refit=bool(self.refit),
+            cautious=cautious,
             seed=int(new_random_state(self.random_state).randint(2**31 - 1)),
-            may_pool=may_pool,
         )
 
     def _set_fitted(self, result: FitResult, shape: HorizonShape) -> None:
         model = result.model.eval()
-        self.module_, self.horizon_, self.is_pooled_ = model, shape.horizon, result.is_pooled
+        self.module_, self.horizon_, self.model_weight_ = model, shape.horizon, result.weight
         self.context_length_, self.segment_length_ = shape.context_length, shape.segment_length
         self.linear_score_, self.validation_scores_ = result.linear_score, result.validation_scores or None
         self.loss_curve_, self.n_iter_ = result.loss_curve, result.n_epochs
@@ -597,19 +650,27 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         ]
         covariates = [self._standardised(part) for part in covariates]
         values = [series.values() for series in panel.values()]
-        if self.is_pooled_:
-            quantiles = [torch.from_numpy(self._pooled(part, last)) for part in values]
-        else:
-            quantiles = roll_out(self._placed_module(), values, covariates, last, self.multivariate == "joint")
+        joint = self.multivariate == "joint"
+        quantiles = self._mixed(
+            lambda: torch.cat(roll_out(self._placed_module(), values, covariates, last, joint)),
+            lambda: torch.from_numpy(np.concatenate([self._pooled(part, last) for part in values])),
+        ).split(last)
         frames = {
             key: pd.DataFrame(read(steps[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)
             for (key, series), steps in zip(panel.items(), quantiles, strict=True)
         }
         return frames[()] if () in frames else pd.concat(frames, names=self._level_names)
 
+    def _mixed(self, model: Callable[[], Tensor], base: Callable[[], Tensor]) -> Tensor:
+        """Return the quantiles of model and base, weighed; what has no weight is not computed."""
+        weight = self.model_weight_
+        if weight in (0.0, 1.0):
+            return model() if weight else base()
+        return mixture(base(), model(), weight)
+
     def _pooled(self, values: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
         """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
-        levels = self.module_.head.levels.double().cpu().numpy()
+        levels = self.module_.head.levels.numpy()
         return np.stack([pool(column, n_steps, int(self.sp), levels) for column in values.T], axis=1)
 
     def _placed_module(self) -> HorizonModel:

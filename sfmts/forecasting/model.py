@@ -94,6 +94,7 @@ class HorizonShape:
             # An eighth of a series leaves most of it to cut windows from; two seasons show what repeats.
             most = max(14 * season, 2 * horizon, 96)
             context_length = min(max(2 * season, length // 8, 12), most, max(length - 1, 1))
+        context_length = min(context_length, max(max(lengths) - 1, 1))  # more would be padding
         if segment_length is None:
             # Few recurrent steps are quick; segments that are whole seasons have the same phase.
             whole_seasons = 1 < season <= 64 and 8 * season <= context_length

@@ -66,8 +66,16 @@ class Series(NamedTuple):
         -------
         steps : ndarray of shape (n,)
             1 is the step after the last one.
+
+        Raises
+        ------
+        ValueError
+            If the horizon holds durations that are no whole numbers of steps.
         """
-        return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64)
+        ahead = fh.to_relative(self.cutoff).to_pandas()
+        if isinstance(ahead, pd.TimedeltaIndex):
+            return steps_of(ahead, getattr(self.cutoff, "freq", None))
+        return np.asarray(ahead, dtype=np.int64)
 
     def index_at(self, fh: "ForecastingHorizon") -> pd.Index:
         """Return the index of the steps of a forecasting horizon.
@@ -82,7 +90,9 @@ class Series(NamedTuple):
         index : Index of shape (n,)
             In the form of the series' own index.
         """
-        return fh.to_absolute_index(self.cutoff)
+        from sktime.forecasting.base import ForecastingHorizon
+
+        return ForecastingHorizon(self.steps(fh)).to_absolute_index(self.cutoff)
 
     def covariates(self, dates: bool) -> NDArray[np.float64]:
         """Return what is known of each step in advance.
@@ -134,7 +144,8 @@ class Series(NamedTuple):
             # A forecast beyond the horizon continues from the ones before it, which need all rows of whole horizons.
             needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps) - 1
             parts.append(np.zeros((last, self.X.shape[1])))
-            parts[1][needed] = rows_at(future, ahead[needed], self.X.columns)
+            future = columns_of("X in predict", future, self.X.columns)
+            parts[1][needed] = rows_at("X in predict", future, ahead[needed]).to_numpy(dtype=np.float64)
         if dates:
             parts.append(calendar(ahead))
         return np.concatenate(parts, axis=1)
@@ -182,7 +193,7 @@ def panel_of(y: pd.DataFrame, X: pd.DataFrame | None) -> Panel:
     Raises
     ------
     ValueError
-        If y or X has missing, infinite or too large values, or X lacks a series.
+        If y or X has missing, infinite or too large values, or X lacks a series or a step.
     """
     known = None if X is None else frames_of(X)
     panel = {}
@@ -192,8 +203,7 @@ def panel_of(y: pd.DataFrame, X: pd.DataFrame | None) -> Panel:
         if known is not None:
             if key not in known:
                 raise ValueError(f"X has no rows for the series {key} of y. Add a row for each step of the series.")
-            rows = known[key].reindex(frame.index)
-            check_finite_frame("X", rows)
+            rows = rows_at("X", known[key], frame.index)
         panel[key] = Series(frame.copy(), rows)
     return with_one_frequency(panel)
 
@@ -292,16 +302,19 @@ def check_steps(index: pd.Index, frequency: Any) -> None:
     """
     if hasattr(index, "tz"):
         if frequency is None:
+            where = _first_gap(index)
             raise ValueError(
-                f"The dates of y, from {index[0]} to {index[-1]}, have no frequency. Give each step once and fill "
-                "missing steps, for instance after y.asfreq('D'), or use a PeriodIndex."
+                f"The dates of y, from {index[0]} to {index[-1]}, have no frequency{where}. Give each step once and "
+                "fill missing steps: y.asfreq('D').ffill() does so for days, y.asfreq('B').ffill() for business days. "
+                "Or use a PeriodIndex."
             )
         return
-    distances = np.diff(index.astype(np.int64))
+    # Periods count in units; those of "15min" are 15 minutes apart.
+    distances = np.diff(index.astype(np.int64)) // getattr(getattr(index, "freq", None), "n", 1)
     if len(distances) and distances[0] > 1 and (distances == distances[0]).all():
         raise ValueError(
-            f"The steps of y are {distances[0]} apart, but a forecasting horizon counts by 1 if the index holds whole "
-            "numbers. Number the steps anew, for instance by y.reset_index(drop=True), or use dates."
+            f"The steps of y are {distances[0]} apart, but a forecasting horizon counts by 1. Number the steps anew, "
+            "for instance by y.reset_index(drop=True), or use dates."
         )
     odd = np.flatnonzero(distances != 1)
     if len(odd):
@@ -311,25 +324,119 @@ def check_steps(index: pd.Index, frequency: Any) -> None:
         )
 
 
-def check_names(what: str, names: Iterable[Any], expected: Sequence[Any], by_name: bool = True) -> None:
-    """Raise ValueError if a frame's columns are not those of training.
+def _first_gap(index: pd.DatetimeIndex) -> str:
+    """Return where dates break the distance that most of them have, for a message; working days are one apart."""
+    distances = index[1:] - index[:-1]
+    if not len(distances):
+        return ""
+    step = distances.value_counts().index[0]
+    if step == pd.Timedelta("1D") and (index.dayofweek < 5).all():
+        days = index.to_numpy().astype("datetime64[D]")
+        odd = np.flatnonzero(np.busday_count(days[:-1], days[1:]) != 1)
+    else:
+        odd = np.flatnonzero(distances != step)
+    return f": {index[odd[0]]} is followed by {index[odd[0] + 1]}" if len(odd) else ""
+
+
+def check_names(names: Iterable[Any], expected: Sequence[Any]) -> None:
+    """Raise ValueError if y has another number of columns than in training, or the same ones in another order.
+
+    Parameters
+    ----------
+    names : iterable
+        The columns of y.
+    expected : sequence
+        The columns in training.
+    """
+    names, expected = list(names), list(expected)
+    if len(names) != len(expected) or (names != expected and set(names) == set(expected)):
+        raise ValueError(
+            f"y has the columns {names}, but the forecaster was trained with columns {expected} in this order. Pass "
+            "the same columns."
+        )
+
+
+def columns_of(what: str, X: pd.DataFrame | None, names: Sequence[Any] | pd.Index) -> pd.DataFrame | None:
+    """Return the columns of X that training had, in their order. Others are ignored.
 
     Parameters
     ----------
     what : str
-        Name of the frame, for the message.
-    names : iterable
-        Its columns.
-    expected : sequence
+        Name of the frame, for messages.
+    X : DataFrame, optional
+        Exogenous variables.
+    names : sequence or Index
         The columns in training.
-    by_name : bool, default=True
-        Whether names must be equal. Otherwise other names are valid too, but not the same names in another order.
+
+    Returns
+    -------
+    X : DataFrame or None
+        None if training had no X.
+
+    Raises
+    ------
+    ValueError
+        If X or a column is missing, or training had no X.
     """
-    names, expected = list(names), list(expected)
-    if names != expected and (by_name or len(names) != len(expected) or set(names) == set(expected)):
-        found = f"has the columns {names}" if names else "is missing"
-        wanted = f"columns {expected} in this order" if expected else "no columns"
-        raise ValueError(f"{what} {found}, but the forecaster was trained with {wanted}. Pass the same columns.")
+    if not len(names):
+        if X is not None:
+            raise ValueError(f"{what} has the columns {list(X.columns)}, but fit had no X. Leave {what} out.")
+        return None
+    if X is None:
+        raise ValueError(f"{what} is missing, but fit had X. Pass {what} with a row for each step.")
+    missing = [name for name in names if name not in X.columns]
+    if missing:
+        raise ValueError(f"{what} lacks the columns {missing} of fit. Add them.")
+    return X[list(names)]
+
+
+def check_same_index(new: Panel, old: Panel) -> None:
+    """Raise ValueError if later steps are indexed in another way than the earlier ones.
+
+    Parameters
+    ----------
+    new, old : dict of tuple to Series
+        Panels by key.
+    """
+    found, expected = (next(iter(panel.values())).y.index for panel in (new, old))
+    if type(found) is not type(expected) and not {type(found), type(expected)} <= {pd.Index, pd.RangeIndex}:
+        raise ValueError(
+            f"The index of y is a {type(found).__name__}, but was a {type(expected).__name__} in fit. Pass an index of "
+            "that kind."
+        )
+
+
+def steps_of(durations: pd.TimedeltaIndex, frequency: Any) -> NDArray[np.int64]:
+    """Return durations as numbers of steps.
+
+    Parameters
+    ----------
+    durations : TimedeltaIndex of shape (n,)
+        Durations.
+    frequency : object
+        Frequency of the series; None if it has none.
+
+    Returns
+    -------
+    steps : ndarray of shape (n,)
+        Whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If the frequency has no fixed duration, or does not divide the durations.
+    """
+    try:
+        step = pd.Timedelta(frequency)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"The forecasting horizon has durations, but steps of frequency {frequency} have none that is fixed. Pass "
+            "numbers of steps, or dates."
+        ) from None
+    odd = durations[durations % step != pd.Timedelta(0)]
+    if len(odd):
+        raise ValueError(f"The forecasting horizon has {odd[0]}, which is no whole number of steps of {step}.")
+    return np.asarray(durations // step, dtype=np.int64)
 
 
 def check_future_steps(horizons: Iterable[NDArray[np.int64]]) -> int:
@@ -359,42 +466,39 @@ def check_future_steps(horizons: Iterable[NDArray[np.int64]]) -> int:
     return int(steps.max())
 
 
-def rows_at(X: pd.DataFrame | None, index: pd.Index, columns: Iterable[Any]) -> NDArray[np.float64]:
+def rows_at(what: str, X: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
     """Return the rows of X at the steps of an index.
 
     Parameters
     ----------
-    X : DataFrame, optional
-        Exogenous variables passed to ``predict``.
+    what : str
+        Name of the frame, for messages.
+    X : DataFrame
+        Exogenous variables.
     index : Index of shape (n,)
         The steps.
-    columns : iterable
-        The columns in ``fit``.
 
     Returns
     -------
-    rows : ndarray of shape (n, columns)
-        In float64.
+    rows : DataFrame of shape (n, columns)
+        One row for each step.
 
     Raises
     ------
     ValueError
-        If X, a column or a row is missing, or a value is not finite.
+        If a row is missing or stands there twice, or a value is not finite.
     """
-    if X is None:
-        raise ValueError("X was passed to fit but not to predict. Pass X with a row for each step of the forecast.")
-    missing = [name for name in columns if name not in X.columns]
-    if missing:
-        raise ValueError(f"X in predict lacks the columns {missing} of fit. Add them.")
-    gone = index[~index.isin(X.index)]
+    gone, twice = index[~index.isin(X.index)], X.index[X.index.duplicated()]
     if len(gone):
         raise ValueError(
-            f"X in predict has no row for {gone[0]}. Pass a row for each step of the forecast and, if these lie beyond "
-            "the horizon of the model, for all steps before them."
+            f"{what} has no row for {gone[0]}. Pass a row for each step; steps beyond the horizon of the model need "
+            "the rows of all steps before them."
         )
-    rows = X.loc[index, list(columns)]
-    check_finite_frame("X in predict", rows)
-    return rows.to_numpy(dtype=np.float64)
+    if len(twice):
+        raise ValueError(f"{what} has several rows for {twice[0]}. Pass one row for each step.")
+    rows = X.loc[index]
+    check_finite_frame(what, rows)
+    return rows
 
 
 def calendar(index: pd.Index) -> NDArray[np.float64]:

@@ -19,13 +19,15 @@ Array = NDArray[np.float64]
 # Prior weights. With the constants below chosen by cross-validation on the training parts of M3.
 PRIORS = {"last": 0.3, "mean": 0.1, "half drift": 0.3, "smoothing": 1.0, "theta": 2.0, "damped trend": 1.0}
 PRIORS |= {"trend": 0.5, "season": 0.3}
-_POWER = 3.0  # a weight is prior / error ** power
+_POWER = 4.0  # a weight is prior / error ** power
 _HALVINGS = 4.0  # how often the weight of an error halves over the length of the series
 _FIRST = 4  # steps that are read before the first forecast; the first changes give the first slope
+_LONGEST = 2000  # last steps that are read
 _ORIGINS = 400  # last steps from which forecasts are judged
 _GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
-_NORMAL_WEIGHT = 30.0  # origins that the normal distribution counts as in the shape of the residuals
+_NORMAL_WEIGHT = 100.0  # origins that the normal distribution counts as in the shape of the residuals
 _SMALL_SAMPLE = 3.0  # intervals are wider by this share divided by the number of origins
+_SPIKE = 20.0
 _SMOOTHING = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
 _DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
 _TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
@@ -50,14 +52,31 @@ def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
     quantiles : ndarray of shape (n_steps, levels)
         Multiplying y by a power of two multiplies them by it.
     """
+    y = y[-max(_LONGEST, 4 * period) :]
     if (y == y[0]).all():
         return np.full((n_steps, len(levels)), y[0])
     unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
-    series = _Series.of(y / unit, n_steps, period)
+    series = _Series.of(_without_spikes(y / unit), n_steps, period)
     forecasts, errors = _members(series)
     weights = _weights(errors, list(forecasts))
     combined = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
     return unit * _with_bands(combined, series, levels)
+
+
+def _without_spikes(y: Array) -> Array:
+    """Return the series with rare isolated values that are far from their neighbours replaced by the median of these.
+
+    The distance from the running median of five values counts in units of the median of such distances. A jump to
+    another level is no spike, and what recurs more often than every fiftieth step is kept.
+    """
+    if len(y) < 8:
+        return y
+    padded = np.pad(y, 2, mode="edge")
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    distance = np.abs(y - middle)
+    spikes = distance > _SPIKE * np.median(distance[distance > 0]) if distance.any() else distance > 0
+    spikes[-2:] = False  # these may begin a new level
+    return np.where(spikes, middle, y) if spikes.sum() <= max(1, len(y) // 50) else y
 
 
 @dataclass(frozen=True)
@@ -114,8 +133,8 @@ def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
     """Return the seasonal index of each phase by classical decomposition, shrunk by its own uncertainty.
 
     Ratios to (or differences from) the centred moving average over a season are averaged over the seasons. With their
-    variance within a phase v, the number of seasons m and the variance of the indices s, the indices are moved towards
-    none by the share 1 - lambda, lambda = max(0, 1 - v / (m s)).
+    variance within a phase v, the number of seasons m and the variance of the indices s, the indices are multiplied by
+    (or the factors moved from 1 by) max(0, 1 - v / (m s))^2.
     """
     kernel = np.full(period, 1.0 / period)
     if period % 2 == 0:  # a season and a step, whose ends count half
@@ -131,7 +150,7 @@ def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
     indices = indices / indices.mean() if multiplicative else indices - indices.mean()
     within = np.square(ratios - indices[phase]).sum() / max(1, len(ratios) - period)
     spread = indices.var() * len(ratios) / period
-    share = max(0.0, 1.0 - within / spread) if spread > 0 else 0.0
+    share = max(0.0, 1.0 - within / spread) ** 2 if spread > 0 else 0.0
     return neutral + share * (indices - neutral)
 
 
@@ -245,7 +264,8 @@ def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
 
     The mean absolute error k steps ahead follows a power law c k^g, fitted to recent errors, with a prior of g. The
     quantiles of the errors in units of it, of all k together, give the shape; the normal distribution stands for it
-    where there are few origins.
+    where there are few origins. The median of the shape is that of the errors, m, times max(0, 1 - v / m^2)^2, where v
+    is the variance of a mean of as many normal errors as horizons fit into the origins.
     """
     errors = series.target - forecasts
     age = np.arange(len(errors) - 1, -1, -1)
@@ -262,7 +282,11 @@ def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
         empirical = np.interp(levels, position, scaled[order])
         share = n / (n + _NORMAL_WEIGHT)
         shape = share * empirical + (1.0 - share) * normal
-        shape = shape - shape[len(levels) // 2]  # the combination is the median
+        middle = len(levels) // 2
+        bias = float(empirical[middle])
+        significance = n / len(spread) * bias**2 / (math.pi / 2)  # m^2 / v
+        kept = max(0.0, 1.0 - 1.0 / significance) ** 2 if significance > 0 else 0.0
+        shape = shape - shape[middle] + kept * bias
     quantiles: Array = forecasts[-1][:, None] + (1.0 + _SMALL_SAMPLE / max(n, 2)) * spread[:, None] * shape
     return quantiles
 
