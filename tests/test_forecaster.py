@@ -21,9 +21,11 @@ from sktime.forecasting.compose import (
 from sktime.forecasting.model_evaluation import evaluate
 from sktime.forecasting.model_selection import ForecastingGridSearchCV
 from sktime.forecasting.naive import NaiveForecaster
+from sktime.forecasting.reconcile import ReconcilerForecaster
 from sktime.performance_metrics.forecasting import MeanAbsoluteError
 from sktime.performance_metrics.forecasting.probabilistic import PinballLoss
 from sktime.split import ExpandingWindowSplitter, SlidingWindowSplitter
+from sktime.transformations.hierarchical.aggregate import Aggregator
 from sktime.transformations.series.detrend import Deseasonalizer, Detrender
 from sktime.transformations.series.exponent import ExponentTransformer
 from sktime.utils.estimator_checks import check_estimator, parametrize_with_checks
@@ -238,6 +240,61 @@ class TestQuantiles:
             covered.append((bounds[:, 0] < walk[n:]) & (walk[n:] < bounds[:, 1]))
         assert np.mean(covered) > 0.65
         assert (np.mean(covered, axis=0) > 0.5).all(), np.mean(covered, axis=0)
+
+
+class TestWithinTheSeries:
+    """Forecasts of known steps, one ahead from all that lies before."""
+
+    @pytest.mark.parametrize("base", ["pool", None])
+    def test_are_those_of_history(self, base):
+        """Forecasts from each step differ by what the whole series tells of its season, scale and errors alone."""
+        y = pd.Series(seasonal(80).to_numpy())
+        model = tiny(base=base).fit(y, fh=[1, 2])
+        positions, history = model.historical_forecasts(y, start=40)
+        found = model.predict(fh=positions - 79).to_numpy()
+        np.testing.assert_allclose(found, history[:, 0, 0], atol=0.1 if base else 1e-5)
+
+    def test_stand_beside_later_ones(self):
+        y, X = driven()
+        model = tiny().fit(y[:90], X=X[:90], fh=[1, 2])
+        both = model.predict(fh=[-3, 0, 1, 2], X=X[90:92])
+        assert list(both.index) == list(MONTHS[[86, 89, 90, 91]])
+        np.testing.assert_array_equal(both[2:], model.predict(fh=[1, 2], X=X[90:92]))
+        np.testing.assert_array_equal(both[:2], model.predict(fh=[-3, 0]))  # X of known steps is known
+
+    def test_cover_and_err_as_later_ones_do(self):
+        y = pd.Series(np.random.default_rng(0).normal(size=200).cumsum(), index=MONTHS[:200])
+        model = SFMForecaster(random_state=0).fit(y[:100], fh=range(1, 13))
+        low, high = model.predict_interval(fh=range(-89, 1), coverage=0.9).to_numpy().T
+        assert 0.8 < np.mean((low <= y[10:100]) & (y[10:100] <= high)) < 0.98
+        residuals = model.predict_residuals(y[:100])
+        assert 0.7 < residuals[10:].std() < 1.3
+        assert model.predict_var(fh=[-5, 1]).gt(0).all(axis=None)
+
+    @pytest.mark.parametrize("base", ["pool", None])
+    @pytest.mark.parametrize("n", [1, 2, 5, 40])
+    def test_of_short_and_constant_series(self, n, base):
+        for y in (pd.Series(np.arange(float(n))), pd.Series(np.full(n, 7.0))):
+            found = tiny(base=base).fit(y, fh=[1]).predict(fh=range(1 - n, 2))
+            assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, 7.0)
+
+    def test_reconcile_hierarchies(self):
+        rng = np.random.default_rng(0)
+        parts = {key: pd.DataFrame({"y": rng.normal(size=40).cumsum() + 50}, index=MONTHS[:40]) for key in "abc"}
+        y = Aggregator().fit_transform(pd.concat(parts, names=["part", "month"]))
+        model = ReconcilerForecaster(SFMForecaster(random_state=0), method="mint_shrink").fit(y, fh=[1, 2])
+        found = model.predict()["y"].unstack("part")
+        np.testing.assert_allclose(found["__total"], found[list("abc")].sum(axis=1))
+
+    def test_of_series_that_end_earlier(self):
+        y = panel({"a": seasonal(60), "b": seasonal(66, seed=1)})
+        model = tiny(horizon=3).fit(y)
+        steps = ForecastingHorizon(MONTHS[62:68], is_relative=False)
+        found = model.predict(fh=steps)
+        for key, n in (("a", 60), ("b", 66)):
+            assert list(found.loc[key].index) == list(MONTHS[62:68])
+            np.testing.assert_allclose(found.loc[key], model.predict(fh=np.arange(63, 69) - n).loc[key], rtol=1e-6)
 
 
 class TestBounds:
@@ -969,17 +1026,14 @@ class TestBadInput:
                 model.update(y[90:108], X=5.0 * X[90:108])
         np.testing.assert_array_equal(results(model, X[90:]), before)
 
-    @pytest.mark.parametrize("fh", [[0], [-2, -1], [-1, 1]], ids=str)
-    def test_horizon_within_the_series(self, fh):
-        with pytest.raises(NotImplementedError, match="in-sample"):
-            tiny().fit(seasonal(), fh=fh)
-        with pytest.raises(NotImplementedError, match="in-sample"):
-            tiny().fit(seasonal(), fh=[1]).predict(fh=fh)
-
-    def test_horizon_within_one_series_of_a_panel(self):
-        y = panel({"a": seasonal(60), "b": seasonal(66, seed=1)})
-        with pytest.raises(NotImplementedError, match=r"in-sample|within the series"):
-            tiny(horizon=3).fit(y).predict(fh=ForecastingHorizon(MONTHS[62:68], is_relative=False))
+    def test_horizon_before_the_series(self):
+        y = panel({"a": seasonal(60), "b": seasonal(50, seed=1)})
+        model = tiny(horizon=3).fit(y)
+        assert len(model.predict(fh=[-49])) == 2
+        with pytest.raises(
+            ValueError, match=r"step -50 relative to the last .* of the series \('b',\), but .* only 50"
+        ):
+            model.predict(fh=[-50])
 
     def test_dates_without_a_frequency(self):
         y = seasonal()

@@ -21,7 +21,7 @@ def walk(seed=0, n=40):
 
 def candidates(y, n_steps=3, period=1):
     """Return the forecasts of all members, (origins, parameters, steps)."""
-    series = module._Series.of(y, n_steps, period)
+    series = module._Series.of(y, n_steps, period, len(y))
     return dict(module._candidates(series)), series
 
 

@@ -31,16 +31,16 @@ from sfmts.forecasting.model import HorizonModel, HorizonShape, roll_out, window
 from sfmts.forecasting.panel import (
     Panel,
     Series,
-    check_future_steps,
     check_names,
     check_panel,
     check_same_index,
+    check_steps_exist,
     columns_of,
     frames_of,
     panel_of,
     with_one_frequency,
 )
-from sfmts.forecasting.pool import pool
+from sfmts.forecasting.pool import fitted, pool
 from sfmts.forecasting.windows import window_set
 from sfmts.heads import QUANTILE_LEVELS, QuantileHead
 from sfmts.networks.base import make_network
@@ -187,8 +187,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         "capability:exogenous": True,
         "capability:non_contiguous_X": False,
         "capability:pred_int": True,
-        "capability:pred_int:insample": False,
-        "capability:insample": False,
+        "capability:pred_int:insample": True,
+        "capability:insample": True,
         "capability:unequal_length": True,
         "capability:update": True,
         "capability:pretrain": True,
@@ -458,16 +458,25 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         values, head = series.values(), self.module_.head
         positions = np.arange(start, last + 1, stride)
         quantiles = self._mixed(
-            lambda: self._window_quantiles(series, values, start, last, stride),
+            lambda: self._window_quantiles(series, values, start, last, stride, values[:start].std(axis=0)),
             lambda: torch.from_numpy(np.stack([self._pooled(values[:cut], self.horizon_) for cut in positions])),
         )
         forecasts = self._bounded(quantiles if levels is None else head.interpolated(quantiles, levels))
         return positions, (forecasts[..., head.middle] if levels is None else forecasts).numpy()
 
     def _window_quantiles(
-        self, series: Series, values: NDArray[np.float64], start: int, last: int, stride: int
+        self,
+        series: Series,
+        values: NDArray[np.float64],
+        start: int,
+        last: int,
+        stride: int,
+        scale: NDArray[np.float64],
     ) -> Tensor:
-        """Return the quantiles (cuts, H, V, levels) that the model forecasts from steps of a series."""
+        """Return the quantiles (cuts, H, V, levels) that the model forecasts from steps of a series.
+
+        ``scale`` is the standard deviation of the variables, (V,).
+        """
         windows = window_set(
             [values],
             [self._standardised(series.covariates(self.calendar_features))],
@@ -476,7 +485,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             joint=self.multivariate == "joint",
             first=[start],
             last=[last],
-            scales=values[:start].std(axis=0)[None],
+            scales=scale[None],
         ).every(stride)
         return window_quantiles(self._placed_module(), windows)
 
@@ -530,7 +539,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             return int(self.horizon)
         if fh is None:
             return max(12, 2 * int(self.sp))
-        return max(int(series.steps(fh).max()) for series in panel.values())
+        return max(1, *(int(series.steps(fh).max()) for series in panel.values()))
 
     def _as_trained(self, panel: Panel) -> Panel:
         """Return a panel with the columns of X that training had; raise ValueError if columns are missing."""
@@ -632,7 +641,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         """Return ``read`` of the quantiles (steps, V, levels) of each series, as a frame with sktime's index."""
         panel = self._panel
         horizons = {key: series.steps(fh) for key, series in panel.items()}
-        last = check_future_steps(horizons.values())
+        check_steps_exist(panel, horizons)
+        last = max(1, *(int(steps.max()) for steps in horizons.values()))
         future = {} if X is None else frames_of(X)
         unknown = [key for key, series in panel.items() if series.X is not None and key not in future]
         if future and unknown:
@@ -655,9 +665,16 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             lambda: torch.cat(roll_out(self._placed_module(), values, covariates, last, joint)),
             lambda: torch.from_numpy(np.concatenate([self._pooled(part, last) for part in values])),
         ).split(last)
+        past = [torch.empty(0, *quantiles[0].shape[1:])] * len(panel)
+        if any(steps.min() < 1 for steps in horizons.values()):
+            past = [self._fitted(series) for series in panel.values()]
         frames = {
-            key: pd.DataFrame(read(steps[horizons[key] - 1]).numpy(), index=series.index_at(fh), columns=columns)
-            for (key, series), steps in zip(panel.items(), quantiles, strict=True)
+            key: pd.DataFrame(
+                read(torch.cat([before, after])[len(before) + horizons[key] - 1]).numpy(),
+                index=series.index_at(fh),
+                columns=columns,
+            )
+            for (key, series), before, after in zip(panel.items(), past, quantiles, strict=True)
         }
         return frames[()] if () in frames else pd.concat(frames, names=self._level_names)
 
@@ -672,6 +689,25 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
         levels = self.module_.head.levels.numpy()
         return np.stack([pool(column, n_steps, int(self.sp), levels) for column in values.T], axis=1)
+
+    def _fitted(self, series: Series) -> Tensor:
+        """Return the quantiles (T, V, levels) of each step of a series, forecast from the steps before it.
+
+        The first step, before which nothing is known, has its value and the spread of the second.
+        """
+        values, levels = series.values(), self.module_.head.levels.numpy()
+
+        def model() -> Tensor:
+            if len(values) == 1:
+                return torch.from_numpy(values)[..., None].expand(-1, -1, len(levels))
+            later = self._window_quantiles(series, values, 1, len(values) - 1, 1, values.std(axis=0))[:, 0]
+            first = later[:1] + torch.from_numpy(values[:1])[..., None] - later[:1, :, self.module_.head.middle, None]
+            return torch.cat([first, later])
+
+        return self._mixed(
+            model,
+            lambda: torch.from_numpy(np.stack([fitted(column, int(self.sp), levels) for column in values.T], axis=1)),
+        )
 
     def _placed_module(self) -> HorizonModel:
         """Return the model, on the device of the fit if that is available."""

@@ -3,7 +3,7 @@
 sktime is imported where it is needed only, so that :mod:`sfmts.plotting` can read panels without it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -132,20 +132,21 @@ class Series(NamedTuple):
 
         Returns
         -------
-        covariates : ndarray of shape (last of ``steps``, F)
+        covariates : ndarray of shape (last of ``steps`` but at least 1, F)
             Exogenous variables, then the calendar. Exogenous variables are 0 at steps that no forecast depends on.
         """
         from sktime.forecasting.base import ForecastingHorizon
 
-        last = int(steps.max())
+        last = max(1, int(steps.max()))
         ahead = self.index_at(ForecastingHorizon(np.arange(1, last + 1)))
         parts = [np.empty((last, 0))]
         if self.X is not None:
             # A forecast beyond the horizon continues from the ones before it, which need all rows of whole horizons.
-            needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps) - 1
+            needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps[steps > 0]) - 1
             parts.append(np.zeros((last, self.X.shape[1])))
-            future = columns_of("X in predict", future, self.X.columns)
-            parts[1][needed] = rows_at("X in predict", future, ahead[needed]).to_numpy(dtype=np.float64)
+            if len(needed):
+                future = columns_of("X in predict", future, self.X.columns)
+                parts[1][needed] = rows_at("X in predict", future, ahead[needed]).to_numpy(dtype=np.float64)
         if dates:
             parts.append(calendar(ahead))
         return np.concatenate(parts, axis=1)
@@ -439,31 +440,24 @@ def steps_of(durations: pd.TimedeltaIndex, frequency: Any) -> NDArray[np.int64]:
     return np.asarray(durations // step, dtype=np.int64)
 
 
-def check_future_steps(horizons: Iterable[NDArray[np.int64]]) -> int:
-    """Return the last step that is asked for.
+def check_steps_exist(panel: Panel, horizons: Mapping[tuple[Any, ...], NDArray[np.int64]]) -> None:
+    """Raise ValueError if a forecasting horizon has steps before the first one of a series.
 
     Parameters
     ----------
-    horizons : iterable of ndarray of shape (n,)
+    panel : dict of tuple to Series
+        The series by key.
+    horizons : dict of tuple to ndarray of shape (n,)
         Steps of each series, counted from its last one.
-
-    Returns
-    -------
-    last : int
-        The greatest of the steps.
-
-    Raises
-    ------
-    NotImplementedError
-        If a step lies within a series.
     """
-    steps = np.concatenate(list(horizons))
-    if steps.min() < 1:
-        raise NotImplementedError(
-            f"The forecasting horizon has step {steps.min()} relative to the last observation, but forecasts within "
-            "the series are not supported. Ask for steps from 1 on, or fit on a shorter series."
-        )
-    return int(steps.max())
+    for key, series in panel.items():
+        first = int(horizons[key].min())
+        if first <= -len(series.y):
+            where = f" of the series {key}" if key else ""
+            raise ValueError(
+                f"The forecasting horizon has step {first} relative to the last observation{where}, but there are only "
+                f"{len(series.y)} observations. Ask for steps from {1 - len(series.y)} on."
+            )
 
 
 def rows_at(what: str, X: pd.DataFrame, index: pd.Index) -> pd.DataFrame:

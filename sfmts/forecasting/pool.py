@@ -56,11 +56,48 @@ def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
     if (y == y[0]).all():
         return np.full((n_steps, len(levels)), y[0])
     unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
-    series = _Series.of(_without_spikes(y / unit), n_steps, period)
+    series = _Series.of(_without_spikes(y / unit), n_steps, period, _ORIGINS)
+    combined = _combined(series)
+    quantiles: Array = unit * (combined[-1][:, None] + _band(combined, series, levels))
+    return quantiles
+
+
+def fitted(y: Array, period: int, levels: Array) -> Array:
+    """Forecast each step of a series from the steps before it.
+
+    The season and the quantiles of the errors are those of the whole series. The first step, before which nothing is
+    known, has quantiles around its value.
+
+    Parameters
+    ----------
+    y : ndarray of shape (T,)
+        The series, at least one step.
+    period : int
+        Steps in a season; 1 if there is none.
+    levels : ndarray of shape (levels,)
+        Levels of the quantiles, increasing, with 0.5 in the middle.
+
+    Returns
+    -------
+    quantiles : ndarray of shape (T, levels)
+        In the units of y.
+    """
+    if (y == y[0]).all():
+        return np.full((len(y), len(levels)), y[0])
+    unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]
+    series = _Series.of(_without_spikes(y / unit), 1, period, len(y))
+    combined = _combined(series)
+    points = np.r_[y[0] / unit, combined[:-1, 0]]
+    quantiles: Array = unit * (points[:, None] + _band(combined, series, levels))
+    return quantiles
+
+
+def _combined(series: "_Series") -> Array:
+    """Return the weighted mean of the members' forecasts from each origin, (R, H)."""
     forecasts, errors = _members(series)
     weights = _weights(errors, list(forecasts))
-    combined = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
-    return unit * _with_bands(combined, series, levels)
+    combined: Array = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
+    return combined
 
 
 def _without_spikes(y: Array) -> Array:
@@ -108,9 +145,9 @@ class _Series:
     period: int
 
     @classmethod
-    def of(cls, y: Array, n_steps: int, period: int) -> "_Series":
+    def of(cls, y: Array, n_steps: int, period: int, n_origins: int) -> "_Series":
         T = len(y)
-        origins = np.arange(max(0, T - _ORIGINS), T)
+        origins = np.arange(max(0, T - n_origins), T)
         ahead = origins[:, None] + np.arange(1, n_steps + 1)
         target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
         is_seasonal, multiplicative, indices = False, False, np.zeros(1)
@@ -259,8 +296,8 @@ def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array
     return levels, slopes, phi
 
 
-def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
-    """Return quantiles (H, levels) around the forecasts from the last origin, by the errors from earlier ones.
+def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
+    """Return quantiles (H, levels) of the errors of forecasts from the last origin, by those from earlier ones.
 
     The mean absolute error k steps ahead follows a power law c k^g, fitted to recent errors, with a prior of g. The
     quantiles of the errors in units of it, of all k together, give the shape; the normal distribution stands for it
@@ -287,8 +324,8 @@ def _with_bands(forecasts: Array, series: _Series, levels: Array) -> Array:
         significance = n / len(spread) * bias**2 / (math.pi / 2)  # m^2 / v
         kept = max(0.0, 1.0 - 1.0 / significance) ** 2 if significance > 0 else 0.0
         shape = shape - shape[middle] + kept * bias
-    quantiles: Array = forecasts[-1][:, None] + (1.0 + _SMALL_SAMPLE / max(n, 2)) * spread[:, None] * shape
-    return quantiles
+    band: Array = (1.0 + _SMALL_SAMPLE / max(n, 2)) * spread[:, None] * shape
+    return band
 
 
 def _error_growth(errors: Array, weight: Array) -> Array:
