@@ -3,6 +3,7 @@
     python benchmarks/forecasting.py                                        airline, lynx, PBS and solar
     python benchmarks/forecasting.py --ett ETTh1.csv                        these and the ETTh1 tables
     python benchmarks/forecasting.py --data airline --only naive sfm nhits --seeds 3
+    python benchmarks/forecasting.py --collections FOLDER --peers FOLDER    M3 and hospital, beside statsforecast
     python benchmarks/forecasting.py --data solar --set nhits.max_steps=200 sktime-dlinear.num_epochs=50
 
 Everybody has default parameters but for those given here and for those without a default: a look-back of two seasons
@@ -754,6 +755,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare SFMForecaster with other forecasters.")
     parser.add_argument("--data", nargs="+", choices=DATA, help="default: all that need no file, or all with --ett")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="default: everybody")
+    parser.add_argument("--collections", type=Path, help="folder of collections of short series, instead of --data")
+    parser.add_argument("--series", type=int, default=300, help="evenly spaced series of each collection")
     parser.add_argument("--ett", type=Path, help="path of ETTh1.csv")
     parser.add_argument("--peers", type=Path, help="folder that holds neuralforecast or darts, if not installed")
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, with seeds 0, 1, ..., of who takes one")
@@ -820,6 +823,13 @@ def main() -> None:
     if arguments.peers:
         add_peers(str(arguments.peers))
     print_environment()
+    if arguments.collections:
+        import short_series
+
+        for title, rows in short_series.compare_collections(arguments.collections, arguments.series):
+            print(f"\n{title}\n")
+            print_table(rows)
+        return
     print(f"{', '.join(f'{name} {version}' for name, version in versions().items())}; threads: {arguments.threads}")
     for contender, name, value in arguments.set:
         print(f"{contender}: {name}={value}")

@@ -1,5 +1,6 @@
 """The benchmarks of the fixed memory, on collections made up here."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -74,3 +75,16 @@ def test_tables_of_speed_and_memory():
     printed = run("features.py", "memory", "stream")
     assert "MB in addition to X and the result" in printed
     assert "update and decision" in printed
+
+
+@pytest.mark.slow
+def test_collections_of_short_series(tmp_path):
+    rng = np.random.default_rng(0)
+    series = [{"train": rng.normal(size=30).cumsum().tolist(), "test": [0.0] * 4} for _ in range(3)]
+    series.append({"train": [1.0] * 30, "test": [1.0] * 4})  # has no scale
+    with gzip.open(tmp_path / "hospital.json.gz", "wt") as file:
+        json.dump({"sp": 1, "horizon": 4, "series": series}, file)
+    printed = run("forecasting.py", "--collections", tmp_path)
+    assert "hospital: 4 series, horizon 4, season 1" in printed
+    row = next(line for line in printed.splitlines() if line.startswith("| sfm"))
+    assert all(float(cell) >= 0 for cell in row.split("|")[2:-1] if cell.strip() != "nan")
