@@ -366,10 +366,12 @@ class TestRandomness:
     @seeded
     def test_other_seed_other_model(self, case):
         X, y = case.data("3-D")
+        if case.task == "numbers":  # means would be learned alike with any seed, as every bank holds them
+            y = X[:, :, 0].var(axis=1)
         for seeds in [(0, 1), (None, None)]:
             before = torch.get_rng_state(), np.random.get_state()[1].copy()
             a, b = (case.results(wild(case).set_params(random_state=seed).fit(X, y), X) for seed in seeds)
-            assert distance(a, b) > 0  # equal seeds give equal bits, as the test above shows
+            assert distance(a, b) > 1e-6
             assert torch.equal(before[0], torch.get_rng_state())
             np.testing.assert_array_equal(before[1], np.random.get_state()[1])
 
