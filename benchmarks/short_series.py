@@ -18,7 +18,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,23 +40,18 @@ def load(path: Path, n_series: int) -> tuple[list[Series], int, int]:
     return series, collection["horizon"], collection["sp"]  # type: ignore[return-value]
 
 
-def by_sfm(**options: Any) -> Method:
+def by_sfm(train: np.ndarray, horizon: int, season: int) -> np.ndarray:
     """Return the quantiles (H, levels) of SFMForecaster."""
+    import pandas as pd
 
-    def forecast(train: np.ndarray, horizon: int, season: int) -> np.ndarray:
-        import pandas as pd
+    from sfmts import SFMForecaster
 
-        from sfmts import SFMForecaster
-
-        model = SFMForecaster(**({"sp": season, "random_state": 0} | options))
-        model.fit(pd.Series(train), fh=range(1, horizon + 1))
-        return model.predict_quantiles(alpha=LEVELS.tolist()).to_numpy()
-
-    return forecast
+    model = SFMForecaster(sp=season, random_state=0).fit(pd.Series(train), fh=range(1, horizon + 1))
+    return model.predict_quantiles(alpha=LEVELS.tolist()).to_numpy()
 
 
 def by_statsforecast(name: str) -> Method:
-    """Return the quantiles (H, levels) of a model of statsforecast; the last value where it fails."""
+    """Return a method with the quantiles (H, levels) of a model of statsforecast; the last value where it fails."""
 
     def forecast(train: np.ndarray, horizon: int, season: int) -> np.ndarray:
         from statsforecast import models
@@ -75,7 +69,7 @@ def by_statsforecast(name: str) -> Method:
 
 
 METHODS: dict[str, Method] = {
-    "sfm": by_sfm(),
+    "sfm": by_sfm,
     "auto-ets": by_statsforecast("AutoETS"),
     "auto-theta": by_statsforecast("AutoTheta"),
     "auto-arima": by_statsforecast("AutoARIMA"),

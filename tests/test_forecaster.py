@@ -54,7 +54,7 @@ def test_sktime_suite(forecaster, name):
 
 
 def tiny(**options):
-    """A forecaster that trains its network, alone, in a fraction of a second."""
+    """Return a forecaster that trains its network, alone, in a fraction of a second."""
     small = {"n_states": 4, "n_frequencies": 2, "max_iter": 2, "random_state": 0, "device": "cpu", "base": None}
     return SFMForecaster(**{**small, **options})
 

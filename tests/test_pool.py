@@ -225,7 +225,7 @@ class TestMixture:
 
 
 class TestForecaster:
-    """Where nothing can be decided the forecaster is the pool, elsewhere the model has a weight."""
+    """Check that the forecaster is the pool where nothing can be decided, and that elsewhere the model has a weight."""
 
     def test_short_series(self):
         y = pd.Series(walk(n=20), index=pd.period_range("2000", periods=20, freq="Y"))
@@ -242,7 +242,7 @@ class TestForecaster:
         np.testing.assert_allclose(later, pool(y.to_numpy(), 7, 1, levels)[-1:, len(levels) // 2])
 
     def test_long_series(self):
-        """The forecast lies between those of the pool and of the model alone."""
+        """Check that the forecast is the mixture of those of the pool and of the model alone."""
         y = pd.Series(np.sin(np.arange(300.0) / 3) + 0.3 * walk(n=300))
         model = SFMForecaster(**QUICK).fit(y, fh=[1, 2])
         alone = SFMForecaster(**QUICK, base=None).fit(y, fh=[1, 2])
@@ -254,7 +254,7 @@ class TestForecaster:
         np.testing.assert_allclose(found, mixture(base, own, model.model_weight_))
 
     def test_weight_follows_the_errors(self):
-        """Where the past tells nothing a model gains nothing; where only a regression can know, it does."""
+        """Check that a model gains nothing where the past tells nothing, and does where only a regression can know."""
         rng = np.random.default_rng(0)
         coefficients = np.zeros(17)
         coefficients[[6, 16]] = 0.6, -0.6

@@ -67,6 +67,7 @@ _PRETRAINED = (
     "device_",
     "backend_",
     "n_parameters_",
+    "model_weight_",
 )
 
 
@@ -503,6 +504,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         check_panel(panel)
         return panel[()]
 
+    @property
+    def _upper(self) -> float:
+        return math.inf if self.upper is None else float(self.upper)
+
     def _lower_of(self, panel: Panel) -> NDArray[np.float64]:
         """Return the least value of each variable that is forecast; raise ValueError if a value is out of bounds."""
         values = np.concatenate([series.values() for series in panel.values()])
@@ -511,8 +516,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             lower = np.where((least >= 0) & (len(values) >= _FEWEST_VALUES), 0.0, -np.inf)
         else:
             lower = np.full(len(least), -np.inf if self.lower is None else float(self.lower))
-        upper = np.inf if self.upper is None else float(self.upper)
-        if (lower > np.minimum(least, upper)).any() or (greatest > upper).any():
+        if (lower > np.minimum(least, self._upper)).any() or (greatest > self._upper).any():
             raise ValueError(
                 f"y has values from {least.min()} to {greatest.max()}, but lower={self.lower!r} and "
                 f"upper={self.upper!r}. Pass bounds between which all values lie."
@@ -522,7 +526,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     def _bounded(self, values: Tensor) -> Tensor:
         """Return values (..., V, levels) brought between the bounds."""
         lower = torch.from_numpy(self.lower_)[:, None]
-        return values.clamp(lower, torch.tensor(math.inf if self.upper is None else float(self.upper)))
+        return values.clamp(lower, torch.tensor(self._upper))
 
     # -- training
 
@@ -665,17 +669,12 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             lambda: torch.cat(roll_out(self._placed_module(), values, covariates, last, joint)),
             lambda: torch.from_numpy(np.concatenate([self._pooled(part, last) for part in values])),
         ).split(last)
-        past = [torch.empty(0, *quantiles[0].shape[1:])] * len(panel)
-        if any(steps.min() < 1 for steps in horizons.values()):
-            past = [self._fitted(series) for series in panel.values()]
-        frames = {
-            key: pd.DataFrame(
-                read(torch.cat([before, after])[len(before) + horizons[key] - 1]).numpy(),
-                index=series.index_at(fh),
-                columns=columns,
-            )
-            for (key, series), before, after in zip(panel.items(), past, quantiles, strict=True)
-        }
+        frames = {}
+        for (key, series), later in zip(panel.items(), quantiles, strict=True):
+            steps = horizons[key]
+            known = self._fitted(series) if steps.min() < 1 else later[:0]
+            chosen = torch.cat([known, later])[len(known) + steps - 1]
+            frames[key] = pd.DataFrame(read(chosen).numpy(), index=series.index_at(steps), columns=columns)
         return frames[()] if () in frames else pd.concat(frames, names=self._level_names)
 
     def _mixed(self, model: Callable[[], Tensor], base: Callable[[], Tensor]) -> Tensor:

@@ -77,13 +77,13 @@ class Series(NamedTuple):
             return steps_of(ahead, getattr(self.cutoff, "freq", None))
         return np.asarray(ahead, dtype=np.int64)
 
-    def index_at(self, fh: "ForecastingHorizon") -> pd.Index:
-        """Return the index of the steps of a forecasting horizon.
+    def index_at(self, steps: NDArray[np.int64]) -> pd.Index:
+        """Return the index of steps.
 
         Parameters
         ----------
-        fh : ForecastingHorizon
-            Relative or absolute.
+        steps : ndarray of shape (n,)
+            Counted from the last step of the series, as :meth:`steps` returns them.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Series(NamedTuple):
         """
         from sktime.forecasting.base import ForecastingHorizon
 
-        return ForecastingHorizon(self.steps(fh)).to_absolute_index(self.cutoff)
+        return ForecastingHorizon(steps).to_absolute_index(self.cutoff)
 
     def covariates(self, dates: bool) -> NDArray[np.float64]:
         """Return what is known of each step in advance.
@@ -135,11 +135,11 @@ class Series(NamedTuple):
         covariates : ndarray of shape (last of ``steps`` but at least 1, F)
             Exogenous variables, then the calendar. Exogenous variables are 0 at steps that no forecast depends on.
         """
-        from sktime.forecasting.base import ForecastingHorizon
-
         last = max(1, int(steps.max()))
-        ahead = self.index_at(ForecastingHorizon(np.arange(1, last + 1)))
         parts = [np.empty((last, 0))]
+        if self.X is None and not dates:
+            return parts[0]
+        ahead = self.index_at(np.arange(1, last + 1))
         if self.X is not None:
             # A forecast beyond the horizon continues from the ones before it, which need all rows of whole horizons.
             needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps[steps > 0]) - 1

@@ -27,7 +27,8 @@ _ORIGINS = 400  # last steps from which forecasts are judged
 _GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
 _NORMAL_WEIGHT = 100.0  # origins that the normal distribution counts as in the shape of the residuals
 _SMALL_SAMPLE = 3.0  # intervals are wider by this share divided by the number of origins
-_SPIKE = 20.0
+_SPIKE = 20.0  # distance of a spike from its neighbours, in units of the usual one
+_FEWEST = 8  # steps of a series in which spikes are looked for
 _SMOOTHING = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
 _DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
 _TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
@@ -52,13 +53,8 @@ def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
     quantiles : ndarray of shape (n_steps, levels)
         Multiplying y by a power of two multiplies them by it.
     """
-    y = y[-max(_LONGEST, 4 * period) :]
-    if (y == y[0]).all():
-        return np.full((n_steps, len(levels)), y[0])
-    unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
-    series = _Series.of(_without_spikes(y / unit), n_steps, period, _ORIGINS)
-    combined = _combined(series)
-    quantiles: Array = unit * (combined[-1][:, None] + _band(combined, series, levels))
+    points, band = _points_and_band(y[-max(_LONGEST, 4 * period) :], n_steps, period, levels, _ORIGINS)
+    quantiles: Array = points[-1][:, None] + band
     return quantiles
 
 
@@ -82,22 +78,20 @@ def fitted(y: Array, period: int, levels: Array) -> Array:
     quantiles : ndarray of shape (T, levels)
         In the units of y.
     """
-    if (y == y[0]).all():
-        return np.full((len(y), len(levels)), y[0])
-    unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]
-    series = _Series.of(_without_spikes(y / unit), 1, period, len(y))
-    combined = _combined(series)
-    points = np.r_[y[0] / unit, combined[:-1, 0]]
-    quantiles: Array = unit * (points[:, None] + _band(combined, series, levels))
+    points, band = _points_and_band(y, 1, period, levels, len(y))
+    quantiles: Array = np.r_[y[0], points[:-1, 0]][:, None] + band
     return quantiles
 
 
-def _combined(series: "_Series") -> Array:
-    """Return the weighted mean of the members' forecasts from each origin, (R, H)."""
+def _points_and_band(y: Array, n_steps: int, period: int, levels: Array, n_origins: int) -> tuple[Array, Array]:
+    """Return weighted forecasts from the last origins, (R, H), and quantiles of their errors, (H, levels)."""
+    if (y == y[0]).all():
+        return np.full((min(n_origins, len(y)), n_steps), y[0]), np.zeros((n_steps, len(levels)))
+    unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
+    series = _Series.of(_without_spikes(y / unit), n_steps, period, n_origins)
     forecasts, errors = _members(series)
-    weights = _weights(errors, list(forecasts))
-    combined: Array = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
-    return combined
+    points = np.einsum("rm,mrh->rh", _weights(errors, list(forecasts)), np.stack(list(forecasts.values())))
+    return unit * points, unit * _band(points, series, levels)
 
 
 def _without_spikes(y: Array) -> Array:
@@ -106,12 +100,12 @@ def _without_spikes(y: Array) -> Array:
     The distance from the running median of five values counts in units of the median of such distances. A jump to
     another level is no spike, and what recurs more often than every fiftieth step is kept.
     """
-    if len(y) < 8:
-        return y
     padded = np.pad(y, 2, mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
     distance = np.abs(y - middle)
-    spikes = distance > _SPIKE * np.median(distance[distance > 0]) if distance.any() else distance > 0
+    if len(y) < _FEWEST or not distance.any():
+        return y
+    spikes = distance > _SPIKE * np.median(distance[distance > 0])
     spikes[-2:] = False  # these may begin a new level
     return np.where(spikes, middle, y) if spikes.sum() <= max(1, len(y) // 50) else y
 
