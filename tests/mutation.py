@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 SUITES = {
     "sfmts/kernels/_bank": ("test_bank_kernel", "test_features"),
     "sfmts/kernels/_resonator": ("test_resonator_kernel", "test_projection", "test_resonator"),
+    "sfmts/kernels/_linear_scan.py": ("test_resonator_kernel", "test_bank_kernel"),
     "sfmts/kernels/_sfm/gpu": ("test_cuda", "test_gpu"),
     "sfmts/kernels/_sfm/cuda.py": ("test_cuda", "test_gpu"),
     "sfmts/kernels": ("test_kernels", "test_loop", "test_dispatch", "test_native", "test_border", "test_checks"),

@@ -232,7 +232,7 @@ def test_results_depend_neither_on_threads_nor_on_batch_mates_nor_on_order(name,
     case = make_case(**CASES[name])
     features, c = case.summarize(backend, threads=1), case.trace(backend, threads=1)
     exact = backend == "native"  # operations of PyTorch may round another way in a tensor of another size
-    for threads in (2, 3):
+    for threads in (0, 2, 3):
         assert torch.equal(case.summarize(backend, threads=threads), features)
         assert torch.equal(case.trace(backend, threads=threads), c)
     parts = c.split(case.lengths.tolist(), dim=1)
@@ -273,6 +273,13 @@ def test_outputs_of_a_constant_series_have_a_closed_form(backend):
     assert_close(case.trace(backend), expected, 1e-5 * expected.abs().max())
 
 
+def test_outputs_at_their_threshold_are_not_above_it(backend):
+    case = make_case((6, 3))
+    silent = case._replace(x=torch.zeros_like(case.x), bank=case.bank._replace(threshold=0 * case.bank.threshold))
+    expected = reference.summarize(*silent).float()
+    assert_close(silent.summarize(backend), expected, 0.0)
+
+
 def test_unused_groups_change_nothing(backend):
     case = make_case()
     features = case.summarize(backend).split((case.bank.groups * MEMBERS * len(SUMMARIES)).tolist(), dim=1)
@@ -308,6 +315,7 @@ INVALID = [
     *((f"bank.{name} has shape", ValueError, changed(**{name: lambda v: v[None]})) for name in TENSORS),
     *((f"bank.{name} is", TypeError, changed(**{name: lambda v: v.to(OTHER[v.dtype])})) for name in TENSORS),
     ("bank.threshold has shape", ValueError, changed(threshold=lambda v: v[:-1])),
+    ("bank.s must have negative real parts", ValueError, changed(s=lambda v: 1j * v.imag)),
     ("x has shape", ValueError, changed(x=lambda v: v[:, :1])),
     ("x is torch.float64", TypeError, changed(x=lambda v: v.double())),
     ("times has shape", ValueError, changed(times=lambda v: v[1:])),

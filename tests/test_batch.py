@@ -39,6 +39,10 @@ def test_take(lengths, target_per_step, index):
     assert torch.equal(taken.weight, batch.weight[items])
 
 
+def test_ragged_is_what_differs_in_length():
+    assert [make_batch(lengths).is_ragged for lengths in LENGTHS.values()] == [False, True]
+
+
 @every_length
 def test_taking_all_copies_nothing(lengths):
     batch = make_batch(lengths)

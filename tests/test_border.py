@@ -334,6 +334,7 @@ SUM, INCREASE = "lengths must be positive and sum to the 7 rows of x", "times mu
 NO_CHANNEL = {"x": lambda v: v[:, :0], "bank.mix": lambda v: v[..., :0]}
 INVALID = [
     ("summarize_bank", OVERFLOWING, ValueError, SUM),
+    ("summarize_bank", {"lengths": torch.ones(8, dtype=torch.int64)}, ValueError, SUM),
     ("trace_bank", OVERFLOWING | {"strides": torch.ones(4, dtype=torch.int64)}, ValueError, SUM),
     ("summarize_bank", {"times": lambda v: v.flip(0)}, ValueError, INCREASE),
     ("summarize_bank", {"times": torch.zeros_like}, ValueError, INCREASE),

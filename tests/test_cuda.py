@@ -335,6 +335,16 @@ def test_weights_of_the_paper_sizes_never_leave_the_processor(direction):
                 assert matrix.in_registers + matrix.in_shared == matrix.chunks
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("sizes", [*PAPER_SIZES, (256, 8, 64)], ids=str)
+def test_registers_of_weights_are_those_that_the_processor_has(direction, sizes):
+    for tile in (1, 4):
+        layout = choose_layout(direction, Sizes(*sizes, False, False, torch.float32), tile, H200)
+        of_weights = sum(m.in_registers * m.registers_per_chunk for m in (layout.gates, layout.states))
+        assert of_weights * layout.threads <= H200.registers
+        assert of_weights < 255  # the most that a thread can address
+
+
 def test_tiles_shrink_until_they_fit():
     sizes = Sizes(256, 8, 64, False, False, torch.float32)
     layout = choose_layout("backward", sizes, 8, H200)

@@ -124,7 +124,8 @@ class TestLinearForecast:
         assert is_better(losses, losses + 1.0, 10)
         assert not is_better(losses, losses, 10)
         assert is_better(losses, losses + 0.2 + noise, 900)  # the standard error is 0.03
-        assert not is_better(losses, losses + 0.2 + noise, 1)  # and 1
+        assert not is_better(losses, losses + 0.2 + noise, 5)  # 0.5, of which half is more than 0.2
+        assert not is_better(losses, losses + 0.2 + noise, 1)  # one item proves nothing
         weight = torch.cat([torch.ones(50), torch.zeros(50)]).double()
         others = losses + torch.cat([torch.full((50,), 0.2), torch.full((50,), -9.0)])
         assert is_better(losses, others, 10, weight)

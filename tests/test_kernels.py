@@ -207,6 +207,14 @@ def test_output_does_not_depend_on_the_origin_of_time(backend):
 
 
 @every_kernel
+def test_the_state_has_the_phase_of_its_time(backend):
+    case = make_case(timestamps=True)
+    _, state = case.run(backend)
+    phase = torch.remainder(case.weights.omega * state.t[:, None], TWO_PI)
+    torch.testing.assert_close(state.theta, phase, atol=1e-12, rtol=0)
+
+
+@every_kernel
 def test_conjugate_frequencies_have_equal_amplitudes(backend):
     D, K = 5, 6
     case = fresh(make_case(D=D, K=K, lengths=(8, 8)))
