@@ -297,6 +297,27 @@ class TestWithinTheSeries:
             np.testing.assert_allclose(found.loc[key], model.predict(fh=np.arange(63, 69) - n).loc[key], rtol=1e-6)
 
 
+class TestSeasons:
+    def test_of_a_day_and_of_a_week(self):
+        t, rng = np.arange(24 * 7 * 6), np.random.default_rng(0)
+        hours, days = rng.uniform(0.5, 1.5, 24), rng.uniform(0.5, 1.5, 7)
+        y = pd.Series(100 * hours[t % 24] * days[t // 24 % 7] + rng.normal(size=len(t)))
+        errors = {}
+        for sp in ([24, 168], 24):
+            model = SFMForecaster(sp=sp, max_iter=1, random_state=0, device="cpu").fit(y[:-168], fh=range(1, 169))
+            errors[str(sp)] = (model.predict() - y[-168:]).abs().mean()
+        assert errors["[24, 168]"] < 3
+        assert errors["24"] > 10
+
+    def test_order_and_repetition_do_not_matter(self):
+        y = seasonal(60)
+        expected = tiny(sp=[4, 12]).fit(y, fh=YEAR)
+        for sp in ([12, 4], (4, 12, 12, 1), np.array([4, 12]).tolist()):
+            np.testing.assert_array_equal(results(tiny(sp=sp).fit(y, fh=YEAR)), results(expected))
+        one = tiny(sp=[12]).fit(y, fh=YEAR)
+        np.testing.assert_array_equal(results(one), results(tiny(sp=12).fit(y, fh=YEAR)))
+
+
 class TestBounds:
     def test_are_kept_by_all_that_is_forecast(self):
         y = np.abs(seasonal(60)).clip(upper=1.0)
@@ -1057,6 +1078,9 @@ class TestBadInput:
     def test_parameters(self):
         for name, value, message in [
             ("sp", 0, "'sp' parameter of SFMForecaster must be an int.* Got 0"),
+            ("sp", [], "sp must hold whole numbers of at least 1"),
+            ("sp", [12, 0], "sp must hold whole numbers of at least 1, but is"),
+            ("sp", [2.5, 12], "sp must hold whole numbers of at least 1"),
             ("horizon", 0, "'horizon' parameter"),
             ("context_length", 2.5, "'context_length' parameter"),
             ("segment_length", -1, "'segment_length' parameter"),

@@ -44,7 +44,7 @@ class TestAnchors:
     @pytest.mark.parametrize("L", [10, 13])
     def test_are_naive_forecasts(self, name, forecaster, L):
         y = np.random.default_rng(0).normal(size=L)
-        matrices = {**anchors(L, 12, 1), **anchors(L, 12, 5)}
+        matrices = {**anchors(L, 12, ()), **anchors(L, 12, (5,))}
         whole = y[-(L // 5) * 5 :] if name == "season mean" else y
         expected = forecaster.fit(pd.Series(whole), fh=range(1, 13)).predict()
         found = matrices[name].numpy() @ (y - y.mean()) + y.mean()
@@ -55,19 +55,26 @@ class TestAnchors:
         t = np.arange(30)
         y = 0.7 * t + np.array([3.0, -1.0, 4.0, 0.0, 2.0])[t % 5]
         past = y[:15]
-        found = anchors(15, 15, 5)["season drift"].numpy() @ (past - past.mean()) + past.mean()
+        found = anchors(15, 15, (5,))["season drift"].numpy() @ (past - past.mean()) + past.mean()
         np.testing.assert_allclose(found, y[15:], rtol=1e-12)
 
     def test_means_of_two(self):
-        matrices = anchors(10, 4, 1)
+        matrices = anchors(10, 4, ())
         torch.testing.assert_close(matrices["mean + drift"], matrices["drift"] / 2)
 
     def test_of_a_single_step(self):
-        assert {name for name in anchors(1, 3, 12) if "+" not in name} == {"mean", "last"}
+        assert {name for name in anchors(1, 3, (12,)) if "+" not in name} == {"mean", "last"}
 
     def test_have_to_do_with_the_season(self):
-        assert all("season" in name for name in anchors(12, 3, 6))
-        assert "drift" in anchors(5, 3, 6)  # the past is shorter than a season
+        assert all("season" in name for name in anchors(12, 3, (6,)))
+        assert "drift" in anchors(5, 3, (6,))  # the past is shorter than a season
+
+    def test_of_several_seasons(self):
+        matrices = anchors(20, 5, (4, 8))
+        for name, period in (("season", 8), ("season mean", 8), ("season 4", 4), ("season mean 4", 4)):
+            alone = anchors(20, 5, (period,))[name.removesuffix(" 4")]
+            torch.testing.assert_close(matrices[name], alone)
+        assert "season 4" in anchors(6, 5, (4, 8))
 
 
 class TestLinearForecast:
@@ -78,17 +85,19 @@ class TestLinearForecast:
         A = batch.past.transpose(1, 2).reshape(-1, 12).numpy()
         B = batch.target.transpose(1, 2).reshape(-1, 8).numpy()
         assert np.isfinite(B).all()
-        start = anchors(12, 8, 1)[anchor].numpy()
+        start = anchors(12, 8, ())[anchor].numpy()
         ridge = np.vstack([A, math.sqrt(penalty * len(A)) * np.eye(12)])
         change = np.linalg.lstsq(ridge, np.vstack([B - A @ start.T, np.zeros((12, 8))]))[0].T
-        found = LinearForecast(windows, 1).weights(anchor, penalty)
+        found = LinearForecast(windows, ()).weights(anchor, penalty)
         np.testing.assert_allclose(found, start + change, rtol=1e-8, atol=1e-10)
 
     def test_without_a_whole_window_or_with_an_infinite_penalty_is_the_anchor(self):
-        short = LinearForecast(windows_of(series(15)), 6)
+        short = LinearForecast(windows_of(series(15)), (6,))
         assert short.n == 0
-        for linear, penalty in ((short, 0.1), (LinearForecast(windows_of(series()), 6), math.inf)):
-            torch.testing.assert_close(linear.weights("season", penalty), anchors(12, 8, 6)["season"], rtol=0, atol=0)
+        for linear, penalty in ((short, 0.1), (LinearForecast(windows_of(series()), (6,)), math.inf)):
+            torch.testing.assert_close(
+                linear.weights("season", penalty), anchors(12, 8, (6,))["season"], rtol=0, atol=0
+            )
 
     def test_is_chosen_where_it_helps(self):
         rng = np.random.default_rng(0)
@@ -96,14 +105,14 @@ class TestLinearForecast:
         for t in range(2, 400):
             y[t] = 1.6 * y[t - 1] - 0.9 * y[t - 2] + rng.normal()
         train, valid = windows_of(y, H=4, last=300), windows_of(y, H=4, first=305)
-        linear = LinearForecast(train, 1)
+        linear = LinearForecast(train, ())
         anchor, penalty = linear.choose(valid)
         assert math.isfinite(penalty)
         assert linear.choose(valid, penalized=False) == (anchor, math.inf)
 
     def test_is_not_chosen_where_there_is_nothing_to_learn(self):
         y = np.random.default_rng(0).normal(size=(200, 1)).cumsum(axis=0)
-        anchor, penalty = LinearForecast(windows_of(y, last=150), 1).choose(windows_of(y, first=158))
+        anchor, penalty = LinearForecast(windows_of(y, last=150), ()).choose(windows_of(y, first=158))
         assert "last" in anchor
         assert penalty == math.inf or penalty >= 1.0
 
@@ -114,8 +123,8 @@ class TestLinearForecast:
         train, valid = windows_of(y, X=X, last=150), windows_of(y, X=X, first=158)
         scale = train.take(torch.arange(len(train))).scale
         slope = torch.full((1, 1, 1), float(3.0 / scale.mean()), dtype=torch.float64)
-        assert LinearForecast(train, 1).choose(valid)[0] == "mean"  # the noise of X hides the rest
-        assert "last" in LinearForecast(train, 1, slope).choose(valid)[0]
+        assert LinearForecast(train, ()).choose(valid)[0] == "mean"  # the noise of X hides the rest
+        assert "last" in LinearForecast(train, (), slope).choose(valid)[0]
 
     def test_has_to_prove_itself(self):
         losses = torch.ones(100, dtype=torch.float64)
@@ -149,7 +158,7 @@ class TestStart:
     @pytest.mark.parametrize("segment", [1, 5, 12])
     def test_is_the_linear_forecast_with_the_quantiles_of_its_residuals(self, segment, joint):
         windows = windows_of(series(150, n_variables=2), joint=joint)
-        weights = LinearForecast(windows, 6).weights("season", 0.1)
+        weights = LinearForecast(windows, (6,)).weights("season", 0.1)
         model = model_of(windows, segment=segment, n_series=1 if joint else 2)
         start_from_linear(model, windows, weights, torch.Generator())
         past, quantiles = output_of(model, windows)
@@ -162,7 +171,7 @@ class TestStart:
 
     def test_other_networks_start_the_same(self):
         windows = windows_of(series())
-        weights = anchors(12, 8, 6)["season"]
+        weights = anchors(12, 8, (6,))["season"]
         models = [model_of(windows, seed=seed) for seed in (0, 1)]
         for model in models:
             start_from_linear(model, windows, weights, torch.Generator())
@@ -174,7 +183,7 @@ class TestStart:
         X = rng.normal(size=(300, 2))
         windows = windows_of(X @ [[2.0], [-1.0]] + 7.0, L=60, X=X)  # long windows vary by the same, all but
         model = model_of(windows, n_covariates=2)
-        start_from_linear(model, windows, anchors(60, 8, 1)[anchor], torch.Generator())
+        start_from_linear(model, windows, anchors(60, 8, ())[anchor], torch.Generator())
         _, quantiles = output_of(model, windows)
         errors = (quantiles[..., model.head.middle] - windows.target).abs()
         assert float(errors.nanmean()) < 0.2 * float(windows.target.abs().nanmean())
@@ -184,7 +193,7 @@ class TestStart:
         y = np.random.default_rng(0).normal(size=(9, 1)).cumsum(axis=0)
         windows = windows_of(y, L=4, H=8, first=4)
         model = model_of(windows)
-        start_from_linear(model, windows, anchors(4, 8, 1)["last"], torch.Generator())
+        start_from_linear(model, windows, anchors(4, 8, ())["last"], torch.Generator())
         quantiles = output_of(model, windows)[1][0, :, 0]
         width = quantiles[:, -1] - quantiles[:, 0]
         assert (width > 0.5).all()
@@ -193,14 +202,14 @@ class TestStart:
     def test_of_a_constant(self):
         windows = windows_of(np.full((60, 1), 3.0))
         model = model_of(windows)
-        start_from_linear(model, windows, anchors(12, 8, 1)["last"], torch.Generator())
+        start_from_linear(model, windows, anchors(12, 8, ())["last"], torch.Generator())
         quantiles = output_of(model, windows)[1]
         assert float(quantiles.abs().max()) < 0.1
 
 
 def test_a_regression_that_overflows_is_never_the_best(monkeypatch):
     y = series()
-    linear, valid = LinearForecast(windows_of(y, last=60), 1), windows_of(y, first=66)
+    linear, valid = LinearForecast(windows_of(y, last=60), ()), windows_of(y, first=66)
     expected, weights = linear.choose(valid), LinearForecast.weights
     assert expected[1] < 1e5
 

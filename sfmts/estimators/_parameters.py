@@ -252,9 +252,12 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "backend": _choice(BANK_BACKENDS, "Kernel of the bank, see :func:`sfmts.kernels.summarize_bank`."),
     # forecasting
-    "sp": _count(
-        "Seasonal periodicity: number of steps in a season; 1 if there is no season. Seasons of more than 1000 steps "
-        "take a minute or more to fit."
+    "sp": Parameter(
+        "int or list of int",
+        [Interval(Integral, 1, None, closed="left"), list, tuple],
+        "Seasonal periodicity: number of steps in a season; 1 if there is no season. A list holds several seasons, "
+        "such as [24, 168] for hours of a day and of a week. Seasons of more than 1000 steps take a minute or more to "
+        "fit.",
     ),
     "lower": Parameter(
         'float, "auto" or None',

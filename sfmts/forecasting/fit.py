@@ -44,8 +44,8 @@ class FitSettings:
         Where models are trained.
     joint : bool
         Whether a window holds all variables.
-    period : int
-        Steps in a season; 1 if there is none.
+    periods : tuple of int
+        Steps in each season, increasing; empty if there is none.
     validation_fraction : float
         Share of each series that is held out; 0 holds nothing out.
     refit : bool
@@ -60,7 +60,7 @@ class FitSettings:
     batch_size: int | None
     device: torch.device
     joint: bool
-    period: int
+    periods: tuple[int, ...]
     validation_fraction: float
     refit: bool
     seed: int
@@ -314,7 +314,7 @@ class HorizonFit:
             # on the past would explain some of them.
             start_from_linear(model, train, torch.zeros_like(model.linear).double(), generator)
             slope = model.slope.detach().clone()
-        linear = LinearForecast(train, self.settings.period, slope)
+        linear = LinearForecast(train, self.settings.periods, slope)
         anchor, penalty = choose(linear)
         start_from_linear(model, train, linear.weights(anchor, penalty), generator)
         return model, anchor, penalty, generator

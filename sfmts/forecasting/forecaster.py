@@ -214,7 +214,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         dropout: float = 0.1,
         network_params: dict[str, Any] | None = None,
         base: str | None = "pool",
-        sp: int = 1,
+        sp: int | Sequence[int] = 1,
         lower: float | str | None = "auto",
         upper: float | None = None,
         context_length: int | None = None,
@@ -534,15 +534,23 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     def _is_pretrained(self) -> bool:
         return hasattr(self, "pretrained_module_")
 
+    @property
+    def _periods(self) -> tuple[int, ...]:
+        """Return the steps of each season, increasing."""
+        return tuple(sorted({int(period) for period in np.atleast_1d(self.sp)} - {1}))
+
     def _validate(self) -> None:
         validate_parameters(self)
+        periods = np.atleast_1d(self.sp)
+        if periods.ndim != 1 or not len(periods) or not np.issubdtype(periods.dtype, np.integer) or periods.min() < 1:
+            raise ValueError(f"sp must hold whole numbers of at least 1, but is {self.sp!r}.")
         own_network_options(self)
 
     def _wanted_horizon(self, panel: Panel, fh: ForecastingHorizon | None) -> int:
         if self.horizon is not None:
             return int(self.horizon)
         if fh is None:
-            return max(12, 2 * int(self.sp))
+            return max(12, 2 * max(self._periods, default=0))
         return max(1, *(int(series.steps(fh).max()) for series in panel.values()))
 
     def _as_trained(self, panel: Panel) -> Panel:
@@ -565,7 +573,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
                 n_variables=values[0].shape[1],
                 n_covariates=covariates[0].shape[1],
                 horizon=horizon,
-                period=int(self.sp),
+                periods=self._periods,
                 joint=self.multivariate == "joint",
                 context_length=self.context_length,
                 segment_length=self.segment_length,
@@ -576,7 +584,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         # The base knows no covariates, and none of the series that a model was trained on before.
         base, levels = None, np.array(QUANTILE_LEVELS)
         if self.base == "pool" and start is None and not shape.n_covariates:
-            base = partial(pool, n_steps=horizon, period=int(self.sp), levels=levels)
+            base = partial(pool, n_steps=horizon, periods=self._periods, levels=levels)
         result = HorizonFit(
             values=values,
             covariates=[(part - mean) / scale for part in covariates],
@@ -601,7 +609,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
             device=resolve_device(self.device),
             joint=self.multivariate == "joint",
-            period=int(self.sp),
+            periods=self._periods,
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
             refit=bool(self.refit),
             cautious=cautious,
@@ -687,7 +695,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     def _pooled(self, values: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
         """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
         levels = self.module_.head.levels.numpy()
-        return np.stack([pool(column, n_steps, int(self.sp), levels) for column in values.T], axis=1)
+        return np.stack([pool(column, n_steps, self._periods, levels) for column in values.T], axis=1)
 
     def _fitted(self, series: Series) -> Tensor:
         """Return the quantiles (T, V, levels) of each step of a series, forecast from the steps before it.
@@ -705,7 +713,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
 
         return self._mixed(
             model,
-            lambda: torch.from_numpy(np.stack([fitted(column, int(self.sp), levels) for column in values.T], axis=1)),
+            lambda: torch.from_numpy(np.stack([fitted(column, self._periods, levels) for column in values.T], axis=1)),
         )
 
     def _placed_module(self) -> HorizonModel:

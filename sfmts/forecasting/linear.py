@@ -26,8 +26,8 @@ class LinearForecast:
     ----------
     windows : WindowSet
         Training windows, on the CPU. Those with unknown targets are left out of the regression.
-    period : int
-        Steps in a season; 1 if there is none.
+    periods : tuple of int
+        Steps in each season, increasing; empty if there is none.
     slope : Tensor of shape (series, V, F), optional
         Effects of the covariates, which are subtracted from the windows first.
 
@@ -41,9 +41,9 @@ class LinearForecast:
     One eigendecomposition X'X = Q diag(e) Q' solves this for all anchors and penalties.
     """
 
-    def __init__(self, windows: WindowSet, period: int, slope: Tensor | None = None) -> None:
-        self.anchors = anchors(windows.context_length, windows.horizon, period)
-        self.default_anchor = "season" if "season" in self.anchors else "last"
+    def __init__(self, windows: WindowSet, periods: tuple[int, ...], slope: Tensor | None = None) -> None:
+        self.anchors = anchors(windows.context_length, windows.horizon, periods)
+        self.default_anchor = next((name for name in self.anchors if name.startswith("season")), "last")
         self._windows, self._slope = windows, slope
         self._whole = torch.nonzero(windows.weight == 1)[:, 0]
         self.n = len(self._whole) * windows.n_variables
@@ -174,7 +174,7 @@ def _double(batch: WindowBatch) -> WindowBatch:
     return batch.to(batch.past.device, torch.float64)
 
 
-def anchors(context_length: int, horizon: int, period: int) -> dict[str, Tensor]:
+def anchors(context_length: int, horizon: int, periods: tuple[int, ...]) -> dict[str, Tensor]:
     """Return simple forecasts as matrices that act on a centred past.
 
     ========================  ==================================================================
@@ -187,14 +187,15 @@ def anchors(context_length: int, horizon: int, period: int) -> dict[str, Tensor]
     ``"<one> + <other>"``     mean of two of them
     ========================  ==================================================================
 
+    With several seasons these are the longest; names of those of a shorter one end with its steps, as in "season 24".
     If the past is at least one season long, only anchors with a season are returned.
 
     Parameters
     ----------
     context_length, horizon : int
         L and H.
-    period : int
-        Steps in a season; 1 if there is none.
+    periods : tuple of int
+        Steps in each season, increasing; empty if there is none.
 
     Returns
     -------
@@ -212,11 +213,13 @@ def anchors(context_length: int, horizon: int, period: int) -> dict[str, Tensor]
         matrices["drift"] = matrices["last"].clone()
         matrices["drift"][:, -1] += ahead / (L - 1)
         matrices["drift"][:, 0] -= ahead / (L - 1)
-    if 1 < period <= L:
-        matrices.update(_seasonal_anchors(L, H, period))
+    for period in reversed(periods):
+        if period <= L:
+            suffix = "" if period == periods[-1] else f" {period}"
+            matrices |= {name + suffix: matrix for name, matrix in _seasonal_anchors(L, H, period).items()}
     for one, other in itertools.combinations(list(matrices), 2):
         matrices[f"{one} + {other}"] = (matrices[one] + matrices[other]) / 2.0
-    if period > 1:
+    if periods:
         matrices = {name: matrix for name, matrix in matrices.items() if "season" in name} or matrices
     return matrices
 

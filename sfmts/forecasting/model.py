@@ -62,7 +62,7 @@ class HorizonShape:
         n_variables: int,
         n_covariates: int,
         horizon: int,
-        period: int,
+        periods: tuple[int, ...],
         joint: bool,
         context_length: int | None = None,
         segment_length: int | None = None,
@@ -77,8 +77,8 @@ class HorizonShape:
             Variables and covariates of each series.
         horizon : int
             Steps that are forecast.
-        period : int
-            Steps in a season; 1 if the series have none.
+        periods : tuple of int
+            Steps in each season, increasing; empty if the series have none.
         joint : bool
             Whether a window holds all variables.
         context_length, segment_length : int, optional
@@ -89,7 +89,7 @@ class HorizonShape:
         shape : HorizonShape
             All sizes.
         """
-        length, season = int(np.median(lengths)), period if period > 1 else 0
+        length, season = int(np.median(lengths)), max(periods, default=0)
         if context_length is None:
             # An eighth of a series leaves most of it to cut windows from; two seasons show what repeats.
             most = max(14 * season, 2 * horizon, 96)
@@ -97,8 +97,8 @@ class HorizonShape:
         context_length = min(context_length, max(max(lengths) - 1, 1))  # more would be padding
         if segment_length is None:
             # Few recurrent steps are quick; segments that are whole seasons have the same phase.
-            whole_seasons = 1 < season <= 64 and 8 * season <= context_length
-            many = season if whole_seasons else math.ceil(context_length / 16)
+            whole = [period for period in periods if period <= 64 and 8 * period <= context_length]
+            many = max(whole, default=math.ceil(context_length / 16))
             segment_length = 1 if context_length <= 64 else many
         in_window, n_series = (n_variables, 1) if joint else (1, n_variables)
         return cls(int(context_length), horizon, int(segment_length), in_window, n_covariates, n_series)

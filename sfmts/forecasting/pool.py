@@ -34,7 +34,7 @@ _DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
 _TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
 
 
-def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
+def pool(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array) -> Array:
     """Forecast the steps that follow a series.
 
     Parameters
@@ -43,8 +43,8 @@ def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
         The series, at least one step.
     n_steps : int
         Number of steps to forecast.
-    period : int
-        Steps in a season; 1 if there is none.
+    periods : tuple of int
+        Steps in each season, increasing; empty if there is none.
     levels : ndarray of shape (levels,)
         Levels of the quantiles, increasing, with 0.5 in the middle.
 
@@ -53,12 +53,14 @@ def pool(y: Array, n_steps: int, period: int, levels: Array) -> Array:
     quantiles : ndarray of shape (n_steps, levels)
         Multiplying y by a power of two multiplies them by it.
     """
-    points, band = _points_and_band(y[-max(_LONGEST, 4 * period) :], n_steps, period, levels, _ORIGINS)
+    points, band = _points_and_band(
+        y[-max(_LONGEST, 4 * max(periods, default=0)) :], n_steps, periods, levels, _ORIGINS
+    )
     quantiles: Array = points[-1][:, None] + band
     return quantiles
 
 
-def fitted(y: Array, period: int, levels: Array) -> Array:
+def fitted(y: Array, periods: tuple[int, ...], levels: Array) -> Array:
     """Forecast each step of a series from the steps before it.
 
     The season and the quantiles of the errors are those of the whole series. The first step, before which nothing is
@@ -68,8 +70,8 @@ def fitted(y: Array, period: int, levels: Array) -> Array:
     ----------
     y : ndarray of shape (T,)
         The series, at least one step.
-    period : int
-        Steps in a season; 1 if there is none.
+    periods : tuple of int
+        Steps in each season, increasing; empty if there is none.
     levels : ndarray of shape (levels,)
         Levels of the quantiles, increasing, with 0.5 in the middle.
 
@@ -78,17 +80,19 @@ def fitted(y: Array, period: int, levels: Array) -> Array:
     quantiles : ndarray of shape (T, levels)
         In the units of y.
     """
-    points, band = _points_and_band(y, 1, period, levels, len(y))
+    points, band = _points_and_band(y, 1, periods, levels, len(y))
     quantiles: Array = np.r_[y[0], points[:-1, 0]][:, None] + band
     return quantiles
 
 
-def _points_and_band(y: Array, n_steps: int, period: int, levels: Array, n_origins: int) -> tuple[Array, Array]:
+def _points_and_band(
+    y: Array, n_steps: int, periods: tuple[int, ...], levels: Array, n_origins: int
+) -> tuple[Array, Array]:
     """Return weighted forecasts from the last origins, (R, H), and quantiles of their errors, (H, levels)."""
     if (y == y[0]).all():
         return np.full((min(n_origins, len(y)), n_steps), y[0]), np.zeros((n_steps, len(levels)))
     unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
-    series = _Series.of(_without_spikes(y / unit), n_steps, period, n_origins)
+    series = _Series.of(_without_spikes(y / unit), n_steps, periods, n_origins)
     forecasts, errors = _members(series)
     points = np.einsum("rm,mrh->rh", _weights(errors, list(forecasts)), np.stack(list(forecasts.values())))
     return unit * points, unit * _band(points, series, levels)
@@ -126,8 +130,8 @@ class _Series:
         Numbers of the steps from which is forecast; the last one is T - 1.
     target : ndarray of shape (R, H)
         What follows each origin. NaN beyond the end, and after the first origins, whose errors do not count.
-    period : int
-        Steps in a season.
+    periods : tuple of int
+        Steps in each season that is shorter than the series, increasing.
     """
 
     y: Array
@@ -136,23 +140,25 @@ class _Series:
     multiplicative: bool
     origins: NDArray[np.int64]
     target: Array
-    period: int
+    periods: tuple[int, ...]
 
     @classmethod
-    def of(cls, y: Array, n_steps: int, period: int, n_origins: int) -> "_Series":
+    def of(cls, y: Array, n_steps: int, periods: tuple[int, ...], n_origins: int) -> "_Series":
         T = len(y)
         origins = np.arange(max(0, T - n_origins), T)
         ahead = origins[:, None] + np.arange(1, n_steps + 1)
         target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
-        is_seasonal, multiplicative, indices = False, False, np.zeros(1)
+        x, season, multiplicative = y, np.zeros(ahead.shape), False
         if T > _FIRST:
             target[origins < _FIRST - 1] = np.nan
-            is_seasonal = 1 < period < T / 2
-        if is_seasonal:
-            multiplicative = bool((y > 0).all())
-            indices = _seasonal_indices(y, period, multiplicative)
-        now, season = indices[np.arange(T) % len(indices)], indices[ahead % len(indices)]
-        return cls(y, y / now if multiplicative else y - now, season, multiplicative, origins, target, period)
+            seasons = [period for period in periods if period < T / 2]
+            multiplicative = bool(seasons) and bool((y > 0).all())
+            season = season + multiplicative
+            for period in seasons:  # the shortest first; a longer one explains what is left
+                indices = _seasonal_indices(x, period, multiplicative)
+                now, later = indices[np.arange(T) % period], indices[ahead % period]
+                x, season = (x / now, season * later) if multiplicative else (x - now, season + later)
+        return cls(y, x, season, multiplicative, origins, target, tuple(p for p in periods if p < T))
 
     def with_season(self, forecasts: Array) -> Array:
         """Put the season back into forecasts of shape (R, G, H)."""
@@ -254,8 +260,9 @@ def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
         level, slope, phi = _holt(x, *(values.ravel() for values in np.meshgrid(*parameters, indexing="ij")))
         steps = np.cumsum(phi[:, None] ** ahead, axis=1)  # phi + ... + phi^k
         yield name, series.with_season(level[rows][..., None] + slope[rows][..., None] * steps)
-    if 1 < series.period < len(x):
-        before = rows[:, None] + 1 - series.period + np.arange(H) % series.period
+    if series.periods:
+        period = series.periods[-1]
+        before = rows[:, None] + 1 - period + np.arange(H) % period
         yield "season", np.where(before < 0, series.y[0], series.y[np.maximum(before, 0)])[:, None]
 
 
