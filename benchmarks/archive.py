@@ -68,6 +68,7 @@ torch.set_num_threads(1)
 HERE = Path(__file__).resolve().parent
 QUICK = ("Chinatown", "ERing", "SmoothSubspace")
 CALIBRATED = ("ridge", "default", "corrected", "network")  # methods whose predict_proba is scored
+RUN = time.strftime("%Y-%m-%d %H:%M", time.gmtime())  # seconds of other runs may be those of another machine
 BEGIN, END = "<!-- archive:begin -->", "<!-- archive:end -->"
 
 # -- methods
@@ -287,6 +288,7 @@ def measure(method: str, collection: Collection, seed: int) -> dict[str, Any]:
         "n_test": len(collection.y_test),
         "n_channels": collection.X_train[0].shape[1],
         "version": package_version(METHODS[method].package),
+        "run": RUN,
     }
     scores = calibration(method, model, X_test, collection.y_test) if method in CALIBRATED else {}
     return record | scores
@@ -378,9 +380,9 @@ def load_frame(path: Path) -> pd.DataFrame:
         sys.exit(f"{path} holds no results. Run the benchmark first, or name another file with --results.")
     optional = ["missing", "log_loss", "log_loss_softmax", "ece"]
     frame = pd.DataFrame(records)
-    frame = frame.reindex(columns=[*frame.columns, *(name for name in optional if name not in frame)])
+    frame = frame.reindex(columns=[*frame.columns, *(name for name in (*optional, "run") if name not in frame)])
     frame[optional] = frame[optional].astype(float)
-    frame["missing"] = frame["missing"].fillna(0.0)
+    frame = frame.fillna({"missing": 0.0, "run": ""})
     frame["seconds"] = frame["fit_seconds"] + frame["predict_seconds"]
     return frame.drop_duplicates(["collection", "method", "seed", "missing"], keep="last")
 
@@ -437,12 +439,12 @@ def standings(heading: str, accuracy: pd.DataFrame) -> str | None:
 
 def seconds_section(full: pd.DataFrame) -> str | None:
     """Return ratios of the CPU seconds of ridge and of each other method."""
-    seconds = table_of(full, "seconds", ["collection", "seed"])
+    seconds = table_of(full, "seconds", ["collection", "seed", "run"])
     if "ridge" not in seconds:
         return None
     rows = []
     for method in seconds.columns.drop("ridge"):
-        # A ratio is taken within a seed, where both methods ran in succession.
+        # A ratio is taken within a seed and a run, where both methods ran in succession.
         ratios = (seconds["ridge"] / seconds[method]).dropna().groupby(level="collection").median()
         if len(ratios):
             spread = [number(value, 2) for value in (gmean(ratios), ratios.min(), ratios.max())]

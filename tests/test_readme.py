@@ -3,26 +3,27 @@
 import re
 from pathlib import Path
 
-import pytest
-
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.mark.slow
 def test_blocks_run(tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
-    namespace, printed = {}, []
+    namespace, printed, said = {}, [], []
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)
-        printed.append(capsys.readouterr().out.splitlines())
-    expected = re.findall(r"^print\(.*\)  # (\S+)$", blocks[0], flags=re.MULTILINE)
-    assert expected == printed[0] != []
-    accuracy, shape = printed[1]
-    assert float(accuracy) > 0.9
-    assert shape.endswith(", 32, 4)")
+        printed.append(capsys.readouterr().out)
+        said += re.findall(r"^print\(.*\)  # ([\d.]+)$", block, flags=re.MULTILINE)
+    assert said == [line for lines in printed[:2] for line in lines.splitlines()] != []
     assert (tmp_path / "model.safetensors").exists()
-    assert namespace["search"].best_score_ > 0.9
-    assert "1960-12" in "\n".join(printed[3])
-    assert namespace["forecaster"].n_parameters_ > 0
+    assert "1960-12" in printed[2]
+
+
+def test_is_read_in_two_minutes():
+    assert len(README.read_text(encoding="utf-8").split()) <= 600
+
+
+def test_links_are_there():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text(encoding="utf-8"))
+    assert len(links) > 5
+    assert [link for link in links if not (README.parent / link).exists()] == []

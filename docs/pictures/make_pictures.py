@@ -3,11 +3,12 @@
     python docs/pictures/make_pictures.py
 
 The files are committed, so that the documentation builds without this; run it again after a change here.  Text stays
-text, and nothing in a file depends on the time or the machine.  Needs matplotlib: ``pip install ".[plot]"``.
+text, and nothing in a file depends on the time or the machine.  Needs sktime and matplotlib: ``pip install ".[all]"``.
 """
 
 import argparse
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,6 +19,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
+from sktime.datasets import load_airline
+
+from sfmts import SFMForecaster
 
 BLUE, ORANGE, GREEN, RED, GREY, DARK = "#4477aa", "#ee9944", "#228833", "#bb4455", "#bbbbbb", "#333333"
 CHANNELS = (BLUE, ORANGE, GREEN)
@@ -274,7 +278,53 @@ def archive_frequencies():
     return figure
 
 
-PICTURES = (ragged, axis_order, time_stamps, targets, window, frequencies, archive_frequencies)
+def accuracy():
+    """Draw the mean accuracies of the archive's benchmark, from its table."""
+    page = (Path(__file__).parents[2] / "benchmarks/README.md").read_text(encoding="utf-8")
+    table = page.split("### Comparison over all columns")[1].split("###")[0]
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (0\.\d+) \|", table, flags=re.MULTILINE))
+    names = {
+        "1NN-DTW (published)": "1-NN, dynamic time warping",
+        "ResNet (published)": "ResNet",
+        "InceptionTime (published)": "InceptionTime",
+        "ROCKET (published)": "ROCKET",
+        "MiniROCKET": "MiniROCKET",
+        "MultiROCKET-Hydra": "MultiROCKET-Hydra",
+        "HC2 (published)": "HIVE-COTE 2",
+        "SFMClassifier": "SFMClassifier()",
+    }
+    figure, ax = plt.subplots(figsize=(6.4, 2.9))
+    for y, row in enumerate(names):
+        value, colour = float(rows[row]), RED if row == "SFMClassifier" else BLUE
+        ax.plot(value, y, "o", color=colour)
+        ax.text(value + 0.004, y, f"{value:.3f}", va="center", color=colour)
+    ax.set(yticks=range(len(names)), yticklabels=names.values(), xlim=(0.78, 0.95), xticks=(0.8, 0.85, 0.9, 0.95))
+    ax.set(xlabel="mean accuracy on 40 collections")
+    ax.grid(axis="y", color=GREY, alpha=0.4, linestyle=":")
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def forecast():
+    """Draw the forecast that README prints."""
+    passengers = load_airline()
+    forecaster = SFMForecaster(sp=12, random_state=0).fit(passengers[:-12], fh=range(1, 13))
+    figure, ax = plt.subplots(figsize=(6.4, 2.6))
+    recent, ahead = passengers[-60:], forecaster.predict_interval(coverage=0.9)
+    time = [period.to_timestamp() for period in ahead.index]
+    ax.plot([period.to_timestamp() for period in recent.index], recent, color=DARK, linewidth=1, label="passengers")
+    ax.fill_between(time, *ahead.to_numpy().T, color=BLUE, alpha=0.25, linewidth=0, label="90 % interval")
+    ax.plot(time, forecaster.predict(), color=BLUE, label="forecast")
+    ax.set(ylabel="thousands a month", ylim=(0, None))
+    ax.legend(frameon=False, loc="lower left", ncols=3)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+PICTURES = (ragged, axis_order, time_stamps, targets, window, frequencies, archive_frequencies, accuracy, forecast)
 
 
 def main():
