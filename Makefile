@@ -5,7 +5,7 @@ THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: help install demo examples docs docs-check experiments experiments-quick test test-slow mutation sanitize lint types floors check
 
 help:
-	@echo "make demo       install, train on waves and on spoken vowels, draw plots (demo_output/)"
+	@echo "make demo       install, classify and forecast real series, draw plots (demo_output/)"
 	@echo "make examples   run the gallery, pictures into example_output/ (minutes)"
 	@echo "make docs       the documentation, into docs/_build/html (minutes the first time, then seconds)"
 	@echo "make docs-check what was built, in headless Chromium (apt install chromium chromium-driver)"
