@@ -680,10 +680,11 @@ class _Best:
         return self.key is None or -self.key[0] >= self.loss_to_beat
 
 
-@own_precision()
 @torch.no_grad()
 def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     """Return the head's raw outputs for all items, computed in batches of similar length.
+
+    Callers turn autocast off.
 
     Parameters
     ----------
@@ -714,6 +715,7 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     return results
 
 
+@own_precision()
 def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
     """Return the mean score and the mean loss over all items.
 
@@ -735,7 +737,6 @@ def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, 
     return score / data.total_weight, loss / data.total_weight
 
 
-@own_precision()
 @torch.no_grad()
 def _summed(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
     """Return the weighted sums of the scores and of the losses of all items."""

@@ -16,6 +16,9 @@ from sfmts import (
     SFMRidgeClassifier,
     SFMRidgeRegressor,
 )
+from sfmts.heads import ClassificationHead
+from sfmts.networks import make_network
+from sfmts.training import SequenceBatch, SequenceModel, evaluate
 from tests.helpers import make_panel
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")
@@ -74,6 +77,16 @@ def test_autocast_of_the_caller_changes_nothing(name):
         assert found.keys() == expected.keys()
         for method, value in found.items():
             np.testing.assert_array_equal(value, expected[method], err_msg=method)
+
+
+def test_autocast_of_the_caller_does_not_change_an_evaluation():
+    generator = torch.Generator().manual_seed(0)
+    network = make_network("fnet", 2, n_states=4, generator=generator)
+    model = SequenceModel(network, ClassificationHead(4, 2, generator=generator))
+    data = SequenceBatch(torch.randn(30, 2, generator=generator), torch.full((3,), 10), target=torch.tensor([0, 1, 1]))
+    expected = evaluate(model, data, 2)
+    with torch.autocast("cpu"):
+        assert evaluate(model, data, 2) == expected
 
 
 def test_autocast_of_the_caller_does_not_change_a_forecast():

@@ -291,6 +291,7 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         log_p: NDArray[Any] = head.log_probabilities(self._outputs(self._batch_to_predict(X))).numpy()
         return log_p
 
+    @own_precision()
     def decision_function(self, X: Any) -> NDArray[Any]:
         """Return the logits.
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch, channel_scale, moments
+from sfmts._precision import own_precision
 from sfmts._validation import as_numbers, as_weights
 from sfmts.estimators._base import fitting
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -201,6 +202,7 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
             scale = channel_scale(mean, variance)
         return RegressionHead(in_features, self.n_targets_, kind, generator, mean, scale)
 
+    @own_precision()
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the predicted numbers of each series.
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sfmts._precision import own_precision
 from sfmts.forecasting.linear import LinearForecast, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import WindowSet, window_set
@@ -234,7 +233,6 @@ class HorizonFit:
             losses=losses,
         )
 
-    @own_precision()
     @torch.no_grad()
     def _weighed(self, result: FitResult, valid: WindowSet) -> FitResult:
         """Add the weight w of the model: quantiles of the forecast are w of its own and 1 - w of the base's.
