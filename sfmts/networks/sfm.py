@@ -19,6 +19,7 @@ from sfmts.kernels import (
     unpack,
 )
 from sfmts.kernels._registry import backend_here
+from sfmts.kernels._sfm.layer import check_exportable
 from sfmts.networks._common import (
     check_init,
     check_period_range,
@@ -595,11 +596,8 @@ class SFM(SequenceNetwork):
         amplitudes: list[Tensor] | None,
     ) -> tuple[Tensor, list[_LayerState]]:
         """Run all layers on padded batches, because `torch.export` records a padded layer as one operator."""
-        if amplitudes is not None or (self.training and self.recurrent_dropout > 0.0):
-            raise RuntimeError(
-                "torch.export supports networks in evaluation mode and without state_amplitudes only; call "
-                "network.eval() before."
-            )
+        dropout = self.training and self.recurrent_dropout > 0.0
+        check_exportable(dropout=dropout, amplitudes=amplitudes is not None)
 
         def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
             t, origin = self._times(x, lengths, time, state, backward)

@@ -62,15 +62,20 @@ def sfm_layer(
         Each sequence's state after its own last step.
     """
     if torch.compiler.is_exporting():
-        if feedback_mask is not None or amplitudes is not None:
-            raise RuntimeError(
-                "torch.export supports networks in evaluation mode and without state_amplitudes only; call "
-                "network.eval() before."
-            )
+        check_exportable(dropout=feedback_mask is not None, amplitudes=amplitudes is not None)
         before = [] if state is None else list(state)
         z, *after = _operator(x, lengths, t, list(weights[:6]), weights.omega, before, backend, accumulated)
         return z, SFMState._make(after)
     return _run(x, lengths, t, weights, state, backend, memory, accumulated, feedback_mask, amplitudes)
+
+
+def check_exportable(*, dropout: bool, amplitudes: bool) -> None:
+    """Raise a RuntimeError for what the operator that `torch.export` records lacks: dropout and amplitudes."""
+    if dropout or amplitudes:
+        raise RuntimeError(
+            "torch.export supports networks in evaluation mode and without state_amplitudes only; call network.eval() "
+            "before."
+        )
 
 
 @eager
