@@ -372,8 +372,8 @@ def test_the_largest_stride_keeps_the_first_step(backend):
     ("batch_sizes", "rows", "states", "message"),
     [
         ([1, 5], 6, 1, "never increase"),
-        ([2, 1], 4, 2, r"inputs has shape \(4, 1\), but batch_sizes needs 3 rows"),
-        ([2, 1], 3, 1, r"state has shape \(1, 1\), but batch_sizes needs 2 rows"),
+        ([2, 1], 4, 2, r"inputs has shape \(4, 1\), but must have 3 rows for these batch_sizes"),
+        ([2, 1], 3, 1, r"state has shape \(1, 1\), but must have 2 rows for these batch_sizes"),
     ],
 )
 def test_scan_refuses_rows_that_it_would_broadcast(batch_sizes, rows, states, message):

@@ -73,6 +73,24 @@ def check_fits(name: str, value: object, shape: tuple[int, ...], **others: Tenso
     check_tensor(name, value, x, f"{main} is")
 
 
+def check_rows(name: str, value: Tensor, rows: int, why: str) -> None:
+    """Raise a ValueError unless a tensor has so many rows; another number would be hidden by packing or broadcasting.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor in the error message.
+    value : Tensor
+        The tensor.
+    rows : int
+        How many rows it must have.
+    why : str
+        What needs them, for the error message, as in "as x has".
+    """
+    if value.shape[:1] != (rows,):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, but must have {rows} rows {why}.")
+
+
 def check_batch_sizes(batch_sizes: Any) -> list[int]:
     """Return the number of running sequences at each step as a list.
 

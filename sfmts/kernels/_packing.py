@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from sfmts.kernels._checks import check_tensor
+from sfmts.kernels._checks import check_rows, check_tensor
 
 
 def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
@@ -67,8 +67,6 @@ def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
         Zero after the end of each sequence.
     """
     if not torch.compiler.is_compiling():
-        rows = len(packed.data)
-        if data.ndim == 0 or data.shape[0] != rows:
-            raise ValueError(f"data has shape {tuple(data.shape)}, but must have {rows} rows as packed has.")
+        check_rows("data", data, len(packed.data), "as packed has")
     like = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
     return pad_packed_sequence(like, batch_first=True, total_length=length)[0]

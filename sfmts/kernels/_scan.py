@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels._checks import check_batch_sizes
+from sfmts.kernels._checks import check_batch_sizes, check_rows
 from sfmts.kernels._packing import pack, unpack
 
 State = tuple[Tensor, ...]
@@ -127,9 +127,13 @@ def scan(
     """
     if not torch.compiler.is_compiling():  # sizes may be symbols there
         batch_sizes = check_batch_sizes(batch_sizes)
-        _check_rows("inputs", inputs, sum(batch_sizes))
-        _check_rows("state", state, batch_sizes[0])
-        _check_rows("mask", () if mask is None else (mask,), batch_sizes[0])
+        for name, parts, rows in (
+            ("inputs", inputs, sum(batch_sizes)),
+            ("state", state, batch_sizes[0]),
+            ("mask", () if mask is None else (mask,), batch_sizes[0]),
+        ):
+            for part in parts:
+                check_rows(name, part, rows, "for these batch_sizes")
     running = batch_sizes[0]
     outputs: list[State] = []
     ended: list[State] = []
@@ -148,13 +152,6 @@ def scan(
         tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
         tuple(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)),
     )
-
-
-def _check_rows(name: str, parts: State, rows: int) -> None:
-    """Raise a ValueError unless all parts have this number of rows. A single row would be broadcast silently."""
-    for part in parts:
-        if part.ndim == 0 or part.shape[0] != rows:
-            raise ValueError(f"{name} has shape {tuple(part.shape)}, but batch_sizes needs {rows} rows.")
 
 
 def scan_padded(

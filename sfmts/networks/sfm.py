@@ -18,6 +18,7 @@ from sfmts.kernels import (
     sfm_layer,
     unpack,
 )
+from sfmts.kernels._checks import check_rows
 from sfmts.kernels._registry import backend_here
 from sfmts.kernels._sfm.layer import check_exportable
 from sfmts.networks._common import (
@@ -159,14 +160,6 @@ class _PackedBatch:
             lengths = (sizes[:, None] > torch.arange(self.batch_sizes[0])).sum(0)
             self._backwards = (offsets[lengths[sequence] - 1 - steps] + sequence).to(rows.device)
         return rows.index_select(0, self._backwards)
-
-
-def _check_rows(state: list[_LayerState], batch: int) -> None:
-    """Raise ValueError unless the states have a row for each sequence, which packing would hide."""
-    for layer in state:
-        for name, value in zip(layer._fields, layer, strict=True):
-            if value.shape[:1] != (batch,):
-                raise ValueError(f"state.{name} has shape {tuple(value.shape)}, but must have {batch} rows as x has.")
 
 
 class _SFMLayer(nn.Module):
@@ -549,8 +542,9 @@ class SFM(SequenceNetwork):
         """Run all layers on packed rows; return the padded output and the layers' states."""
         directions = 2 if self.bidirectional else 1
         batch = _PackedBatch(x, lengths)
-        if state is not None:
-            _check_rows(state, len(x))
+        for before in state or ():
+            for name, value in before._asdict().items():
+                check_rows(f"state.{name}", value, len(x), "as x has")
         times = [self._times(x, lengths, time, state, False)]
         times += (
             [self._times(x, lengths, time, state, True)] if self.bidirectional and self.time == "timestamps" else []

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sfmts.kernels._checks import check_fits, check_sizes, check_tensor
+from sfmts.kernels._checks import check_fits, check_rows, check_sizes, check_tensor
 from sfmts.kernels._eager import eager
 from sfmts.kernels._packing import pack, unpack
 from sfmts.kernels._sfm import sfm
@@ -137,8 +137,7 @@ def _check(x: Tensor, t: Tensor, weights: SFMWeights, state: SFMState | None) ->
     if state is not None and not isinstance(state, SFMState):
         raise TypeError(f"state is of type {type(state).__name__}, but must be an SFMState or None.")
     for name, value in () if state is None else zip(state._fields, state, strict=True):
-        if check_tensor(f"state.{name}", value).shape[:1] != x.shape[:1]:
-            raise ValueError(f"state.{name} has shape {tuple(value.shape)}, but must have {len(x)} rows as x has.")
+        check_rows(f"state.{name}", check_tensor(f"state.{name}", value), len(x), "as x has")
 
 
 @torch.library.custom_op("sfmts::layer", mutates_args=())
