@@ -75,22 +75,24 @@ def estimator_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of an estimator that stand for options without any nesting.
 
     Options of networks go into ``network_params`` if the network takes them, so that one set is for all networks, and
-    options of the optimizer into ``optimizer_params``. Older results list all options in this way. Parameters that are
-    nested already stay as they are.
+    options of the optimizer into ``optimizer_params``. Older results list all options in this way, and call the
+    ``n_layers`` of the resonator ``depth``. Parameters that are nested already stay as they are.
     """
     taken = network_options(options.get("network", "sfm"))
     network, optimizer, rest = {}, {}, {}
     for name, value in options.items():
         if name in OF_OPTIMIZERS:
             optimizer[OF_OPTIMIZERS[name]] = value
-        elif name not in OF_NETWORKS:
+        elif name not in (*OF_NETWORKS, "network_params", "optimizer_params"):
             rest[name] = value
         elif name in taken and (name, value) not in (("time", "index"), ("time", "timestamps")):
             network[name] = value
-    for name, own in (("network_params", network), ("optimizer_params", optimizer)):
-        if own:
-            rest[name] = {**own, **(options.get(name) or {})}
-    return rest
+    network |= options.get("network_params") or {}
+    optimizer |= options.get("optimizer_params") or {}
+    if rest.get("network") == "resonator" and "depth" in network:
+        rest["n_layers"] = network.pop("depth")
+    nested = {"network_params": network, "optimizer_params": optimizer}
+    return rest | {name: own for name, own in nested.items() if own}
 
 
 def preset(task: str, row: str) -> dict[str, Any]:
@@ -193,25 +195,11 @@ def load(experiment: str, results: Path = RESULTS) -> list[Record]:
             raise ValueError(
                 f"{path}, line {number}, is no JSON ({error}); remove the line to repeat its run."
             ) from None
-        record["settings"] = _renamed(record["settings"])
         for name in ESTIMATORS:
             if name in record["settings"]:
                 record["settings"][name] = estimator_parameters(record["settings"][name])
         records.setdefault(key(record), record)
     return list(records.values())
-
-
-def _renamed(settings: Any) -> Any:
-    """Return settings with today's names: the resonator's ``n_layers`` was its own option ``depth``."""
-    if not isinstance(settings, dict):
-        return settings
-    renamed = {name: _renamed(value) for name, value in settings.items()}
-    own = renamed.get("network_params")
-    if renamed.get("network") == "resonator" and own and "depth" in own:
-        renamed["n_layers"] = own.pop("depth")
-        if not own:
-            del renamed["network_params"]
-    return renamed
 
 
 def results_file(experiment: str, results: Path = RESULTS) -> Path:
