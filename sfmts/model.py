@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.heads import Head
-from sfmts.networks.base import NetworkOutput, SequenceNetwork, dropout_mask
+from sfmts.networks._common import dropout_mask
+from sfmts.networks.base import NetworkOutput, SequenceNetwork
 
 POOLINGS = ("last", "mean")
 

@@ -14,7 +14,7 @@ from sklearn.utils import compute_sample_weight
 
 from sfmts import SFMClassifier, training
 from sfmts._batch import SequenceBatch
-from sfmts.networks.base import INITIALISATIONS
+from sfmts.networks._common import INITIALISATIONS
 from sfmts.training import OPTIMIZERS
 from tests.helpers import ALL_NETWORKS, MODES, NETWORKS, make_panel, mode_id, mode_parameters, pairwise
 from tests.test_contract import FORMS, weights_of

@@ -15,7 +15,8 @@ from sfmts._precision import own_precision
 from sfmts.forecasting.windows import WindowBatch, WindowSet, window_set
 from sfmts.heads import QuantileHead
 from sfmts.model import Model
-from sfmts.networks.base import SequenceNetwork, dropout_mask
+from sfmts.networks._common import dropout_mask
+from sfmts.networks.base import SequenceNetwork
 
 _PREDICTION_BATCH = 512
 

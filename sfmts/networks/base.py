@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sfmts._choices import check_choice
-from sfmts.networks._common import INITIALISATIONS as INITIALISATIONS
-from sfmts.networks._common import dropout_mask as dropout_mask
 
 
 class NetworkOutput(NamedTuple):
