@@ -169,17 +169,12 @@ class RidgeEstimator(BankEstimator):
         return out
 
     def _reader(self) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
-        """Return a function of the features of one series to its predictions."""
+        """Return a function of the features of one series, which it overwrites, to its predictions."""
         solution, squash = self._solution(), self._squash
         coef, intercept = solution.coef.astype(np.float32), solution.intercept
-        z, size = np.empty_like(squash.mean), np.empty_like(squash.mean)
 
         def read(features: NDArray[np.float32]) -> NDArray[np.float64]:
-            np.subtract(features, squash.mean, out=z)  # as Squash.apply, in memory that is used again
-            np.multiply(z, squash.factor, out=z)
-            np.add(np.abs(z, out=size), 1, out=size)
-            np.divide(z, size, out=z)
-            predictions: NDArray[np.float64] = coef @ z + intercept
+            predictions: NDArray[np.float64] = coef @ squash.apply(features) + intercept
             return predictions
 
         return read

@@ -52,12 +52,14 @@ class Squash:
         return replace(squash, centre=centre.astype(np.float32)), features
 
     def apply(self, features: Features) -> Features:
-        """Scale and bound in place; return the same array."""
-        for cut in slices(len(features), 32):  # few enough to stay in the cache
-            part = features[cut]
+        """Scale and bound the features of one or of many series in place; return the same array."""
+        parts = [features] if features.ndim == 1 else (features[cut] for cut in slices(len(features), 32))
+        for part in parts:  # so few series that they stay in the cache
             part -= self.mean
             part *= self.factor
-            part /= 1 + np.abs(part)
+            size = np.abs(part)
+            size += 1
+            part /= size
         return features
 
 
