@@ -96,7 +96,7 @@ def network_checks(
     >>> from sfmts.networks import network_checks
     >>> names = [name for name, _ in network_checks("lstm")]
     >>> names[:3]
-    ['attributes', 'shapes', 'padding']
+    ['attributes', 'shapes', 'final']
     >>> "chunks-n_layers=2" in names
     True
     """
@@ -196,9 +196,21 @@ def _check_shapes(subject: _Subject) -> None:
         shapes = tuple(output.states.shape), tuple(output.final.shape)
         right = (len(x), steps, network.output_size), (len(x), network.output_size)
         subject.require(shapes == right, f"shapes of `states` and `final` are {shapes} instead of {right}.")
-        if network.causal:
-            last = output.states[torch.arange(len(x)), -1 if given is None else given - 1]
-            subject.require_close(output.final, last, "`final` is not the output after the last step.")
+
+
+def _check_final(subject: _Subject) -> None:
+    """Compare the summary with the last output of each direction; other networks summarise in their own way."""
+    x, lengths, time = subject.batch()
+    network, both = subject.build(), subject.asks_for("bidirectional", False)
+    if not (network.causal or both):
+        return
+    for given in (lengths, None):
+        states, final, *_ = network(x, given, time=time, **_seeded())
+        ahead = network.output_size // 2 if both else network.output_size
+        last = states[torch.arange(len(x)), -1 if given is None else given - 1, :ahead]
+        first = states[:, 0, ahead:]
+        where = "after the last step" + (", or at the first step in the second half" if both else "")
+        subject.require_close(final, torch.cat([last, first], dim=1), f"`final` is not the output {where}.")
 
 
 def _check_padding(subject: _Subject) -> None:
@@ -249,20 +261,14 @@ def _check_directions(subject: _Subject) -> None:
     x, lengths, time = subject.batch()
     network = subject.build()
     subject.require(network.output_size % 2 == 0, "two directions have an odd output_size.")
-    half = network.output_size // 2
     changed = x.clone()
     changed[0, 4] += 1.0
-    states, final, *_ = network(x, lengths, time=time, **_seeded())
-    ahead, behind = (network(changed, lengths, time=time, **_seeded()).states - states)[0].split(half, dim=1)
+    before, after = (network(given, lengths, time=time, **_seeded()).states[0] for given in (x, changed))
+    ahead, behind = (after - before).chunk(2, dim=1)
     subject.require(not ahead[:4].any(), "the first half of the output, which reads forwards, sees later steps.")
     subject.require(not behind[5:].any(), "the second half of the output, which reads backwards, sees earlier steps.")
     acts = bool(ahead[4:].any() and behind[:5].any())
     subject.require(acts, "one of the two directions does not read its input.")
-    last = states[torch.arange(len(x)), lengths - 1, :half]
-    subject.require_close(final[:, :half], last, "the first half of `final` is not the output after the last step.")
-    subject.require_close(
-        final[:, half:], states[:, 0, half:], "the second half of `final` is not the output at the first step."
-    )
 
 
 def _check_state_dict(subject: _Subject) -> None:
@@ -504,6 +510,7 @@ def _check_initialisation(subject: _Subject) -> None:
 _CHECKS = (
     _check_attributes,
     _check_shapes,
+    _check_final,
     _check_padding,
     _check_batch_mates,
     _check_causality,
