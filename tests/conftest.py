@@ -3,10 +3,13 @@ import os
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy is imported: scikit-learn's suite then skips nothing
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may refuse to be deterministic
 
+import shutil
+
 import pytest
 import torch
 
 from sfmts.kernels._workspace import Workspace
+from tests.kernel_host import FakeGpu, Host
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +20,20 @@ def poisoned_memory(monkeypatch):
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    """Compile the GPU kernel with g++."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++ to compile the kernel with")
+    return Host(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="session")
+def fake_gpu(host, tmp_path_factory):
+    """Load the fake driver in place of NVIDIA's."""
+    pytest.importorskip("cuda.bindings.driver", reason="the package cuda-bindings is not installed")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    return FakeGpu(tmp_path_factory.mktemp("driver"))

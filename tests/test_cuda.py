@@ -41,15 +41,6 @@ RESIDENCIES = {
 }
 PAPER_SIZES = [(50, 4, 1), (50, 4, 88), (30, 8, 61)]
 PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-4)]
-# To have the compiler watch every access:
-#   LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-#   SFMTS_SANITIZE=address,undefined python -m pytest tests/test_cuda.py -k "not nvcc and not gpu"
-SANITIZER = (
-    ["-g", f"-fsanitize={os.environ['SFMTS_SANITIZE']}", "-fno-sanitize-recover=all"]
-    if "SFMTS_SANITIZE" in os.environ
-    else []
-)
-EXTRA = os.environ.get("SFMTS_CXXFLAGS", "").split()
 # The hardware's exp and reciprocal are off by two units in the last place; with such errors, made by chance on a CPU,
 # the worst of these cases is off by 1.4e-4.
 PRECISIONS_ON_GPU = [(torch.float64, 1e-9), (torch.float32, 5e-4)]
@@ -72,37 +63,6 @@ class HostProgram:
         self._function(ctypes.byref(arguments), ctypes.c_int(blocks))
 
 
-class Host:
-    """Compiles layouts with g++, each once."""
-
-    def __init__(self, folder):
-        self._folder = folder
-        self._programs = {}
-
-    def program(self, layout, variant):
-        key = layout, variant
-        if key not in self._programs:
-            library = self._folder / f"{len(self._programs)}.so"
-            subprocess.run(self._command(layout, variant, library), check=True)
-            self._programs[key] = HostProgram(library, layout.direction)
-        return self._programs[key]
-
-    @staticmethod
-    def _command(layout, variant, library):
-        """The variant is the order of threads, and when copies behind the program's back are made."""
-        order = {"REVERSED": int("reversed" in variant), "COPIES_AT_ONCE": int("at once" in variant)}
-        defines = [f"-D{name}={value}" for name, value in (layout.macros() | order).items()]
-        flags = ["-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", *SANITIZER, *EXTRA]
-        return ["g++", "-x", "c++", *flags, *defines, str(program.SOURCES / "sfm.cu"), "-o", str(library)]
-
-
-@pytest.fixture(scope="session")
-def host(tmp_path_factory):
-    if shutil.which("g++") is None:
-        pytest.skip("there is no g++ to compile the kernel with")
-    return Host(tmp_path_factory.mktemp("kernels"))
-
-
 @pytest.fixture
 def on_host(host, monkeypatch):
     """Let the glue of `cuda.sfm` run the kernel that g++ compiles; returns the list of layouts that were run."""
@@ -112,14 +72,15 @@ def on_host(host, monkeypatch):
 
         def load(layout, _):
             used.append(layout)
-            return host.program(layout, variant)
+            defines = [f"-D{name}={value}" for name, value in layout.macros().items()]
+            return HostProgram(host.library(defines, variant), layout.direction)
 
         choose_layout.cache_clear()
         if residency == "streamed":
             monkeypatch.setattr(layouts, "_fill", lambda bare, _: bare)
         if tile is not None:
             monkeypatch.setattr(cuda, "choose_tile", lambda *_: tile)
-        monkeypatch.setattr(cuda, "_device", lambda _: RESIDENCIES[residency])
+        monkeypatch.setattr(cuda, "device_of", lambda _: RESIDENCIES[residency])
         monkeypatch.setattr(cuda, "choose_layout", functools.partial(choose_layout, threads=threads))
         monkeypatch.setattr(program, "load", load)
         return used
@@ -317,7 +278,7 @@ def test_autocast_changes_nothing(on_host):
 
 def test_sizes_beyond_the_device_are_refused(on_host, monkeypatch):
     on_host()
-    monkeypatch.setattr(cuda, "_device", lambda _: Device(processors=2, shared_bytes=1 << 10))
+    monkeypatch.setattr(cuda, "device_of", lambda _: Device(processors=2, shared_bytes=1 << 10))
     with pytest.raises(RuntimeError, match="too large for backend='cuda'; use backend='fused'"):
         OnCuda(make_case()).run()
 
@@ -412,7 +373,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
 
 def test_reason_on_the_cpu():
     case = make_case()
-    assert cuda.unavailable(case.x, case.weights) == "the tensors are on cpu, not on a CUDA device"
+    assert cuda.unavailable(case.x, case.weights) == "the tensors are on cpu, not on an NVIDIA GPU"
 
 
 def test_reason_without_the_bindings(monkeypatch):

@@ -13,11 +13,9 @@ from typing import Any
 import torch
 
 from sfmts._choices import check_choice
+from sfmts.kernels import _gpu
 
 AUTO, FALLBACK = "auto", "fused"
-# What "auto" stands for, by type of device; otherwise FALLBACK. "cuda" is opt-in until it has been tested on a GPU
-# (benchmarks/gpu.sh).
-_FASTEST = {"cpu": "native"}
 
 _logger = logging.getLogger("sfmts")
 
@@ -49,7 +47,7 @@ class Operation:
             If a named backend is unavailable. "auto" falls back to "fused" instead, and the reason is logged once.
         """
         check_choice("backend", backend, (AUTO, *self.kernels))
-        name = _FASTEST.get(device.type, FALLBACK) if backend == AUTO else backend
+        name = self._fastest(device) if backend == AUTO else backend
         reason = self.unavailable[name](*context) if name in self.unavailable else None
         if reason is None:
             return name
@@ -59,6 +57,12 @@ class Operation:
             )
         _warn_once(f"{reason}; falling back to backend={FALLBACK!r}, which is several times slower")
         return FALLBACK
+
+    def _fastest(self, device: torch.device) -> str:
+        """Return the kernel that "auto" prefers on a device."""
+        if "cuda" in self.kernels and _gpu.is_nvidia(device):
+            return "cuda"
+        return "native" if device.type == "cpu" else FALLBACK
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -77,7 +81,7 @@ def backend_here(backend: str, device: torch.device, training: bool) -> str:
 
     A network in evaluation mode that was created for a GPU and moved to another device uses "auto" there.
     """
-    if backend != "cuda" or device.type == "cuda" or training:
+    if backend != "cuda" or _gpu.is_nvidia(device) or training:
         return backend
     _warn_once(f"backend='cuda' is unavailable on {device.type}; falling back to backend={AUTO!r}")
     return AUTO

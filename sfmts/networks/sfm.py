@@ -441,7 +441,8 @@ class SFM(SequenceNetwork):
         """
         layer = self.layers[0]
         assert isinstance(layer, _SFMLayer)
-        return resolve_backend(self._backend_here(), layer.weights())
+        accumulated = self.frequencies == "adaptive" and self.phase == "accumulated"
+        return resolve_backend(self._backend_here(), layer.weights(), accumulated=accumulated)
 
     def _backend_here(self) -> str:
         return backend_here(self._backend, next(self.parameters()).device, self.training)

@@ -10,16 +10,18 @@ from sfmts._choices import check_choice
 from sfmts.kernels import _compiled
 from sfmts.kernels._checks import check_batch_sizes, check_detached, check_sizes, check_tensor
 from sfmts.kernels._registry import AUTO, register
-from sfmts.kernels._sfm import cuda, fused, native, recompute, reference
+from sfmts.kernels._sfm import cuda, fused, native, recompute, reference, verdict
 from sfmts.kernels._sfm.reference import SFMState, SFMWeights
 
 
-def _native_unavailable(weights: SFMWeights | None) -> str | None:
+def _native_unavailable(weights: SFMWeights | None, _: int, __: bool) -> str | None:
     return _compiled.missing() if weights is None else native.unavailable(weights.V, weights)
 
 
-def _cuda_unavailable(weights: SFMWeights | None) -> str | None:
-    return None if weights is None else cuda.unavailable(weights.V, weights)
+def _cuda_unavailable(weights: SFMWeights | None, sequences: int, accumulated: bool) -> str | None:
+    if weights is None:
+        return None
+    return cuda.unavailable(weights.V, weights) or verdict.verdict(weights, sequences, accumulated)
 
 
 _OPERATION = register(
@@ -31,17 +33,24 @@ BACKENDS = (AUTO, *_OPERATION.kernels)
 MEMORIES = ("fast", "recompute")
 
 
-def resolve_backend(backend: str, weights: SFMWeights | None = None) -> str:
+def resolve_backend(
+    backend: str, weights: SFMWeights | None = None, sequences: int = 1, accumulated: bool = False
+) -> str:
     """Return the name of the kernel that ``backend`` stands for in :func:`sfm`.
 
     Parameters
     ----------
     backend : {"auto", "reference", "fused", "native", "cuda"}
-        "auto" is "native", the compiled kernel, on the CPU and "fused" on any other device. It falls back to "fused"
-        if the compiled kernel is unavailable, and logs the reason once. "cuda" is opt-in: it has been tested as a C++
-        program, but not yet on a GPU.
+        "auto" is "native", the compiled kernel, on the CPU, "cuda" on an NVIDIA GPU, and "fused" on any other device.
+        It falls back to "fused" if that kernel is unavailable, and logs the reason once. "cuda" is compiled for the
+        sizes of the layer and compared with "fused" on made-up series before its first use. The environment variable
+        ``SFMTS_CUDA_KERNEL=off`` makes it unavailable.
     weights : SFMWeights, optional
         Their device, type and sizes decide which kernels are available. Defaults to float32 on the CPU.
+    sequences : int, default=1
+        Number of sequences of the batch. "cuda" is compiled for 1, 2, 4 or 8 sequences per multiprocessor.
+    accumulated : bool, default=False
+        As in :func:`sfm`.
 
     Returns
     -------
@@ -62,7 +71,7 @@ def resolve_backend(backend: str, weights: SFMWeights | None = None) -> str:
     'fused'
     """
     device = torch.device("cpu") if weights is None else weights.V.device
-    return _OPERATION.choose(backend, device, weights)
+    return _OPERATION.choose(backend, device, weights, sequences, accumulated)
 
 
 def sfm(
@@ -136,7 +145,7 @@ def sfm(
     sizes = _check(x, batch_sizes, t, weights, state, feedback_mask)
     if amplitudes is not None and not isinstance(amplitudes, list):
         raise TypeError(f"amplitudes is of type {type(amplitudes).__name__}, but must be a list or None.")
-    kernel = _OPERATION.kernels[resolve_backend(backend, weights)]
+    kernel = partial(_run, backend)
     if memory == "recompute" and torch.is_grad_enabled():
         kernel = partial(recompute.sfm, kernel)
     with torch.autocast(x.device.type, enabled=False):
@@ -150,6 +159,24 @@ def sfm(
             feedback_mask=None if feedback_mask is None else feedback_mask.to(weights.V.dtype, copy=True),
             amplitudes=amplitudes,
         )
+
+
+def _run(
+    backend: str,
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    t: Tensor,
+    weights: SFMWeights,
+    state: SFMState,
+    *,
+    accumulated: bool,
+    feedback_mask: Tensor | None,
+    amplitudes: list[Tensor] | None,
+) -> tuple[Tensor, SFMState]:
+    """Run the kernel that ``backend`` stands for with this batch."""
+    kernel = _OPERATION.kernels[resolve_backend(backend, weights, batch_sizes[0], accumulated)]
+    options = {"accumulated": accumulated, "feedback_mask": feedback_mask, "amplitudes": amplitudes}
+    return kernel(x, batch_sizes, t, weights, state, **options)
 
 
 def _check(

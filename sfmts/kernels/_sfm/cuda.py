@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfmts.kernels import _gpu
 from sfmts.kernels._checks import addresses, refuse_second_derivatives
 from sfmts.kernels._sfm.gpu import program
 from sfmts.kernels._sfm.gpu.layout import Device, Direction, Layout, Sizes, choose_layout, choose_tile
@@ -110,7 +111,7 @@ class _Call:
 
     def layout(self, direction: Direction, x: Tensor) -> Layout:
         """Return the fastest layout of the kernel for this batch."""
-        device = _device(x)
+        device = device_of(x)
         layout = choose_layout(direction, self.sizes, choose_tile(self.batch.sequences, device), device)
         if layout is None:
             raise RuntimeError("D, K and M are too large for backend='cuda'; use backend='fused'.")
@@ -307,34 +308,32 @@ def unavailable(x: Tensor, weights: SFMWeights) -> str | None:
     >>> from sfmts.kernels._sfm.cuda import unavailable
     >>> from sfmts.networks import SFM
     >>> unavailable(torch.zeros(3, 2), SFM(2).layers[0].weights())
-    'the tensors are on cpu, not on a CUDA device'
+    'the tensors are on cpu, not on an NVIDIA GPU'
     """
-    if x.device.type != "cuda":
-        return f"the tensors are on {x.device.type}, not on a CUDA device"
-    if torch.version.hip is not None:
-        return "the kernel is written for NVIDIA devices"
+    if not _gpu.is_nvidia(x.device):
+        return f"the tensors are on {x.device.type}, not on an NVIDIA GPU"
     if x.dtype not in _DTYPES or weights.W.dtype != x.dtype:
         return f"the kernel takes float32, float64 or bfloat16 for both, not {x.dtype} with {weights.W.dtype} weights"
-    capability = torch.cuda.get_device_capability(x.device)
+    capability = _gpu.capability(x.device)
     if capability < _CAPABILITY:
         return f"the device has compute capability {'.'.join(map(str, capability))}, the kernel needs 8.0"
     if (reason := program.missing(capability)) is not None:
         return reason
-    device, sizes = _device(x), _sizes(weights, accumulated=True)
+    device, sizes = device_of(x), sizes_of(weights, accumulated=True)
     if any(choose_layout(direction, sizes, 1, device) is None for direction in ("forward", "backward")):
         return "D, K and M are too large for the device's shared memory"
     return None
 
 
-def _sizes(weights: SFMWeights, accumulated: bool) -> Sizes:
+def sizes_of(weights: SFMWeights, accumulated: bool) -> Sizes:
+    """Return the sizes and the type of a layer."""
     adaptive = weights.omega is None
     return Sizes(*weights.sizes, adaptive, adaptive and accumulated, weights.W.dtype)
 
 
-def _device(x: Tensor) -> Device:
-    properties = torch.cuda.get_device_properties(x.device)
-    shared_bytes = getattr(properties, "shared_memory_per_block_optin", _LEAST_SHARED_BYTES)
-    return Device(properties.multi_processor_count, shared_bytes)
+def device_of(x: Tensor) -> Device:
+    """Return what layouts depend on of the device of a tensor."""
+    return Device(_gpu.processors(x.device), _gpu.shared_bytes(x.device) or _LEAST_SHARED_BYTES)
 
 
 def sfm(
@@ -354,7 +353,7 @@ def sfm(
     :func:`unavailable` returns None.
     """
     theta = None if weights.omega is None else wrap_phase(weights.omega * t[:, None])
-    sizes = _sizes(weights, accumulated)
+    sizes = sizes_of(weights, accumulated)
     S = torch.stack([state.re, state.im], dim=1).transpose(2, 3).to(sizes.real)
     inputs = (x, *weights[:6], theta, S, state.z.to(sizes.real), state.theta)
     keep = torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in inputs)

@@ -13,7 +13,9 @@ import torch
 
 Direction = Literal["forward", "backward"]
 
-MAX_TILE = 8  # sequences per block: each takes two registers per thread, and vectors in shared memory
+# Sequences per block: each takes two registers per thread, and vectors in shared memory. There are few choices, because
+# the kernel is compiled for each, and the last batch of an epoch or a prediction should not need another one.
+TILES = (1, 2, 4, 8)
 _RING_BYTES = 12 << 10  # most shared memory for a prefetch of more than one step
 # Registers for everything except weights and sums. With fewer, nvcc spilled some at the paper's sizes.
 _OTHER_REGISTERS: dict[Direction, int] = {"forward": 88, "backward": 80}
@@ -213,24 +215,26 @@ def _residency(name: str, matrix: Matrix) -> dict[str, object]:
 
 
 def choose_tile(batch: int, device: Device) -> int:
-    """Return the number of sequences per block that gives every processor a block."""
-    return min(MAX_TILE, _ceil(batch, device.processors))
+    """Return the least number of sequences per block for which every block has a processor, or the greatest number."""
+    return next((tile for tile in TILES if tile * device.processors >= batch), TILES[-1])
 
 
 @lru_cache(maxsize=256)
 def choose_layout(
     direction: Direction, sizes: Sizes, tile: int, device: Device, threads: int | None = None
 ) -> Layout | None:
-    """Return the layout with the lowest estimated time, with fewer sequences per block if ``tile`` do not fit.
+    """Return the layout with the lowest estimated time, with half as many sequences per block if ``tile`` do not fit.
 
     Return None if the vectors of a single sequence exceed the shared memory.
     """
-    for fewer in range(tile, 0, -1):
+    fewer = tile
+    while fewer:
         widths = [threads] if threads else range(64, _MAX_THREADS + 1, 32)
         layouts = [_fill(_bare(direction, sizes, fewer, width), device) for width in widths]
         fitting = [layout for layout in layouts if layout.shared_bytes <= device.shared_bytes]
         if fitting:
             return min(fitting, key=_cycles)
+        fewer //= 2
     return None
 
 

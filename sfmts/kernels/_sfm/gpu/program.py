@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
+from sfmts.kernels import _gpu
 from sfmts.kernels._sfm.gpu.layout import Layout
 
 _logger = logging.getLogger(__name__)
@@ -56,16 +57,21 @@ def missing(capability: tuple[int, int]) -> str | None:
 
 def load(layout: Layout, device: torch.device) -> Program:
     """Return the kernel of this layout on this device; compile it unless it is cached in memory or on disk."""
-    return _load(layout, torch.cuda.current_device() if device.index is None else device.index)
+    return _load(layout, torch.device(device.type, _gpu.index(device)))
 
 
 @lru_cache(maxsize=256)
-def _load(layout: Layout, device: int) -> Program:
-    major, minor = torch.cuda.get_device_capability(device)
+def _load(layout: Layout, device: torch.device) -> Program:
+    major, minor = _gpu.capability(device)
     options = compiler_options(layout, f"sm_{major}{minor}")
-    version = _checked(_nvrtc(), _nvrtc().nvrtcVersion()), _checked(_driver(), _driver().cuDriverGetVersion())
-    cubin = cached_cubin(options, str(version), compile_cubin, cache_folder())
+    cubin = cached_cubin(options, versions(), compile_cubin, cache_folder())
     return _CudaProgram(cubin, layout, device)
+
+
+def versions() -> str:
+    """Return the versions of NVRTC and the driver."""
+    nvrtc, driver = _nvrtc(), _driver()
+    return str((_checked(nvrtc, nvrtc.nvrtcVersion()), _checked(driver, driver.cuDriverGetVersion())))
 
 
 def compiler_options(layout: Layout, architecture: str) -> tuple[str, ...]:
@@ -90,7 +96,7 @@ def cached_cubin(
     A file begins with a digest of its content, so a truncated or damaged one is compiled again. It is written under a
     temporary name and renamed, so other processes see all of it or nothing.
     """
-    key = hashlib.sha256(repr((_source_digest(), tuple(options), version)).encode()).hexdigest()
+    key = hashlib.sha256(repr((source_digest(), tuple(options), version)).encode()).hexdigest()
     path = folder / f"{key}.cubin"
     try:
         kept = path.read_bytes()
@@ -100,13 +106,13 @@ def cached_cubin(
         pass
     cubin = compiler(options)
     try:
-        _write(path, hashlib.sha256(cubin).digest() + cubin)
+        write(path, hashlib.sha256(cubin).digest() + cubin)
     except OSError as error:
         _logger.info("Cannot write a compiled kernel to %s: %s", folder, error)
     return cubin
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
@@ -120,7 +126,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @cache
-def _source_digest() -> str:
+def source_digest() -> str:
+    """Return a digest of the sources of the kernel."""
     digest = hashlib.sha256()
     for name in _FILES:
         digest.update((SOURCES / name).read_bytes())
@@ -155,11 +162,11 @@ def compile_cubin(options: Sequence[str]) -> bytes:
 class _CudaProgram:
     """A compiled kernel, loaded on one device."""
 
-    def __init__(self, cubin: bytes, layout: Layout, device: int) -> None:
+    def __init__(self, cubin: bytes, layout: Layout, device: torch.device) -> None:
         driver = _driver()
         self._layout, self._device = layout, device
-        with torch.cuda.device(device):
-            torch.cuda.current_stream().query()  # this makes the context of the device current
+        with _gpu.current(device):
+            _gpu.synchronize(device)  # this makes the context of the device current
             self._module = _checked(driver, driver.cuModuleLoadData(cubin))
             name = f"sfm_{layout.direction}".encode()
             self._function = _checked(driver, driver.cuModuleGetFunction(self._module, name))
@@ -169,21 +176,11 @@ class _CudaProgram:
     def launch(self, blocks: int, arguments: ctypes.Structure) -> None:
         driver = _driver()
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
-        with torch.cuda.device(self._device):
-            stream = torch.cuda.current_stream().cuda_stream
-            grid, block = (blocks, 1, 1), (self._layout.threads, 1, 1)
-            _checked(
-                driver,
-                driver.cuLaunchKernel(
-                    self._function,
-                    *grid,
-                    *block,
-                    self._layout.shared_bytes,
-                    stream,
-                    ctypes.addressof(parameters),
-                    0,
-                ),
-            )
+        grid, block = (blocks, 1, 1), (self._layout.threads, 1, 1)
+        with _gpu.current(self._device):
+            place = self._layout.shared_bytes, _gpu.stream(self._device)
+            status = driver.cuLaunchKernel(self._function, *grid, *block, *place, ctypes.addressof(parameters), 0)
+        _checked(driver, status)
 
 
 def _nvrtc() -> Any:
@@ -200,9 +197,10 @@ def _checked(module: Any, result: tuple[Any, ...]) -> Any:
     Raises
     ------
     RuntimeError
-        If the status is not success.
+        If the status is not success; torch.OutOfMemoryError if memory ran out.
     """
     status, *values = result
     if int(status) != 0:
-        raise RuntimeError(f"{module.__name__}: {status!r}")
+        error = torch.OutOfMemoryError if "OUT_OF_MEMORY" in repr(status) else RuntimeError
+        raise error(f"{module.__name__}: {status!r}")
     return values[0] if len(values) == 1 else tuple(values)
