@@ -19,7 +19,7 @@ from sfmts.kernels import SFMState
 from sfmts.kernels._sfm import cuda
 from sfmts.kernels._sfm.gpu import layout as layouts
 from sfmts.kernels._sfm.gpu import program
-from sfmts.kernels._sfm.gpu.layout import Device, Sizes, choose_layout
+from sfmts.kernels._sfm.gpu.layout import Device, Sizes, choose_layout, choose_tile
 from tests.helpers import assert_same, case_id, every_pair, spread
 from tests.test_kernels import (
     FREQUENCIES,
@@ -311,6 +311,24 @@ def test_tiles_shrink_until_they_fit():
     layout = choose_layout("backward", sizes, 8, H200)
     assert 1 <= layout.tile < 8
     assert layout.shared_bytes <= H200.shared_bytes
+
+
+def test_tiles_are_few():
+    assert [choose_tile(batch, H200) for batch in (1, 132, 133, 264, 500, 1000, 10_000)] == [1, 1, 2, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sequences", "slower"),
+    [
+        *((sizes, sequences, False) for sizes in [(32, 4, 32), *PAPER_SIZES] for sequences in (1, 64, 256, 4096)),
+        ((256, 8, 256), 1, True),
+        ((256, 8, 256), 256, True),
+        ((512, 8, 256), 1, False),  # does not fit, which is another reason
+    ],
+)
+def test_layers_whose_weights_are_streamed_are_left_to_the_fused_kernel(sizes, sequences, slower):
+    sizes = Sizes(*sizes, False, False, torch.float32)
+    assert layouts.is_slower_than_fused(sizes, sequences, H200) == slower
 
 
 # -- the cache of compiled kernels

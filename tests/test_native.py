@@ -632,9 +632,9 @@ def test_a_thousand_fits_leave_no_memory_behind(store):
 def no_extension(monkeypatch):
     """An installation whose extension could not be built; the log line is told anew."""
     monkeypatch.setattr(_compiled, "_import_error", "No module named 'sfmts.kernels._native'")
-    _registry._warn_once.cache_clear()
+    _registry._log_once.cache_clear()
     yield
-    _registry._warn_once.cache_clear()
+    _registry._log_once.cache_clear()
 
 
 @pytest.mark.usefixtures("no_extension")

@@ -631,7 +631,7 @@ def test_the_compiled_kernel_is_for_the_processor():
 @pytest.mark.parametrize("age", ["missing", "resonate", "project"])
 def test_without_the_compiled_kernel_the_fused_one_serves(age, monkeypatch, caplog):
     """Told once; an extension of an earlier version lacks one function or both."""
-    _registry._warn_once.cache_clear()
+    _registry._log_once.cache_clear()
     if age == "missing":
         monkeypatch.setattr(_compiled, "_import_error", "no module")
     else:
@@ -644,4 +644,4 @@ def test_without_the_compiled_kernel_the_fused_one_serves(age, monkeypatch, capl
     assert "reinstall sfmts" in caplog.text
     with pytest.raises(RuntimeError, match=r"backend='native' is unavailable here: the compiled kernel is .*reinstall"):
         case.run("native")
-    _registry._warn_once.cache_clear()
+    _registry._log_once.cache_clear()

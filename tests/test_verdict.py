@@ -32,7 +32,7 @@ def gpu(fake_gpu, host, monkeypatch, tmp_path):
 
 
 def new_process():
-    for cached in (program.missing, program._load, _registry._warn_once):
+    for cached in (program.missing, program._load, _registry._log_once):
         cached.cache_clear()
     verdict.forget()
 
@@ -216,3 +216,13 @@ def test_a_trial_needs_no_cache(gpu, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert resolve_backend("auto", make_case(**SMALL).weights, 5) == "cuda"
+
+
+def test_a_layer_that_is_too_large_is_not_tried(gpu, caplog):
+    weights = make_case(D=256, K=8, M=256, lengths=(1,), dtype=torch.float32).weights
+    with caplog.at_level(logging.INFO, "sfmts"):
+        assert resolve_backend("auto", weights) == "fused"
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert "so large that the CUDA kernel would be slower" in record.getMessage()
+    assert not gpu.compiled

@@ -22,10 +22,11 @@ _logger = logging.getLogger("sfmts")
 
 @dataclass(frozen=True)
 class Operation:
-    """Kernels of one operation, and the reasons why some of them may be unavailable, by name of the backend."""
+    """Kernels of one operation, and by name of the backend the reasons why some may be unavailable, or too slow."""
 
     kernels: dict[str, Callable[..., Any]]
     unavailable: Mapping[str, Callable[..., str | None]]
+    slow: Mapping[str, Callable[..., str | None]]
 
     def choose(self, backend: str, device: torch.device, *context: Any) -> str:
         """Return the name of the kernel that ``backend`` stands for.
@@ -37,7 +38,7 @@ class Operation:
         device : torch.device
             The device of the tensors.
         *context
-            Passed to the functions in ``unavailable``, which return a reason or None.
+            Passed to the functions in ``unavailable`` and ``slow``, which return a reason or None.
 
         Raises
         ------
@@ -47,7 +48,7 @@ class Operation:
             If a named backend is unavailable. "auto" falls back to "fused" instead, and the reason is logged once.
         """
         check_choice("backend", backend, (AUTO, *self.kernels))
-        name = self._fastest(device) if backend == AUTO else backend
+        name = self._fastest(device, *context) if backend == AUTO else backend
         reason = self.unavailable[name](*context) if name in self.unavailable else None
         if reason is None:
             return name
@@ -55,24 +56,30 @@ class Operation:
             raise RuntimeError(
                 f"backend={backend!r} is unavailable here: {reason}. Use backend={AUTO!r} or {FALLBACK!r}."
             )
-        _warn_once(f"{reason}; falling back to backend={FALLBACK!r}, which is several times slower")
+        _log_once(logging.WARNING, f"{reason}; falling back to backend={FALLBACK!r}, which is several times slower")
         return FALLBACK
 
-    def _fastest(self, device: torch.device) -> str:
-        """Return the kernel that "auto" prefers on a device."""
-        if "cuda" in self.kernels and _gpu.is_nvidia(device):
+    def _fastest(self, device: torch.device, *context: Any) -> str:
+        """Return the kernel that "auto" prefers on a device, whether it is available or not."""
+        if "cuda" not in self.kernels or not _gpu.is_nvidia(device):
+            return "native" if device.type == "cpu" else FALLBACK
+        if (reason := self.slow["cuda"](*context)) is None:
             return "cuda"
-        return "native" if device.type == "cpu" else FALLBACK
+        _log_once(logging.INFO, f"{reason}; using backend={FALLBACK!r}")
+        return FALLBACK
 
 
 OPERATIONS: dict[str, Operation] = {}
 
 
 def register(
-    name: str, kernels: dict[str, Callable[..., Any]], unavailable: Mapping[str, Callable[..., str | None]]
+    name: str,
+    kernels: dict[str, Callable[..., Any]],
+    unavailable: Mapping[str, Callable[..., str | None]],
+    slow: Mapping[str, Callable[..., str | None]] | None = None,
 ) -> Operation:
     """Add an operation to the registry and return it."""
-    OPERATIONS[name] = Operation(kernels, unavailable)
+    OPERATIONS[name] = Operation(kernels, unavailable, slow or {})
     return OPERATIONS[name]
 
 
@@ -83,10 +90,10 @@ def backend_here(backend: str, device: torch.device, training: bool) -> str:
     """
     if backend != "cuda" or _gpu.is_nvidia(device) or training:
         return backend
-    _warn_once(f"backend='cuda' is unavailable on {device.type}; falling back to backend={AUTO!r}")
+    _log_once(logging.WARNING, f"backend='cuda' is unavailable on {device.type}; falling back to backend={AUTO!r}")
     return AUTO
 
 
 @cache
-def _warn_once(message: str) -> None:
-    _logger.warning(message)
+def _log_once(level: int, message: str) -> None:
+    _logger.log(level, message)

@@ -11,6 +11,7 @@ from sfmts.kernels import _compiled
 from sfmts.kernels._checks import check_batch_sizes, check_detached, check_sizes, check_tensor
 from sfmts.kernels._registry import AUTO, register
 from sfmts.kernels._sfm import cuda, fused, native, recompute, reference, verdict
+from sfmts.kernels._sfm.gpu.layout import is_slower_than_fused
 from sfmts.kernels._sfm.reference import SFMState, SFMWeights
 
 
@@ -24,10 +25,19 @@ def _cuda_unavailable(weights: SFMWeights | None, sequences: int, accumulated: b
     return cuda.unavailable(weights.V, weights) or verdict.verdict(weights, sequences, accumulated)
 
 
+def _cuda_slow(weights: SFMWeights | None, sequences: int, accumulated: bool) -> str | None:
+    if weights is None:
+        return None
+    if is_slower_than_fused(cuda.sizes_of(weights, accumulated), sequences, cuda.device_of(weights.V)):
+        return "D, K and M are so large that the CUDA kernel would be slower"
+    return None
+
+
 _OPERATION = register(
     "sfm",
     kernels={"reference": reference.sfm, "fused": fused.sfm, "native": native.sfm, "cuda": cuda.sfm},
     unavailable={"native": _native_unavailable, "cuda": _cuda_unavailable},
+    slow={"cuda": _cuda_slow},
 )
 BACKENDS = (AUTO, *_OPERATION.kernels)
 MEMORIES = ("fast", "recompute")
@@ -41,8 +51,9 @@ def resolve_backend(
     Parameters
     ----------
     backend : {"auto", "reference", "fused", "native", "cuda"}
-        "auto" is "native", the compiled kernel, on the CPU, "cuda" on an NVIDIA GPU, and "fused" on any other device.
-        It falls back to "fused" if that kernel is unavailable, and logs the reason once. "cuda" is compiled for the
+        "auto" is "native", the compiled kernel, on the CPU, "cuda" on an NVIDIA GPU unless the layer is so large that
+        "fused" is faster, and "fused" on any other device. It falls back to "fused" if that kernel is unavailable, and
+        logs the reason once. "cuda" is compiled for the
         sizes of the layer and compared with "fused" on made-up series before its first use. The environment variable
         ``SFMTS_CUDA_KERNEL=off`` makes it unavailable.
     weights : SFMWeights, optional

@@ -21,6 +21,10 @@ _RING_BYTES = 12 << 10  # most shared memory for a prefetch of more than one ste
 _OTHER_REGISTERS: dict[Direction, int] = {"forward": 88, "backward": 80}
 _MAX_THREADS = 512  # with more, a thread has too few registers even without weights
 _BYTES = 16  # size of a chunk of weights, and alignment of every array in shared memory
+# Estimated cost of fused.py: launches per step of a training pass, cycles per launch, and multiplications of one
+# multiprocessor per cycle in the products of large batches.
+FUSED_LAUNCHES = 43
+_CYCLES_PER_LAUNCH, _FUSED_PRODUCTS = 7500, 64
 
 
 class Device(NamedTuple):
@@ -236,6 +240,22 @@ def choose_layout(
             return min(fitting, key=_cycles)
         fewer //= 2
     return None
+
+
+def is_slower_than_fused(sizes: Sizes, sequences: int, device: Device) -> bool:
+    """Return whether a training step of the kernel would take longer than one of ``fused.py``.
+
+    That is so for large layers, whose weights every block reads from the L2 cache at every step.
+    """
+    tile = choose_tile(sequences, device)
+    directions: tuple[Direction, ...] = ("forward", "backward")
+    layouts = [choose_layout(direction, sizes, tile, device) for direction in directions]
+    cycles = sum(
+        _cycles(layout) * _ceil(_ceil(sequences, layout.tile), device.processors) for layout in layouts if layout
+    )
+    products = 3 * sequences * (sizes.R * sizes.M + 2 * sizes.K * sizes.M * sizes.D)
+    fused = FUSED_LAUNCHES * _CYCLES_PER_LAUNCH + products / (_FUSED_PRODUCTS * device.processors)
+    return cycles > fused
 
 
 def _bare(direction: Direction, sizes: Sizes, tile: int, threads: int) -> Layout:
