@@ -294,6 +294,8 @@ class Trainer:
         self.optimizer = _OPTIMIZERS[settings.optimizer](
             self.parameters, lr=settings.learning_rate_init, weight_decay=settings.weight_decay, **options
         )
+        if self.device.type == "cpu":
+            _ask_no_gpu(self.optimizer)
         self.history = History()
         self._left_out = 0  # updates in a row whose gradient was not finite
         self._first_loss: float | None = None  # mean of the first mini-batch
@@ -526,6 +528,14 @@ def _share_of_steps(lengths: Tensor, index: Tensor) -> float:
     """Return the share of all steps that belong to the series numbered ``index``."""
     # PyTorch would divide integer tensors in single precision.
     return int(lengths[index].sum()) / int(lengths.sum())
+
+
+def _ask_no_gpu(optimizer: torch.optim.Optimizer) -> None:
+    """Skip the question of each update whether a GPU records it. It would start CUDA, and forks of the process fail."""
+    # The second name is that of older versions of PyTorch.
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
+        if hasattr(optimizer, name):
+            setattr(optimizer, name, lambda: None)
 
 
 class _Loss(nn.Module):

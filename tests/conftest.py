@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sfmts.kernels._workspace import Workspace
-from tests.kernel_host import FakeGpu, Host
+from tests.kernel_host import FakeGpu, Host, new_process
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +37,14 @@ def fake_gpu(host, tmp_path_factory):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     return FakeGpu(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture
+def gpu(fake_gpu, host, monkeypatch, tmp_path):
+    """A machine with a GPU that no process has used yet."""
+    fake_gpu.install(monkeypatch, host)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SFMTS_CUDA_KERNEL", raising=False)
+    new_process()
+    yield fake_gpu
+    new_process()

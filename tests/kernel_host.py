@@ -6,7 +6,11 @@ import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
-from sfmts.kernels import _gpu
+import torch
+
+from sfmts.estimators import _device
+from sfmts.kernels import _gpu, _registry
+from sfmts.kernels._sfm import verdict
 from sfmts.kernels._sfm.gpu import program
 
 # To have the compiler watch every access:
@@ -95,6 +99,7 @@ class FakeGpu:
         }
         for name, answer in answers.items():
             monkeypatch.setattr(_gpu, name, answer)
+        monkeypatch.setattr(_device, "nvidia_gpu", lambda: torch.device("cpu"))
         monkeypatch.setattr(program, "compile_cubin", compile_cubin)
 
     def _synchronize(self, device):
@@ -108,3 +113,10 @@ class FakeGpu:
     def fail(self, call, status):
         """Let a call of the driver fail."""
         self.driver.fake_fail(call.encode(), status)
+
+
+def new_process():
+    """Forget what this process has found out about GPUs and told."""
+    for cached in (program.missing, program._load, _registry._log_once, _device._log_once):
+        cached.cache_clear()
+    verdict.forget()

@@ -661,7 +661,7 @@ class TestFailures:
             seen.extend([self.parameters[0].device.type, train.values.device.type])
             raise Moved
 
-        monkeypatch.setattr(forecaster, "resolve_device", lambda device: torch.device("meta"))
+        monkeypatch.setattr(forecaster, "resolve_device", lambda *_: torch.device("meta"))
         monkeypatch.setattr(
             Trainer, "__init__", lambda self, model, *_: vars(self).update(parameters=[*model.parameters()])
         )

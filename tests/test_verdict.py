@@ -11,30 +11,14 @@ import sys
 import pytest
 import torch
 
-from sfmts.kernels import _registry, resolve_backend
+from sfmts.kernels import resolve_backend
 from sfmts.kernels._sfm import cuda, verdict
 from sfmts.kernels._sfm.gpu import program
 from tests.helpers import assert_same, case_id
+from tests.kernel_host import new_process
 from tests.test_kernels import FREQUENCIES, make_case, outputs_and_gradients
 
 SMALL = {"D": 5, "K": 3, "M": 4, "lengths": (6, 6, 5, 2, 1)}
-
-
-@pytest.fixture
-def gpu(fake_gpu, host, monkeypatch, tmp_path):
-    """A machine with a GPU that no process has used yet."""
-    fake_gpu.install(monkeypatch, host)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(verdict.SWITCH, raising=False)
-    new_process()
-    yield fake_gpu
-    new_process()
-
-
-def new_process():
-    for cached in (program.missing, program._load, _registry._log_once):
-        cached.cache_clear()
-    verdict.forget()
 
 
 def check_fused(caplog, reason):

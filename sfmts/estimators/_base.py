@@ -27,7 +27,7 @@ from sfmts._precision import own_precision
 from sfmts._validation import as_batch
 from sfmts.estimators import _persistence as persistence
 from sfmts.estimators._callbacks import CallbackWatcher
-from sfmts.estimators._device import is_available, resolve_device
+from sfmts.estimators._device import is_available, named_device, resolve_device, training_work
 from sfmts.estimators._parameters import (
     NETWORK_PARAMETERS,
     own_network_options,
@@ -256,17 +256,19 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         epochs: int | None = None,
     ) -> None:
         """Train a new model, or a copy of the fitted one if ``continued``, and set the fitted attributes."""
-        device = resolve_device(self.device)
         generator = torch.Generator().manual_seed(int(random_state.randint(2**31 - 1)))
         if continued:
             self._refuse_other_network()
             model = copy.deepcopy(self.module_)
             if self._generator_state is not None:  # otherwise every part would come in the same order
                 generator.set_state(self._generator_state)
-            dtype = next(model.parameters()).dtype
+            device = self._device_to_continue_on()
         else:
-            dtype = train.values.dtype if device.type == "cpu" else torch.float32
-            model = self._make_module(train, generator).to(dtype)
+            model = self._make_module(train, generator)
+            steps = int(train.lengths.sum()) * (plain(self.max_iter) if epochs is None else epochs)
+            work = training_work(model.network.n_parameters, steps, model.network.gpu_obstacle)
+            device = resolve_device(self.device, work)
+            model.to(train.values.dtype if device.type == "cpu" else torch.float32)
         model.to(device)
         settings = training_settings(self, **({} if epochs is None else {"schedule": "constant"}))
         trainer = Trainer(model, settings, generator)
@@ -288,6 +290,13 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         self.device_ = str(device)
         self.backend_ = model.network.backend
         self.n_parameters_ = sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    def _device_to_continue_on(self) -> torch.device:
+        """Return the device of a fitted model: with "auto" the one of the fit, if it is available here."""
+        if self.device != "auto":
+            return named_device(self.device)
+        fitted = torch.device(self.device_)
+        return fitted if is_available(fitted) else torch.device("cpu")
 
     def _run(
         self,

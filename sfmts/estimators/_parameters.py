@@ -217,7 +217,8 @@ PARAMETERS: dict[str, Parameter] = {
     "device": Parameter(
         "str",
         [str],
-        'Where to compute: "cpu", "cuda", "cuda:1", or "auto", a CUDA device if one is available, otherwise the CPU.',
+        'Where to compute: "cpu", "cuda", "cuda:1", or "auto". That is an NVIDIA GPU if there is one, the fit is long '
+        "enough to pay for its start, and the network is fast there. Otherwise it is the CPU.",
     ),
     "layout": _choice(
         LAYOUTS,

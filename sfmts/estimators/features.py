@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sfmts._batch import SequenceBatch
 from sfmts._validation import as_batch, as_weights
 from sfmts.estimators._base import SavedEstimator, check_file_attributes, check_tensors, fitting, new_random_state
-from sfmts.estimators._device import resolve_device
+from sfmts.estimators._device import Work, is_available, resolve_device
 from sfmts.estimators._parameters import documented, store_parameters, validate
 from sfmts.features._bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank
 from sfmts.features._signal import SCALES, SignalScale, check_increasing, fit_scale
@@ -25,6 +25,7 @@ from sfmts.kernels._bank import LANES, MEMBERS, SUMMARIES, Bank, resolve_bank, s
 from sfmts.kernels._bank.checks import check_bank
 
 _SHORTEST = 2.5  # default of the shortest period, in steps
+_PER_FEATURE = 4  # multiplications of a feature at each step: 27 for the seven of an oscillator
 _VALUES_AT_ONCE = 1 << 19  # values of X that are converted at once
 
 
@@ -76,7 +77,8 @@ class BankEstimator(SavedEstimator):
             threads=self._threads(),
         )
         self._fitted = FittedBank(bank, info, scale)
-        self.device_ = str(resolve_device(self.device))
+        multiplications = _PER_FEATURE * bank.n_features * int(batch.lengths.sum())
+        self.device_ = str(resolve_device(self.device, Work(multiplications, lambda _: None)))
         self.backend_ = self._backend(torch.device(self.device_))
         self.n_features_out_ = bank.n_features
 
@@ -117,7 +119,7 @@ class BankEstimator(SavedEstimator):
 
     def _features_of(self, part: SequenceBatch) -> NDArray[np.float32]:
         fitted, device = self._fitted, torch.device(self.device_)
-        if device.type == "cuda" and not torch.cuda.is_available():
+        if device.type == "cuda" and not is_available(device):
             device = torch.device("cpu")
         x, time = fitted.scale.apply(part).to(device), fitted.scale.times(part)
         time = None if time is None else time.to(device)

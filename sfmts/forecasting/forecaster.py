@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
 from sfmts.estimators._base import fitting, new_random_state
-from sfmts.estimators._device import is_available, resolve_device
+from sfmts.estimators._device import is_available, resolve_device, training_work
 from sfmts.estimators._parameters import (
     documented,
     own_network_options,
@@ -590,7 +590,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             covariates=[(part - mean) / scale for part in covariates],
             shape=shape,
             make_model=lambda generator: self._make_model(shape, generator),
-            settings=self._fit_settings(cautious=self.base is not None and start is None),
+            settings=self._fit_settings(
+                self._device_for(shape.n_series * sum(map(len, values)), shape),
+                cautious=self.base is not None and start is None,
+            ),
             start=start,
             base=base,
         ).run()
@@ -603,11 +606,17 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             self.covariate_mean_, self.covariate_scale_ = mean, scale
             self.anchor_, self.penalty_ = result.anchor, result.penalty
 
-    def _fit_settings(self, cautious: bool) -> FitSettings:
+    def _device_for(self, n_windows: int, shape: HorizonShape) -> torch.device:
+        """Return the device on which to train with so many windows."""
+        network = self._make_model(shape, torch.Generator()).network
+        steps = n_windows * math.ceil(shape.context_length / shape.segment_length) * int(self.max_iter)
+        return resolve_device(self.device, training_work(network.n_parameters, steps, network.gpu_obstacle))
+
+    def _fit_settings(self, device: torch.device, cautious: bool) -> FitSettings:
         return FitSettings(
             training=training_settings(self, batch_size=1),
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
-            device=resolve_device(self.device),
+            device=device,
             joint=self.multivariate == "joint",
             periods=self._periods,
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,

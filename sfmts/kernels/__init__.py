@@ -7,6 +7,7 @@ on any device, "native" is compiled for the processor, and "cuda" is a kernel fo
 from sfmts.kernels._bank import SUMMARIES, Bank, resolve_bank, summarize_bank, trace_bank
 from sfmts.kernels._compiled import instruction_set
 from sfmts.kernels._eager import eager
+from sfmts.kernels._gpu import first as nvidia_gpu
 from sfmts.kernels._packing import pack, unpack
 from sfmts.kernels._resonator import resolve_resonator, resonate, resonator_layer
 from sfmts.kernels._scan import SharedMatrix, State, Step, scan, scan_padded
@@ -26,6 +27,7 @@ __all__ = [
     "Step",
     "eager",
     "instruction_set",
+    "nvidia_gpu",
     "pack",
     "resolve_backend",
     "resolve_bank",

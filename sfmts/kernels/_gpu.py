@@ -5,6 +5,11 @@ from contextlib import AbstractContextManager
 import torch
 
 
+def first() -> torch.device | None:
+    """Return the current NVIDIA GPU; None if PyTorch sees none. The first call starts the driver in this process."""
+    return torch.device("cuda") if torch.version.hip is None and torch.cuda.is_available() else None
+
+
 def is_nvidia(device: torch.device) -> bool:
     """Return whether a device is an NVIDIA GPU. PyTorch for AMD GPUs calls them "cuda", too."""
     return device.type == "cuda" and torch.version.hip is None

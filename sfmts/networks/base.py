@@ -132,6 +132,23 @@ class SequenceNetwork(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no state amplitudes; network='sfm' has.")
 
+    def gpu_obstacle(self, device: torch.device) -> str | None:
+        """Return why the network is slow on a GPU, so that ``device="auto"`` leaves it on the CPU.
+
+        Networks that read all steps at once, or by cuDNN, are not.
+
+        Parameters
+        ----------
+        device : torch.device
+            An NVIDIA GPU.
+
+        Returns
+        -------
+        reason : str or None
+            None if the network has a fast path there.
+        """
+        return None
+
     @property
     def backend(self) -> str:
         """Return the name of the kernel that runs.

@@ -183,6 +183,21 @@ class RecurrentNetwork(SequenceNetwork, ABC):
             with torch.no_grad():
                 layer.initialise(init, max_length, generator)
 
+    def gpu_obstacle(self, device: torch.device) -> str | None:
+        """Return why the network is slow on a GPU; see :meth:`SequenceNetwork.gpu_obstacle`.
+
+        Parameters
+        ----------
+        device : torch.device
+            An NVIDIA GPU.
+
+        Returns
+        -------
+        reason : str
+            That it goes step by step.
+        """
+        return "the network goes step by step through small operations of PyTorch"
+
     def extra_loss(self, outputs: Sequence[State]) -> Tensor | None:
         """Return what training adds to the loss; None by default.
 

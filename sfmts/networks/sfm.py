@@ -185,7 +185,7 @@ class _SFMLayer(nn.Module):
         N, D, K, M = n_channels, n_states, n_frequencies, n_outputs
         self.frequencies, self.phase = frequencies, phase
         self.spacing, self.period_range = spacing, period_range
-        self._accumulated = phase == "accumulated" and frequencies == "adaptive"
+        self.accumulated = phase == "accumulated" and frequencies == "adaptive"
         rows = 3 * D + K + K * M + (K if frequencies == "adaptive" else 0)
         self.V = nn.Parameter(torch.empty(rows, N))
         self.W = nn.Parameter(torch.empty(rows, M))
@@ -209,7 +209,7 @@ class _SFMLayer(nn.Module):
         self, x: Tensor, lengths: Tensor | None, t: Tensor, state: SFMState | None, backend: str
     ) -> tuple[Tensor, SFMState]:
         """Run over a padded batch; see :func:`sfmts.kernels.sfm_layer`."""
-        return sfm_layer(x, lengths, t, self.weights(), state, backend=backend, accumulated=self._accumulated)
+        return sfm_layer(x, lengths, t, self.weights(), state, backend=backend, accumulated=self.accumulated)
 
     def run(
         self,
@@ -232,7 +232,7 @@ class _SFMLayer(nn.Module):
             SFMState.zeros(batch_sizes[0], weights) if state is None else state,
             backend=backend,
             memory=memory,
-            accumulated=self._accumulated,
+            accumulated=self.accumulated,
             feedback_mask=feedback_mask,
             amplitudes=amplitudes,
         )
@@ -441,8 +441,32 @@ class SFM(SequenceNetwork):
         """
         layer = self.layers[0]
         assert isinstance(layer, _SFMLayer)
-        accumulated = self.frequencies == "adaptive" and self.phase == "accumulated"
-        return resolve_backend(self._backend_here(), layer.weights(), accumulated=accumulated)
+        return resolve_backend(self._backend_here(), layer.weights(), accumulated=layer.accumulated)
+
+    def gpu_obstacle(self, device: torch.device) -> str | None:
+        """Return why the network is slow on a GPU; see :meth:`SequenceNetwork.gpu_obstacle`.
+
+        Parameters
+        ----------
+        device : torch.device
+            An NVIDIA GPU, on which the CUDA kernel is tried.
+
+        Returns
+        -------
+        reason : str or None
+            None if the CUDA kernel runs there.
+        """
+        if self._backend not in ("auto", "cuda"):
+            return f"backend={self._backend!r} is slow there"
+        layer = self.layers[0]
+        assert isinstance(layer, _SFMLayer)
+        weights = SFMWeights._make(
+            # The type of networks on GPUs.
+            None if value is None else value.detach().to(device, value.dtype if name == "omega" else torch.float32)
+            for name, value in layer.weights()._asdict().items()
+        )
+        backend = resolve_backend(self._backend, weights, accumulated=layer.accumulated)
+        return None if backend == "cuda" else f"the CUDA kernel does not run there, and backend={backend!r} is slow"
 
     def _backend_here(self) -> str:
         return backend_here(self._backend, next(self.parameters()).device, self.training)

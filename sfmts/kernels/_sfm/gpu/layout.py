@@ -250,9 +250,11 @@ def is_slower_than_fused(sizes: Sizes, sequences: int, device: Device) -> bool:
     tile = choose_tile(sequences, device)
     directions: tuple[Direction, ...] = ("forward", "backward")
     layouts = [choose_layout(direction, sizes, tile, device) for direction in directions]
-    cycles = sum(
-        _cycles(layout) * _ceil(_ceil(sequences, layout.tile), device.processors) for layout in layouts if layout
-    )
+    cycles = 0.0
+    for layout in layouts:
+        if layout is None:  # not even a single sequence fits
+            return True
+        cycles += _cycles(layout) * _ceil(_ceil(sequences, layout.tile), device.processors)
     products = 3 * sequences * (sizes.R * sizes.M + 2 * sizes.K * sizes.M * sizes.D)
     fused = FUSED_LAUNCHES * _CYCLES_PER_LAUNCH + products / (_FUSED_PRODUCTS * device.processors)
     return cycles > fused
