@@ -371,6 +371,38 @@ def test_damaged_kernels_are_compiled_again(tmp_path, damage):
     assert path.read_bytes() == whole
 
 
+def test_renamed_kernels_are_compiled_again(tmp_path):
+    for name in "ab":
+        program.cached_cubin([name], "1", lambda _, name=name: name.encode(), tmp_path)
+    first, second = tmp_path.iterdir()
+    contents = [path.read_bytes() for path in (first, second)]
+    for path, content in zip((second, first), contents, strict=True):
+        path.write_bytes(content)
+    for name in "ab":
+        assert program.cached_cubin([name], "1", lambda _, name=name: name.encode(), tmp_path) == name.encode()
+
+
+def of_another_user(path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+
+
+def writable_by_others(path, _):
+    path.chmod(0o722)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no owner and mode")
+@pytest.mark.parametrize("spoil", [of_another_user, writable_by_others])
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_code_of_other_users_is_not_taken(tmp_path, monkeypatch, spoil, what):
+    folder = tmp_path / "kernels"
+    program.cached_cubin(["a"], "1", lambda _: b"planted", folder)
+    (file,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    spoil(folder if what == "folder" else file, monkeypatch)
+    assert program.cached_cubin(["a"], "1", lambda _: b"code", folder) == b"code"
+    assert file.read_bytes().endswith(b"planted") == (what == "folder" or spoil is of_another_user)
+
+
 def test_kernels_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -399,7 +431,9 @@ def test_reason_without_the_bindings(monkeypatch):
         raise ModuleNotFoundError(name)
 
     monkeypatch.setattr(program.importlib, "import_module", absent)
-    assert program.missing.__wrapped__((9, 0)) == "the package cuda-bindings is not installed"
+    assert program.missing.__wrapped__((9, 0)) == (
+        "the package cuda-bindings is not installed (pip install 'sfmts[gpu]')"
+    )
 
 
 @pytest.mark.parametrize(

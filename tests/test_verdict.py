@@ -89,7 +89,7 @@ MUTANTS = {
     "row of zeros": ("BACKWARD", "at, G + d, dp * i * g * (1 - g));", "at, G + d, d ? dp * i * g * (1 - g) : 0);"),
 }
 FAILURES = {
-    "no bindings": (without_bindings, "the package cuda-bindings is not installed"),
+    "no bindings": (without_bindings, "the package cuda-bindings is not installed (pip install 'sfmts[gpu]')"),
     "old driver": (with_an_old_driver, "the driver supports CUDA 11"),
     "compiler": (with_a_broken_compiler, "failed its trial: NVRTC cannot compile"),
     "module": (injected("cuModuleLoadData", 209), "CUDA_ERROR_NO_BINARY_FOR_GPU"),

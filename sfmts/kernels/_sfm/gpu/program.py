@@ -1,6 +1,7 @@
 """Compile `sfm.cu` at run time, cache the result, and launch it.
 
-NVRTC and the driver are called through NVIDIA's `cuda-bindings`, which PyTorch's CUDA wheels require from 2.10 on.
+NVRTC and the driver are called through NVIDIA's `cuda-bindings`, which PyTorch's CUDA wheels require from 2.10 on. With
+earlier ones, the extra `gpu` installs it.
 This module does not touch CUDA before the first call.
 """
 
@@ -44,7 +45,7 @@ def missing(capability: tuple[int, int]) -> str | None:
         architectures = _checked(nvrtc, nvrtc.nvrtcGetSupportedArchs())
         driver_version = _checked(driver, driver.cuDriverGetVersion())
     except ImportError:
-        return "the package cuda-bindings is not installed"
+        return "the package cuda-bindings is not installed (pip install 'sfmts[gpu]')"
     except Exception as error:  # the bindings raise several types if a library is missing
         return f"NVRTC or the driver cannot be used: {error}"
     # Within a major version an older driver runs newer binaries.
@@ -93,28 +94,47 @@ def cached_cubin(
 ) -> bytes:
     """Read a compiled kernel from ``folder``, or compile it and write it there.
 
-    A file begins with a digest of its content, so a truncated or damaged one is compiled again. It is written under a
-    temporary name and renamed, so other processes see all of it or nothing.
+    A file begins with a digest of its name and content, so a truncated, damaged or renamed one is compiled again. Code
+    of other users never runs: folder and file must be this user's own. A file is written under a temporary name and
+    renamed, so other processes see all of it or nothing.
     """
-    key = hashlib.sha256(repr((source_digest(), tuple(options), version)).encode()).hexdigest()
-    path = folder / f"{key}.cubin"
-    try:
-        kept = path.read_bytes()
-        if hashlib.sha256(kept[_DIGEST_BYTES:]).digest() == kept[:_DIGEST_BYTES]:
-            return kept[_DIGEST_BYTES:]
-    except OSError:
-        pass
+    key = hashlib.sha256(repr((source_digest(), tuple(options), version)).encode()).digest()
+    path = folder / f"{key.hex()}.cubin"
+    if (cubin := _read(path, key)) is not None:
+        return cubin
     cubin = compiler(options)
     try:
-        write(path, hashlib.sha256(cubin).digest() + cubin)
+        write(path, hashlib.sha256(key + cubin).digest() + cubin)
     except OSError as error:
         _logger.info("Cannot write a compiled kernel to %s: %s", folder, error)
     return cubin
 
 
+def _read(path: Path, key: bytes) -> bytes | None:
+    """Return the compiled kernel in a file; None if there is none, or it is damaged or not this user's own."""
+    try:
+        _check_own(path.parent.stat(), path.parent)
+        with path.open("rb") as file:
+            _check_own(os.fstat(file.fileno()), path)
+            kept = file.read()
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            _logger.info("Cannot read a compiled kernel: %s", error)
+        return None
+    digest, cubin = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
+    return cubin if hashlib.sha256(key + cubin).digest() == digest else None
+
+
+def _check_own(status: os.stat_result, path: Path) -> None:
+    """Raise PermissionError unless a file or folder belongs to this user, and nobody else can write to it."""
+    if os.name == "posix" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+        raise PermissionError(f"{path} belongs to another user, or others can write to it")
+
+
 def write(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file of the cache atomically; raise OSError if that is impossible, or unsafe because of other users."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _check_own(path.parent.stat(), path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
