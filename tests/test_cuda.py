@@ -7,6 +7,7 @@ proves its arithmetic, its indices and the glue around it.  Where there is a GPU
 import ctypes
 import functools
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -461,6 +462,51 @@ def test_reason_when_a_library_fails(monkeypatch):
 
 
 # -- compilers and GPUs, where there are any
+
+
+def compiled_by_nvrtc(direction, sizes, device, architecture):
+    """The numbers of its stack frame and registers; needs no GPU."""
+    pytest.importorskip("cuda.bindings.nvrtc", reason="the package cuda-bindings is not installed")
+    layout = choose_layout(direction, sizes, 1, device)
+    options = (*program.compiler_options(layout, architecture), "--ptxas-options=-v")
+    try:
+        program._nvrtc().nvrtcVersion()
+    except Exception as error:
+        pytest.skip(f"there is no NVRTC: {error}")
+    cubin, log = program.compile_and_log(options)
+    assert cubin.startswith(b"\x7fELF")
+    assert f"sfm_{direction}" in log
+    return [int(re.search(pattern, log)[1]) for pattern in (r"(\d+) bytes stack frame", r"Used (\d+) registers")]
+
+
+CONSUMER = Device(processors=28, shared_bytes=99 << 10)
+
+
+@pytest.mark.parametrize(
+    ("direction", "device", "architecture", "dtype"),
+    [
+        ("forward", Device(processors=108, shared_bytes=163 << 10), "sm_80", torch.bfloat16),
+        ("backward", CONSUMER, "sm_86", torch.float64),
+        ("forward", H200, "sm_90", torch.float64),
+        ("backward", CONSUMER, "sm_120", torch.bfloat16),
+    ],
+)
+def test_nvrtc_compiles_for(direction, device, architecture, dtype):
+    compiled_by_nvrtc(direction, Sizes(5, 3, 4, True, True, dtype), device, architecture)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("sizes", PAPER_SIZES, ids=str)
+def test_nvrtc_spills_no_registers_at_the_paper_sizes(direction, sizes):
+    stack, registers = compiled_by_nvrtc(direction, Sizes(*sizes, False, False, torch.float32), H200, "sm_90")
+    assert stack == 0
+    assert registers <= 255
+
+
+def test_nvrtc_tells_what_it_cannot_compile():
+    compiled_by_nvrtc("forward", Sizes(1, 1, 1, False, False, torch.float32), H200, "sm_90")
+    with pytest.raises(RuntimeError, match=r"NVRTC cannot compile sfm.cu with --gpu-architecture=sm_90:\n.*error"):
+        program.compile_and_log(["--gpu-architecture=sm_90"])
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")

@@ -155,7 +155,12 @@ def source_digest() -> str:
 
 
 def compile_cubin(options: Sequence[str]) -> bytes:
-    """Compile `sfm.cu` with NVRTC, which needs no GPU.
+    """Compile `sfm.cu` with NVRTC, which needs no GPU; see :func:`compile_and_log`."""
+    return compile_and_log(options)[0]
+
+
+def compile_and_log(options: Sequence[str]) -> tuple[bytes, str]:
+    """Return the compiled `sfm.cu` and what NVRTC logs, such as registers and spills with ``--ptxas-options=-v``.
 
     Raises
     ------
@@ -168,13 +173,13 @@ def compile_cubin(options: Sequence[str]) -> bytes:
     flags = [option.encode() for option in (*options, f"-I{SOURCES}")]
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
+        log = b" " * _checked(nvrtc, nvrtc.nvrtcGetProgramLogSize(program))
+        _checked(nvrtc, nvrtc.nvrtcGetProgramLog(program, log))
         if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            log = b" " * _checked(nvrtc, nvrtc.nvrtcGetProgramLogSize(program))
-            _checked(nvrtc, nvrtc.nvrtcGetProgramLog(program, log))
             raise RuntimeError(f"NVRTC cannot compile sfm.cu with {' '.join(options)}:\n{log.decode()}")
         cubin = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
         _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, cubin))
-        return cubin
+        return cubin, log.decode()
     finally:
         nvrtc.nvrtcDestroyProgram(program)
 
