@@ -1,5 +1,6 @@
 """State-Frequency Memory networks for time series, with scikit-learn's interface, on PyTorch."""
 
+import importlib.util
 import os
 import typing
 
@@ -25,13 +26,14 @@ __all__ = [
     "SFMClassifier",
     "SFMDensity",
     "SFMFeatures",
-    "SFMForecaster",
     "SFMLabeler",
     "SFMRegressor",
     "SFMRidgeClassifier",
     "SFMRidgeRegressor",
     "__version__",
 ]
+if importlib.util.find_spec("sktime") is not None:  # without sktime, `from sfmts import *` gives the other names
+    __all__ += ["SFMForecaster"]
 
 
 _SUBMODULES = frozenset(

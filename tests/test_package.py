@@ -53,13 +53,13 @@ import sys
 for name in {EXTRAS}:
     sys.modules[name] = None  # importing it fails
 import numpy as np
-from sfmts import PanelScaler, SFMClassifier
+from sfmts import *
 from sfmts.datasets import make_waves
 X, y = make_waves(8, n_steps=5, random_state=0)
 model = SFMClassifier(n_states=2, max_iter=1, random_state=0, device="cpu")
-print(*model.fit(PanelScaler().fit_transform(X), y).predict(X).shape)
+print(*model.fit(PanelScaler().fit_transform(X), y).predict(X).shape, "SFMForecaster" in globals())
 """
-    assert python(code) == ["8"]
+    assert python(code) == ["8", "False"]
 
 
 @pytest.mark.parametrize("code", ["from sfmts import SFMForecaster", "import sfmts.sktime"])
@@ -149,7 +149,35 @@ def test_version_and_types():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", sfmts.__version__)
 
 
-@pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout: the links are for its readers")
+in_a_checkout = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a checkout")
+
+
+@in_a_checkout
+def test_an_installation_has_no_cpp_sources(tmp_path):
+    """It has what is read at run time: types, and the CUDA kernel, which is compiled on first use."""
+    pytest.importorskip("setuptools")
+    command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    installed = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert not {path for path in installed if path.suffix == ".cpp" or path.parent.name == "cpu"}
+    packaged = [path for path in (ROOT / "sfmts").rglob("*") if path.suffix in (".py", ".pyi", ".typed", ".cu")]
+    assert {path.relative_to(ROOT) for path in packaged} <= installed
+
+
+@in_a_checkout
+def test_pre_commit_has_the_tested_linter():
+    versions = [
+        re.search(pattern, (ROOT / name).read_text(), re.DOTALL)[1]
+        for name, pattern in [
+            ("constraints.txt", r"\nruff==(\S+)"),
+            (".pre-commit-config.yaml", r"ruff-pre-commit\s+rev: v(\S+)"),
+        ]
+    ]
+    assert versions[0] == versions[1]
+
+
+@in_a_checkout
+@pytest.mark.skipif(sys.platform == "win32", reason="git writes links as files on Windows")
 @pytest.mark.parametrize("name", ["estimators", "datasets"])
 def test_links_at_the_root(name):
     link = ROOT / name

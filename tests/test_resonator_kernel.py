@@ -633,7 +633,7 @@ def test_without_the_compiled_kernel_the_fused_one_serves(age, monkeypatch, capl
     """Told once; an extension of an earlier version lacks one function or both."""
     _registry._log_once.cache_clear()
     if age == "missing":
-        monkeypatch.setattr(_compiled, "_import_error", "no module")
+        monkeypatch.setattr(_compiled, "_reason", "the compiled kernel is damaged: reinstall sfmts")
     else:
         monkeypatch.delattr(_compiled.library, age)
     case = make_case()

@@ -7,13 +7,16 @@ import os
 
 import torch
 
-_import_error: str | None = None
+_reason: str | None = None  # why the extension is missing
 try:
-    from sfmts.kernels import _native
+    # Unlike `from sfmts.kernels import _native`, this tells a missing module from one that cannot be loaded.
+    import sfmts.kernels._native as _native
 
     library = _native
+except ModuleNotFoundError:
+    _reason = "the compiled kernel was not built: install GCC or Clang and reinstall sfmts"
 except ImportError as error:
-    _import_error = str(error)
+    _reason = f"the compiled kernel cannot be loaded ({error}): reinstall sfmts"
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -39,8 +42,8 @@ def instruction_set() -> str:
 
 def missing(*functions: str) -> str | None:
     """Return why the extension, or one of its functions, is missing; None if all are available."""
-    if _import_error is not None:
-        return f"the compiled kernel is missing ({_import_error}): install a C++ compiler and reinstall sfmts"
+    if _reason is not None:
+        return _reason
     if not all(hasattr(library, name) for name in functions):
         return "the compiled kernel is of an older version of sfmts: reinstall sfmts"
     return None
