@@ -165,6 +165,11 @@ def test_an_installation_has_no_cpp_sources(tmp_path):
 
 
 @in_a_checkout
+def test_the_citation_has_the_version():
+    assert f"\nversion: {sfmts.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@in_a_checkout
 def test_pre_commit_has_the_tested_linter():
     versions = [
         re.search(pattern, (ROOT / name).read_text(), re.DOTALL)[1]
