@@ -114,19 +114,11 @@ def leave_out_citations(app, doctree):
             mark.parent.remove(mark)
 
 
-# -- Markdown: the changelog, the benchmarks and the experiments are files of the repository
+# -- Markdown: the changelog, the benchmarks and the experiments, whose pages experiments/report.py writes
 
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
-
-
-def read_experiments(app, docname, source):
-    """Put what experiments/report.py has written in place of its page, with links that start here."""
-    report = ROOT / "experiments" / "README.md"
-    if docname == "experiments" and report.is_file():
-        app.env.note_dependency(report)
-        source[0] = re.sub(r"\]\((?!\w+:|#)", "](../experiments/", report.read_text(encoding="utf-8"))
 
 
 # -- the gallery
@@ -207,4 +199,3 @@ def setup(app):
     app.connect("autodoc-process-docstring", mark_attributes)
     app.connect("doctree-read", leave_out_citations)
     app.connect("missing-reference", resolve_reference)
-    app.connect("source-read", read_experiments)

@@ -41,6 +41,17 @@ Record = dict[str, Any]
 Fit = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
+class Outcome(NamedTuple):
+    """What became of a claim: what was measured, in a few words, and one of the verdicts below."""
+
+    measured: str
+    verdict: str
+
+
+CONFIRMED, IN_PART, NOT_CONFIRMED, NOT_TESTED = "confirmed", "in part", "not confirmed", "not tested"
+NO_RUNS = Outcome("no run yet", NOT_TESTED)
+
+
 class Run(NamedTuple):
     """One training: plain JSON values that determine it, and a seed."""
 
@@ -236,6 +247,11 @@ def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
         return "-"
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f} ({len(values)})" if len(values) > 1 else f"{mean} (1)"
+
+
+def share_of(hits: int, total: int) -> str:
+    """Return the verdict on a claim that was tested several times."""
+    return CONFIRMED if hits == total else IN_PART if hits else NOT_CONFIRMED
 
 
 def told_of_divergence(

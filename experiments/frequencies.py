@@ -53,6 +53,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _runs import (
+    NO_RUNS,
+    Outcome,
     Record,
     Run,
     carry_out,
@@ -61,6 +63,7 @@ from _runs import (
     network_alone,
     parser,
     progress,
+    share_of,
     table,
     told_of_divergence,
 )
@@ -72,7 +75,10 @@ from sfmts.datasets import fetch_piano_rolls, make_periods, make_waves
 from sfmts.networks import match_budget, network_names
 
 EXPERIMENT = "frequencies"
-CLAIM = "The frequencies of its memory are what makes the SFM good"
+CLAIMS = {  # and the pages on them
+    "The frequencies of its memory are what makes the SFM good": "frequencies",
+    "Log-spaced frequencies tell periods apart in noise (ours)": "periods",
+}
 LEVEL = 0.05
 RATES = (0.01, 0.02)
 GUESSES = {  # what a network comes to whose training diverged
@@ -537,7 +543,7 @@ def ablation(records: list[Record], name: str) -> str:
         f"and for {len(surely)} if all are taken together: {', '.join(surely) or 'none'}."
     )
     header = ["change", "parameters", task.score, "better by", "p", f"stars, {len(found)} comparisons"]
-    return "\n\n".join([f"### {name}", table(header, lines), *notes, told])
+    return "\n\n".join([f"## {name}", table(header, lines), *notes, told])
 
 
 def summary(records: list[Record]) -> str:
@@ -620,18 +626,23 @@ def taken_away(records: list[Record]) -> list[tuple[str, Effect]]:
     return [(name, one._replace(difference=-one.difference)) for name, one in found if one is not None]
 
 
-def verdict(records: list[Record]) -> str:
-    """Return the entry for the table of all claims."""
+def outcomes(records: list[Record]) -> list[Outcome]:
+    """Compare frequencies with none, on the tasks of the ablations and where classes differ in period alone."""
+    return [weighed(found) for found in (taken_away(records), zero_against_log(records))]
+
+
+def weighed(found: list[tuple[str, Effect]]) -> Outcome:
+    """Return what the comparisons with networks without frequencies say of a claim."""
+    if not found:
+        return NO_RUNS
+    marks = [one.difference for _, one in found if one.mark(len(found)) == "**"]
+    better, worse = (sum(sign * difference > 0 for difference in marks) for sign in (1, -1))
+    return Outcome(f"against none: {sentence(found)}", share_of(better if better > worse else 0, len(found)))
+
+
+def introduction(records: list[Record]) -> str:
+    """Return what all tables of changes have in common."""
     return (
-        f"the paper's frequencies against none: {sentence(taken_away(records))}; log-spaced ones against none where "
-        f"classes differ in period alone: {sentence(zero_against_log(records))}"
-    )
-
-
-def report(records: list[Record]) -> str:
-    """Return the section of the README."""
-    parts = [
-        "## Ablations: whether the frequencies matter, and the other choices of the SFM",
         f"{progress(records, plan(is_tiny(records)))} of [frequencies.py](frequencies.py), whose head says what the "
         "tasks are.  The base is an SFM with omega_k = 2 pi k / 4 in steps; every row differs from it in one respect, "
         'or, behind an arrow, from the network that is named there, at equal parameters.  "Better by" is the '
@@ -639,27 +650,46 @@ def report(records: list[Record]) -> str:
         f"that of Welch's t-test.  One star: p < {LEVEL}.  Two stars: p < {LEVEL} divided by the number of comparisons "
         "in the table (Bonferroni), which heads the last column.  How hard waves, sines and ETTh1 are was set with "
         "test scores of the base, of omega zero and of the LSTM in view.  All seeds share their data, so that nothing "
-        "here says how another draw of them would move a result.",
-    ]
-    parts += [ablation(records, name) for name in ABLATIONS if by_row(records, name)]
-    if any(by_row(records, name) for name in ABLATIONS):
-        parts += [
-            "### All changes",
-            "Better by, in the unit of each task: accuracy, nats per frame, squared error.",
-            summary(records),
-            f"The paper's frequencies against none (omega: zero), {one_of_each(taken_away(records))}.",
-            "![Effects of all changes](figures/frequencies.png)",
-        ]
+        "here says how another draw of them would move a result."
+    )
+
+
+def pages(records: list[Record]) -> dict[str, str]:
+    """Return the page of all changes, that of each task's table, and that of periods under noise."""
+    result = {}
+    if tables := [ablation(records, name) for name in ABLATIONS if by_row(records, name)]:
+        result["frequencies"] = "\n\n".join(
+            [
+                "# Ablations: do the frequencies matter?",
+                introduction(records),
+                "## All changes",
+                "Better by, in the unit of each task: accuracy, nats per frame, squared error.  Scores, errors and p "
+                "are on [the page of the tasks](frequencies_by_task.md).",
+                summary(records),
+                f"The paper's frequencies against none (omega: zero), {one_of_each(taken_away(records))}.",
+                "![Effects of all changes](figures/frequencies.png)",
+            ]
+        )
+        head = ["# Ablations, task by task", "[All changes](frequencies.md) says what the rows and stars mean."]
+        result["frequencies_by_task"] = "\n\n".join([*head, *tables])
     if any(by_row(records, name) for name in PERIODS):
-        parts += [
-            "### Periods under noise",
-            f"Accuracy on the test series; how many of the seeds are above {SOLVED}, as most come out near chance or "
-            "near the rule; and the learning rate, of the two the one that is better on the validation series.",
-            discrimination(records),
-            f"Log-spaced frequencies against none (omega zero), {one_of_each(zero_against_log(records))}.",
-            "![Accuracy of every fit](figures/periods.png)",
-        ]
-    return "\n\n".join(parts)
+        result["periods"] = "\n\n".join(
+            [
+                "# Periods under noise",
+                f"Accuracy on the test series; how many of the seeds are above {SOLVED}, as most come out near chance "
+                "or near the baseline; and the learning rate, of the two the one that is better on the validation "
+                "series.",
+                discrimination(records),
+                f"Log-spaced frequencies against none (omega zero), {one_of_each(zero_against_log(records))}.",
+                "![Accuracy of every fit](figures/periods.png)",
+            ]
+        )
+    return result
+
+
+def report(records: list[Record]) -> str:
+    """Return all pages."""
+    return "\n\n".join(pages(records).values())
 
 
 def is_tiny(records: list[Record]) -> bool:

@@ -21,19 +21,34 @@ have 100 steps here.  Nothing was tuned; each network trains for seconds.
 """
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _runs import Record, Run, mean_and_deviation, progress, run_and_print, table
+from _runs import (
+    NO_RUNS,
+    Outcome,
+    Record,
+    Run,
+    mean_and_deviation,
+    progress,
+    run_and_print,
+    share_of,
+    table,
+)
+from scipy.stats import ttest_ind
 
 from sfmts import SFMClassifier, SFMLabeler
 from sfmts.datasets import make_waves
 from sfmts.networks import paper_preset
 
 EXPERIMENT = "mechanism"
-CLAIM = "An SFM's states hold the frequencies that matter, and an A-SFM moves them (Figures 1, 3 and 5)"
+CLAIMS = {  # and the pages on them
+    "An SFM's states hold the frequency of the signal (Figure 1)": "mechanism",
+    "An A-SFM moves its frequencies to where they are used (Figure 5)": "mechanism",
+}
 
 PERIODS = (16, 8, 4)
 SEGMENTS = (0, 1, 2, 0)  # of the signal shown: numbers of periods
@@ -179,13 +194,13 @@ def report(records: list[Record]) -> str:
     """Return the section of the page."""
     quick = any(record["settings"]["n_series"] == QUICK["n_series"] for record in records)
     parts = [
-        "## What the memory holds (Figures 1, 3 and 5)",
+        "# What the memory holds (Figures 1, 3 and 5)",
         f"{progress(records, plan(quick))}.  Pictures are of the first seed, numbers of all.",
     ]
     if of_kind(records, 1):
         parts += [figure_1_text(records), "![A memory that follows the frequency](figures/mechanism_1.png)"]
     parts += [
-        "### Waves of both classes (Figure 3)",
+        "## Waves of both classes (Figure 3)",
         'Left as the paper describes them, right the variant "hard", in noise and with ranks for values, so that '
         "nothing but their order tells the classes apart.",
         "![Square and sawtooth waves](figures/mechanism_3.png)",
@@ -207,7 +222,7 @@ def figure_1_text(records: list[Record]) -> str:
     ]
     header = ["Share at the signal's frequency", "trained", "before training", "if all were alike"]
     return (
-        "### A state's memory, frequency by frequency (Figure 1)\n\n"
+        "## A state's memory, frequency by frequency (Figure 1)\n\n"
         f"An SFM with 8 states and {K} frequencies ({found[0]['n_parameters']} parameters) names the period of a noisy "
         f"sine at each step, {', '.join(map(str, PERIODS[:-1]))} or {PERIODS[-1]} steps; {spread(found, 'accuracy')} "
         "of the steps of series held out are right.  Below the signal stand the amplitudes of the state that follows "
@@ -234,7 +249,7 @@ def figure_5_text(records: list[Record]) -> str:
         )
     header = ["frequencies", "parameters", "accuracy", "T/4", "T/2", "3T/4", "T", "share of the first at T"]
     return (
-        "### Amplitudes at T/4, T/2, 3T/4 and T (Figure 5)\n\n"
+        "## Amplitudes at T/4, T/2, 3T/4 and T (Figure 5)\n\n"
         "A sawtooth of the test set in networks of the paper's size; states in the order of their amplitude at T.  The "
         "table says how many of the 4 frequencies are in use at each time (the exponential of the entropy of the "
         "amplitudes of a state, mean over states and test waves), and how much stands in the first column.  With fixed "
@@ -243,19 +258,34 @@ def figure_5_text(records: list[Record]) -> str:
     )
 
 
-def verdict(records: list[Record]) -> str:
-    """Return whether the memory is at the signal's frequency, and how many frequencies are in use."""
-    said = []
-    if found := of_kind(records, 1):
-        said.append(
-            f"share of amplitudes at the signal's frequency {spread(found, 'share_of_all', 2)}, before training "
-            f"{spread(of_kind(records, 1, trained=False), 'share_of_all', 2)}"
+def outcomes(records: list[Record]) -> list[Outcome]:
+    """Say whether training moves the memory to the signal's frequency, and adaptive frequencies are used more."""
+    found, untrained = of_kind(records, 1), of_kind(records, 1, trained=False)
+    result = []
+    if found and untrained:
+        scores = ("share_of_all", "share_of_state")
+        said = (
+            f"share of amplitudes at that frequency {spread(found, 'share_of_all')}, before training "
+            f"{spread(untrained, 'share_of_all')}; of the state that follows most {spread(found, 'share_of_state')}, "
+            f"before {spread(untrained, 'share_of_state')}"
         )
-    for network, label in (("sfm", "fixed"), ("a_sfm", "adaptive")):
-        if found := of_kind(records, 5, network):
-            at_end = [record["scores"]["frequencies_in_use"][-1] for record in found]
-            said.append(f"{label}: {mean_and_deviation(at_end, 2)} of 4 frequencies in use")
-    return "; ".join(said)
+        pairs = [[[record["scores"][score] for record in group] for group in (found, untrained)] for score in scores]
+        result.append(Outcome(said, share_of(sum(surely_greater(*pair) for pair in pairs), len(scores))))
+    fixed, adaptive = (
+        [record["scores"]["frequencies_in_use"][-1] for record in of_kind(records, 5, network)]
+        for network in ("sfm", "a_sfm")
+    )
+    if fixed and adaptive:
+        said = (
+            f"of 4 frequencies in use: adaptive {mean_and_deviation(adaptive, 2)}, fixed {mean_and_deviation(fixed, 2)}"
+        )
+        result.append(Outcome(said, share_of(int(surely_greater(adaptive, fixed)), 1)))
+    return [*result, NO_RUNS, NO_RUNS][: len(CLAIMS)]
+
+
+def surely_greater(values: Sequence[float], others: Sequence[float]) -> bool:
+    """Return whether a mean over seeds is greater than another (Welch's t-test, p < 0.05)."""
+    return bool(np.mean(values) > np.mean(others) and ttest_ind(values, others, equal_var=False).pvalue < 0.05)
 
 
 # -- pictures

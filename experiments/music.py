@@ -41,6 +41,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _runs import (
+    NO_RUNS,
+    Outcome,
     Record,
     Run,
     carry_out,
@@ -48,6 +50,7 @@ from _runs import (
     mean_and_deviation,
     parser,
     progress,
+    share_of,
     table,
     told_of_divergence,
 )
@@ -60,7 +63,9 @@ from sfmts.networks import make_network, match_budget, network_names, paper_pres
 from sfmts.networks.base import network_class
 
 EXPERIMENT = "music"
-CLAIM = "SFM and A-SFM predict polyphonic music better than networks of their size (Table 2)"
+CLAIMS = {  # and the pages on them
+    "SFM and A-SFM predict music better than networks of their size, but for Nottingham (Table 2)": "music",
+}
 
 N_KEYS, BUDGET = 88, 139_000
 COLLECTIONS = {
@@ -448,51 +453,78 @@ def standing(found: Found, collection: str) -> str:
     return "; ".join(said)
 
 
-def verdict(records: list[Record]) -> str:
-    """Return the rank of the SFM in part (a), on the collection with the most runs."""
+def outcomes(records: list[Record]) -> list[Outcome]:
+    """Compare the better of SFM and A-SFM with the best other network of the paper's Table 1."""
     found = Found(records)
-    return next((said for name in found.collections if (said := standing(found, name))), "not enough runs yet")
+    said, better, claimed = [], 0, 0
+    for name, label in found.collections.items():
+        rows = [row for row in ranking(found, name) if row.name in TABLE_1]
+        own, others = ([row for row in rows if (row.name in ("sfm", "a_sfm")) == mine] for mine in (True, False))
+        if own and others:
+            said.append(f"{label} {own[0].mean:.3f} ({own[0].name}), {others[0].mean:.3f} ({others[0].name})")
+            if name != "nottingham":
+                claimed += 1
+                better += own[0].mean < others[0].mean
+    if not said:
+        return [NO_RUNS]
+    return [Outcome(f"nats per frame, best SFM and best other: {'; '.join(said)}", share_of(better, claimed))]
+
+
+def pages(records: list[Record]) -> dict[str, str]:
+    """Return a page for each of the three quantities."""
+    found = Found(records)
+    done = progress(records, plan(quick=MADE in found.collections))
+    result = {
+        "music": f"# Music: the next frame (Table 2)\n\n{done}.  {INTRODUCTION}\n\n{bernoulli_section(found)}",
+        "music_pressed_keys": softmax_section(found),
+        "music_joint": joint_section(found),
+    }
+    return {name: text for name, text in result.items() if text}
 
 
 def report(records: list[Record]) -> str:
-    """Return the section of the page."""
-    found = Found(records)
-    done = progress(records, plan(quick=MADE in found.collections))
-    return "\n\n".join(
-        ["## Music: the next frame (Table 2)", f"{done}.  {INTRODUCTION}"]
-        + [part for part in (bernoulli_section(found), softmax_section(found), joint_section(found)) if part]
-    )
+    """Return all pages."""
+    return "\n\n".join(pages(records).values())
 
 
 INTRODUCTION = """The paper's claim: with 139 000 parameters SFM and A-SFM predict the next frame better than
 other recurrent networks of that size on all collections but Nottingham.
 
-Three quantities, which must not be compared with one another, in one table each: of the test pieces, means over seeds.
+Three quantities must not be compared with one another, and each has a page: this one, the
+[pressed keys' score](music_pressed_keys.md) and [joint densities](music_joint.md).  All are means over seeds, of the
+test pieces.
 One recipe for all networks and collections, the defaults of `SFMDensity` (30 epochs; weights after the last one), with
 nothing tuned for any but what [music.py](music.py) says of JSB.  "Matched" networks have as nearly 139 000 parameters
 as they can, and `sfm` and `a_sfm` a linear output layer on z unless the row says otherwise.  "Paper's sizes" are those
 of its Table 1, some of which are the same; there the logits of SFM and A-SFM are z itself, without dropout.  Each entry
 of z is less than K = 4 in size, so that no key is ever surer than 0.982 to be up or down."""
 
-BERNOULLI = """### (a) Keys independent given the past: nats per frame, lower is better
+BERNOULLI = """## Nats per frame, lower is better
+
+Keys are independent given the past.
 
 Minus the log-likelihood of a frame, the sum over 88 keys, as a mean over all frames from the second on: what training
 minimises, and the convention of the literature.  Published networks have other sizes and recipes."""
 
-SOFTMAX = """### (b) Softmax over pressed keys: greater is better, up to a ceiling
+SOFTMAX = """# Music: the pressed keys' score
 
-What the authors' program scores: the log softmax of the logits, summed over the pressed keys; means over the frames of
-a piece, then over pieces.  It is no likelihood: with k keys down no prediction exceeds -k log k, the mean of which is
-the ceiling.  The networks are those of (a), and so is their training loss; [settings.py](settings.py) trains with the
-authors' own.  The paper's figures, of which only these are at hand, are of other frames (MIDI files sampled every
-0.3 s), so they can be neither reached nor missed here; the ceiling only tells how good they would be on these."""
+Softmax over pressed keys in nats per frame: greater is better, up to a ceiling.
 
-JOINT_TEXT = """### (c) Joint log-likelihood of a frame: nats, greater is better
+The authors' program scores the log softmax of the logits, summed over the pressed keys; means are over the frames of a
+piece, then over pieces.  It is no likelihood: with k keys down no prediction exceeds -k log k, the mean of which is the
+ceiling.  The networks and their training loss are those of [the next frame](music.md); [the settings](settings.md)
+train with the authors' own.  The paper's figures, of which only these are available, are of other frames (MIDI files
+sampled every 0.3 s), so they can be neither reached nor missed here; the ceiling only tells how good they would be on
+these."""
 
-Matched networks of (a) under a model of the whole frame with 150 hidden units (Boulanger-Lewandowski et al., 2012),
-trained by the same recipe; parameters are those of both.  That of RNN-NADE is exact, that of RNN-RBM an estimate by
-annealed importance sampling.  The published rows had other networks and training; the paper's Table 2 sets them beside
-figures of kind (b)."""
+JOINT_TEXT = """# Music: joint densities
+
+Joint log-likelihood of a frame in nats: greater is better.
+
+Matched networks of [the next frame](music.md) under a model of the whole frame with 150 hidden units
+(Boulanger-Lewandowski et al., 2012), trained by the same recipe; parameters are those of both.  That of RNN-NADE is
+exact, that of RNN-RBM an estimate by annealed importance sampling.  The published rows had other networks and training;
+the paper's Table 2 sets them beside [the pressed keys' score](music_pressed_keys.md)."""
 
 
 def bernoulli_section(found: Found) -> str:

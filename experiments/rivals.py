@@ -55,7 +55,9 @@ from typing import Any
 
 import numpy as np
 from _runs import (
+    NO_RUNS,
     RESULTS,
+    Outcome,
     Record,
     Run,
     carry_out,
@@ -65,6 +67,7 @@ from _runs import (
     network_alone,
     parser,
     progress,
+    share_of,
     table,
 )
 from frequencies import (
@@ -89,7 +92,10 @@ from sfmts import SFMClassifier, SFMDensity
 from sfmts.networks import network_names
 
 EXPERIMENT = "rivals"
-CLAIM = "Tuned with the same care, the SFM or its descendant is better than an LSTM"
+CLAIMS = {  # and the pages on them
+    "Tuned with the same care, the SFM is better than LSTM and GRU": "rivals",
+    "Tuned with the same care, the resonator is better than LSTM and GRU (ours)": "rivals",
+}
 NETWORKS = [name for name in ("lstm", "gru", "sfm", "resonator") if name in network_names()]
 BESIDES = {"jsb": ("sfm_kdd",)}  # further contenders of a task
 RIVALS = ("lstm", "gru")
@@ -370,7 +376,7 @@ def told(recipe: dict[str, Any]) -> str:
 def section(records: list[Record], task: str) -> str:
     """Return the table of one task."""
     found, name, fought = of_task(records, task), OF[task][0], duels(records, task)
-    digits, lines = TASKS[name].digits, []
+    digits, lines, recipes = TASKS[name].digits, [], []
     for network, group in found.items():
         against = [f"{outcome(one, len(fought))} {rival}" for (who, rival), one in fought.items() if who == network]
         seconds = statistics.mean(record["seconds"] for record in group)
@@ -384,13 +390,13 @@ def section(records: list[Record], task: str) -> str:
                 mean_and_deviation(scores_of(group, "valid"), digits) if task != "waves" else "-",  # trained on
                 f"{seconds:.1f}",
                 "; ".join(against) or "-",
-                f"{times} times the epochs; {told(recipe)}" if times > 1 else told(recipe),
             ]
         )
-    header = ["network", "parameters", f"test, {TASKS[name].score}", "valid", "seconds", "beside its rivals", "recipe"]
+        recipes.append(f"- {network}: {f'{times} times the epochs; ' if times > 1 else ''}{told(recipe)}")
+    header = ["network", "parameters", f"test, {TASKS[name].score}", "valid", "seconds", "against its rivals"]
     seeds = f"{TUNING_SEEDS[task]} seeds" if TUNING_SEEDS[task] > 1 else "one seed"
     tuning = f"{TRIALS[task]} recipes tried for each network, each with {seeds}."
-    return "\n\n".join([f"### {task}", tuning, table(header, lines)])
+    return "\n\n".join([f"## {task}", tuning, table(header, lines), "Recipes:", "\n".join(recipes)])
 
 
 def standings(records: list[Record]) -> dict[str, dict[tuple[str, str], str]]:
@@ -408,20 +414,24 @@ def spelled(network: str) -> str:
     return network.replace(AS_LONG, " in equal time")
 
 
-def verdict(records: list[Record]) -> str:
-    """Return where a contender is better than all its rivals, and where worse than one, for the list of claims."""
-    parts = []
-    for who, outcomes in standings(records).items():
-        said: dict[str, set[str]] = {}
-        for (task, _), words in outcomes.items():
-            said.setdefault(task, set()).add(words)
-        ahead = [task for task, words in said.items() if words == {"better than"}]
-        behind = [task for task, words in said.items() if "worse than" in words]
-        parts.append(
-            f"{spelled(who)} (tasks: {len(said)}): better than each rival on {', '.join(ahead) or 'none'}, worse than "
-            f"one on {', '.join(behind) or 'none'}"
-        )
-    return "; ".join(parts) or "no comparison has been finished"
+def outcomes(records: list[Record]) -> list[Outcome]:
+    """Say where a contender is better than all its rivals, and where worse than one."""
+    found = standings(records)
+    return [against_rivals(found[who]) if who in found else NO_RUNS for who in ("sfm", "resonator")]
+
+
+def against_rivals(outcomes_: dict[tuple[str, str], str]) -> Outcome:
+    """Return what the comparisons of one contender say of a claim."""
+    said: dict[str, set[str]] = {}
+    for (task, _), words in outcomes_.items():
+        said.setdefault(task, set()).add(words)
+    ahead = [task for task, words in said.items() if words == {"better than"}]
+    behind = [task for task, words in said.items() if "worse than" in words]
+    measured = (
+        f"of {len(said)} tasks better than both on {len(ahead)} ({', '.join(ahead) or 'none'}), worse than one on "
+        f"{len(behind)} ({', '.join(behind) or 'none'})"
+    )
+    return Outcome(measured, share_of(len(ahead) if len(ahead) > len(behind) else 0, len(said)))
 
 
 def in_short(records: list[Record]) -> str:
@@ -441,7 +451,7 @@ def in_short(records: list[Record]) -> str:
 def report(records: list[Record]) -> str:
     """Return the section of the README."""
     parts = [
-        "## Tuned rivals: SFM and resonator against LSTM and GRU",
+        "# Tuned rivals: SFM and resonator against LSTM and GRU",
         f"{progress(records, plan(is_tiny(records)))} of [rivals.py](rivals.py), whose head says what the tasks are. "
         "Each network has the recipe that is best for it on validation data, of as many recipes as the others; on "
         "waves the last training is on these, too, and has no score on them.  How hard waves, sines and ETTh1 are was "
@@ -452,14 +462,14 @@ def report(records: list[Record]) -> str:
         "t-test over seeds, divided by the number of comparisons of the task; what is not told apart may still differ. "
         " All seeds share their data, so that nothing here says how another draw of them would move a result.",
     ]
+    if standings(records):
+        parts.append(in_short(records))
     if any(of_task(records, task) for task in OF):
         parts.append("![Scores of every fit, better ones further right; hollow: longer](figures/rivals.png)")
     parts += [section(records, task) for task in OF if of_task(records, task)]
     waiting = [task for task in OF if not of_task(records, task)]
     if waiting:
         parts.append(f"Not compared yet: {', '.join(waiting)}.")
-    if standings(records):
-        parts += ["### In short", in_short(records)]
     return "\n\n".join(parts)
 
 

@@ -27,7 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _runs import Record, Run, carry_out, estimator_parameters, mean_and_deviation, parser, progress, table
+from _runs import (
+    CONFIRMED,
+    IN_PART,
+    NO_RUNS,
+    NOT_CONFIRMED,
+    NOT_TESTED,
+    Outcome,
+    Record,
+    Run,
+    carry_out,
+    estimator_parameters,
+    mean_and_deviation,
+    parser,
+    progress,
+    table,
+)
 from sklearn.linear_model import LogisticRegression
 
 from sfmts import SFMLabeler
@@ -37,7 +52,9 @@ from sfmts.networks import match_budget, network_names, paper_preset
 
 EXPERIMENT = "timit"
 REPORTS_NOTHING = True  # the page says how to run it
-CLAIM = "The SFM labels the frames of TIMIT better than networks of its size by five points (Figure 4)"
+CLAIMS = {  # and the pages on them
+    "The SFM labels the frames of TIMIT better than networks of its size, by five points (Figure 4)": "timit",
+}
 
 TIMIT, MINIATURE = "TIMIT", "miniature"
 BUDGET, N_FEATURES, N_PHONES = 80_000, 26, 61
@@ -152,7 +169,7 @@ def report(records: list[Record]) -> str:
     """Return the section of the page."""
     corpus = records[0]["settings"]["corpus"] if records else TIMIT
     parts = [
-        "## Speech: phones of TIMIT (Figure 4)",
+        "# Speech: phones of TIMIT (Figure 4)",
         "The paper's claim: with about 80 000 parameters the SFM is better than others of its size by more than five "
         "points, and the A-SFM slightly better than a bidirectional LSTM.  Its figure gives no numbers.  A "
         "bidirectional LSTM of 100 000 parameters has been reported at 0.698 to 0.702 (Graves and Schmidhuber, 2005).",
@@ -180,18 +197,21 @@ def report(records: list[Record]) -> str:
     return "\n\n".join([*parts, f"{done}  Share of frames labelled correctly:", table(header, lines)])
 
 
-def verdict(records: list[Record]) -> str:
+def outcomes(records: list[Record]) -> list[Outcome]:
     """Compare the SFM with the best other forward network, and the A-SFM with the bidirectional LSTM."""
-    corpus = records[0]["settings"]["corpus"] if records else TIMIT
+    if not records:
+        return [Outcome("the corpus is licensed and was not available", NOT_TESTED)]
+    corpus = records[0]["settings"]["corpus"]
     means = {row: np.mean(found) for row in sizes() if (found := accuracies(records, row, corpus, "test_61"))}
     others = {row: mean for row, mean in means.items() if "sfm" not in row and row != "bi_lstm"}
     if corpus != TIMIT or "sfm" not in means or not others:
-        return "no run on TIMIT has been made"
+        return [NO_RUNS]
     best = max(others, key=others.__getitem__)
     said = f"SFM {means['sfm']:.3f}, best other that reads forwards {others[best]:.3f} ({best})"
     if {"a_sfm", "bi_lstm"} <= set(means):
         said += f"; A-SFM {means['a_sfm']:.3f}, bidirectional LSTM {means['bi_lstm']:.3f}"
-    return said
+    lead = means["sfm"] - others[best]
+    return [Outcome(said, CONFIRMED if lead > 0.05 else IN_PART if lead > 0.0 else NOT_CONFIRMED)]
 
 
 def main() -> None:

@@ -292,7 +292,8 @@ def test_form(name):
     experiment = script(name)
     assert name in script("report").SECTIONS
     assert f"python experiments/{name}.py" in experiment.__doc__
-    assert "\n" not in experiment.CLAIM
+    assert experiment.CLAIMS
+    assert not any("\n" in claim for claim in experiment.CLAIMS)
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, "report", "_runs"])
@@ -305,20 +306,31 @@ def test_scripts_need_no_matplotlib(name):
 
 def test_page_without_runs():
     report = script("report")
-    page = report.text({experiment: [] for experiment in report.experiments()})
+    pages = report.texts({experiment: [] for experiment in report.experiments()})
+    assert sorted(pages) == sorted(["index", *SCRIPTS])
     for name in SCRIPTS:
         options = " --timit FOLDER" if name == "timit" else ""
-        assert f"`python experiments/{name}.py{options}`." in page
-        assert f"[{name}.py]({name}.py) | 0 of " in page
+        assert f"`python experiments/{name}.py{options}`." in pages[name]
+        assert f"[{name}.py](../../experiments/{name}.py), 0 of " in pages["index"]
+    assert pages["index"].count("**not tested** |") == sum(len(script(name).CLAIMS) for name in SCRIPTS)
 
 
-def test_page_is_up_to_date():
-    """README.md is what report.py makes of the results that are there, and its pictures are there, too."""
+def test_pages_are_up_to_date():
+    """The pages are what report.py makes of the recorded results; their links and pictures exist."""
     report = script("report")
-    page = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
-    assert page == report.text(report.collect(report.RESULTS)), "run: python experiments/report.py"
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", page):
-        assert (EXPERIMENTS / picture).is_file(), picture
+    folder = EXPERIMENTS.parent / report.PAGES
+    written = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    assert written == report.texts(report.collect(report.RESULTS)), "run: python experiments/report.py"
+    for text in written.values():
+        for link in re.findall(r"\]\((?!\w+:)(.*?)\)", text):
+            assert (folder / link).is_file(), link
+
+
+def test_every_page_is_in_the_table_of_contents():
+    report = script("report")
+    contents = (EXPERIMENTS.parent / "docs" / "results.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"^   experiments/(\w+)$", contents, re.MULTILINE)
+    assert sorted(listed) == sorted(path.stem for path in (EXPERIMENTS.parent / report.PAGES).glob("*.md"))
 
 
 def made_up(runs, scores):
@@ -375,9 +387,11 @@ def test_waves_report():
     waves = script("waves")
     plan = [run for run in waves.plan() if run.settings["variant"] != "released"]
     report = script("report")
-    page = report.text({waves: made_up(plan, wave_scores)})
+    pages = report.texts({waves: made_up(plan, wave_scores)})
+    page = pages["waves"]
     assert f"{len(plan)} of {len(waves.plan())} runs" in page
-    assert f"{len(plan)} runs, {len(plan) / 60:.1f} hours of training on one core, made with sfmts 0.1.0" in page
+    hours = f"{len(plan)} runs, {len(plan) / 60:.1f} hours of training on one core, made with sfmts 0.1.0"
+    assert hours in pages["index"]
     assert "on 399 of 400 waves, so between 0.986 and 1.000" in page
     accuracies = [0.97 + 0.01 * seed for seed in range(5)]
     deviation = statistics.stdev(accuracies)
@@ -388,9 +402,8 @@ def test_waves_report():
     assert page.count("| sfm | paper | 50 |") == 2
     assert "*counting distinct values* |  |  | 0 | 0.5000 |" in page
     assert 'variant "released"' not in page
-    others = len({row.parameters["network"] + row.size for row in waves.rows() if "sfm" not in row.name})
-    said = '"hard": SFM 0.9200 ± 0.0158 (5), best other lstm with 0.9900 ± 0.0158 (5), '
-    assert f"{said}1 of {others} rows of other networks have a higher mean, rule 0.5000" in page
+    said = '"hard": SFM 0.9200 ± 0.0158 (5), lstm 0.9900 ± 0.0158 (5), baseline 0.5000'
+    assert f"{said} | **not confirmed** |" in pages["index"]
 
 
 @pytest.mark.parametrize("head", ["linear", "nade", "rbm"])
@@ -535,13 +548,14 @@ def test_settings_report():
         return {"pressed": value, "bernoulli": value - 1.0, "ceiling": -5.3120, "moved": 0.001}
 
     plan = settings.plan()
-    page = script("report").text({settings: made_up(plan, scores)})
+    pages = script("report").texts({settings: made_up(plan, scores)})
+    page = pages["settings"]
     assert f"{len(plan)} of {len(plan)} runs" in page
     assert "| paper | sfm | 1036 | 0.500 ± 0.000 (3) | 0.500 ± 0.000 (3) | 0.001 ± 0.000 (3) | 60 |" in page
     assert "| released | sfm | 1036 | -8.40 ± 0.10 (3) | -9.40 ± 0.10 (3) | -8.40 ± 0.10 (3) |" in page
     assert "| paper, rate 1 | a_sfm | 1036 | -9.00 (1), diverged (2) |" in page
     assert "the ceiling here is -5.31" in page
-    assert "JSB, pressed keys: as printed -17.300, best -8.400 (released), ceiling -5.31" in page
+    assert "| as printed -17.300, best -8.400 (released), ceiling -5.31;" in pages["index"]
 
 
 def test_library_settings_are_the_estimators():
@@ -611,9 +625,10 @@ def test_quick(name, tmp_path):
     assert f"{name}: 0 runs failed, 0 were not started" in stdout
     assert len(script("_runs").load(name, results)) == len(plan)
     run(str(EXPERIMENTS / "report.py"), "--quick", "--results", str(results), "--output", str(output))
-    page = (output / "README.md").read_text(encoding="utf-8")
-    assert f"({name}.py) | {len(plan)} of {len(plan)} runs |" in page
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", page)
-    for picture in pictures:
-        assert (output / picture).stat().st_size > 5000, picture
+    folder = output / script("report").PAGES
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    assert f"(../../experiments/{name}.py), {len(plan)} of {len(plan)} runs" in pages["index"]
+    for page in pages.values():
+        for picture in re.findall(r"!\[.*?\]\((.*?)\)", page):
+            assert (folder / picture).stat().st_size > 5000, picture
     assert sorted(os.listdir(tmp_path)) == ["page", "results"]
