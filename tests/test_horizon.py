@@ -8,7 +8,7 @@ import pytest
 import torch
 from sktime.forecasting.naive import NaiveForecaster
 
-from sfmts.forecasting.linear import LinearForecast, anchors, is_better, start_from_linear
+from sfmts.forecasting.linear import LinearForecast, anchors, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import window_set
 from sfmts.heads import QuantileHead
@@ -125,20 +125,6 @@ class TestLinearForecast:
         slope = torch.full((1, 1, 1), float(3.0 / scale.mean()), dtype=torch.float64)
         assert LinearForecast(train, ()).choose(valid)[0] == "mean"  # the noise of X hides the rest
         assert "last" in LinearForecast(train, (), slope).choose(valid)[0]
-
-    def test_has_to_prove_itself(self):
-        losses = torch.ones(100, dtype=torch.float64)
-        noise = torch.randn(100, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        noise = (noise - noise.mean()) / noise.std(correction=0)
-        assert is_better(losses, losses + 1.0, 10)
-        assert not is_better(losses, losses, 10)
-        assert is_better(losses, losses + 0.2 + noise, 900)  # the standard error is 0.03
-        assert not is_better(losses, losses + 0.2 + noise, 5)  # 0.5, of which half is more than 0.2
-        assert not is_better(losses, losses + 0.2 + noise, 1)  # one item proves nothing
-        weight = torch.cat([torch.ones(50), torch.zeros(50)]).double()
-        others = losses + torch.cat([torch.full((50,), 0.2), torch.full((50,), -9.0)])
-        assert is_better(losses, others, 10, weight)
-        assert not is_better(losses, others, 10)
 
 
 def model_of(windows, n_covariates=0, segment=1, seed=0, n_series=1):

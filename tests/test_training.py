@@ -14,7 +14,7 @@ from sfmts.heads import BernoulliHead, ClassificationHead, NADEHead, RegressionH
 from sfmts.model import SequenceModel
 from sfmts.networks import LSTM, NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks import base as networks_base
-from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, best_epoch, evaluate, outputs
+from sfmts.training import Trainer, TrainingSettings, _Best, _Ranks, best_epoch, evaluate, is_better, outputs
 from tests.helpers import make_panel
 
 
@@ -359,3 +359,18 @@ def test_ranks_without_series_share_one_without_weight(rank):
     share, part = ranks.share(batch)
     assert part == (0.6, 0.4, 0.0, 0.0)[rank]
     assert share.total_weight == (1.0 if rank < 2 else 0.0)
+
+
+def test_what_is_better_has_to_prove_itself():
+    losses = torch.ones(100, dtype=torch.float64)
+    noise = torch.randn(100, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = (noise - noise.mean()) / noise.std(correction=0)
+    assert is_better(losses, losses + 1.0, 10)
+    assert not is_better(losses, losses, 10)
+    assert is_better(losses, losses + 0.2 + noise, 900)  # the standard error is 0.03
+    assert not is_better(losses, losses + 0.2 + noise, 5)  # 0.5, of which half is more than 0.2
+    assert not is_better(losses, losses + 0.2 + noise, 1)  # one item proves nothing
+    weight = torch.cat([torch.ones(50), torch.zeros(50)]).double()
+    others = losses + torch.cat([torch.full((50,), 0.2), torch.full((50,), -9.0)])
+    assert is_better(losses, others, 10, weight)
+    assert not is_better(losses, others, 10)

@@ -234,8 +234,7 @@ def _forward_segment(
         if plan.amplitudes is not None:
             plan.amplitudes.append(A.permute(2, 1, 0).clone())
     out[rows].view(steps, n, M).copy_(Z.transpose(1, 2))
-    last = theta[rows][-n:].T if theta is not None else carry.theta
-    return _Carry(S, z, last, t[-1])
+    return _Carry(S, z, carry.theta, t[-1])
 
 
 def _adaptive_phase(buffers: _Buffers, step: int, carry: _Carry, t: Tensor, accumulated: bool) -> None:
