@@ -256,6 +256,35 @@ class TestNetworkParams:
         assert model.module_.network.full is False
         model.set_params(network_params={} if nothing is None else None).fit(X, y)  # all the same
 
+    @pytest.mark.parametrize(
+        ("network", "own", "change"),
+        [
+            ("sfm", None, {"n_layers": 1}),
+            ("resonator", None, {"n_layers": 2}),
+            ("lstm", None, {"n_frequencies": 7}),  # has none
+            ("gru", {"init": None}, {"network_params": {"init": "modern"}}),
+            ("sfm", None, {"network_params": {"init": "chrono", "backend": "auto", "spacing": None}}),
+        ],
+    )
+    def test_training_goes_on_with_a_default_that_is_named(self, network, own, change):
+        X, y = data(SFMClassifier)
+        model, same = (
+            tiny(SFMClassifier, network=network, network_params=own, warm_start=True).fit(X, y) for _ in range(2)
+        )
+        model.set_params(**change)
+        np.testing.assert_array_equal(probe(model.fit(X, y), X), probe(same.fit(X, y), X))
+
+    @pytest.mark.parametrize(
+        ("network", "change"),
+        [("sfm", {"n_layers": 2}), ("resonator", {"n_layers": 1}), ("lstm", {"bidirectional": True})],
+    )
+    def test_training_does_not_go_on_with_another_value_than_the_default(self, network, change):
+        X, y = data(SFMClassifier)
+        model = tiny(SFMClassifier, network=network, network_params=None, warm_start=True).fit(X, y)
+        ((name, value),) = change.items()
+        with pytest.raises(ValueError, match=rf"but {name}=\w+ is now {value}\. Restore"):
+            model.set_params(**change).fit(X, y)
+
     @every_estimator
     def test_they_reach_the_network_and_are_saved(self, cls, tmp_path):
         X, y = data(cls)

@@ -39,7 +39,7 @@ from sfmts.estimators._parameters import (
 )
 from sfmts.heads import Head
 from sfmts.model import SequenceModel
-from sfmts.networks.base import WithoutStorage, make_network, network_class, network_options
+from sfmts.networks.base import WithoutStorage, make_network, network_class, network_options, resolved_options
 from sfmts.training import History, Trainer, outputs
 
 _PREDICTION_BATCH = 256
@@ -352,9 +352,14 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         return {**options, "network_params": own}
 
     def _refuse_other_network(self) -> None:
-        """Raise a ValueError if a parameter of the fitted network was changed."""
+        """Raise a ValueError if a parameter of the fitted network was changed; None is the default of the network."""
         old, new = self._module_options, plain(self._current_options())
-        changed = [f"{name}={old[name]!r} is now {new[name]!r}" for name in old if not _same(old[name], new[name])]
+        old_values, new_values = _resolved(old), _resolved(new)
+        changed = [
+            f"{name}={old[name]!r} is now {new[name]!r}"
+            for name in old
+            if not (_same(old[name], new[name]) or _same(old_values[name], new_values[name]))
+        ]
         if changed:
             raise ValueError(
                 f"Training continues with the fitted network, but {', '.join(changed)}. Restore the old value, or fit "
@@ -565,6 +570,14 @@ def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], foun
                 f"size mismatch: {name} is {given.dtype} of shape {tuple(given.shape)}, but its model needs "
                 f"{dtype} of shape {shape}"
             )
+
+
+def _resolved(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a model with its network's defaults in place of None and of what is left out."""
+    common = {name: options[name] for name in NETWORK_PARAMETERS if name in options}
+    values = resolved_options(common.pop("network"), {**common, **common.pop("network_params")})
+    resolved = {**options, **{name: values.pop(name, None) for name in common}}
+    return {**resolved, "network_params": values}
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sfmts._choices import check_choice
+from sfmts.networks._common import check_init
 
 
 class NetworkOutput(NamedTuple):
@@ -456,6 +457,30 @@ def network_options(name: str) -> list[str]:
         The arguments of its class without ``n_channels``.
     """
     return [option for option in inspect.signature(network_class(name)).parameters if option != "n_channels"]
+
+
+def resolved_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with which :func:`make_network` builds a network.
+
+    Parameters
+    ----------
+    name : str
+        A name from :func:`network_names`.
+    options : dict
+        Options of any network.
+
+    Returns
+    -------
+    options : dict
+        Those that matter to this network, with its defaults in place of None and of what is left out. A default that
+        depends on other options, such as ``n_outputs`` of :class:`sfmts.networks.SFM`, stays None.
+    """
+    parameters = inspect.signature(network_class(name)).parameters
+    defaults = {option: parameters[option].default for option in network_options(name)}
+    given = {option: value for option, value in options.items() if value is not None}
+    resolved = _CAPABILITIES | defaults
+    resolved |= {option: value for option, value in given.items() if option in resolved}
+    return resolved | {"init": check_init(resolved.get("init"))}
 
 
 def make_network(name: str, n_channels: int, **options: Any) -> SequenceNetwork:
