@@ -70,7 +70,7 @@ def test_cuts(joint, n_covariates, ends):
     batch = windows.take(torch.arange(len(windows)))
     assert len(windows) == len(batch) == len(expected["past"])
     assert vars(batch).keys() == expected.keys()
-    np.testing.assert_allclose(batch.weight, expected.pop("weight"), rtol=1e-6)
+    np.testing.assert_allclose(batch.weight, expected.pop("weight"), rtol=1e-15)
     for name, wanted in expected.items():
         np.testing.assert_allclose(getattr(batch, name), wanted, rtol=1e-12, atol=1e-12, err_msg=name)
     np.testing.assert_allclose(windows.target, expected["target"], rtol=1e-12, atol=1e-12)

@@ -317,7 +317,8 @@ class WindowSet:
     def _known(self, index: Tensor) -> Tensor:
         """Return the share of the windows' targets that lies within the series, (B,)."""
         left = self.ends[self.owners[index]] - self.cuts[index]
-        return (left.clamp(0, self.horizon) / self.horizon).to(self.dtype)
+        # Shares have the type of the losses that they multiply. PyTorch would divide integers in single precision.
+        return (left.clamp(0, self.horizon).double() / self.horizon).to(self.dtype)
 
 
 def _standardised(values: Tensor, inside: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
