@@ -26,8 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # The files that are changed, and the tests that are run for them, the quick ones first.
 SUITES = {
-    "sfmts/kernels/_bank": ("test_bank_kernel", "test_features"),
-    "sfmts/kernels/_resonator": ("test_resonator_kernel", "test_projection", "test_resonator"),
+    "sfmts/kernels/_bank": ("test_bank_kernel", "test_features", "test_border"),
+    "sfmts/kernels/_resonator": ("test_resonator_kernel", "test_projection", "test_resonator", "test_border"),
     "sfmts/kernels/_linear_scan.py": ("test_resonator_kernel", "test_bank_kernel"),
     "sfmts/kernels/_sfm/gpu": ("test_cuda", "test_gpu"),
     "sfmts/kernels/_sfm/cuda.py": ("test_cuda", "test_gpu"),
