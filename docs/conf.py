@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 from docutils import nodes
@@ -175,11 +176,14 @@ html_css_files = ["sfmts.css"]
 html_context = {"default_mode": "auto"}  # dark where the reader's system is
 html_copy_source = False
 html_show_sourcelink = False
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT.get("urls", {}).get("Repository")
 html_theme_options = {
     "logo": {"text": "sfmts", "alt_text": "sfmts: home"},
     "header_links_before_dropdown": 7,
     "navbar_persistent": ["search-button"],
-    "navbar_end": ["theme-switcher"],
+    "navbar_end": ["theme-switcher", "navbar-icon-links"],
+    **({"github_url": REPOSITORY} if REPOSITORY else {}),
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
