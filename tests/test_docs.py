@@ -36,6 +36,7 @@ NOT_DOCUMENTED = {  # public names without an entry in the API reference, and th
     "sfmts.kernels.Step": IN_TEXT,
     "sfmts.kernels.eager": PARTS,
     "sfmts.kernels.instruction_set": "described in the text of docs/backends.rst",
+    "sfmts.kernels.nvidia_gpu": PARTS,
     "sfmts.kernels.pack": PARTS,
     "sfmts.kernels.resolve_bank": OTHER_OPERATIONS,
     "sfmts.kernels.resolve_resonator": OTHER_OPERATIONS,
