@@ -25,6 +25,14 @@ def candidates(y, n_steps=3, periods=()):
     return dict(module._candidates(series)), series
 
 
+def smoothed(y, alpha):
+    """Return the last level of exponential smoothing."""
+    level = y[0]
+    for value in y[1:]:
+        level = alpha * value + (1 - alpha) * level
+    return level
+
+
 def test_members_are_the_recursions():
     y = walk()
     found, _ = candidates(y)
@@ -33,15 +41,15 @@ def test_members_are_the_recursions():
     np.testing.assert_allclose(last["last"], [[y[-1]] * 3])
     np.testing.assert_allclose(last["mean"], [[y.mean()] * 3])
     np.testing.assert_allclose(last["half drift"], [y[-1] + 0.5 * ahead * (y[-1] - y[0]) / (n - 1)])
+    np.testing.assert_allclose(last["drift"], [y[-1] + ahead * (y[-1] - y[0]) / (n - 1)])
     slope, intercept = np.polyfit(np.arange(n), y, 1)
+    line, later = intercept + slope * np.arange(n), intercept + slope * (n - 1 + ahead)
     for place, alpha in enumerate(module._SMOOTHING):
-        level, theta = y[0], 2 * y[0] - intercept
-        for t in range(1, n):
-            level = alpha * y[t] + (1 - alpha) * level
-            theta = alpha * (2 * y[t] - intercept - slope * t) + (1 - alpha) * theta
-        np.testing.assert_allclose(last["smoothing"][place], [level] * 3)
-        line = intercept + slope * (n - 1 + ahead)
-        np.testing.assert_allclose(last["theta"][place], 0.5 * line + 0.5 * theta)
+        np.testing.assert_allclose(last["smoothing"][place], [smoothed(y, alpha)] * 3)
+        for number, theta in enumerate(module._THETAS):
+            level = smoothed(theta * y + (1 - theta) * line, alpha)
+            found_theta = last["theta"][number * len(module._SMOOTHING) + place]
+            np.testing.assert_allclose(found_theta, (1 - 1 / theta) * later + level / theta)
     for name, parameters in (("damped trend", module._DAMPED), ("trend", module._TREND)):
         grid = [values.ravel() for values in np.meshgrid(*parameters, indexing="ij")]
         for place, (alpha, beta, phi) in enumerate(zip(*grid, strict=True)):
@@ -52,6 +60,25 @@ def test_members_are_the_recursions():
                 level, trend = level + phi * trend + alpha * error, phi * trend + alpha * beta * error
             expected = level + trend * np.cumsum(phi**ahead)
             np.testing.assert_allclose(last[name][place], expected, rtol=1e-9)
+
+
+def test_seasonal_smoothing_is_the_recursion():
+    """On the series itself, as the level plus constant terms plus the deviations that the member adds up."""
+    period, y = 4, walk(n=30) + np.tile([3.0, -1.0, 0.0, -2.0], 8)[:30]
+    found, _ = candidates(y, n_steps=6, periods=(period,))
+    constant = module._seasonal_indices(y, period, multiplicative=False)
+    start = np.median(np.diff((y - np.resize(constant, 30))[: period + 1]))
+    grid = [values.ravel() for values in np.meshgrid(*module._SEASONAL, indexing="ij")]
+    for place, (alpha, beta, phi, gamma) in enumerate(zip(*grid, strict=True)):
+        level, slope, terms = y[0] - constant[0] - start, start if beta else 0.0, constant.copy()
+        for t, value in enumerate(y):
+            error = value - level - phi * slope - terms[t % period]
+            level, slope = level + phi * slope + alpha * error, phi * slope + alpha * beta * error
+            terms[t % period] += gamma * (1 - alpha) * error
+        expected = [
+            level + slope * sum(phi**j for j in range(1, k + 1)) + terms[(29 + k) % period] for k in range(1, 7)
+        ]
+        np.testing.assert_allclose(found["seasonal smoothing"][-1, place], expected, rtol=1e-9)
 
 
 def test_the_season_before():
@@ -102,7 +129,7 @@ def test_errors_count_from_when_they_are_known():
     for t in range(8):
         pairs = [(r, k) for r in range(8) for k in range(1, 4) if r + k <= t]
         assert found[t] == pytest.approx(
-            sum(0.5 ** (t - r - k) * np.nan_to_num(errors[r, k - 1]) for r, k in pairs), abs=1e-12
+            sum(0.5 ** (t - r - k) * np.nan_to_num(errors[r, k - 1]) / k**module._GROWTH for r, k in pairs), abs=1e-12
         )
 
 

@@ -17,8 +17,8 @@ from scipy.stats import norm
 Array = NDArray[np.float64]
 
 # Prior weights. With the constants below chosen by cross-validation on the training parts of M3.
-PRIORS = {"last": 0.3, "mean": 0.1, "half drift": 0.3, "smoothing": 1.0, "theta": 2.0, "damped trend": 1.0}
-PRIORS |= {"trend": 0.5, "season": 0.3}
+PRIORS = {"last": 0.3, "mean": 0.5, "half drift": 0.5, "drift": 0.5, "smoothing": 0.5, "theta": 2.0}
+PRIORS |= {"damped trend": 1.0, "trend": 0.5, "seasonal smoothing": 2.0, "season": 1.0}
 _POWER = 4.0  # a weight is prior / error ** power
 _HALVINGS = 4.0  # how often the weight of an error halves over the length of the series
 _FIRST = 4  # steps that are read before the first forecast; the first changes give the first slope
@@ -26,12 +26,14 @@ _LONGEST = 2000  # last steps that are read
 _ORIGINS = 400  # last steps from which forecasts are judged
 _GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
 _NORMAL_WEIGHT = 100.0  # origins that the normal distribution counts as in the shape of the residuals
-_SMALL_SAMPLE = 3.0  # intervals are wider by this share divided by the number of origins
+_SMALL_SAMPLE = 4.0  # intervals are wider by this share divided by the number of origins
 _SPIKE = 20.0  # distance of a spike from its neighbours, in units of the usual one
 _FEWEST = 8  # steps of a series in which spikes are looked for
 _SMOOTHING = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+_THETAS = (1.5, 2.0, 3.0, 5.0)
 _DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
 _TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
+_SEASONAL = [0.1, 0.3, 0.6, 0.9], [0.0, 0.05, 0.2], [0.9, 1.0], [0.05, 0.2, 0.5]
 
 
 def pool(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array) -> Array:
@@ -132,6 +134,8 @@ class _Series:
         What follows each origin. NaN beyond the end, and after the first origins, whose errors do not count.
     periods : tuple of int
         Steps in each season that is shorter than the series, increasing.
+    seasons : tuple of int
+        Those that the series holds more than twice, which are removed from x.
     """
 
     y: Array
@@ -141,6 +145,7 @@ class _Series:
     origins: NDArray[np.int64]
     target: Array
     periods: tuple[int, ...]
+    seasons: tuple[int, ...]
 
     @classmethod
     def of(cls, y: Array, n_steps: int, periods: tuple[int, ...], n_origins: int) -> "_Series":
@@ -148,22 +153,30 @@ class _Series:
         origins = np.arange(max(0, T - n_origins), T)
         ahead = origins[:, None] + np.arange(1, n_steps + 1)
         target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
-        x, season, multiplicative = y, np.zeros(ahead.shape), False
+        seasons: tuple[int, ...] = ()
         if T > _FIRST:
             target[origins < _FIRST - 1] = np.nan
-            seasons = [period for period in periods if period < T / 2]
-            multiplicative = bool(seasons) and bool((y > 0).all())
-            season = season + multiplicative
-            for period in seasons:  # the shortest first; a longer one explains what is left
-                indices = _seasonal_indices(x, period, multiplicative)
-                now, later = indices[np.arange(T) % period], indices[ahead % period]
-                x, season = (x / now, season * later) if multiplicative else (x - now, season + later)
-        return cls(y, x, season, multiplicative, origins, target, tuple(p for p in periods if p < T))
+            seasons = tuple(period for period in periods if period < T / 2)
+        multiplicative = bool(seasons) and bool((y > 0).all())
+        x, season = _without_season(y, seasons, ahead, multiplicative)
+        return cls(y, x, season, multiplicative, origins, target, tuple(p for p in periods if p < T), seasons)
 
     def with_season(self, forecasts: Array) -> Array:
         """Put the season back into forecasts of shape (R, G, H)."""
         season = self.season[:, None]
         return forecasts * season if self.multiplicative else forecasts + season
+
+
+def _without_season(
+    y: Array, seasons: tuple[int, ...], ahead: NDArray[np.int64], multiplicative: bool
+) -> tuple[Array, Array]:
+    """Return the series without its seasons, and their index at the steps ``ahead``, in the shape of these."""
+    x, season = y, np.full(ahead.shape, float(multiplicative))
+    for period in seasons:  # the shortest first; a longer one explains what is left
+        indices = _seasonal_indices(x, period, multiplicative)
+        now, later = indices[np.arange(len(y)) % period], indices[ahead % period]
+        x, season = (x / now, season * later) if multiplicative else (x - now, season + later)
+    return x, season
 
 
 def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
@@ -214,13 +227,13 @@ def _decay(series: _Series) -> float:
 def _known_errors(errors: Array, decay: float) -> Array:
     """Return the sums of errors (R, ..., H) known at each origin, (R, ...), older ones weighing less.
 
-    An error of the forecast k steps after origin r is known at origin r + k; B_t sums those that become known at t, and
-    the result is A_t = decay A_{t-1} + B_t.
+    An error of the forecast k steps after origin r is known at origin r + k. It counts in units of k^g, since errors
+    grow with the horizon. B_t sums those that become known at t, and the result is A_t = decay A_{t-1} + B_t.
     """
     filled = np.nan_to_num(errors, nan=0.0)
     new = np.zeros(errors.shape[:-1])
     for k in range(1, min(errors.shape[-1], len(errors) - 1) + 1):
-        new[k:] += filled[:-k, ..., k - 1]
+        new[k:] += filled[:-k, ..., k - 1] / k**_GROWTH
     sums: Array = lfilter([1.0], [1.0, -decay], new, axis=0)
     return sums
 
@@ -247,19 +260,19 @@ def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
     if len(x) <= _FIRST:  # no forecast by another member could be judged
         return
     yield "mean", constant((np.cumsum(x) / (t + 1))[:, None])
-    drift = 0.5 * (x - x[0]) / np.maximum(t, 1.0)
-    yield "half drift", series.with_season((x[:, None] + drift[:, None] * ahead)[rows][:, None])
+    drift = ((x - x[0]) / np.maximum(t, 1.0))[rows, None] * ahead
+    for name, share in (("half drift", 0.5), ("drift", 1.0)):
+        yield name, series.with_season((x[rows, None] + share * drift)[:, None])
     levels = _smoothed(x)
     yield "smoothing", constant(levels)
-    # Theta: the mean of the regression line a + b t and of exponential smoothing of 2 x - line.
-    a, b = _lines(x)
-    line = (a[:, None] + b[:, None] * (t[:, None] + ahead))[rows]
-    smooth = (2.0 * levels - a[:, None] - b[:, None] * _smoothed(t))[rows]
-    yield "theta", series.with_season(0.5 * line[:, None] + 0.5 * smooth[..., None])
+    yield "theta", series.with_season(_theta(x, levels, rows, ahead))
     for name, parameters in (("damped trend", _DAMPED), ("trend", _TREND)):
         level, slope, phi = _holt(x, *(values.ravel() for values in np.meshgrid(*parameters, indexing="ij")))
         steps = np.cumsum(phi[:, None] ** ahead, axis=1)  # phi + ... + phi^k
         yield name, series.with_season(level[rows][..., None] + slope[rows][..., None] * steps)
+    if series.seasons:
+        level_and_terms = _without_season(series.y, series.seasons, rows[:, None] + ahead, multiplicative=False)
+        yield "seasonal smoothing", _seasonally_smoothed(*level_and_terms, rows, series.seasons[-1])
     if series.periods:
         period = series.periods[-1]
         before = rows[:, None] + 1 - period + np.arange(H) % period
@@ -269,6 +282,23 @@ def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
 def _smoothed(x: Array) -> Array:
     """Return exponential smoothing l_t = alpha x_t + (1 - alpha) l_{t-1} for each alpha, (T, alphas)."""
     return np.stack([lfilter([a], [1.0, a - 1.0], x, zi=[(1.0 - a) * x[0]])[0] for a in _SMOOTHING], axis=1)
+
+
+def _theta(x: Array, levels: Array, rows: NDArray[np.int64], ahead: NDArray[np.int64]) -> Array:
+    """Return forecasts of the Theta method from each origin, (R, thetas times alphas, H), given exponential smoothing.
+
+    With the regression line L = a + b t of the steps so far, the forecast is (1 - 1/theta) L + 1/theta times
+    exponential smoothing of theta x + (1 - theta) L. It is linear, so the smoothing of x and of t suffice.
+    """
+    t = np.arange(len(x), dtype=np.float64)
+    a, b = _lines(x)
+    line = (a[:, None] + b[:, None] * (t[:, None] + ahead))[rows][:, None]
+    smoothed_line = a[:, None] + b[:, None] * _smoothed(t)
+    forecasts = [
+        (1.0 - 1.0 / theta) * line + (levels + (1.0 / theta - 1.0) * smoothed_line)[rows][..., None]
+        for theta in _THETAS
+    ]
+    return np.concatenate(forecasts, axis=1)
 
 
 def _lines(x: Array) -> tuple[Array, Array]:
@@ -295,6 +325,31 @@ def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array
         level, slope = forecast + alpha * error, phi * slope + alpha * beta * error
         levels[step], slopes[step] = level, slope
     return levels, slopes, phi
+
+
+def _seasonally_smoothed(x: Array, season: Array, rows: NDArray[np.int64], period: int) -> Array:
+    """Return forecasts of smoothing with a damped trend and seasonal terms that change, (R, G, H).
+
+    x is the series without constant seasonal terms, and season holds these at the steps to forecast, (R, H). With the
+    forecast f = l + phi b, the seasonal term s of the step and the error e = x_t - f - s, the level becomes
+    f + alpha e, the slope phi b + alpha beta e, and the term s + gamma (1 - alpha) e.
+    """
+    grid = np.meshgrid(*_SEASONAL, indexing="ij")
+    alpha, beta, phi, gamma = (values.ravel() for values in grid)
+    ahead = np.arange(1, season.shape[1] + 1)
+    steps = np.cumsum(phi[:, None] ** ahead, axis=1)
+    start = float(np.median(np.diff(x[: period + 1])))
+    level, slope, terms = x[0] - start, np.where(beta > 0, start, 0.0), np.zeros((period, len(alpha)))
+    forecasts = np.empty((len(rows), len(alpha), len(ahead)))
+    for step, value in enumerate(x):
+        forecast, phase = level + phi * slope, step % period
+        error = value - forecast - terms[phase]
+        level, slope = forecast + alpha * error, phi * slope + alpha * beta * error
+        terms[phase] += gamma * (1.0 - alpha) * error
+        if step >= rows[0]:
+            r = step - rows[0]
+            forecasts[r] = level[:, None] + slope[:, None] * steps + terms[(step + ahead) % period].T + season[r]
+    return forecasts
 
 
 def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
