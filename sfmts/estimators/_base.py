@@ -453,8 +453,14 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             results.append(part.flat(model.state_amplitudes(part.x, part.lengths, part.t)).cpu())
         return unbatch(batch, torch.cat(results))
 
-    def to_torch(self) -> SequenceModel:
+    def to_torch(self, backend: str | None = None) -> SequenceModel:
         """Return a copy of the fitted network as a plain torch module on the CPU, including the scaling.
+
+        Parameters
+        ----------
+        backend : str, optional
+            Kernel of the copy; that of the fitted network by default. With "reference", `torch.export` records
+            PyTorch's own operations only, so that SFM and resonator can be converted to ONNX.
 
         Returns
         -------
@@ -463,7 +469,10 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         """
         check_is_fitted(self)
         self._require_network("to_torch", alone=True)
-        return copy.deepcopy(self.module_).cpu().eval()
+        module = copy.deepcopy(self.module_).cpu().eval()
+        if backend is not None:
+            module.network.use_backend(backend)
+        return module
 
     def _require_network(self, what: str, alone: bool) -> None:
         """Raise a ValueError unless the fitted model has a network or, if ``alone``, is nothing but a network."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sfmts._choices import check_choice
+from sfmts.kernels import BACKENDS
 from sfmts.networks._common import check_init
 
 
@@ -160,6 +161,23 @@ class SequenceNetwork(nn.Module, ABC):
             "torch" unless the network has kernels of its own.
         """
         return "torch"
+
+    def use_backend(self, backend: str) -> None:
+        """Compute with another kernel from now on; a network without kernels of its own stays as it is.
+
+        Parameters
+        ----------
+        backend : str
+            Name of a kernel, such as "reference", or "auto".
+
+        Raises
+        ------
+        ValueError
+            If no network has a kernel of that name.
+        RuntimeError
+            If the kernel is unavailable here.
+        """
+        check_choice("backend", backend, BACKENDS)
 
     @property
     def n_parameters(self) -> int:

@@ -282,6 +282,17 @@ class Resonator(SequenceNetwork):
             self.layers.append(layer)
         self.norm = nn.RMSNorm(n_states)
 
+    def use_backend(self, backend: str) -> None:
+        """Compute with another kernel; see :meth:`SequenceNetwork.use_backend`.
+
+        Parameters
+        ----------
+        backend : str
+            Name of a kernel, or "auto".
+        """
+        resolve_resonator(backend)
+        self._backend = backend
+
     @property
     def backend(self) -> str:
         """Return the name of the kernel that runs.

@@ -430,6 +430,17 @@ class SFM(SequenceNetwork):
             assert isinstance(layer, _SFMLayer)
             layer.initialise(init, max_length, generator)
 
+    def use_backend(self, backend: str) -> None:
+        """Compute with another kernel; see :meth:`SequenceNetwork.use_backend`.
+
+        Parameters
+        ----------
+        backend : str
+            Name of a kernel, or "auto".
+        """
+        resolve_backend(backend)
+        self._backend = backend
+
     @property
     def backend(self) -> str:
         """Return the name of the kernel that runs.

@@ -12,6 +12,7 @@ from torch import Tensor
 from sfmts.kernels import _compiled
 from sfmts.kernels._checks import check_detached, check_fits, check_tensor
 from sfmts.kernels._eager import eager
+from sfmts.kernels._export import Tensors, recorded_loop
 from sfmts.kernels._registry import register
 from sfmts.kernels._resonator import fused, native, reference
 from sfmts.kernels._resonator.reference import Inputs, LayerInputs
@@ -202,7 +203,8 @@ def resonator_layer(
     Notes
     -----
     Phases and half precision are computed as in :func:`resonate`. `torch.export` records one call of the operator
-    ``sfmts::resonator_layer``, which has no gradient.
+    ``sfmts::resonator_layer``, which has no gradient. With ``backend="reference"`` it records PyTorch's own operations
+    and a loop over the steps, which can be converted to ONNX.
 
     Examples
     --------
@@ -216,7 +218,9 @@ def resonator_layer(
     >>> S[:, 0, 0].flatten().round().tolist()
     [1.0, 0.0, 1.0]
     """
-    run = _layer_operator if torch.compiler.is_exporting() else _resonator_layer
+    run = _resonator_layer
+    if torch.compiler.is_exporting():
+        run = _scanned_layer if backend == "reference" else _layer_operator
     h, S = run(a, omega, alpha, beta, b_c, dt, state, mask, backend)
     return h, S
 
@@ -261,10 +265,57 @@ def _resonator_layer(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     _check_layer(a, omega, alpha, beta, b_c, dt, state, mask)
+    inputs = _layer_inputs(a, omega, alpha, beta, b_c, dt, state, mask)
+    h, S = _LAYER.kernels[resolve_resonator(backend, a)](inputs)
+    return h.to(a.dtype), S.to(a.dtype)
+
+
+def _scanned_layer(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    mask: Tensor | None,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    """Run the reference kernel with its steps as one loop that `torch.export` records."""
+    h, S = reference.layer(_layer_inputs(a, omega, alpha, beta, b_c, dt, state, mask), _scanned)
+    return h.to(a.dtype), S.to(a.dtype)
+
+
+def _scanned(inputs: Inputs) -> Tensor:
+    """Return S after each step, (T, B, 2, K, D)."""
+    each_step = {"f_ste": inputs.f_ste, "f_fre": inputs.f_fre, "u": inputs.u, "dt": inputs.dt}
+    given = {name: value.detach() for name, value in each_step.items() if value is not None}
+    omega = inputs.omega.detach()
+
+    def step(before: Tensors, now: Tensors) -> tuple[Tensors, Tensor]:
+        values = dict(zip(given, now, strict=True))
+        after = reference.step(before[0], values["f_ste"], values.get("f_fre"), values["u"], omega, values.get("dt"))
+        return (after,), after.clone()  # a recorded loop may not return the same tensor twice
+
+    _, S = recorded_loop(step, (inputs.state.detach(),), tuple(given.values()))
+    return S
+
+
+def _layer_inputs(
+    a: Tensor,
+    omega: Tensor,
+    alpha: Tensor,
+    beta: Tensor | None,
+    b_c: Tensor,
+    dt: Tensor | None,
+    state: Tensor | None,
+    mask: Tensor | None,
+) -> LayerInputs:
+    """Return the arguments in the types in which kernels compute."""
     dtype = torch.promote_types(a.dtype, torch.float32)
     if state is None:
         state = a.new_zeros(a.shape[1], 2, *omega.shape)
-    inputs = LayerInputs(
+    return LayerInputs(
         a.to(dtype),
         omega.to(torch.float64),
         alpha.to(dtype),
@@ -274,8 +325,6 @@ def _resonator_layer(
         state.to(dtype),
         None if mask is None else mask.to(dtype),
     )
-    h, S = _LAYER.kernels[resolve_resonator(backend, a)](inputs)
-    return h.to(a.dtype), S.to(a.dtype)
 
 
 class _Part(NamedTuple):

@@ -48,16 +48,23 @@ class LayerInputs(NamedTuple):
 def resonate(inputs: Inputs) -> Tensor:
     """Return S after each step, (T, B, 2, K, D)."""
     f_ste, f_fre, u, omega, dt, state = inputs
-    re, im = state.unbind(1)
     history = []
     for t in range(len(u)):
-        phase = omega if dt is None else omega * dt[t, :, None, None]
-        cos, sin = torch.cos(phase).to(u.dtype), torch.sin(phase).to(u.dtype)
-        f = f_ste[t, :, None, :] if f_fre is None else f_ste[t, :, None, :] * f_fre[t, :, :, None]
-        # exp(-j phase) (re + j im) = (cos re + sin im) + j (cos im - sin re)
-        re, im = f * (cos * re + sin * im) + u[t, :, None, :], f * (cos * im - sin * re)
-        history.append(torch.stack((re, im), dim=1))
+        gates = f_ste[t], None if f_fre is None else f_fre[t]
+        state = step(state, *gates, u[t], omega, None if dt is None else dt[t])
+        history.append(state)
     return torch.stack(history)
+
+
+def step(state: Tensor, f_ste: Tensor, f_fre: Tensor | None, u: Tensor, omega: Tensor, dt: Tensor | None) -> Tensor:
+    """Return S after one step, (B, 2, K, D); the arguments lack the axis of time."""
+    re, im = state.unbind(1)
+    phase = omega if dt is None else omega * dt[:, None, None]
+    cos, sin = torch.cos(phase).to(u.dtype), torch.sin(phase).to(u.dtype)
+    f = f_ste[:, None, :] if f_fre is None else f_ste[:, None, :] * f_fre[:, :, None]
+    # exp(-j phase) (re + j im) = (cos re + sin im) + j (cos im - sin re)
+    re, im = f * (cos * re + sin * im) + u[:, None, :], f * (cos * im - sin * re)
+    return torch.stack((re, im), dim=1)
 
 
 def read(S: Tensor, alpha: Tensor, beta: Tensor | None) -> Tensor:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from sfmts.kernels._checks import check_fits, check_rows, check_sizes, check_tensor
 from sfmts.kernels._eager import eager
+from sfmts.kernels._export import Tensors, recorded_loop
 from sfmts.kernels._packing import pack, unpack
-from sfmts.kernels._sfm import sfm
+from sfmts.kernels._sfm import reference, sfm
 from sfmts.kernels._sfm.reference import SFMState, SFMWeights
 
 
@@ -29,7 +30,9 @@ def sfm_layer(
     """Run one SFM or A-SFM layer over a padded batch.
 
     `torch.compile` breaks its graph here and runs the layer uncompiled, so training is as fast as without it.
-    `torch.export` records one call of the operator ``sfmts::layer``, which has no gradient.
+    `torch.export` records one call of the operator ``sfmts::layer``, which has no gradient. With
+    ``backend="reference"`` and without lengths it records PyTorch's own operations and a loop over the steps, which can
+    be converted to ONNX.
 
     Parameters
     ----------
@@ -63,10 +66,29 @@ def sfm_layer(
     """
     if torch.compiler.is_exporting():
         check_exportable(dropout=feedback_mask is not None, amplitudes=amplitudes is not None)
+        if backend == "reference" and lengths is None:
+            return _scanned(x, t, weights, state, accumulated)
         before = [] if state is None else list(state)
         z, *after = _operator(x, lengths, t, list(weights[:6]), weights.omega, before, backend, accumulated)
         return z, SFMState._make(after)
     return _run(x, lengths, t, weights, state, backend, memory, accumulated, feedback_mask, amplitudes)
+
+
+def _scanned(
+    x: Tensor, t: Tensor, weights: SFMWeights, state: SFMState | None, accumulated: bool
+) -> tuple[Tensor, SFMState]:
+    """Run the steps of the reference kernel as one loop that `torch.export` records."""
+    weights = SFMWeights._make(None if value is None else value.detach() for value in weights)
+
+    def step(before: Tensors, now: Tensors) -> tuple[Tensors, Tensor]:
+        x_t, t_t = now
+        after, _ = reference.sfm_step(x_t, t_t, weights, SFMState._make(before), accumulated)
+        # A recorded loop may not return its inputs, nor the same tensor twice.
+        return (after.re, after.im, after.z, after.t.clone(), after.theta), after.z.clone()
+
+    before = SFMState.zeros(x.shape[0], weights) if state is None else state
+    after, z = recorded_loop(step, tuple(before), (x.transpose(0, 1), t.T))
+    return z.transpose(0, 1), SFMState._make(after)
 
 
 def check_exportable(*, dropout: bool, amplitudes: bool) -> None:

@@ -190,35 +190,42 @@ def sfm(
     amplitudes: list[Tensor] | None = None,
 ) -> tuple[Tensor, SFMState]:
     """Run one SFM or A-SFM layer over a packed batch; see :func:`sfmts.kernels.sfm`."""
-    epsilon = amplitude_epsilon(x.dtype)
-    re, im, z, t_previous, theta = state
     outputs, ended = [], []
     start = 0
     for step, n in enumerate(batch_sizes):
         rows = slice(start, start + n)
-        re, im, z, t_previous, theta = (v[:n] for v in (re, im, z, t_previous, theta))
-        z_fed = z if feedback_mask is None else z * feedback_mask[:n]
-        a = x[rows] @ weights.V.T + z_fed @ weights.W.T + weights.b
-        a_ste, a_fre, a_g, a_i, a_omega, a_o = a.split(weights.gate_sizes, dim=1)
-
-        f = torch.sigmoid(a_ste)[:, :, None] * torch.sigmoid(a_fre)[:, None, :]  # Eqs. 6-8
-        u = torch.sigmoid(a_g) * torch.tanh(a_i)  # Eqs. 9-10
-        theta = _phase(a_omega, t[rows], t_previous, theta, weights.omega, accumulated)
-        re, im = _state_step(re, im, f, u, theta)  # Eqs. 1-3
-        A = torch.sqrt(re * re + im * im + epsilon)  # Eq. 4
-        o = torch.sigmoid(torch.einsum("kmd,bdk->bkm", weights.U_o, A) + a_o.view(n, *weights.b_z.shape))  # Eq. 12
-        z = (o * torch.tanh(torch.einsum("kmd,bdk->bkm", weights.W_z, A) + weights.b_z)).sum(dim=1)  # Eqs. 11, 13
-
-        outputs.append(z)
+        state = SFMState(*(v[:n] for v in state))
+        state, A = sfm_step(
+            x[rows], t[rows], weights, state, accumulated, None if feedback_mask is None else feedback_mask[:n]
+        )
+        outputs.append(state.z)
         if amplitudes is not None:
             amplitudes.append(A)
-        t_previous = t[rows]
         start += n
         n_next = batch_sizes[step + 1] if step + 1 < len(batch_sizes) else 0
         if n_next < n:
-            ended.append(SFMState(*(v[n_next:] for v in (re, im, z, t_previous, theta))))
+            ended.append(SFMState(*(v[n_next:] for v in state)))
     final = SFMState(*(torch.cat(pieces) for pieces in zip(*reversed(ended), strict=True)))
     return torch.cat(outputs), final if accumulated else final._replace(theta=final.theta.detach())
+
+
+def sfm_step(
+    x: Tensor, t: Tensor, weights: SFMWeights, state: SFMState, accumulated: bool, feedback_mask: Tensor | None = None
+) -> tuple[SFMState, Tensor]:
+    """Return the state and the amplitudes after one step of all sequences."""
+    re, im, z, t_previous, theta = state
+    z_fed = z if feedback_mask is None else z * feedback_mask
+    a = x @ weights.V.T + z_fed @ weights.W.T + weights.b
+    a_ste, a_fre, a_g, a_i, a_omega, a_o = a.split(weights.gate_sizes, dim=1)
+
+    f = torch.sigmoid(a_ste)[:, :, None] * torch.sigmoid(a_fre)[:, None, :]  # Eqs. 6-8
+    u = torch.sigmoid(a_g) * torch.tanh(a_i)  # Eqs. 9-10
+    theta = _phase(a_omega, t, t_previous, theta, weights.omega, accumulated)
+    re, im = _state_step(re, im, f, u, theta)  # Eqs. 1-3
+    A = torch.sqrt(re * re + im * im + amplitude_epsilon(x.dtype))  # Eq. 4
+    o = torch.sigmoid(torch.einsum("kmd,bdk->bkm", weights.U_o, A) + a_o.view(len(x), *weights.b_z.shape))  # Eq. 12
+    z = (o * torch.tanh(torch.einsum("kmd,bdk->bkm", weights.W_z, A) + weights.b_z)).sum(dim=1)  # Eqs. 11, 13
+    return SFMState(re, im, z, t, theta), A
 
 
 def _phase(
