@@ -29,6 +29,8 @@ drops copies of it: if that worker dies, the data and the search are lost.
 Needs dask: ``pip install ".[dask]"``.  Takes about half a minute.
 """
 
+# sphinx_gallery_thumbnail_path = "pictures/archive_frequencies.svg"
+
 import argparse
 
 import dask

@@ -26,6 +26,8 @@ Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip insta
 a half minutes on two cores, and ``--quick`` some 25 seconds.
 """
 
+# sphinx_gallery_thumbnail_path = "pictures/frequencies.svg"
+
 import argparse
 import statistics
 import time

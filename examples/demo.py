@@ -13,6 +13,8 @@ Run it::
 Needs sktime (which includes the real series) and matplotlib: ``pip install ".[all]"``.
 """
 
+# sphinx_gallery_thumbnail_path = "pictures/accuracy.svg"
+
 import argparse
 import time
 import warnings

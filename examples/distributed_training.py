@@ -24,6 +24,8 @@ Processes exchange gradients through gloo, or through nccl with ``--device cuda`
 training in all of them after the same mini-batch and keeps what has been learned.  Takes about ten seconds.
 """
 
+# sphinx_gallery_thumbnail_path = "pictures/window.svg"
+
 import argparse
 import os
 import time

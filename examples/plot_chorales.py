@@ -17,21 +17,15 @@ Run it::
 
     python examples/plot_chorales.py
 
-Needs matplotlib and mido: ``pip install ".[plot,data]"``.  The file of 0.1 MB is downloaded if it is not at hand; a
-folder that holds JSB_Chorales.mat may be named by ``--data`` or by the environment variable SFMTS_PIANO_ROLLS.  Takes
-about half a minute.
+Needs matplotlib and mido: ``pip install ".[plot,data]"``.  The file of 0.1 MB is downloaded if it is not at hand; the
+environment variable SFMTS_PIANO_ROLLS may name a folder that holds JSB_Chorales.mat.  Takes about half a minute.
 """
 
 # sphinx_gallery_thumbnail_number = 2
 
-import argparse
 import os
 import time
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,20 +38,17 @@ from sfmts.datasets import fetch_piano_rolls, roll_to_midi
 from sfmts.metrics import bernoulli_log_likelihood
 from sfmts.plotting import PianoRollDisplay, TrainingCurveDisplay
 
-parser = argparse.ArgumentParser(description="Predict and continue chorales.")
-parser.add_argument("--output", type=Path, default=Path("example_output"), help="folder for pictures and music")
-parser.add_argument("--data", type=Path, default=os.environ.get("SFMTS_PIANO_ROLLS"), help="folder of JSB_Chorales.mat")
-arguments = parser.parse_args()
-output = arguments.output
-output.mkdir(parents=True, exist_ok=True)
+OUTPUT = Path("example_output")  # folder for pictures and music
+DATA = os.environ.get("SFMTS_PIANO_ROLLS")  # folder of JSB_Chorales.mat; None downloads it
+OUTPUT.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)  # at these sizes a second thread brings little
 threadpool_limits(1)  # nor does it to scikit-learn's regressions
 
 
 def save(figure, name):
     """Write a picture."""
-    figure.savefig(output / name, dpi=120)
-    print(f"wrote {output / name}")
+    figure.savefig(OUTPUT / name, dpi=120)
+    print(f"wrote {OUTPUT / name}")
 
 
 # %%
@@ -65,7 +56,7 @@ def save(figure, name):
 # ------------
 # A frame is a quarter note; all pieces were transposed to C, and are an octave above what voices sing.
 
-chorales = fetch_piano_rolls("jsb_chorales", data_home=arguments.data)
+chorales = fetch_piano_rolls("jsb_chorales", data_home=DATA)
 for part in ("train", "valid", "test"):
     rolls = chorales[part]
     keys = np.mean([frame.sum() for roll in rolls for frame in roll])
@@ -161,8 +152,8 @@ save(display.figure_, "chorales_predictions.png")
 prompt = chorale[:12]
 continuation = sfm.sample(36, prompt=prompt, random_state=0)
 piece = np.concatenate([prompt, continuation])
-roll_to_midi(piece, output / "chorales_continuation.mid", step=1.0, unit="quarters")
-print(f"wrote {output / 'chorales_continuation.mid'}: {continuation.sum(axis=1).mean():.1f} keys per frame drawn")
+roll_to_midi(piece, OUTPUT / "chorales_continuation.mid", step=1.0, unit="quarters")
+print(f"wrote {OUTPUT / 'chorales_continuation.mid'}: {continuation.sum(axis=1).mean():.1f} keys per frame drawn")
 
 display = PianoRollDisplay.from_predictions(piece, step=1.0, unit="quarters")
 (ax,) = display.axes_

@@ -21,13 +21,8 @@ Needs sktime (which includes the series) and matplotlib: ``pip install ".[all]"`
 
 # sphinx_gallery_thumbnail_number = 3
 
-import argparse
 import time
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,18 +33,16 @@ from threadpoolctl import threadpool_limits
 
 from sfmts import SFMRidgeClassifier
 
-parser = argparse.ArgumentParser(description="Classify series before their end.")
-parser.add_argument("--output", type=Path, default=Path("example_output"), help="folder for the pictures")
-output = parser.parse_args().output
-output.mkdir(parents=True, exist_ok=True)
+OUTPUT = Path("example_output")  # folder for pictures
+OUTPUT.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)  # more threads hardly help at this size
 threadpool_limits(1)
 
 
 def save(figure, name):
     """Write a picture."""
-    figure.savefig(output / name, dpi=120)
-    print(f"wrote {output / name}")
+    figure.savefig(OUTPUT / name, dpi=120)
+    print(f"wrote {OUTPUT / name}")
 
 
 # %%

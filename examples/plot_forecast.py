@@ -23,12 +23,7 @@ Needs sktime and matplotlib: ``pip install ".[forecasting,plot]"``.  Takes about
 
 # sphinx_gallery_thumbnail_number = 2
 
-import argparse
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,18 +37,16 @@ from threadpoolctl import threadpool_limits
 from sfmts import SFMForecaster
 from sfmts.plotting import ForecastDisplay
 
-parser = argparse.ArgumentParser(description="Forecasts with intervals.")
-parser.add_argument("--output", type=Path, default=Path("example_output"), help="folder for the pictures")
-output = parser.parse_args().output
-output.mkdir(parents=True, exist_ok=True)
+OUTPUT = Path("example_output")  # folder for pictures
+OUTPUT.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)  # at these sizes a second thread brings little
 threadpool_limits(1)
 
 
 def save(figure, name):
     """Write a picture."""
-    figure.savefig(output / name, dpi=120)
-    print(f"wrote {output / name}")
+    figure.savefig(OUTPUT / name, dpi=120)
+    print(f"wrote {OUTPUT / name}")
 
 
 COVERAGE = [0.5, 0.9]

@@ -25,14 +25,9 @@ Needs matplotlib and soundfile: ``pip install ".[plot,data]"``.  Takes about hal
 
 # sphinx_gallery_thumbnail_number = 2
 
-import argparse
 import tempfile
 from itertools import groupby
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,18 +44,16 @@ from sfmts.metrics import frame_accuracy_score
 from sfmts.model_selection import cross_val_predict
 from sfmts.plotting import TrainingCurveDisplay
 
-parser = argparse.ArgumentParser(description="Label the frames of synthetic speech.")
-parser.add_argument("--output", type=Path, default=Path("example_output"), help="folder for the pictures")
-output = parser.parse_args().output
-output.mkdir(parents=True, exist_ok=True)
+OUTPUT = Path("example_output")  # folder for pictures
+OUTPUT.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)  # at these sizes a second thread brings little
 threadpool_limits(1)  # nor does it to scikit-learn's regressions
 
 
 def save(figure, name):
     """Write a picture."""
-    figure.savefig(output / name, dpi=120)
-    print(f"wrote {output / name}")
+    figure.savefig(OUTPUT / name, dpi=120)
+    print(f"wrote {OUTPUT / name}")
 
 
 # %%

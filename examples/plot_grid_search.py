@@ -20,12 +20,7 @@ Needs sktime (for the vowels, which it brings along) and matplotlib: ``pip insta
 minute.
 """
 
-import argparse
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,17 +32,15 @@ from sktime.datasets import load_japanese_vowels
 from sfmts import PanelScaler, SFMClassifier
 from sfmts.plotting import TrainingCurveDisplay
 
-parser = argparse.ArgumentParser(description="Compare networks on Japanese vowels.")
-parser.add_argument("--output", type=Path, default=Path("example_output"), help="folder for the pictures")
-output = parser.parse_args().output
-output.mkdir(parents=True, exist_ok=True)
+OUTPUT = Path("example_output")  # folder for pictures
+OUTPUT.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)  # at these sizes a second thread brings little
 
 
 def save(figure, name):
     """Write a picture."""
-    figure.savefig(output / name, dpi=120)
-    print(f"wrote {output / name}")
+    figure.savefig(OUTPUT / name, dpi=120)
+    print(f"wrote {OUTPUT / name}")
 
 
 # %%

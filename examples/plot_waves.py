@@ -20,12 +20,7 @@ Needs matplotlib: ``pip install ".[plot]"``.  Takes about half a minute.
 
 # sphinx_gallery_thumbnail_number = 5
 
-import argparse
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,17 +31,15 @@ from sfmts import SFMClassifier
 from sfmts.datasets import count_distinct_values, make_waves
 from sfmts.plotting import AmplitudeDisplay, TrainingCurveDisplay, WaveDisplay
 
-parser = argparse.ArgumentParser(description="Square and sawtooth waves.")
-parser.add_argument("--output", type=Path, default=Path("example_output"), help="folder for the pictures")
-output = parser.parse_args().output
-output.mkdir(parents=True, exist_ok=True)
+OUTPUT = Path("example_output")  # folder for pictures
+OUTPUT.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)  # at these sizes a second thread brings little
 
 
 def save(figure, name):
     """Write a picture."""
-    figure.savefig(output / name, dpi=120)
-    print(f"wrote {output / name}")
+    figure.savefig(OUTPUT / name, dpi=120)
+    print(f"wrote {OUTPUT / name}")
 
 
 # %%
@@ -110,11 +103,14 @@ save(figure, "waves_training.png")
 # What the SFM remembers
 # ----------------------
 # The amplitude of each state at each frequency, while the network reads a square and a sawtooth of the test set: the
-# paper's Figure 5.
+# paper's Figure 5.  Both pictures have the same scale of colours.
 
 _, X_test, _, y_test = waves["hard"]
-for label, name in enumerate(CLASSES):
-    series = int(np.flatnonzero(y_test == label)[0])
-    display = AmplitudeDisplay.from_estimator(fitted["hard", "SFM"][0], X_test, series=series, log_scale=True)
+model = fitted["hard", "SFM"][0]
+shown = [int(np.flatnonzero(y_test == label)[0]) for label in range(2)]
+greatest = model.state_amplitudes(X_test[shown]).max()
+colours = {"vmin": greatest / 1000, "vmax": greatest}
+for series, name in zip(shown, CLASSES, strict=True):
+    display = AmplitudeDisplay.from_estimator(model, X_test, series=series, log_scale=True, imshow_kw=colours)
     display.figure_.suptitle(f"The memory while it reads a {name} wave")
     save(display.figure_, f"waves_amplitudes_{name}.png")

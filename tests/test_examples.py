@@ -78,6 +78,8 @@ def test_form():
         cells = re.findall(r"^# %%\n(.*)\n", text, flags=re.MULTILINE)
         assert len(cells) >= 3, path
         assert all(cell.startswith("# ") for cell in cells), path
+        # as a notebook: no command line, and figures appear in their cells
+        assert not re.search(r"argparse|sys\.argv|__file__|matplotlib\.use", text), path
 
 
 def run(name, *options, folder, launcher=()):
@@ -101,12 +103,12 @@ def check_figure(stdout, pattern, low, high):
 def test_runs(name, tmp_path):
     if name == "plot_chorales" and not os.environ.get(PIANO_ROLLS):
         pytest.skip(f"{PIANO_ROLLS} does not name the folder of the piano-rolls, and tests do not download")
-    output = tmp_path / "pictures"
-    stdout = run(name, "--output", str(output), folder=tmp_path)
+    output = tmp_path / "example_output"
+    stdout = run(name, folder=tmp_path)
     files, figure = EXPECTED[name]
     assert sorted(path.name for path in output.iterdir()) == sorted(files)
     for file in files:
-        assert f"wrote {output / file}" in stdout
+        assert f"wrote {output.name}/{file}" in stdout
         check(output / file)
     assert os.listdir(tmp_path) == [output.name]  # nothing beside the folder asked for
     check_figure(stdout, *figure)
