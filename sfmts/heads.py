@@ -920,7 +920,7 @@ class RBMHead(_JointHead):
 
     def _add_model(self, n_hidden: int, generator: torch.Generator | None) -> None:
         self.model = RBM(self.n_channels, n_hidden, generator)
-        self._seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        self.seed = int(torch.randint(2**31 - 1, (), generator=generator))
 
     def _draw(self, b_v: Tensor, b_h: Tensor, generator: torch.Generator) -> Tensor:
         # The last half step takes probabilities, p(v | h), instead of draws: the same mean with less noise.
@@ -970,8 +970,8 @@ class RBMHead(_JointHead):
         """
         b_v, b_h = self.biases(output)
         v = target.to(b_v)
-        self._seed += 1
-        generator = torch.Generator(b_v.device).manual_seed(self._seed)
+        self.seed += 1
+        generator = torch.Generator(b_v.device).manual_seed(self.seed)
         divergence = self.model.contrastive_divergence(v, b_v, b_h, generator=generator)
         with torch.no_grad():
             h = torch.addmm(b_h, v, self.model.W.T).sigmoid()

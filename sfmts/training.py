@@ -6,13 +6,14 @@ one machine or more, can train one model together: see ``process_group`` of :cla
 
 import copy
 import math
+import os
 import signal
 import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -22,7 +23,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch, bounded_batches, bucketed_batches
+from sfmts._checkpoint import Checkpoint, Stage, State, digest
 from sfmts._choices import check_choice
 from sfmts._precision import own_precision
 from sfmts.model import Model, SequenceModel
@@ -30,6 +33,8 @@ from sfmts.model import Model, SequenceModel
 __all__ = ["History", "SequenceBatch", "SequenceModel", "Trainer", "TrainingSettings", "evaluate"]
 
 SCHEDULES = ("constant", "cosine")
+NOT_OF_THE_RESULT = ("verbose", "checkpoint_seconds")  # settings on which the model does not depend
+CUT_OFF = ("interrupted", "terminated")  # reasons to stop before the training's own end
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.AdamW,  # decoupled weight decay; equal to Adam without decay
     "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options),
@@ -57,6 +62,7 @@ class TrainingSettings:
     learning_rate_init: float = 0.01
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
+    checkpoint_seconds: float = 60.0
     tol: float = 1e-4
     n_iter_no_change: int = 10
     verbose: int = 0
@@ -272,8 +278,11 @@ class Trainer:
     a network is averaged over the ranks, weighted by their numbers of steps; this is exact for a penalty on weights and
     for a mean over steps.
 
-    An interrupt or a stop requested by a watcher on one rank ends training on all ranks after the same update. After an
-    error on one rank, the others wait until the launcher, such as ``torchrun``, ends them.
+    An interrupt, a SIGTERM or a stop requested by a watcher on one rank ends training on all ranks after the same
+    update. After an error on one rank, the others wait until the launcher, such as ``torchrun``, ends them.
+
+    A ``checkpoint`` holds weights, best weights, optimizer, schedule, generators and history. In a group, rank 0 writes
+    it, and all ranks read it, so it must be on a file system that they share. The number of ranks must stay the same.
     """
 
     def __init__(
@@ -321,11 +330,12 @@ class Trainer:
         epochs: int | None = None,
         watcher: Watcher | None = None,
         loss_to_beat: float | None = None,
+        checkpoint: str | os.PathLike[str] | Stage | None = None,
     ) -> History:
         """Train until nothing improves, the last epoch has ended, or the user interrupts.
 
         An interrupt (Ctrl-C) before the first update is raised again. After a later one the model keeps its current
-        weights.
+        weights. With a ``checkpoint``, SIGTERM ends training after the current update.
 
         Parameters
         ----------
@@ -341,6 +351,9 @@ class Trainer:
         loss_to_beat : float, optional
             Validation loss of the model without training. The validation loss then decides which epoch is the best one,
             instead of the validation score, and training ends if none of the first five epochs is better than this.
+        checkpoint : str or path, optional
+            File from which an equal call continues if this one is cut off; see the parameter of
+            :class:`sfmts.SFMClassifier`. It is written every ``checkpoint_seconds`` of the settings.
 
         Returns
         -------
@@ -352,39 +365,27 @@ class Trainer:
         FloatingPointError
             If the loss becomes infinite or NaN and no epoch was validated before.
         ValueError
-            If the ranks of a ``process_group`` got different data, or the loss does not depend on a parameter.
+            If the ranks of a ``process_group`` got different data, the loss does not depend on a parameter, or the
+            ``checkpoint`` is that of another training.
         """
         self._ranks.check_same(train)
+        if isinstance(checkpoint, str | os.PathLike):
+            with Checkpoint(checkpoint, self._identity(train, valid, epochs, loss_to_beat)) as file:
+                return self.fit(train, valid, epochs, watcher, loss_to_beat, file.stage("training"))
         self._first_loss = None
-        epochs = self.settings.max_iter if epochs is None else epochs
         best = _Best(self.settings.tol, self.settings.n_iter_no_change, loss_to_beat)
-        batches_per_epoch = math.ceil(len(train) / self.settings.batch_size)
-        schedule = self._schedule(epochs * batches_per_epoch)
-        progress_bar = tqdm(
-            total=epochs * batches_per_epoch,
-            disable=not self.settings.verbose or self._ranks.rank > 0,
-            unit="batch",
-            desc="fit",
-            mininterval=0.5,
+        run = _Run(
+            self.settings.max_iter if epochs is None else epochs,
+            math.ceil(len(train) / self.settings.batch_size),
+            best,
+            checkpoint,
         )
-        with self._ranks.interrupted_together(), progress_bar as progress:
+        self._resume(run)
+        with self._ranks.interrupted_together(), self._progress(run) as progress:
             try:
-                for _ in range(epochs):
-                    if watcher is not None:
-                        watcher.epoch_begins()
-                    self._epoch(train, schedule, progress)
-                    stop = self._should_stop(valid, best, progress)
-                    if any(self._ranks.sums(watcher is not None and watcher.epoch_ended())):
-                        self.history.stopped, stop = "callback", True
-                    if stop:
-                        break
-                else:
-                    self.history.stopped = "max_iter"
-            except KeyboardInterrupt:
-                if not self.history.n_updates:
-                    raise
-                self.history.stopped = "interrupted"
-                warnings.warn("Training was interrupted; the model keeps what it has learned so far.", stacklevel=2)
+                self._epochs(train, valid, watcher, run, progress)
+            except (KeyboardInterrupt, _Terminated) as reason:
+                self._cut_off(reason, checkpoint)
             except FloatingPointError as error:
                 if best.weights is None:
                     raise
@@ -396,6 +397,9 @@ class Trainer:
                     stacklevel=2,
                 )
             progress.total = progress.n  # no further batches follow
+        if self.history.stopped not in CUT_OFF:
+            run.is_done = True
+            self._save(run)
         if best.weights is not None:
             self.model.load_state_dict(best.weights)
         if not all(bool(p.isfinite().all()) for p in self.parameters):
@@ -416,28 +420,81 @@ class Trainer:
             what = f"Training diverged: the loss rose from {start:.3g} in the first mini-batch to {end:.3g}."
             warnings.warn(str(self._diverged(what)), ConvergenceWarning, stacklevel=3)
 
-    def _schedule(self, updates: int) -> Iterator[float]:
-        """Yield the learning rate of each update; for "cosine" r (1 + cos(pi u / U)) / 2 at update u of U."""
-        rate = self.settings.learning_rate_init
-        for update in range(updates):
-            if self.settings.schedule == "cosine":
-                yield rate * 0.5 * (1.0 + math.cos(math.pi * update / updates))
-            else:
-                yield rate
+    def _progress(self, run: "_Run") -> tqdm:
+        """Return the progress bar."""
+        return tqdm(
+            total=run.epochs * run.batches,
+            initial=run.n_batches,
+            disable=not self.settings.verbose or self._ranks.rank > 0,
+            unit="batch",
+            desc="fit",
+            mininterval=0.5,
+        )
 
-    def _epoch(self, train: TrainingData, schedule: Iterator[float], progress: tqdm) -> None:
-        """Train on each mini-batch once."""
-        self.model.train()
-        total, whole = 0.0, train.total_weight  # computed once, because it sums over all items
+    def _cut_off(self, reason: BaseException, stage: Stage | None) -> None:
+        """End training early, with a warning; raise the reason again if nothing was learned."""
+        if not self.history.n_updates:
+            raise reason
+        by_signal = isinstance(reason, _Terminated)
+        self.history.stopped = "terminated" if by_signal else "interrupted"
+        advice = ""
+        if stage is not None:
+            stage.checkpoint.cut_off = True
+            advice = f" The next fit with the same data and parameters continues from {stage.checkpoint.path}."
+        how = "ended by SIGTERM" if by_signal else "interrupted"
+        warnings.warn(f"Training was {how}; the model keeps what it has learned so far.{advice}", stacklevel=3)
+
+    def _rate(self, update: int, updates: int) -> float:
+        """Return the learning rate of update u of U: for "cosine" r (1 + cos(pi u / U)) / 2."""
         rate = self.settings.learning_rate_init
-        for index in bucketed_batches(train.lengths, self.settings.batch_size, self.generator):
-            rate = next(schedule)
+        return rate * 0.5 * (1.0 + math.cos(math.pi * update / updates)) if self._is_cosine else rate
+
+    @property
+    def _is_cosine(self) -> bool:
+        return self.settings.schedule == "cosine"
+
+    def _epochs(
+        self,
+        train: TrainingData,
+        valid: TrainingData | None,
+        watcher: Watcher | None,
+        run: "_Run",
+        progress: tqdm,
+    ) -> None:
+        """Train until a reason to stop."""
+        while not run.is_done:
+            if run.epoch == run.epochs:
+                self.history.stopped = "max_iter"
+                return
+            if watcher is not None:
+                watcher.epoch_begins()
+            self._epoch(train, run, progress)
+            stop = self._should_stop(valid, run.best, progress)
+            if any(self._ranks.sums(watcher is not None and watcher.epoch_ended())):
+                self.history.stopped, stop = "callback", True
+            if stop:
+                return
+
+    def _epoch(self, train: TrainingData, run: "_Run", progress: tqdm) -> None:
+        """Train on each mini-batch once, or on those that are left of an epoch that was cut off."""
+        self.model.train()
+        whole, updates = train.total_weight, run.epochs * run.batches  # the sum over all items is computed once
+        if run.batch == 0:
+            run.order, run.total = self.generator.get_state(), 0.0
+            order = self.generator
+        else:
+            order = torch.Generator()
+            order.set_state(run.order)
+        for index in bucketed_batches(train.lengths, self.settings.batch_size, order)[run.batch :]:
             batch = train.take(index)
             weighs = batch.total_weight if self.model.head.batches_alike else len(index) * (whole / len(train))
-            total += self._train_step(batch, weighs, rate)
+            run.total += self._train_step(batch, weighs, self._rate(run.n_batches, updates))
+            run.batch += 1
             progress.update()
-        self.history.loss.append(total / whole)
-        self.history.learning_rate.append(rate)
+            self._keep(run)
+        self.history.loss.append(run.total / whole)
+        self.history.learning_rate.append(self._rate(run.n_batches - 1, updates))
+        run.epoch, run.batch = run.epoch + 1, 0
         progress.set_postfix(loss=f"{self.history.loss[-1]:.4g}", refresh=False)
 
     def _train_step(self, batch: TrainingBatch, weighs: float, rate: float) -> float:
@@ -488,6 +545,112 @@ class Trainer:
         if self._left_out == _MOST_LEFT_OUT:
             raise self._diverged(f"The gradient's norm has been {norm} in {_MOST_LEFT_OUT} updates in a row.")
 
+    # -- checkpoints
+
+    def _identity(
+        self, train: TrainingData, valid: TrainingData | None, epochs: int | None, loss_to_beat: float | None
+    ) -> dict[str, Any]:
+        """Return what a call of :meth:`fit` depends on."""
+        data = {
+            name: None if part is None else digest(part.values, part.lengths, part.target, part.weight)
+            for name, part in (("train", train), ("valid", valid))
+        }
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in NOT_OF_THE_RESULT}
+        generator = digest(self.generator.get_state())
+        return {**settings, **data, "epochs": epochs, "loss_to_beat": loss_to_beat, "generator": generator}
+
+    def _keep(self, run: "_Run") -> None:
+        """Write the checkpoint if it is time, and end training after SIGTERM."""
+        if run.stage is None:
+            return
+        file = run.stage.checkpoint
+        # The clock of rank 0 decides for all.
+        is_due = self._ranks.rank == 0 and file.is_due(self.settings.checkpoint_seconds)
+        is_due, terminated = map(bool, self._ranks.sums(is_due, file.terminated and self.history.n_updates > 0))
+        if is_due or terminated:
+            self._save(run)
+        if terminated:
+            raise _Terminated
+
+    def _save(self, run: "_Run") -> None:
+        """Write the state of this training to its checkpoint."""
+        if run.stage is None:
+            return
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in (run.best.weights or {}).items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items() if value is not None}
+        tensors |= {"generator": self.generator.get_state(), "order": run.order}
+        if self.dropout_generator is not self.generator:
+            states = self._ranks.gathered(self.dropout_generator.get_state())
+            tensors |= {f"dropout.{rank}": state for rank, state in enumerate(states)}
+        if self._ranks.rank == 0:
+            document = {
+                "place": self._place,
+                "run": {name: getattr(run, name) for name in ("epoch", "batch", "total", "is_done")},
+                "best": {name: getattr(run.best, name) for name in run.best.kept},
+                "history": self.history.as_dict(),
+                "left_out": self._left_out,
+                "first_loss": self._first_loss,
+                "seed": getattr(self.model.head, "seed", None),
+            }
+            run.stage.save((document, tensors))
+
+    @property
+    def _place(self) -> str:
+        """Where and in which precision training runs."""
+        ranks = "" if self._ranks.group is None else f" in {self._ranks.size} processes"
+        return f"{self.device.type} in {str(self.dtype).removeprefix('torch.')}{ranks}"
+
+    def _resume(self, run: "_Run") -> None:
+        """Continue from the checkpoint, if it holds a state of this training."""
+        state = None if run.stage is None else run.stage.load()
+        seen = self._ranks.sums(state is not None)[0]
+        if seen not in (0, self._ranks.size):
+            raise ValueError("Only some ranks found the checkpoint. Put it on a file system that all ranks share.")
+        if state is None:
+            return
+        assert run.stage is not None
+        path, place = run.stage.checkpoint.path, state[0].get("place")
+        if place != self._place:
+            raise ValueError(
+                f"The checkpoint {path} is of a training on {place}, but this one is on {self._place}. Set device to "
+                "the same kind of device, or delete the file to start anew."
+            )
+        with persistence.described(path):
+            self._restore(state, run)
+
+    def _restore(self, state: State, run: "_Run") -> None:
+        """Set what :meth:`_save` saved."""
+        document, tensors = state
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        weights = named("best.")
+        run.best.weights = {name: value.to(self.device) for name, value in weights.items()} or None
+        self.model.load_state_dict(named("model."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in named("optimizer.").items():
+            number, _, own = name.partition(".")
+            if value.ndim and value.shape != self.parameters[int(number)].shape:
+                raise ValueError(f"{name} of its optimizer has the shape {tuple(value.shape)}")
+            moments.setdefault(int(number), {})[own] = value
+        self.load_optimizer_state({**self.optimizer.state_dict(), "state": moments})
+        self.generator.set_state(tensors["generator"])
+        if self.dropout_generator is not self.generator:
+            self.dropout_generator.set_state(tensors[f"dropout.{self._ranks.rank}"])
+        run.order = tensors["order"]
+        for owner, name in ((run, "run"), (run.best, "best")):
+            for key, value in document[name].items():
+                if type(value) is not type(getattr(owner, key)) and key != "key":
+                    raise ValueError(f"{key}={value!r} has another type")
+                setattr(owner, key, value)
+        self.history = History(**document["history"])
+        self._left_out, self._first_loss = document["left_out"], document["first_loss"]
+        if document["seed"] is not None:
+            self.model.head.seed = document["seed"]
+
     def _diverged(self, what: str) -> FloatingPointError:
         """Return an error with advice."""
         clip_norm, rate = self.settings.clip_norm, self.settings.learning_rate_init
@@ -499,7 +662,7 @@ class Trainer:
         history = self.history
         if valid is None:
             # A falling learning rate leads out of a plateau. Epochs count as unimproved once the loss is below tol.
-            hopeful = self.settings.schedule == "cosine" and history.loss[-1] > self.settings.tol
+            hopeful = self._is_cosine and history.loss[-1] > self.settings.tol
             stop = best.update((-history.loss[-1],), None, hopeful)
         else:
             sums = self._ranks.sums(*_summed(self.model, self._ranks.share(valid)[0], self.settings.batch_size))
@@ -638,6 +801,14 @@ class _Ranks:
             raise KeyboardInterrupt
         return sums
 
+    def gathered(self, state: Tensor) -> list[Tensor]:
+        """Return the states of all ranks' generators."""
+        if self.group is None:
+            return [state]
+        states = [torch.empty_like(state, device=self.device) for _ in range(self.size)]
+        dist.all_gather(states, state.to(self.device), group=self.group)
+        return [other.cpu() for other in states]
+
     @contextmanager
     def interrupted_together(self) -> Iterator[None]:
         """Delay Ctrl-C until all ranks exchange numbers; otherwise the others would wait for a stopped rank."""
@@ -655,8 +826,34 @@ class _Ranks:
             signal.signal(signal.SIGINT, before)
 
 
+class _Terminated(Exception):  # noqa: N818 (no error)
+    """SIGTERM has been received."""
+
+
+@dataclass
+class _Run:
+    """How far a call of :meth:`Trainer.fit` has come."""
+
+    epochs: int  # at most
+    batches: int  # in an epoch
+    best: "_Best"
+    stage: Stage | None
+    epoch: int = 0  # those that have ended
+    batch: int = 0  # those of the current epoch that have ended
+    total: float = 0.0  # their summed loss
+    order: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))  # generator as the epoch began
+    is_done: bool = False
+
+    @property
+    def n_batches(self) -> int:
+        """Number of mini-batches that have ended."""
+        return self.epoch * self.batches + self.batch
+
+
 class _Best:
     """The best epoch so far, and the number of epochs since the last improvement."""
+
+    kept = ("key", "milestone", "waited", "epochs", "epoch")  # in a checkpoint, besides the weights
 
     def __init__(self, tol: float, patience: int, loss_to_beat: float | None = None) -> None:
         self.tol, self.patience, self.loss_to_beat = tol, patience, loss_to_beat

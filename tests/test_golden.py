@@ -1,7 +1,7 @@
 """Saved models of every estimator load in later versions, and predict what they predicted then.
 
 The files and numbers in ``tests/data`` were made with ``python -m tests.test_golden``. A change that breaks this test
-needs a new format in ``sfmts/estimators/_persistence.py``, not new files.
+needs a new format in ``sfmts/_persistence.py``, not new files.
 """
 
 import json

@@ -29,7 +29,7 @@ from sfmts import (
     SFMRidgeClassifier,
     SFMRidgeRegressor,
 )
-from sfmts.estimators import _persistence as persistence
+from sfmts import _persistence as persistence
 from sfmts.networks import LSTM, register_network
 from sfmts.networks import base as networks_base
 from sfmts.networks.base import network_options

@@ -22,14 +22,16 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
+from sfmts._checkpoint import Checkpoint, Stage, digest
 from sfmts._precision import own_precision
 from sfmts._validation import as_batch
-from sfmts.estimators import _persistence as persistence
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._device import is_available, named_device, resolve_device, training_work
 from sfmts.estimators._parameters import (
     NETWORK_PARAMETERS,
+    checkpoint_identity,
     own_network_options,
     plain,
     plain_parameters,
@@ -93,7 +95,8 @@ class SavedEstimator(BaseEstimator, ABC):
             for key, value in vars(self).items()
             if key.endswith("_") and not key.startswith("_") and key not in (*_NO_ATTRIBUTES, *tensors)
         }
-        parameters = self.get_params(deep=False)
+        # A checkpoint is a place on the machine of the fit.
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name != "checkpoint"}
         document = {
             "estimator": type(self).__name__,
             "parameters": {key: persistence.encode(value, key) for key, value in parameters.items()},
@@ -157,6 +160,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     _network_defaults: ClassVar[dict[str, Any]] = {"init": "chrono"}  # for networks that take them
 
     module_: SequenceModel
+    _checkpoint: Checkpoint | None = None  # while fit uses it
     _optimizer_state: tuple[str, dict[str, Any]] | None  # name and state, to continue the training
     _generator_state: Tensor | None  # to continue the training
     n_channels_in_: int
@@ -192,6 +196,39 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
 
     # -- training
 
+    @contextmanager
+    def _resumable(
+        self,
+        data: SequenceBatch,
+        weights: NDArray[np.float64] | None,
+        *,
+        continued: bool,
+        epochs: int | None = None,
+    ) -> Iterator[None]:
+        """Let the fit within the context continue what its checkpoint holds; ``partial_fit`` has none."""
+        if self.checkpoint is None or epochs is not None:
+            yield
+            return
+        parts = {
+            "X": digest(data.values, data.lengths, data.time),
+            "y": digest(data.target),
+            "sample_weight": digest(weights),
+            "the fitted model": digest(*self.module_.state_dict().values()) if continued else None,
+        }
+        with Checkpoint(self.checkpoint, {**checkpoint_identity(self), **parts}) as self._checkpoint:
+            yield
+        del self._checkpoint
+
+    @property
+    def _random_state(self) -> Any:
+        """``random_state``, or the seed of the checkpoint instead of None."""
+        return self._checkpoint.seed if self.random_state is None and self._checkpoint else self.random_state
+
+    @property
+    def _stage(self) -> Stage | None:
+        """The part of the checkpoint that belongs to the network."""
+        return self._checkpoint.stage("network") if self._checkpoint else None
+
     def _fit_batch(
         self,
         data: SequenceBatch,
@@ -206,7 +243,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
 
         ``weights`` are those of the items with targets: series or steps.
         """
-        random_state = new_random_state(self.random_state)
+        random_state = new_random_state(self._random_state)
         train, valid = np.arange(len(data)), None
         if weights is not None:
             data = replace(data, weight=torch.from_numpy(weights))
@@ -310,7 +347,8 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     ) -> History:
         """Train the model of ``trainer`` on series that may be elsewhere, and return the record."""
         place = trainer.device, trainer.dtype
-        return trainer.fit(train.to(*place), None if valid is None else valid.to(*place), epochs, watcher)
+        train, valid = train.to(*place), None if valid is None else valid.to(*place)
+        return trainer.fit(train, valid, epochs, watcher, checkpoint=self._stage)
 
     def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
         """Return a new model for this training set."""

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch
-from sfmts.estimators import _persistence as persistence
 from sfmts.estimators._base import SequenceEstimator
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._parameters import plain
@@ -76,7 +76,7 @@ class CorrectingEstimator(SequenceEstimator):
                 "head='none' has no weights that can start at zero, so the network cannot correct a base. Use "
                 "head='linear', or base=None for the network alone."
             )
-        seed = copy.deepcopy(self.random_state)  # a generator is left to the network
+        seed = copy.deepcopy(self._random_state)  # a generator is left to the network
         shared = {"time_channel", "class_weight", "layout"} & {*self._base_class._get_param_names()}
         return self._base_class(random_state=seed, **{name: plain(getattr(self, name)) for name in shared})
 
@@ -128,7 +128,7 @@ class CorrectingEstimator(SequenceEstimator):
         (valid,) = rest
         loss, score = _loss_and_score(head, valid)
         first = replace(first, validation_loss=[loss], validation_score=[score])
-        history = trainer.fit(train, valid, None, watcher, loss_to_beat=loss)
+        history = trainer.fit(train, valid, None, watcher, loss_to_beat=loss, checkpoint=self._stage)
         self._decide(trainer, valid, loss, score)
         return first.followed_by(history)
 

@@ -7,9 +7,10 @@ An estimator lists its parameters and their defaults in the signature of its ``_
 import copy
 import inspect
 import json
+import os
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from sfmts.features._signal import SCALES
 from sfmts.heads import DENSITY_HEADS, HEADS
 from sfmts.model import POOLINGS
 from sfmts.networks.base import network_options
-from sfmts.training import OPTIMIZERS, SCHEDULES, TrainingSettings
+from sfmts.training import NOT_OF_THE_RESULT, OPTIMIZERS, SCHEDULES, TrainingSettings
 
 BANK_BACKENDS = ("auto", "reference", "fused", "native")
 NETWORK_PARAMETERS = ("network", "n_states", "n_frequencies", "n_layers", "bidirectional", "network_params")
@@ -159,7 +160,8 @@ PARAMETERS: dict[str, Parameter] = {
         'Further options of the training. ``"schedule"`` is "cosine" (default), which lowers the learning rate to 0 '
         'within ``max_iter`` epochs, or "constant". ``"weight_decay"`` (default 0.0) is the decay of the weights. '
         '``"clip_norm"`` (default 1.0) is the greatest norm of a gradient, longer ones are scaled down; None keeps '
-        "all gradients.",
+        'all gradients. ``"checkpoint_seconds"`` (default 60.0) is the time after which ``checkpoint`` is written '
+        "again.",
     ),
     "learning_rate_init": Parameter(
         "float", [Interval(Real, 0, None, closed="neither")], "Learning rate of the first update."
@@ -212,6 +214,14 @@ PARAMETERS: dict[str, Parameter] = {
         ["random_state"],
         "Seed of everything random: initial weights, order of the series, dropout and validation part of a network, "
         "or the oscillators of a bank. None is a new seed for each fit, independent of ``numpy.random.seed``.",
+    ),
+    "checkpoint": Parameter(
+        "str, path or None",
+        [str, os.PathLike, None],
+        "File from which the next ``fit`` with the same data and parameters continues if this one is cut off, by "
+        "SIGTERM, Ctrl-C or a crash; it ends with the same model to the bit. With a folder, each fit has a file of "
+        "its own there, as searches and cross-validation need. The file is removed when the fit is complete. A file "
+        "of another fit raises an error.",
     ),
     "verbose": Parameter("int", ["verbose"], "Show a progress bar with the remaining time."),
     "device": Parameter(
@@ -302,6 +312,7 @@ OPTIMIZER_PARAMETERS: dict[str, list[Any]] = {
     "weight_decay": [Interval(Real, 0, None, closed="left")],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "schedule": [StrOptions(set(SCHEDULES))],
+    "checkpoint_seconds": [Interval(Real, 0, None, closed="left")],
 }
 
 
@@ -456,6 +467,15 @@ def own_network_options(estimator: Any) -> dict[str, Any]:
     defaults = {name: value for name, value in estimator._network_defaults.items() if name in own}
     options: dict[str, Any] = plain({**defaults, **copy.deepcopy(given)})
     return options
+
+
+def checkpoint_identity(estimator: Any) -> dict[str, Any]:
+    """Return the parameters of an estimator on which its model depends, with those of ``optimizer_params`` apart."""
+    parameters = plain(estimator.get_params(deep=False))
+    settings = asdict(training_settings(estimator, batch_size=parameters["batch_size"]))
+    left_out = ("checkpoint", "device", "optimizer_params", *NOT_OF_THE_RESULT)
+    found = {name: value for name, value in {**parameters, **settings}.items() if name not in left_out}
+    return {"estimator": type(estimator).__name__, **found}
 
 
 def training_settings(estimator: Any, **changes: Any) -> TrainingSettings:

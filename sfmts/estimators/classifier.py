@@ -1,5 +1,6 @@
 """SFMClassifier."""
 
+import os
 from dataclasses import replace
 from typing import Any, Self
 
@@ -118,6 +119,7 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         tol: float = 1e-4,
         class_weight: dict[Any, float] | str | None = None,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
@@ -217,8 +219,9 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
             weights = np.ones(len(batch)) if weights is None else weights
             weights[used] *= class_weights(self.class_weight, self.classes_, codes[used], weights[used])
         data = replace(batch, target=torch.from_numpy(codes))
-        data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
-        self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes)
+        with self._resumable(data, weights, continued=continued, epochs=epochs):
+            data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
+            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes)
 
     def _fit_base(
         self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any

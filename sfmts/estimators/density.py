@@ -1,5 +1,6 @@
 """SFMDensity."""
 
+import os
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -92,6 +93,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
@@ -125,7 +127,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,
         with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
             data, _ = self._next_frames(self._binary_batch(X, reset=not continued))
-            self._fit_batch(data, None, watcher, continued=continued)
+            with self._resumable(data, None, continued=continued):
+                self._fit_batch(data, None, watcher, continued=continued)
         watcher.ended()
         return self
 

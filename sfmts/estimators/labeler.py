@@ -1,5 +1,6 @@
 """SFMLabeler."""
 
+import os
 from dataclasses import replace
 from typing import Any, Self
 
@@ -86,6 +87,7 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
         tol: float = 1e-4,
         class_weight: dict[Any, float] | str | None = None,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
@@ -129,7 +131,8 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
             self.classes_ = classes
             data = replace(batch, target=torch.from_numpy(codes), target_per_step=True)
             weights = self._step_weights(sample_weight, batch, codes)
-            self._fit_batch(data, weights, watcher, continued=continued)
+            with self._resumable(data, weights, continued=continued):
+                self._fit_batch(data, weights, watcher, continued=continued)
         watcher.ended()
         return self
 

@@ -1,5 +1,6 @@
 """SFMRegressor."""
 
+import os
 from dataclasses import replace
 from typing import Any, Self
 
@@ -93,6 +94,7 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
@@ -174,8 +176,10 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
             raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training so far.")
         self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
         data = replace(batch, target=torch.from_numpy(targets))
-        data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
-        self._fit_batch(data, as_weights(sample_weight, len(batch)), watcher, continued=continued, epochs=epochs)
+        weights = as_weights(sample_weight, len(batch))
+        with self._resumable(data, weights, continued=continued, epochs=epochs):
+            data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
+            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs)
 
     def _fit_base(
         self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any

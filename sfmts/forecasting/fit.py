@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sfmts._checkpoint import Checkpoint, Stage
 from sfmts.forecasting.linear import LinearForecast, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.windows import WindowSet, window_set
 from sfmts.heads import QuantileHead
-from sfmts.training import Trainer, TrainingSettings, best_epoch, is_better, outputs
+from sfmts.training import CUT_OFF, Trainer, TrainingSettings, best_epoch, is_better, outputs
 
 _FEWEST_WINDOWS = 8  # for a decision
 _FEWEST_BESIDE_BASE, _FEWEST_HORIZONS = 32, 10  # windows held out, and horizons side by side, to weigh a model
@@ -83,7 +84,7 @@ class FitResult:
     loss_curve : list of float
         Training loss of each epoch of the first training.
     interrupted : bool
-        Whether the user ended a training, and with it the fit.
+        Whether Ctrl-C or SIGTERM ended a training, and with it the fit.
     linear_score : float, optional
         Score of the linear forecast on the windows held out, if there were any.
     validation_scores : list of float
@@ -125,6 +126,8 @@ class HorizonFit:
     base : callable, optional
         Forecasts beside which the model is weighed: takes the past of one variable, (T,), and returns the quantiles of
         the steps that follow, (H, levels).
+    checkpoint : Checkpoint, optional
+        Keeps each training, so that an equal fit continues.
     """
 
     values: Sequence[NDArray[np.float64]]
@@ -134,6 +137,7 @@ class HorizonFit:
     settings: FitSettings
     start: HorizonModel | None = None
     base: Base | None = None
+    checkpoint: Checkpoint | None = None
 
     def run(self) -> FitResult:
         """Fit the model.
@@ -153,7 +157,9 @@ class HorizonFit:
             if self._can_decide(train, valid):
                 result = self._weighed(self._decided(train, valid), valid)
                 if self.settings.refit and not result.interrupted:
-                    result = self._refitted(result, self._windows(lengths))
+                    again = self._refitted(result, self._windows(lengths))
+                    # A model that was trained to its end is better than one on everything that was not.
+                    result = replace(result, interrupted=True) if again.interrupted else again
                 return result
             if self.settings.cautious:  # nothing could tell whether the network helps
                 weight = 1.0 if self.base is None else 0.0
@@ -209,7 +215,9 @@ class HorizonFit:
         before, output = copy.deepcopy(model.state_dict()), outputs(model, valid, training.batch_size)
         losses = model.head.losses(output, target)
         linear_score = -float(losses @ weight / weight.sum())
-        history = Trainer(model, training, generator).fit(train, valid, epochs=training.max_iter)
+        stage = self._stage("around the regression" if regression else "around the simple forecast")
+        trainer = Trainer(model, training, generator)
+        history = trainer.fit(train, valid, epochs=training.max_iter, checkpoint=stage)
         trained_output = outputs(model, valid, training.batch_size)
         trained_losses = model.head.losses(trained_output, target)
         # The best of many epochs is better by chance alone, so the network has to be clearly better to stay.
@@ -227,7 +235,7 @@ class HorizonFit:
             penalty=penalty,
             n_epochs=n_epochs,
             loss_curve=history.loss,
-            interrupted=history.stopped == "interrupted",
+            interrupted=history.stopped in CUT_OFF,
             linear_score=linear_score,
             validation_scores=history.validation_score,
             losses=losses,
@@ -277,14 +285,15 @@ class HorizonFit:
         if not (epochs and len(train)):
             return FitResult(model=model, anchor=anchor, penalty=penalty, n_epochs=0, loss_curve=[], interrupted=False)
         trainer = Trainer(model, self._training(len(train)), generator)
-        history = trainer.fit(train.to(self.settings.device, dtype), epochs=epochs)
+        train = train.to(self.settings.device, dtype)
+        history = trainer.fit(train, epochs=epochs, checkpoint=self._stage("on everything"))
         return FitResult(
             model=model,
             anchor=anchor,
             penalty=penalty,
             n_epochs=len(history.loss),
             loss_curve=history.loss,
-            interrupted=history.stopped == "interrupted",
+            interrupted=history.stopped in CUT_OFF,
         )
 
     def _refitted(self, result: FitResult, windows: WindowSet) -> FitResult:
@@ -316,6 +325,10 @@ class HorizonFit:
         anchor, penalty = choose(linear)
         start_from_linear(model, train, linear.weights(anchor, penalty), generator)
         return model, anchor, penalty, generator
+
+    def _stage(self, name: str) -> Stage | None:
+        """Return the part of the checkpoint that belongs to one of the trainings."""
+        return None if self.checkpoint is None else self.checkpoint.stage(name)
 
     def _training(self, n_windows: int) -> TrainingSettings:
         """Return the settings of a training on so many windows; a power of two near a 64th of them is a batch."""

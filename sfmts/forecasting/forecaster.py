@@ -2,7 +2,9 @@
 
 import copy
 import math
+import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self, cast
@@ -15,9 +17,11 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
+from sfmts._checkpoint import Checkpoint, digest
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators._device import is_available, resolve_device, training_work
 from sfmts.estimators._parameters import (
+    checkpoint_identity,
     documented,
     own_network_options,
     plain,
@@ -233,6 +237,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         n_iter_no_change: int = 5,
         tol: float = 1e-4,
         fine_tune: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
@@ -585,18 +590,22 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         base, levels = None, np.array(QUANTILE_LEVELS)
         if self.base == "pool" and start is None and not shape.n_covariates:
             base = partial(pool, n_steps=horizon, periods=self._periods, levels=levels)
-        result = HorizonFit(
-            values=values,
-            covariates=[(part - mean) / scale for part in covariates],
-            shape=shape,
-            make_model=lambda generator: self._make_model(shape, generator),
-            settings=self._fit_settings(
-                self._device_for(shape.n_series * sum(map(len, values)), shape),
-                cautious=self.base is not None and start is None,
-            ),
-            start=start,
-            base=base,
-        ).run()
+        covariates = [(part - mean) / scale for part in covariates]
+        with self._opened_checkpoint(values, covariates, horizon, start) as checkpoint:
+            result = HorizonFit(
+                values=values,
+                covariates=covariates,
+                shape=shape,
+                make_model=lambda generator: self._make_model(shape, generator),
+                settings=self._fit_settings(
+                    self._device_for(shape.n_series * sum(map(len, values)), shape),
+                    cautious=self.base is not None and start is None,
+                    seed=self._seed(checkpoint),
+                ),
+                start=start,
+                base=base,
+                checkpoint=checkpoint,
+            ).run()
         # Attributes are set after all that may fail. Otherwise an update that fails would leave half of a new model.
         self._set_fitted(result, shape)
         if start is None:
@@ -612,7 +621,30 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         steps = n_windows * math.ceil(shape.context_length / shape.segment_length) * int(self.max_iter)
         return resolve_device(self.device, training_work(network.n_parameters, steps, network.gpu_obstacle))
 
-    def _fit_settings(self, device: torch.device, cautious: bool) -> FitSettings:
+    def _opened_checkpoint(
+        self,
+        values: Sequence[NDArray[np.float64]],
+        covariates: Sequence[NDArray[np.float64]],
+        horizon: int,
+        start: HorizonModel | None,
+    ) -> AbstractContextManager[Checkpoint | None]:
+        """Return the context of a fit that may be cut off."""
+        if self.checkpoint is None:
+            return nullcontext()
+        parts = {
+            "y": digest(*values),
+            "X": digest(*covariates),
+            "fh": horizon,
+            "the pretrained model": None if start is None else digest(*start.state_dict().values()),
+        }
+        return Checkpoint(self.checkpoint, {**checkpoint_identity(self), **parts})
+
+    def _seed(self, checkpoint: Checkpoint | None) -> int:
+        if self.random_state is None and checkpoint is not None:
+            return checkpoint.seed
+        return int(new_random_state(self.random_state).randint(2**31 - 1))
+
+    def _fit_settings(self, device: torch.device, cautious: bool, seed: int) -> FitSettings:
         return FitSettings(
             training=training_settings(self, batch_size=1),
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
@@ -622,7 +654,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
             refit=bool(self.refit),
             cautious=cautious,
-            seed=int(new_random_state(self.random_state).randint(2**31 - 1)),
+            seed=seed,
         )
 
     def _set_fitted(self, result: FitResult, shape: HorizonShape) -> None:
