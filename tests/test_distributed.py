@@ -25,6 +25,7 @@ from sfmts.training import Trainer, TrainingSettings
 from tests.helpers import make_panel
 
 N_RANKS = 2
+CHECKPOINT = Path(sys.argv[-1]) / "checkpoint"  # in the processes, which share a folder
 CONSTANT = {"schedule": "constant", "tol": 0.0}
 
 
@@ -192,6 +193,60 @@ def interrupted_before_the_first_update(group):
     return interrupted_on_one_rank(group, epoch=1)
 
 
+def resumed(group):
+    """Training that fails in its third epoch, and is started again; dropout needs the generator of each rank."""
+    expected = result(make_trainer(group, dropout=0.5), make_data(25))
+
+    def fail(epoch):
+        if epoch == 3:
+            raise ArithmeticError
+
+    files = []
+    for watcher in (Watcher(fail), Watcher()):
+        trainer = make_trainer(group, dropout=0.5, checkpoint_seconds=0.0)
+        with contextlib.suppress(ArithmeticError):
+            found = result(trainer, make_data(25), watcher=watcher, checkpoint=CHECKPOINT)
+        dist.barrier()
+        files.append(CHECKPOINT.exists())
+        dist.barrier()
+    return expected, found, watcher.epoch, files
+
+
+def terminated_on_one_rank(group):
+    """The file is that of the update after which training ended."""
+
+    def terminate(epoch):
+        if epoch == 3 and dist.get_rank() == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = make_trainer(group)
+        history, _ = result(trainer, make_data(25), watcher=Watcher(terminate), checkpoint=CHECKPOINT)
+    dist.barrier()
+    again = result(make_trainer(group), make_data(25), checkpoint=CHECKPOINT)
+    dist.barrier()
+    return history, [str(warning.message) for warning in caught], again
+
+
+def file_on_one_rank(group):
+    """Ranks without a common file system."""
+    for name in ("0", str(dist.get_rank())):
+        try:
+            trainer = make_trainer(group, checkpoint_seconds=0.0)
+            trainer.fit(make_data(25), watcher=Watcher(fail_in_second), checkpoint=CHECKPOINT.with_name(name))
+        except ArithmeticError:
+            dist.barrier()
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def fail_in_second(epoch):
+    if epoch == 2:
+        raise ArithmeticError
+
+
 def different_data(group):
     try:
         make_trainer(group).fit(make_data(20 + dist.get_rank()))
@@ -222,6 +277,9 @@ ONLY_TOGETHER = [
     stopped_on_one_rank,
     interrupted_on_one_rank,
     interrupted_before_the_first_update,
+    resumed,
+    terminated_on_one_rank,
+    file_on_one_rank,
     different_data,
     unused_parameter,
     progress,
@@ -329,6 +387,28 @@ def test_an_interrupt_of_one_rank_stops_all_after_the_same_update(ranks):
         assert messages == ["Training was interrupted; the model keeps what it has learned so far."]
         assert handler_is_back
         assert results["interrupted_before_the_first_update"] == "KeyboardInterrupt"
+
+
+def test_ranks_go_on_from_a_checkpoint(ranks):
+    for results in ranks:
+        expected, found, n_epochs, files = results["resumed"]
+        assert_same(found, expected, tolerance=0.0)
+        assert n_epochs == 3  # the end of the second, and two more
+        assert files == [True, False]
+
+
+def test_sigterm_of_one_rank_ends_training_on_all(ranks):
+    for results in ranks:
+        history, messages, again = results["terminated_on_one_rank"]
+        assert (history["stopped"], history["n_updates"]) == ("terminated", 9)
+        assert len(messages) == 1
+        assert "Training was ended by SIGTERM" in messages[0]
+        assert_same(again, result(make_trainer(None), make_data(25)))
+
+
+def test_ranks_have_to_share_the_file(ranks):
+    for results in ranks:
+        assert "Only some ranks found the checkpoint" in results["file_on_one_rank"]
 
 
 def test_ranks_with_data_of_their_own_are_told(ranks):

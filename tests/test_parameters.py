@@ -25,7 +25,7 @@ from sfmts import (
 )
 from sfmts import sktime as faces
 from sfmts._choices import check_choice
-from sfmts.estimators._parameters import PARAMETERS, parameters_of
+from sfmts.estimators._parameters import OPTIMIZER_PARAMETERS, PARAMETERS, parameters_of
 from sfmts.training import TrainingSettings
 from tests.helpers import alone, make_panel
 
@@ -159,7 +159,7 @@ def test_a_face_has_the_parameters_of_its_native_estimator(face):
 def test_optimizer_params(cls):
     """Defaults are those of the training loop, and each entry reaches it."""
     settings = TrainingSettings()
-    spelled_out = {name: getattr(settings, name) for name in ("weight_decay", "clip_norm", "schedule")}
+    spelled_out = {name: getattr(settings, name) for name in OPTIMIZER_PARAMETERS}
     options = {"max_iter": 2, "random_state": 0, "n_states": 4}
     expected = fit(cls(**options))
     np.testing.assert_array_equal(fit(cls(optimizer_params=spelled_out, **options)), expected)
