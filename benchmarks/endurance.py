@@ -169,8 +169,8 @@ def main() -> None:
                 found = trials(case, number, n_moments, rng, Path(folder))
             failed += n_moments - found["equal"]
             print(
-                f"| {case.name} ({found['seconds']:.1f} s) | {name} | {n_moments} | {found['done']} | {found['anew']} | "
-                f"{found['continued']} | {found['equal']} | {statistics.median(found['wait']):.2f} |",
+                f"| {case.name} ({found['seconds']:.1f} s) | {name} | {n_moments} | {found['done']} | "
+                f"{found['anew']} | {found['continued']} | {found['equal']} | {statistics.median(found['wait']):.2f} |",
                 flush=True,
             )
     sys.exit(f"{failed} fits ended with another model." if failed else 0)
