@@ -440,7 +440,11 @@ def as_labels(y: Any, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def as_codes(y: Any, n: int, known: NDArray[Any]) -> NDArray[np.int64]:
     """Validate class labels, one for each of n series; return the number of each label's class."""
-    present, codes = as_labels(y, n)
+    return codes_among(*as_labels(y, n), known)
+
+
+def codes_among(present: NDArray[Any], codes: NDArray[np.int64], known: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the numbers of labels among known classes, from those among the classes that are present."""
     unknown = np.setdiff1d(present, known)
     if len(unknown):
         raise ValueError(f"y has the labels {unknown}, which are not among the classes {known}.")

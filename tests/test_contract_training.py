@@ -289,7 +289,7 @@ class TestTraining:
         for method in methods:
             model, new = case.tiny(batch_size=8, warm_start=method == "warm fit").fit(X, y), case.tiny(batch_size=8)
             before, curve = case.results(model, X), list(model.loss_curve_)
-            classes = {"classes": [0, 1]} if (method, case.task) == ("partial_fit", "classes") else {}
+            classes = {"classes": [0, 1]} if method == "partial_fit" and case.task in ("classes", "steps") else {}
             for estimator in (model, new):
                 fit = estimator.partial_fit if method == "partial_fit" else estimator.fit
                 with monkeypatch.context() as patch:
@@ -312,7 +312,7 @@ class TestTraining:
         model = case.tiny(early_stopping=True).fit(X, y)
         case.results(model, X)
         if hasattr(model, "partial_fit"):
-            model.partial_fit(X, y)
+            model.set_params(early_stopping=False).partial_fit(X, y)
         assert capsys.readouterr() == ("", "")
 
 
@@ -356,12 +356,12 @@ def test_callbacks(case):
     assert recorder.events[-1] == "teardown"
 
 
-@pytest.mark.parametrize("case", TRAINED[:2], ids=str)
+@pytest.mark.parametrize("case", TRAINED[:3], ids=str)
 class TestPartialFit:
     @staticmethod
     def first(case, **options):
         """What the first call needs beside X and y."""
-        return {**options, **({"classes": [0, 1]} if case.task == "classes" else {})}
+        return {**options, **({"classes": [0, 1]} if case.task in ("classes", "steps") else {})}
 
     def test_epochs_accumulate(self, case):
         X, y = case.data("ragged")
@@ -395,7 +395,7 @@ class TestPartialFit:
         X, y = case.data("3-D")
         model = case.tiny().partial_fit(X, y, **self.first(case))
         before = weights_of(model)
-        model.partial_fit(X + 100.0, y if case.task == "classes" else 5.0 * y + 100.0)
+        model.partial_fit(X + 100.0, 5.0 * y + 100.0 if case.task == "numbers" else y)
         after = weights_of(model)
         for name in before.keys() & {"mean", "scale", "head.mean", "head.scale"}:
             assert torch.equal(after[name], before[name])
@@ -408,6 +408,14 @@ class TestPartialFit:
         model = case.tiny(batch_size=100).partial_fit(X, y, **self.first(case, sample_weight=weights))
         explicit = case.tiny(batch_size=100).partial_fit(X[repeated], y[repeated], **self.first(case))
         assert_close(case.results(model, X), case.results(explicit, X), rtol=1e-7)
+
+    def test_what_it_ignores(self, case, tmp_path):
+        X, y = case.data("3-D")
+        model = case.tiny().partial_fit(X, y, **self.first(case))
+        model.set_params(early_stopping=True, optimizer_params={"schedule": "cosine"}, checkpoint=tmp_path)
+        with pytest.warns(UserWarning, match=r"ignores early_stopping=True and checkpoint='.*' and the schedule 'cos"):
+            model.partial_fit(X, y)
+        assert model.n_iter_ == 2
 
     def test_same_seed_same_model_in_a_copy_too(self, case):
         X, y = case.data("ragged")

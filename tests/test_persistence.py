@@ -795,3 +795,13 @@ class TestForgedBank:
             path.write_bytes(content)
         forge(path, lambda document: None, lambda tensors: {**tensors, "more": torch.zeros(3)})
         refused(cls, path, "its tensors are not those of its model: more")
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    X, y = make_panel()
+    model = tiny().fit(X, y)
+    for path in ("~/model.sfm", Path("~", "model.sfm")):
+        model.save(path)
+        assert_equal(SFMClassifier.load(path), model, X)
+    assert os.listdir(tmp_path) == ["model.sfm"]

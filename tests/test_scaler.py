@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sfmts import PanelScaler, SFMClassifier
+from sfmts import _persistence as persistence
 from tests.helpers import make_panel
 
 pytestmark = pytest.mark.filterwarnings("error:::sfmts")
@@ -230,3 +231,24 @@ def test_what_overflows_is_refused():
     with pytest.raises(ValueError, match=r"absolute values up to 1e\+30, which overflow torch.float32"):
         scaler.transform(np.full((1, 5, 1), 1e30, dtype=np.float32))
     assert np.isfinite(scaler.transform(np.full((1, 5, 1), 1e30))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mean_", np.zeros(3), "its mean_ is"),
+        ("var_", np.array([1.0, -1.0]), "its var_ is"),
+        ("scale_", np.array([1.0, 0.0]), "its scale_ has zeros"),
+        ("scale_", np.array(["a", "b"]), "its scale_ is"),
+        ("mean_", np.array([np.nan, 0.0]), "its mean_ is"),
+        ("n_channels_in_", 3, "for each of 3 channels"),
+    ],
+)
+def test_forged_file(name, value, message, tmp_path):
+    path = tmp_path / "scaler"
+    PanelScaler().fit(panel("3-D")).save(path)
+    document, tensors = persistence.read(path)
+    document["attributes"][name] = persistence.encode(value, name)
+    persistence.write(path, document, tensors)
+    with pytest.raises(ValueError, match=rf"scaler is damaged.*{message}"):
+        PanelScaler.load(path)

@@ -228,7 +228,7 @@ def midi_to_roll(
     [(4, 88), (12, 88)]
     """
     step = _check_step(step, unit)
-    notes = _read_notes(Path(path), unit)
+    notes = _read_notes(Path(path).expanduser(), unit)
     # a note sounds in the frames whose instants lie in [start, end)
     spans = [(key, *(math.ceil(time / step - NEAR) for time in times)) for key, *times in notes]
     length = max((end for _, start, end in spans if end > start), default=0)
@@ -474,7 +474,7 @@ def roll_to_midi(
         instant = math.floor(frame * ticks)
         track.append(mido.Message(kind, note=LOWEST_KEY + key, time=instant - latest))
         latest = instant
-    with replacing(Path(path)) as temporary:
+    with replacing(Path(path).expanduser()) as temporary:
         mido.MidiFile(type=0, ticks_per_beat=ticks_per_quarter, tracks=[track]).save(temporary)
 
 

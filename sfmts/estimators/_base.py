@@ -74,8 +74,6 @@ def fitting(estimator: Any) -> Iterator[None]:
 class SavedEstimator(BaseEstimator, ABC):
     """Base of the estimators that can be saved: what of them a file holds, and how to restore them from it."""
 
-    device_: str
-
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to one file: JSON and safetensors, no pickle inside.
 
@@ -85,7 +83,7 @@ class SavedEstimator(BaseEstimator, ABC):
             An existing file is replaced only after the new one is complete.
         """
         check_is_fitted(self)
-        persistence.write(Path(path), *self._contents())
+        persistence.write(Path(path).expanduser(), *self._contents())
 
     def _contents(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the document and the tensors of a file."""
@@ -124,7 +122,7 @@ class SavedEstimator(BaseEstimator, ABC):
         ValueError
             If the file is damaged, has another origin, or holds another estimator.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         document, tensors = persistence.read(path)
         with persistence.described(path):
             name = document["estimator"]
@@ -140,7 +138,7 @@ class SavedEstimator(BaseEstimator, ABC):
             if not key.endswith("_") or key.startswith("_"):
                 raise ValueError(f"{key!r} is no fitted attribute")
             setattr(estimator, key, persistence.decode(value))
-        torch.device(estimator.device_)
+        torch.device(getattr(estimator, "device_", "cpu"))
         estimator._from_file(document, tensors)
         return estimator
 
@@ -228,6 +226,22 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     def _stage(self) -> Stage | None:
         """The part of the checkpoint that belongs to the network."""
         return self._checkpoint.stage("network") if self._checkpoint else None
+
+    def _warn_of_ignored(self) -> None:
+        """Warn of parameters that were set and that ``partial_fit`` does not use."""
+        schedule = (self.optimizer_params or {}).get("schedule", "constant")
+        ignored = {
+            "early_stopping=True": self.early_stopping,
+            f"checkpoint={str(self.checkpoint)!r}": self.checkpoint is not None,
+            f"the schedule {schedule!r}": schedule != "constant",
+        }
+        if any(ignored.values()):
+            names = " and ".join(name for name, is_set in ignored.items() if is_set)
+            warnings.warn(
+                f"partial_fit ignores {names}: it trains for one epoch on all series that it is given, at a constant "
+                "learning rate. Use fit, or reset the parameter.",
+                stacklevel=4,
+            )
 
     def _fit_batch(
         self,

@@ -190,6 +190,7 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
             The fitted estimator.
         """
         self._validate_params()
+        self._warn_of_ignored()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
         with fitting(self):
             continued = hasattr(self, "module_")

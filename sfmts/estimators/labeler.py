@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch, unbatch
 from sfmts._precision import own_precision
-from sfmts._validation import as_step_labels, as_weights, class_weights
+from sfmts._validation import as_step_labels, as_weights, class_weights, codes_among, known_classes
 from sfmts.estimators._base import SequenceEstimator, fitting
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._parameters import documented, store_parameters
@@ -129,12 +129,62 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
                     f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}."
                 )
             self.classes_ = classes
-            data = replace(batch, target=torch.from_numpy(codes), target_per_step=True)
-            weights = self._step_weights(sample_weight, batch, codes)
-            with self._resumable(data, weights, continued=continued):
-                self._fit_batch(data, weights, watcher, continued=continued)
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued)
         watcher.ended()
         return self
+
+    @with_callbacks
+    def partial_fit(
+        self, X: Any, y: Any, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train for one epoch on a part of the data.
+
+        The channels' means and scales are those of the first part.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
+        y : array of shape (n, T), or list of n arrays of shape (T_i,)
+            Labels: numbers or strings.
+        classes : array-like, optional
+            All classes; needed at the first call.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each step of a series; 0 leaves the series out.
+
+        Returns
+        -------
+        self : SFMLabeler
+            The fitted estimator.
+        """
+        self._validate_params()
+        self._warn_of_ignored()
+        watcher = CallbackWatcher(self, X, y, sample_weight, 1)
+        with fitting(self):
+            continued = hasattr(self, "module_")
+            known = known_classes(classes, self.classes_ if continued else None)
+            batch = self._batch(X, reset=not continued)
+            codes = codes_among(*as_step_labels(y, batch), known)
+            self.classes_ = known
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, epochs=1)
+        watcher.ended()
+        return self
+
+    def _fit_codes(
+        self,
+        batch: SequenceBatch,
+        codes: NDArray[np.int64],
+        sample_weight: ArrayLike | None,
+        watcher: CallbackWatcher,
+        *,
+        continued: bool,
+        epochs: int | None = None,
+    ) -> None:
+        """Weight the steps by their classes, and train."""
+        data = replace(batch, target=torch.from_numpy(codes), target_per_step=True)
+        weights = self._step_weights(sample_weight, batch, codes)
+        with self._resumable(data, weights, continued=continued, epochs=epochs):
+            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs)
 
     def _step_weights(
         self, sample_weight: ArrayLike | None, batch: SequenceBatch, codes: NDArray[np.int64]

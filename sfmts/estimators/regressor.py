@@ -154,6 +154,7 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
             The fitted estimator.
         """
         self._validate_params()
+        self._warn_of_ignored()
         watcher = CallbackWatcher(self, X, y, sample_weight, 1)
         with fitting(self):
             self._fit_targets(X, y, sample_weight, watcher, continued=hasattr(self, "module_"), epochs=1)

@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfmts._batch import SequenceBatch, channel_scale, channel_statistics, unbatch
 from sfmts._validation import LAYOUTS, as_batch, as_weights
-from sfmts.estimators._base import fitting
+from sfmts.estimators._base import SavedEstimator, check_file_attributes, fitting
 
 
 def _has_columns(scaler: "PanelScaler") -> bool:
@@ -24,7 +24,7 @@ def _has_columns(scaler: "PanelScaler") -> bool:
     return True
 
 
-class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class PanelScaler(OneToOneFeatureMixin, TransformerMixin, SavedEstimator):
     """Shift and scale each channel of series to mean 0 and variance 1.
 
     This is :class:`sklearn.preprocessing.StandardScaler` for series. Mean and variance of a channel are taken over all
@@ -64,6 +64,11 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "with_std": ["boolean"],
         "layout": [StrOptions(set(LAYOUTS))],
     }
+
+    mean_: NDArray[np.float64]
+    var_: NDArray[np.float64]
+    scale_: NDArray[np.float64]
+    n_channels_in_: int
 
     def __init__(self, *, with_mean: bool = True, with_std: bool = True, layout: str = "ntc") -> None:
         self.with_mean = with_mean
@@ -173,6 +178,20 @@ class PanelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if self.layout == "ntc":
             return result
         return [series.T for series in result] if batch.form == "list" else result.transpose(0, 2, 1)
+
+    def _to_file(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return {}, {}  # fitted attributes are all there is
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self._validate_params()
+        check_file_attributes(self)
+        for name in ("mean_", "var_", "scale_"):
+            value = getattr(self, name)
+            is_right = isinstance(value, np.ndarray) and value.shape == (self.n_channels_in_,) and value.dtype == float
+            if not (is_right and np.isfinite(value).all() and (name == "mean_" or (value >= 0).all())):
+                raise ValueError(f"its {name} is {value!r}, not a number for each of {self.n_channels_in_} channels")
+        if not self.scale_.all():
+            raise ValueError("its scale_ has zeros")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
