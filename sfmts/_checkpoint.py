@@ -82,11 +82,24 @@ class Checkpoint:
             raise FileNotFoundError(f"checkpoint={str(place)!r}: the folder {str(path.parent)!r} does not exist.")
         self.path = path
         self.seed = int(np.random.RandomState().randint(2**31 - 1))
-        self.terminated = self.cut_off = False
+        self.terminated = self.cut_off = self._is_lost = False
         self._stages: dict[str, State] = {}
+        self._mark = self._found_mark()
         self._written = time.monotonic()
-        if path.exists():
+        if self._mark is not None:
             self._read()
+
+    def _found_mark(self) -> tuple[int, int] | None:
+        """Return what tells the present file from those that replace it; None if there is no file."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _is_ours(self) -> bool:
+        """Return whether no other process has written the file since this fit read or wrote it."""
+        return self._found_mark() in (None, self._mark)
 
     def _read(self) -> None:
         """Read the file; raise a ValueError unless it is a checkpoint of this fit."""
@@ -122,15 +135,25 @@ class Checkpoint:
     def save(self, name: str, state: State) -> None:
         """Write the state of a training, and those of earlier ones of the fit.
 
-        Training goes on if the disk is full.
+        Training goes on if the disk is full, or another fit writes to the file.
         """
         # Copies: tensors that share memory cannot be written, and those of a finished training may change later.
         self._stages[name] = state[0], {key: value.detach().cpu().clone() for key, value in state[1].items()}
+        if not self._is_ours():
+            if not self._is_lost:
+                warnings.warn(
+                    f"Another fit writes to the checkpoint {self.path}, so this one does not. Give each fit a path of "
+                    "its own, or a folder.",
+                    stacklevel=2,
+                )
+            self._is_lost = True
+            return
         stages = {name: persistence.encode_entry(entries, name) for name, (entries, _) in self._stages.items()}
         document = {"checkpoint": FORMAT, "identity": self._identity, "seed": self.seed, "stages": stages}
         tensors = {f"{name}/{key}": value for name, (_, own) in self._stages.items() for key, value in own.items()}
         try:
             persistence.write(self.path, document, tensors)
+            self._mark = self._found_mark()
         except OSError as error:
             warnings.warn(f"The checkpoint {self.path} could not be written: {error}. Training goes on.", stacklevel=2)
         self._written = time.monotonic()
@@ -161,7 +184,8 @@ class Checkpoint:
             return
         if self.terminated:
             warnings.warn("SIGTERM was received when training had ended; the fit is complete.", stacklevel=3)
-        self.path.unlink(missing_ok=True)
+        if self._is_ours():
+            self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from sfmts import PanelScaler, SFMClassifier, SFMDensity, SFMLabeler, SFMRegress
 from sfmts.training import Trainer, evaluate
 from tests.helpers import FAST_KERNELS, NETWORKS, pairwise
 from tests.test_contract import (
+    CORRECTED,
     FIXED,
     FORMS,
     SUPERVISED,
@@ -356,6 +357,43 @@ def test_callbacks(case):
     assert recorder.events[-1] == "teardown"
 
 
+@pytest.mark.parametrize("case", [*TRAINED, *CORRECTED], ids=str)
+class TestValidationData:
+    """Data of one's own to validate on: the same fit as one that sets the same series aside."""
+
+    @staticmethod
+    def parts(case, form="ragged"):
+        X, y = case.data(form, n=36)
+        rest = {"X_val": take(X, np.arange(24, 36))}
+        if y is not None:
+            rest["y_val"] = take(y, np.arange(24, 36))
+        return (X, y), (take(X, np.arange(24)), None if y is None else take(y, np.arange(24))), rest
+
+    def test_the_fit_is_that_with_these_series_set_aside(self, case, monkeypatch):
+        whole, train, valid = self.parts(case)
+        model = case.tiny(max_iter=6, n_iter_no_change=2, learning_rate_init=0.1).fit(*train, **valid)
+        assert len(model.validation_scores_) == model.n_iter_ == len(model.loss_curve_)
+        if case in CORRECTED:
+            assert model.history_["stopped"] != "few series"
+            return
+        monkeypatch.setattr(case.cls, "_split", lambda *_: (np.arange(24), np.arange(24, 36)))
+        aside = case.tiny(max_iter=6, n_iter_no_change=2, learning_rate_init=0.1, early_stopping=True).fit(*whole)
+        assert model.history_ == aside.history_
+        assert_same_model(case, model, aside, whole[0])
+
+    def test_what_is_wrong_with_them(self, case):
+        _, train, valid = self.parts(case)
+        wrong = [({**valid, "X_val": each(valid["X_val"], lambda series: series[:, :1])}, "has 1 channels, but")]
+        if train[1] is not None:
+            wrong += [({name: valid[name]}, "X_val and y_val belong together") for name in valid]
+            wrong += [({**valid, "y_val": valid["y_val"][1:]}, "inconsistent numbers of samples|11")]
+        if case.task == "classes":
+            wrong += [({**valid, "y_val": valid["y_val"] + 5}, "not among the classes")]
+        for given, message in wrong:
+            with pytest.raises(ValueError, match=message):
+                case.tiny().fit(*train, **given)
+
+
 @pytest.mark.parametrize("case", TRAINED[:3], ids=str)
 class TestPartialFit:
     @staticmethod
@@ -419,7 +457,7 @@ class TestPartialFit:
 
     def test_same_seed_same_model_in_a_copy_too(self, case):
         X, y = case.data("ragged")
-        models = [wild(case), wild(case)]
+        models = [wild(case).set_params(early_stopping=False) for _ in range(2)]
         for number in range(3):
             before = torch.get_rng_state(), np.random.get_state()[1].copy()
             for model in models:

@@ -192,6 +192,16 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         channel = fitted["time_channel"] if "time_channel" in fitted else plain(getattr(self, "time_channel", None))
         return as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel)
 
+    def _validation_batch(self, X_val: Any, y_val: Any, needs_y: bool = True) -> SequenceBatch | None:
+        """Return the series of validation data, or None if there are none."""
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or (y_val is None) == needs_y:
+            raise ValueError("X_val and y_val belong together, but only one of them was given.")
+        return as_batch(
+            X_val, self, reset=False, layout=self.layout, time_channel=plain(getattr(self, "time_channel", None))
+        )
+
     # -- training
 
     @contextmanager
@@ -202,6 +212,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         *,
         continued: bool,
         epochs: int | None = None,
+        valid: SequenceBatch | None = None,
     ) -> Iterator[None]:
         """Let the fit within the context continue what its checkpoint holds; ``partial_fit`` has none."""
         if self.checkpoint is None or epochs is not None:
@@ -211,6 +222,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             "X": digest(data.values, data.lengths, data.time),
             "y": digest(data.target),
             "sample_weight": digest(weights),
+            "X_val, y_val": None if valid is None else digest(valid.values, valid.lengths, valid.time, valid.target),
             "the fitted model": digest(*self.module_.state_dict().values()) if continued else None,
         }
         with Checkpoint(self.checkpoint, {**checkpoint_identity(self), **parts}) as self._checkpoint:
@@ -252,22 +264,24 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         continued: bool,
         epochs: int | None = None,
         stratify: NDArray[np.int64] | None = None,
+        valid: SequenceBatch | None = None,
     ) -> None:
-        """Leave out the series without weight, set the validation part aside if there is one, and train.
+        """Leave out the series without weight, set a validation part aside if one is needed, and train.
 
         ``weights`` are those of the items with targets: series or steps.
         """
         random_state = new_random_state(self._random_state)
-        train, valid = np.arange(len(data)), None
+        train = np.arange(len(data))
         if weights is not None:
             data = replace(data, weight=torch.from_numpy(weights))
             starts = (data.lengths.cumsum(0) - data.lengths).numpy() if data.target_per_step else train
             train = np.flatnonzero(np.maximum.reduceat(weights, starts))
-        if epochs is None and self._needs_validation(len(train)):
-            train, valid = self._split(train, stratify, random_state)
+        if valid is None and epochs is None and self._needs_validation(len(train)):
+            train, aside = self._split(train, stratify, random_state)
+            valid = data.take(torch.from_numpy(aside))
         self._train(
             data.take(torch.from_numpy(train)),
-            None if valid is None else data.take(torch.from_numpy(valid)),
+            valid,
             random_state,
             continued=continued,
             watcher=watcher,

@@ -177,7 +177,7 @@ PARAMETERS: dict[str, Parameter] = {
     ),
     "early_stopping": _flag(
         "Set a part of the training series aside, stop when neither its score nor its loss improves, and keep the "
-        "weights of the best epoch."
+        "weights of the best epoch. Validation data given to ``fit`` take the place of this part."
     ),
     "early_stopping (forecaster)": _flag(
         "Set the last part of each series aside, choose the simple forecast, the number of epochs and the width of "

@@ -128,7 +128,15 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         store_parameters(self, locals())
 
     @with_callbacks
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Train on labelled series.
 
         Parameters
@@ -139,6 +147,11 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
             Labels: numbers or strings.
         sample_weight : array-like of shape (n,), optional
             Weight of each series; 0 leaves it out.
+        X_val : array or list of arrays, optional
+            Series to validate on instead of a part of X. Training then stops early, as with ``early_stopping=True``,
+            and keeps the weights of the best epoch.
+        y_val : array or list of arrays, optional
+            Labels of ``X_val``.
 
         Returns
         -------
@@ -161,7 +174,10 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
                     f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}."
                 )
             self.classes_ = classes
-            self._fit_codes(X, batch, codes, sample_weight, watcher, continued=continued)
+            valid = self._validation_batch(X_val, y_val)
+            if valid is not None:
+                valid = self._with_codes(valid, as_codes(y_val, len(valid), classes), None)
+            self._fit_codes(X, batch, codes, sample_weight, watcher, continued=continued, valid=valid, X_val=X_val)
         watcher.ended()
         return self
 
@@ -212,17 +228,29 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         *,
         continued: bool,
         epochs: int | None = None,
+        valid: SequenceBatch | None = None,
+        X_val: Any = None,
     ) -> None:
         """Weight the series by their classes, and train."""
+        data = self._with_codes(batch, codes, sample_weight)
+        weights = None if data.weight is None else data.weight.numpy()
+        with self._resumable(data, weights, continued=continued, epochs=epochs, valid=valid):
+            data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
+            if valid is not None:
+                valid = self._with_base(valid, X_val, None, fitted=True)
+            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes, valid=valid)
+
+    def _with_codes(
+        self, batch: SequenceBatch, codes: NDArray[np.int64], sample_weight: ArrayLike | None
+    ) -> SequenceBatch:
+        """Return series with the numbers of their classes, and their weights if they are not equal."""
         weights = as_weights(sample_weight, len(batch))
         if self.class_weight is not None:
             used = np.arange(len(batch)) if weights is None else np.flatnonzero(weights)
             weights = np.ones(len(batch)) if weights is None else weights
             weights[used] *= class_weights(self.class_weight, self.classes_, codes[used], weights[used])
-        data = replace(batch, target=torch.from_numpy(codes))
-        with self._resumable(data, weights, continued=continued, epochs=epochs):
-            data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
-            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes)
+        weight = None if weights is None else torch.from_numpy(weights)
+        return replace(batch, target=torch.from_numpy(codes), weight=weight)
 
     def _fit_base(
         self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any

@@ -102,7 +102,7 @@ class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,
         store_parameters(self, locals())
 
     @with_callbacks
-    def fit(self, X: Any, y: None = None) -> Self:
+    def fit(self, X: Any, y: None = None, *, X_val: Any = None) -> Self:
         """Train to predict each frame from the frames before it.
 
         Parameters
@@ -111,6 +111,9 @@ class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,
             Binary frames. Series of a single frame are left out.
         y : ignored
             Not used.
+        X_val : array or list of arrays, optional
+            Frames to validate on instead of a part of X. Training then stops early, as with ``early_stopping=True``,
+            and keeps the weights of the best epoch.
 
         Returns
         -------
@@ -127,8 +130,12 @@ class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,
         with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
             data, _ = self._next_frames(self._binary_batch(X, reset=not continued))
-            with self._resumable(data, None, continued=continued):
-                self._fit_batch(data, None, watcher, continued=continued)
+            valid = self._validation_batch(X_val, None, needs_y=False)
+            if valid is not None:
+                check_binary(valid)
+                valid, _ = self._next_frames(valid)
+            with self._resumable(data, None, continued=continued, valid=valid):
+                self._fit_batch(data, None, watcher, continued=continued, valid=valid)
         watcher.ended()
         return self
 

@@ -96,7 +96,9 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
         store_parameters(self, locals())
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, *, X_val: Any = None, y_val: Any = None
+    ) -> Self:
         """Train on series whose steps are labelled.
 
         Parameters
@@ -107,6 +109,11 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
             Labels: numbers or strings.
         sample_weight : array-like of shape (n,), optional
             Weight of each step of a series; 0 leaves the series out.
+        X_val : array or list of arrays, optional
+            Series to validate on instead of a part of X. Training then stops early, as with ``early_stopping=True``,
+            and keeps the weights of the best epoch.
+        y_val : array or list of arrays, optional
+            Labels of the steps of ``X_val``.
 
         Returns
         -------
@@ -129,7 +136,10 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
                     f"warm_start=True needs the classes of the last fit, {self.classes_}; y has {classes}."
                 )
             self.classes_ = classes
-            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued)
+            valid = self._validation_batch(X_val, y_val)
+            if valid is not None:
+                valid = self._with_codes(valid, codes_among(*as_step_labels(y_val, valid), classes), None)
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, valid=valid)
         watcher.ended()
         return self
 
@@ -179,12 +189,21 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
         *,
         continued: bool,
         epochs: int | None = None,
+        valid: SequenceBatch | None = None,
     ) -> None:
         """Weight the steps by their classes, and train."""
-        data = replace(batch, target=torch.from_numpy(codes), target_per_step=True)
+        data = self._with_codes(batch, codes, sample_weight)
+        weights = None if data.weight is None else data.weight.numpy()
+        with self._resumable(data, weights, continued=continued, epochs=epochs, valid=valid):
+            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, valid=valid)
+
+    def _with_codes(
+        self, batch: SequenceBatch, codes: NDArray[np.int64], sample_weight: ArrayLike | None
+    ) -> SequenceBatch:
+        """Return series with the numbers of their labels, and the weights of their steps if they are not equal."""
         weights = self._step_weights(sample_weight, batch, codes)
-        with self._resumable(data, weights, continued=continued, epochs=epochs):
-            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs)
+        weight = None if weights is None else torch.from_numpy(weights)
+        return replace(batch, target=torch.from_numpy(codes), weight=weight, target_per_step=True)
 
     def _step_weights(
         self, sample_weight: ArrayLike | None, batch: SequenceBatch, codes: NDArray[np.int64]

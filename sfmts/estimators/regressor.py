@@ -103,7 +103,15 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         store_parameters(self, locals())
 
     @with_callbacks
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Train on series with known targets.
 
         Parameters
@@ -114,6 +122,11 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
             Targets: one number, or several, for each series.
         sample_weight : array-like of shape (n,), optional
             Weight of each series; 0 leaves it out.
+        X_val : array or list of arrays, optional
+            Series to validate on instead of a part of X. Training then stops early, as with ``early_stopping=True``,
+            and keeps the weights of the best epoch.
+        y_val : array or list of arrays, optional
+            Targets of ``X_val``.
 
         Returns
         -------
@@ -129,7 +142,7 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         watcher = CallbackWatcher(self, X, y, sample_weight, self.max_iter)
         with fitting(self):
             continued = self.warm_start and hasattr(self, "module_")
-            self._fit_targets(X, y, sample_weight, watcher, continued=continued)
+            self._fit_targets(X, y, sample_weight, watcher, continued=continued, X_val=X_val, y_val=y_val)
         watcher.ended()
         return self
 
@@ -170,6 +183,8 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         *,
         continued: bool,
         epochs: int | None = None,
+        X_val: Any = None,
+        y_val: Any = None,
     ) -> None:
         batch = self._batch(X, reset=not continued)
         targets, ndim = as_numbers(y, len(batch))
@@ -178,9 +193,21 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
         data = replace(batch, target=torch.from_numpy(targets))
         weights = as_weights(sample_weight, len(batch))
-        with self._resumable(data, weights, continued=continued, epochs=epochs):
+        valid = self._with_targets(self._validation_batch(X_val, y_val), y_val)
+        with self._resumable(data, weights, continued=continued, epochs=epochs, valid=valid):
             data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
-            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs)
+            if valid is not None:
+                valid = self._with_base(valid, X_val, None, fitted=True)
+            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, valid=valid)
+
+    def _with_targets(self, valid: SequenceBatch | None, y_val: Any) -> SequenceBatch | None:
+        """Return validation series, if there are any, with their targets."""
+        if valid is None:
+            return None
+        targets, _ = as_numbers(y_val, len(valid))
+        if targets.shape[1] != self.n_targets_:
+            raise ValueError(f"y_val has {targets.shape[1]} targets, but y has {self.n_targets_}.")
+        return replace(valid, target=torch.from_numpy(targets))
 
     def _fit_base(
         self, base: Any, batch: SequenceBatch, targets: NDArray[Any], sample_weight: Any
