@@ -242,9 +242,9 @@ class TestKilled:
             process.join()
             assert process.exitcode == -signal.SIGKILL
             document, _ = persistence.read(path)  # whole at any moment
-            killed_at.append(persistence.decode(document["stages"]["network"]["run"])["epoch"])
-        assert killed_at == sorted(killed_at)
-        assert 0 < killed_at[-1] < 60
+            killed_at.append(persistence.decode(document["stages"]["network"]["history"])["n_updates"])
+        assert killed_at == sorted(set(killed_at))  # each process went on
+        assert 0 < killed_at[0] < killed_at[-1] < 180
         assert_equal(fitted(model, data), expected)
 
 
