@@ -349,7 +349,7 @@ def test_loss_of_rbm_has_the_gradient_of_contrastive_divergence():
     weight, v = torch.linspace(0, 1, 6, dtype=torch.float64), all_vectors(3)[1:7]
     b_v, b_h = output[:, :3], output[:, 3:]
     loss = head.loss(output, v, weight)
-    divergence = head.model.contrastive_divergence(v, b_v, b_h, generator=generator(head._seed))
+    divergence = head.model.contrastive_divergence(v, b_v, b_h, generator=generator(head.seed))
     for got, expected in zip(
         gradients(loss, output, head.model.W), gradients(divergence * weight, output, head.model.W), strict=True
     ):
