@@ -36,6 +36,11 @@ def digest(*arrays: Tensor | NDArray[Any] | None) -> str:
     return found.hexdigest()[:32]
 
 
+def seeded(random_state: Any, checkpoint: "Checkpoint | None") -> Any:
+    """Return ``random_state``, or the seed of the checkpoint, if there is one, instead of None."""
+    return checkpoint.seed if random_state is None and checkpoint is not None else random_state
+
+
 class Checkpoint:
     """The checkpoint of one fit, a context in which the fit runs.
 

@@ -6,7 +6,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin
 
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
-from sfmts._checkpoint import Checkpoint, Stage, digest
+from sfmts._checkpoint import Checkpoint, Stage, digest, seeded
 from sfmts._precision import own_precision
 from sfmts._validation import as_batch
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -208,7 +207,6 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     def _resumable(
         self,
         data: SequenceBatch,
-        weights: NDArray[np.float64] | None,
         *,
         continued: bool,
         epochs: int | None = None,
@@ -221,7 +219,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         parts = {
             "X": digest(data.values, data.lengths, data.time),
             "y": digest(data.target),
-            "sample_weight": digest(weights),
+            "sample_weight": digest(data.weight),
             "X_val, y_val": None if valid is None else digest(valid.values, valid.lengths, valid.time, valid.target),
             "the fitted model": digest(*self.module_.state_dict().values()) if continued else None,
         }
@@ -232,7 +230,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     @property
     def _random_state(self) -> Any:
         """``random_state``, or the seed of the checkpoint instead of None."""
-        return self._checkpoint.seed if self.random_state is None and self._checkpoint else self.random_state
+        return seeded(self.random_state, self._checkpoint)
 
     @property
     def _stage(self) -> Stage | None:
@@ -258,7 +256,6 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     def _fit_batch(
         self,
         data: SequenceBatch,
-        weights: NDArray[np.float64] | None,
         watcher: CallbackWatcher,
         *,
         continued: bool,
@@ -266,16 +263,12 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         stratify: NDArray[np.int64] | None = None,
         valid: SequenceBatch | None = None,
     ) -> None:
-        """Leave out the series without weight, set a validation part aside if one is needed, and train.
-
-        ``weights`` are those of the items with targets: series or steps.
-        """
+        """Leave out the series without weight, set a validation part aside if one is needed, and train."""
         random_state = new_random_state(self._random_state)
         train = np.arange(len(data))
-        if weights is not None:
-            data = replace(data, weight=torch.from_numpy(weights))
+        if data.weight is not None:  # of series, or of steps
             starts = (data.lengths.cumsum(0) - data.lengths).numpy() if data.target_per_step else train
-            train = np.flatnonzero(np.maximum.reduceat(weights, starts))
+            train = np.flatnonzero(np.maximum.reduceat(data.weight.numpy(), starts))
         if valid is None and epochs is None and self._needs_validation(len(train)):
             train, aside = self._split(train, stratify, random_state)
             valid = data.take(torch.from_numpy(aside))

@@ -233,12 +233,11 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
     ) -> None:
         """Weight the series by their classes, and train."""
         data = self._with_codes(batch, codes, sample_weight)
-        weights = None if data.weight is None else data.weight.numpy()
-        with self._resumable(data, weights, continued=continued, epochs=epochs, valid=valid):
+        with self._resumable(data, continued=continued, epochs=epochs, valid=valid):
             data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
             if valid is not None:
                 valid = self._with_base(valid, X_val, None, fitted=True)
-            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, stratify=codes, valid=valid)
+            self._fit_batch(data, watcher, continued=continued, epochs=epochs, stratify=codes, valid=valid)
 
     def _with_codes(
         self, batch: SequenceBatch, codes: NDArray[np.int64], sample_weight: ArrayLike | None

@@ -134,8 +134,8 @@ class SFMDensity(DensityMixin, SequenceEstimator):  # numpydoc ignore=PR01,PR02,
             if valid is not None:
                 check_binary(valid)
                 valid, _ = self._next_frames(valid)
-            with self._resumable(data, None, continued=continued, valid=valid):
-                self._fit_batch(data, None, watcher, continued=continued, valid=valid)
+            with self._resumable(data, continued=continued, valid=valid):
+                self._fit_batch(data, watcher, continued=continued, valid=valid)
         watcher.ended()
         return self
 

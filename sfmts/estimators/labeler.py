@@ -193,9 +193,8 @@ class SFMLabeler(SequenceEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     ) -> None:
         """Weight the steps by their classes, and train."""
         data = self._with_codes(batch, codes, sample_weight)
-        weights = None if data.weight is None else data.weight.numpy()
-        with self._resumable(data, weights, continued=continued, epochs=epochs, valid=valid):
-            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, valid=valid)
+        with self._resumable(data, continued=continued, epochs=epochs, valid=valid):
+            self._fit_batch(data, watcher, continued=continued, epochs=epochs, valid=valid)
 
     def _with_codes(
         self, batch: SequenceBatch, codes: NDArray[np.int64], sample_weight: ArrayLike | None

@@ -191,14 +191,15 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         if continued and targets.shape[1] != self.n_targets_:
             raise ValueError(f"y has {targets.shape[1]} targets, but {self.n_targets_} in the training so far.")
         self.n_targets_, self.target_ndim_ = targets.shape[1], ndim
-        data = replace(batch, target=torch.from_numpy(targets))
         weights = as_weights(sample_weight, len(batch))
+        weight = None if weights is None else torch.from_numpy(weights)
+        data = replace(batch, target=torch.from_numpy(targets), weight=weight)
         valid = self._with_targets(self._validation_batch(X_val, y_val), y_val)
-        with self._resumable(data, weights, continued=continued, epochs=epochs, valid=valid):
+        with self._resumable(data, continued=continued, epochs=epochs, valid=valid):
             data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
             if valid is not None:
                 valid = self._with_base(valid, X_val, None, fitted=True)
-            self._fit_batch(data, weights, watcher, continued=continued, epochs=epochs, valid=valid)
+            self._fit_batch(data, watcher, continued=continued, epochs=epochs, valid=valid)
 
     def _with_targets(self, valid: SequenceBatch | None, y_val: Any) -> SequenceBatch | None:
         """Return validation series, if there are any, with their targets."""

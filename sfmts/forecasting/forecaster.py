@@ -17,7 +17,7 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
-from sfmts._checkpoint import Checkpoint, digest
+from sfmts._checkpoint import Checkpoint, digest, seeded
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators._device import is_available, resolve_device, training_work
 from sfmts.estimators._parameters import (
@@ -600,7 +600,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
                 settings=self._fit_settings(
                     self._device_for(shape.n_series * sum(map(len, values)), shape),
                     cautious=self.base is not None and start is None,
-                    seed=self._seed(checkpoint),
+                    random_state=seeded(self.random_state, checkpoint),
                 ),
                 start=start,
                 base=base,
@@ -639,12 +639,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         }
         return Checkpoint(self.checkpoint, {**checkpoint_identity(self), **parts})
 
-    def _seed(self, checkpoint: Checkpoint | None) -> int:
-        if self.random_state is None and checkpoint is not None:
-            return checkpoint.seed
-        return int(new_random_state(self.random_state).randint(2**31 - 1))
-
-    def _fit_settings(self, device: torch.device, cautious: bool, seed: int) -> FitSettings:
+    def _fit_settings(self, device: torch.device, cautious: bool, random_state: Any) -> FitSettings:
         return FitSettings(
             training=training_settings(self, batch_size=1),
             batch_size=None if self.batch_size == "auto" else int(self.batch_size),
@@ -654,7 +649,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             validation_fraction=plain(self.validation_fraction) if self.early_stopping else 0.0,
             refit=bool(self.refit),
             cautious=cautious,
-            seed=seed,
+            seed=int(new_random_state(random_state).randint(2**31 - 1)),
         )
 
     def _set_fitted(self, result: FitResult, shape: HorizonShape) -> None:

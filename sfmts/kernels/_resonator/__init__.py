@@ -218,9 +218,10 @@ def resonator_layer(
     >>> S[:, 0, 0].flatten().round().tolist()
     [1.0, 0.0, 1.0]
     """
-    run = _resonator_layer
-    if torch.compiler.is_exporting():
-        run = _scanned_layer if backend == "reference" else _layer_operator
+    if torch.compiler.is_exporting() and backend == "reference":
+        h, S = reference.layer(_layer_inputs(a, omega, alpha, beta, b_c, dt, state, mask), _scanned)
+        return h.to(a.dtype), S.to(a.dtype)
+    run = _layer_operator if torch.compiler.is_exporting() else _resonator_layer
     h, S = run(a, omega, alpha, beta, b_c, dt, state, mask, backend)
     return h, S
 
@@ -270,24 +271,8 @@ def _resonator_layer(
     return h.to(a.dtype), S.to(a.dtype)
 
 
-def _scanned_layer(
-    a: Tensor,
-    omega: Tensor,
-    alpha: Tensor,
-    beta: Tensor | None,
-    b_c: Tensor,
-    dt: Tensor | None,
-    state: Tensor | None,
-    mask: Tensor | None,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    """Run the reference kernel with its steps as one loop that `torch.export` records."""
-    h, S = reference.layer(_layer_inputs(a, omega, alpha, beta, b_c, dt, state, mask), _scanned)
-    return h.to(a.dtype), S.to(a.dtype)
-
-
 def _scanned(inputs: Inputs) -> Tensor:
-    """Return S after each step, (T, B, 2, K, D)."""
+    """Return S after each step, (T, B, 2, K, D), by one loop that `torch.export` records."""
     each_step = {"f_ste": inputs.f_ste, "f_fre": inputs.f_fre, "u": inputs.u, "dt": inputs.dt}
     given = {name: value.detach() for name, value in each_step.items() if value is not None}
     omega = inputs.omega.detach()
