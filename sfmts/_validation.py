@@ -22,6 +22,7 @@ from torch import Tensor
 from sfmts._batch import SequenceBatch
 
 LAYOUTS = ("ntc", "nct")
+INPUT_ATTRIBUTES = frozenset({"n_channels_in_", "n_features_in_", "feature_names_in_", "channel_names_in_"})
 _FLOATS = (np.float64, np.float32)
 
 
@@ -65,7 +66,7 @@ def as_batch(
     """
     X = _as_array_or_list(X)
     if reset:
-        for name in ("n_features_in_", "feature_names_in_", "channel_names_in_"):
+        for name in INPUT_ATTRIBUTES - {"n_channels_in_"}:
             estimator.__dict__.pop(name, None)
     if isinstance(X, list):
         check_channel_names(estimator, X, reset)

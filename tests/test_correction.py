@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import log_loss
@@ -230,3 +231,23 @@ def test_a_search_compares_the_base_with_the_network_alone():
     X, y = make_waves(30, n_steps=12, variant="released", random_state=0)
     search = GridSearchCV(SFMClassifier(n_states=4, max_iter=1, random_state=0), {"base": ["ridge", None]}, cv=2)
     assert search.fit(X, y).best_params_ == {"base": "ridge"}
+
+
+def test_the_base_knows_the_columns_of_the_frame():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 8)), columns=[f"hour {hour}" for hour in range(8)])
+    model = SFMClassifier(random_state=0).fit(frame, frame["hour 3"] > 0)
+    np.testing.assert_array_equal(model.base_.predict(frame), model.predict(frame))
+    with pytest.raises(ValueError, match="feature names"):
+        model.base_.predict(frame.rename(columns={"hour 0": "hour 8"}))
+
+
+def test_a_base_refuses_equal_time_stamps():
+    X = np.dstack([np.random.default_rng(0).normal(size=(20, 8)), np.broadcast_to(np.arange(8.0), (20, 8))])
+    twice = X.copy()
+    twice[2, 3, 1] = 2.0
+    y = np.arange(20) % 2
+    with pytest.raises(ValueError, match="Series 2 of X has two steps at time 2"):
+        SFMClassifier(time_channel=1).fit(twice, y)
+    model = SFMClassifier(time_channel=1, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="Series 2 of X has two steps at time 2"):
+        model.predict(twice)

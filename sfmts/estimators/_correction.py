@@ -16,6 +16,7 @@ from sfmts.estimators._base import SequenceEstimator
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._parameters import plain
 from sfmts.estimators.ridge import RidgeEstimator
+from sfmts.features._signal import check_increasing
 from sfmts.heads import Head, ItemwiseHead
 from sfmts.model import SequenceModel
 from sfmts.training import History, Trainer, is_better, outputs
@@ -52,7 +53,7 @@ class CorrectingEstimator(SequenceEstimator):
     def _offset(self, head: Any, predictions: Tensor) -> Tensor:
         """Return predictions of the base on the scale of the head's output."""
 
-    def _with_base(self, batch: SequenceBatch, X: Any, sample_weight: Any, *, fitted: bool) -> SequenceBatch:
+    def _with_base(self, batch: SequenceBatch, sample_weight: Any, *, fitted: bool) -> SequenceBatch:
         """Return training series with the predictions of the base as offset.
 
         If the base is ``fitted``, these series are new to it. Otherwise it is fitted to them.
@@ -61,12 +62,13 @@ class CorrectingEstimator(SequenceEstimator):
             self.base_ = None if self.base is None else self._new_base()
         if self.base_ is None:
             return batch
+        check_increasing(batch.time, batch.lengths)
         if fitted:
-            predictions = self.base_._raw_predictions(X)
+            predictions = self.base_._predictions_of(batch)
         else:
             assert batch.target is not None
-            series = self.base_._batch(X, reset=True)
-            predictions = self._fit_base(self.base_, series, batch.target.numpy(), sample_weight)
+            self.base_._take_columns(self)
+            predictions = self._fit_base(self.base_, batch, batch.target.numpy(), sample_weight)
         return replace(batch, offset=torch.from_numpy(predictions))
 
     def _new_base(self) -> RidgeEstimator:
@@ -172,7 +174,8 @@ class CorrectingEstimator(SequenceEstimator):
         batch = self._batch(X, reset=False)
         if self.base_ is None:
             return batch
-        predictions = torch.from_numpy(self.base_._raw_predictions(X))
+        check_increasing(batch.time, batch.lengths)
+        predictions = torch.from_numpy(self.base_._predictions_of(batch))
         return replace(batch, offset=self._offset(self.module_.head, predictions))
 
     def _outputs(self, batch: SequenceBatch) -> Tensor:

@@ -177,7 +177,7 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
             valid = self._validation_batch(X_val, y_val)
             if valid is not None:
                 valid = self._with_codes(valid, as_codes(y_val, len(valid), classes), None)
-            self._fit_codes(X, batch, codes, sample_weight, watcher, continued=continued, valid=valid, X_val=X_val)
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, valid=valid)
         watcher.ended()
         return self
 
@@ -214,13 +214,12 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
             batch = self._batch(X, reset=not continued)
             codes = as_codes(y, len(batch), known)
             self.classes_ = known
-            self._fit_codes(X, batch, codes, sample_weight, watcher, continued=continued, epochs=1)
+            self._fit_codes(batch, codes, sample_weight, watcher, continued=continued, epochs=1)
         watcher.ended()
         return self
 
     def _fit_codes(
         self,
-        X: Any,
         batch: SequenceBatch,
         codes: NDArray[np.int64],
         sample_weight: ArrayLike | None,
@@ -229,14 +228,13 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         continued: bool,
         epochs: int | None = None,
         valid: SequenceBatch | None = None,
-        X_val: Any = None,
     ) -> None:
         """Weight the series by their classes, and train."""
         data = self._with_codes(batch, codes, sample_weight)
         with self._resumable(data, continued=continued, epochs=epochs, valid=valid):
-            data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
+            data = self._with_base(data, sample_weight, fitted=continued and epochs is not None)
             if valid is not None:
-                valid = self._with_base(valid, X_val, None, fitted=True)
+                valid = self._with_base(valid, None, fitted=True)
             self._fit_batch(data, watcher, continued=continued, epochs=epochs, stratify=codes, valid=valid)
 
     def _with_codes(

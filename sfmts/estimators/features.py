@@ -14,7 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch
-from sfmts._validation import as_batch, as_weights
+from sfmts._validation import INPUT_ATTRIBUTES, as_batch, as_weights
 from sfmts.estimators._base import SavedEstimator, check_file_attributes, check_tensors, fitting, new_random_state
 from sfmts.estimators._device import Work, is_available, resolve_device
 from sfmts.estimators._parameters import documented, store_parameters, validate
@@ -58,6 +58,11 @@ class BankEstimator(SavedEstimator):
         batch = as_batch(X, self, reset=reset, layout=self.layout, time_channel=channel, allow_missing=True)
         check_increasing(batch.time, batch.lengths)
         return batch
+
+    def _take_columns(self, other: Any) -> None:
+        """Expect series with the channels, features and names that another estimator found in its series."""
+        for name in INPUT_ATTRIBUTES & vars(other).keys():
+            setattr(self, name, getattr(other, name))
 
     def _fit_bank(
         self, batch: SequenceBatch, weight: NDArray[np.float64] | None, random_state: np.random.RandomState

@@ -196,9 +196,9 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         data = replace(batch, target=torch.from_numpy(targets), weight=weight)
         valid = self._with_targets(self._validation_batch(X_val, y_val), y_val)
         with self._resumable(data, continued=continued, epochs=epochs, valid=valid):
-            data = self._with_base(data, X, sample_weight, fitted=continued and epochs is not None)
+            data = self._with_base(data, sample_weight, fitted=continued and epochs is not None)
             if valid is not None:
-                valid = self._with_base(valid, X_val, None, fitted=True)
+                valid = self._with_base(valid, None, fitted=True)
             self._fit_batch(data, watcher, continued=continued, epochs=epochs, valid=valid)
 
     def _with_targets(self, valid: SequenceBatch | None, y_val: Any) -> SequenceBatch | None:

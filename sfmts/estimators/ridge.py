@@ -161,7 +161,11 @@ class RidgeEstimator(BankEstimator):
 
     def _raw_predictions(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
-        batch, solution = self._batch(X, reset=False), self._solution()
+        return self._predictions_of(self._batch(X, reset=False))
+
+    def _predictions_of(self, batch: SequenceBatch) -> NDArray[np.float64]:
+        """Return the numbers that the ridge predicts for validated series."""
+        solution = self._solution()
         out = np.empty((len(batch), len(solution.intercept)))
         for part in series_parts(batch, 128):  # so few that their features stay in the caches
             features = self._features_of(batch.take(torch.arange(part.start, part.stop)))
@@ -407,6 +411,7 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR
     """
 
     classes_: NDArray[Any]
+    _temperature: float
 
     def _n_outputs(self) -> int:
         return 1 if len(self.classes_) <= 2 else len(self.classes_)
@@ -475,7 +480,9 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR
         """Fit to series whose class is that with the number in ``codes``; returns what `_fit_targets` does."""
         weight = self._weights(codes, classes, sample_weight)
         self.classes_ = classes
-        return self._fit_targets(batch, self._targets(codes), weight, left_out)
+        predictions = self._fit_targets(batch, self._targets(codes), weight, left_out)
+        self._temperature = self._calibrated()
+        return predictions
 
     def partial_fit(
         self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
@@ -540,11 +547,21 @@ class SFMRidgeClassifier(ClassifierMixin, RidgeEstimator):  # numpydoc ignore=PR
         temperature : float
             The decisions are multiplied by it.
         """
+        check_is_fitted(self)
+        # After partial_fit there is a solution only when it is asked for.
+        return self._calibrated() if self._given is None else self._temperature
+
+    def _calibrated(self) -> float:
+        """Return the temperature that fits the leave-one-out predictions best."""
         solution = self._solution()
         if len(self.classes_) == 1:
             return 1.0
         codes = _logits(solution.targets).argmax(axis=1)
         return fit_temperature(_logits(solution.predictions), codes, solution.weights)[0]
+
+    def _from_file(self, document: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        super()._from_file(document, tensors)
+        self._temperature = self._calibrated()
 
     @property
     def leave_one_out_score_(self) -> float:

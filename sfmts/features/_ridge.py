@@ -32,6 +32,9 @@ Score = Callable[[Array], float]
 ALPHAS: Array = np.logspace(-6, 2, 17)
 """Default grid of penalties, in units of the number of features."""
 
+_TIE = 1e-5
+"""Relative difference of losses below which penalties tie."""
+
 TEMPERATURES = (1e-3, 1e3)
 # Cross-validated on the training parts of 53 collections, half a count gives the least log loss of 1/32 to 1.
 PSEUDO_COUNT = 0.5
@@ -430,7 +433,8 @@ def choose_alpha(system: RidgeSystem, score: Score, alphas: npt.ArrayLike = ALPH
     Returns
     -------
     alpha : float
-        The candidate with the least loss; the greatest of those that tie.
+        The candidate with the least loss. Losses that differ by a relative 1e-5 or less tie, and the greatest
+        penalty of those that tie is taken: rounding, which differs between machines, shall not decide.
     predictions : array of shape (m, q)
         Its leave-one-out predictions.
 
@@ -439,17 +443,19 @@ def choose_alpha(system: RidgeSystem, score: Score, alphas: npt.ArrayLike = ALPH
     ValueError
         If no candidate gives finite predictions and a finite loss.
     """
-    best: tuple[float, Array] | None = None
-    least = np.inf
+    tied: list[tuple[float, float, Array]] = []
     for alpha in np.sort(np.asarray(alphas, np.float64))[::-1].tolist():
         predictions = system.leave_one_out(alpha)
         # A loss such as an error rate can be finite although predictions are not.
         loss = score(predictions) if np.isfinite(predictions).all() else np.nan
-        if np.isfinite(loss) and loss < least:
-            best, least = (alpha, predictions), loss
-    if best is None:
+        if np.isfinite(loss):
+            least = min([loss, *(other for other, _, _ in tied)])
+            tied = [*tied, (loss, alpha, predictions)]
+            tied = [candidate for candidate in tied if candidate[0] <= least + _TIE * abs(least)]
+    if not tied:
         raise ValueError("No alpha gives finite leave-one-out predictions with a finite score. Use larger alphas.")
-    return best
+    _, alpha, predictions = tied[0]
+    return alpha, predictions
 
 
 def squared_error(targets: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> Score:
