@@ -31,11 +31,12 @@ def alone(cls):
     return {"base": None} if "base" in inspect.signature(cls).parameters else {}
 
 
+SMALL_NETWORK = {"base": None, "max_iter": 40, "n_states": 8}
 SUITE_ESTIMATORS = [
     SFMClassifier(),
-    SFMClassifier(base=None),
+    SFMClassifier(**SMALL_NETWORK),
     SFMRegressor(),
-    SFMRegressor(base=None),
+    SFMRegressor(**SMALL_NETWORK),
     PanelScaler(),
     SFMFeatures(),
     SFMRidgeClassifier(),

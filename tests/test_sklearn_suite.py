@@ -1,4 +1,4 @@
-"""scikit-learn's own conformance suite, on default instances, with nothing expected to fail and nothing skipped."""
+"""scikit-learn's own conformance suite: default instances and networks alone, nothing expected to fail or skipped."""
 
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks

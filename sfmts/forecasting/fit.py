@@ -13,6 +13,7 @@ from torch import Tensor
 from sfmts._checkpoint import Checkpoint, Stage
 from sfmts.forecasting.linear import LinearForecast, start_from_linear
 from sfmts.forecasting.model import HorizonModel, HorizonShape
+from sfmts.forecasting.pool import of_columns
 from sfmts.forecasting.windows import WindowSet, window_set
 from sfmts.heads import QuantileHead
 from sfmts.training import CUT_OFF, Trainer, TrainingSettings, best_epoch, is_better, outputs
@@ -272,8 +273,7 @@ class HorizonFit:
         owner = int(windows.owners[i])
         past = self.values[owner][: int(windows.cuts[i] - windows.starts[owner])]
         variables = range(past.shape[1]) if windows.variables is None else [int(windows.variables[i])]
-        quantiles = [base(past[:, variable]) for variable in variables]
-        return torch.from_numpy(np.stack(quantiles, axis=1))
+        return torch.from_numpy(of_columns(past[:, variables], base))
 
     def _trained(self, train: WindowSet, epochs: int, chosen: tuple[str, float] | None) -> FitResult:
         """Train a model without validation, around the ``chosen`` anchor and penalty or the default anchor."""

@@ -44,7 +44,7 @@ from sfmts.forecasting.panel import (
     panel_of,
     with_one_frequency,
 )
-from sfmts.forecasting.pool import fitted, pool
+from sfmts.forecasting.pool import fitted, of_columns, pool
 from sfmts.forecasting.windows import window_set
 from sfmts.heads import QUANTILE_LEVELS, QuantileHead
 from sfmts.networks.base import make_network
@@ -731,7 +731,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     def _pooled(self, values: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
         """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
         levels = self.module_.head.levels.numpy()
-        return np.stack([pool(column, n_steps, self._periods, levels) for column in values.T], axis=1)
+        return of_columns(values, lambda column: pool(column, n_steps, self._periods, levels))
 
     def _fitted(self, series: Series) -> Tensor:
         """Return the quantiles (T, V, levels) of each step of a series, forecast from the steps before it.
@@ -749,7 +749,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
 
         return self._mixed(
             model,
-            lambda: torch.from_numpy(np.stack([fitted(column, self._periods, levels) for column in values.T], axis=1)),
+            lambda: torch.from_numpy(of_columns(values, lambda column: fitted(column, self._periods, levels))),
         )
 
     def _placed_module(self) -> HorizonModel:

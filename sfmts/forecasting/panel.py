@@ -42,7 +42,7 @@ class Series(NamedTuple):
         """
         from sktime.datatypes._utilities import get_cutoff
 
-        return get_cutoff(self.y, return_index=True)
+        return get_cutoff(self.y, return_index=True, convert_input=False)  # y is in a form that needs no conversion
 
     def values(self) -> NDArray[np.float64]:
         """Return the values of the series.
