@@ -3,18 +3,21 @@
 Three scores of piano-rolls are in use. Their values are not comparable, so each score has its own name here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import make_scorer
 
 from sfmts._validation import as_weights
 
 __all__ = [
     "bernoulli_log_likelihood",
     "frame_accuracy_score",
+    "make_frame_scorer",
     "softmax_pressed_ceiling",
     "softmax_pressed_log_likelihood",
 ]
@@ -61,6 +64,62 @@ def frame_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: ArrayLike |
     right = sum(weight * np.sum(true == found) for weight, (true, found) in zip(weights, pairs, strict=True))
     total = sum(weight * len(true) for weight, (true, _) in zip(weights, pairs, strict=True))
     return float(right / total)
+
+
+def make_frame_scorer(
+    score_func: Callable[..., float],
+    *,
+    response_method: str = "predict",
+    greater_is_better: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Make a scorer of labels per step out of a metric of scikit-learn.
+
+    The metric reads the steps of all series one after another. The scorer serves ``scoring`` of ``GridSearchCV`` and
+    ``cross_validate`` with :class:`sfmts.SFMLabeler`. Without ``scoring``, these use the accuracy.
+
+    Parameters
+    ----------
+    score_func : callable
+        Metric ``score_func(y_true, y_pred, **kwargs)``, such as :func:`sklearn.metrics.balanced_accuracy_score`.
+    response_method : {"predict", "predict_proba", "predict_log_proba"}, default="predict"
+        Method of the labeler whose result the metric reads.
+    greater_is_better : bool, default=True
+        Whether the metric is a score. A loss is negated.
+    **kwargs : dict
+        Further arguments of the metric, such as ``average="macro"``.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y)`` returns a float.
+
+    See Also
+    --------
+    sklearn.metrics.make_scorer : The same for one label a series.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.metrics import f1_score
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sfmts import SFMLabeler
+    >>> from sfmts.metrics import make_frame_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(length, 1)) for length in (5, 9, 7, 8)]
+    >>> y = [(series[:, 0] > 0).astype(int) for series in X]
+    >>> scorer = make_frame_scorer(f1_score, average="macro")
+    >>> cross_val_score(SFMLabeler(max_iter=20, random_state=0), X, y, scoring=scorer, cv=2).shape
+    (2,)
+    """
+    metric = partial(_score_of_frames, score_func)
+    return make_scorer(metric, response_method=response_method, greater_is_better=greater_is_better, **kwargs)
+
+
+def _score_of_frames(score_func: Callable[..., float], y_true: Any, y_pred: Any, **kwargs: Any) -> float:
+    pairs = [[np.asarray(part) for part in pair] for pair in zip(y_true, y_pred, strict=True)]
+    true, found = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    return score_func(true, found, **kwargs)
 
 
 def bernoulli_log_likelihood(rolls: Any, probabilities: Any, *, sample_weight: ArrayLike | None = None) -> float:

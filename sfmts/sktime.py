@@ -32,6 +32,7 @@ try:
     import pandas as pd
     from sktime.base import BaseEstimator as SktimeBaseEstimator
     from sktime.classification.base import BaseClassifier
+    from sktime.datatypes import convert_to
     from sktime.exceptions import NotFittedError as SktimeNotFittedError
     from sktime.regression.base import BaseRegressor
     from sktime.transformations.base import BaseTransformer
@@ -225,6 +226,11 @@ class _Face(_Adapter, ABC):
             else:  # rows of a table are of unequal length once missing values at their ends are cut off
                 X = [pd.DataFrame(steps) for steps in unbatch(replace(batch, form="list"), batch.values)]
         return X if y is None else (X, y)
+
+    def _as_native(self, X: Any) -> Any:
+        """Convert series in any format to what ``estimator_`` takes."""
+        X = convert_to(self._internal_convert(X), self.get_tag("X_inner_mtype"))
+        return self._series(X)
 
     def _check_input(self, X: Any, y: Any = None, *arguments: Any, **options: Any) -> dict[str, Any]:
         metadata: dict[str, Any] = super()._check_input(X, y, *arguments, **options)

@@ -6,10 +6,14 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
+from sklearn.model_selection import GridSearchCV
 
+from sfmts import SFMLabeler
 from sfmts.metrics import (
     bernoulli_log_likelihood,
     frame_accuracy_score,
+    make_frame_scorer,
     softmax_pressed_ceiling,
     softmax_pressed_log_likelihood,
 )
@@ -19,6 +23,34 @@ pytestmark = pytest.mark.filterwarnings("error")
 ROLLS = [np.array([[1, 0], [0, 0]]), np.array([[1, 1]])]
 HALF = [np.full(roll.shape, 0.5) for roll in ROLLS]
 TWO = math.log(2.0)
+
+
+class TestFrameScorer:
+    X = tuple(np.random.default_rng(length).normal(size=(length, 1)) for length in (9, 5, 7, 4, 8, 6))
+    y = tuple(np.where(series[:, 0] > 0.3, "high", "low") for series in X)
+
+    @pytest.mark.parametrize(
+        ("metric", "options"),
+        [
+            (balanced_accuracy_score, {}),
+            (f1_score, {"average": "macro"}),
+            (log_loss, {"response_method": "predict_proba", "greater_is_better": False}),
+        ],
+    )
+    def test_is_the_metric_of_all_steps(self, metric, options):
+        model = SFMLabeler(n_states=4, max_iter=3, random_state=0).fit(self.X, self.y)
+        predicted = getattr(model, options.get("response_method", "predict"))(self.X)
+        arguments = {name: value for name, value in options.items() if name == "average"}
+        expected = metric(np.concatenate(self.y), np.concatenate(predicted), **arguments)
+        found = make_frame_scorer(metric, **options)(model, self.X, self.y)
+        assert found == pytest.approx(expected if options.get("greater_is_better", True) else -expected)
+
+    def test_in_a_search(self):
+        scorer = make_frame_scorer(balanced_accuracy_score)
+        search = GridSearchCV(
+            SFMLabeler(max_iter=2, random_state=0), {"n_states": [2, 4]}, scoring=scorer, cv=2, error_score="raise"
+        )
+        assert 0 <= search.fit(self.X, self.y).best_score_ <= 1
 
 
 class TestFrameAccuracy:

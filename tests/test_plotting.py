@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from sktime.datatypes import convert_to
 from sktime.exceptions import NotFittedError as SktimeNotFittedError
 from sktime.forecasting.compose import make_reduction
 from sktime.forecasting.naive import NaiveForecaster
@@ -409,6 +410,9 @@ def density(roll):
 def test_density(density, roll):
     display = PianoRollDisplay.from_estimator(density, roll)
     np.testing.assert_allclose(display.roll_proba, density.predict_proba([roll])[0][:-1], rtol=1e-6)
+    transposed = SFMDensity(n_states=D, max_iter=1, layout="nct", random_state=0).fit([roll.T] * 4)
+    display = PianoRollDisplay.from_estimator(transposed, roll)
+    np.testing.assert_allclose(display.roll_proba, transposed.predict_proba([roll.T])[0][:-1], rtol=1e-6)
     shown = AmplitudeDisplay.from_estimator(density, [roll])
     assert shown.steps.tolist() == [3, 6, 9, 12]
 
@@ -567,15 +571,21 @@ def test_faces_without_one_native_estimator_are_named(name):
         assert len(TrainingCurveDisplay.from_estimator(columns.classifiers_.iloc[0, 0]).loss) == 1
 
 
-def test_displays_that_need_a_native_estimator_say_so():
+@pytest.mark.parametrize("form", ["numpy3D", "pd-multiindex", "nested_univ"])
+def test_estimators_of_sktime_are_drawn_like_their_native_ones(form):
     X, y = make_waves(8, n_steps=10, random_state=0)
     X = X.transpose(0, 2, 1)
+    panel = convert_to(X, form)
     ridge = sfmts.sktime.SFMRidgeClassifier(n_features=56, random_state=0).fit(X, y)
     trained = sfmts.sktime.SFMClassifier(base=None, n_states=4, max_iter=1, random_state=0).fit(X, y)
-    for display, face in ((plotting.FrequencyImportanceDisplay, ridge), (AmplitudeDisplay, trained)):
-        with pytest.raises(ValueError, match=r"of sfmts\.sktime; pass its estimator_, with X as an array"):
-            display.from_estimator(face, X)
-        display.from_estimator(face.estimator_, X)
+    found, expected = (
+        AmplitudeDisplay.from_estimator(*pair, series=3) for pair in [(trained, panel), (trained.estimator_, X)]
+    )
+    np.testing.assert_array_equal(found.amplitudes, expected.amplitudes)
+    found, expected = (
+        plotting.FrequencyImportanceDisplay.from_estimator(*pair) for pair in [(ridge, panel), (ridge.estimator_, X)]
+    )
+    np.testing.assert_array_equal(found.importance.contributions, expected.importance.contributions)
 
 
 class TestForecasts:

@@ -9,7 +9,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from sfmts.networks.sfm import SFM
-from sfmts.plotting._common import check_fitted, check_matplotlib, hint_at_adapter, label_outer, last_step, panels
+from sfmts.plotting._common import check_fitted, check_matplotlib, is_face, label_outer, last_step, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ class AmplitudeDisplay:
             A fitted estimator with the method ``state_amplitudes``, such as :class:`sfmts.SFMClassifier` with
             ``network="sfm"``. It may be the last step of a pipeline or the best estimator of a search.
         X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
-            Series in the estimator's input format.
+            Series in the estimator's input format; for estimators of :mod:`sfmts.sktime`, any format of sktime.
         series : int, default=0
             Number of the series to show. Only this one is computed.
         steps : array-like of int, default=None
@@ -161,6 +161,8 @@ class AmplitudeDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_fitted(estimator)
+        if is_face(estimator):  # the series of sktime's formats are not always items of X
+            estimator, X = last_step(estimator, X)
         n = _num_samples(X)
         if not -n <= series < n:
             raise ValueError(f"series={series} is not in X, whose {n} series are numbered from 0 to {n - 1}.")
@@ -170,7 +172,6 @@ class AmplitudeDisplay:
         except AttributeError as error:
             raise ValueError(
                 f"{cls.__name__} needs an estimator with a State-Frequency Memory: {error.__cause__ or error}"
-                f"{hint_at_adapter(fitted)}"
             ) from error
         amplitudes = np.asarray(state_amplitudes(one)[0])
         shown = _check_steps(steps, len(amplitudes))

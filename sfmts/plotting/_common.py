@@ -36,7 +36,8 @@ def check_fitted(estimator: Any) -> None:
 def last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     """Return the estimator inside pipelines, searches and sktime adapters, and X as that estimator receives it."""
     while True:
-        if type(estimator).__module__.startswith("sfmts.sktime") and X is None:
+        if is_face(estimator):
+            X = None if X is None else estimator._as_native(X)
             estimator = _native_estimator(estimator)
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
@@ -46,6 +47,11 @@ def last_step(estimator: Any, X: Any = None) -> tuple[Any, Any]:
             estimator = estimator[-1]
         else:
             return estimator, X
+
+
+def is_face(estimator: Any) -> bool:
+    """Return whether an estimator is one of :mod:`sfmts.sktime`, which need not be installed."""
+    return type(estimator).__module__.startswith("sfmts.sktime")
 
 
 def _native_estimator(adapter: Any) -> Any:
@@ -61,13 +67,6 @@ def _native_estimator(adapter: Any) -> Any:
     raise ValueError(
         f"{name} was fitted to a single class, for which sktime trains no estimator. Fit it to two or more classes."
     )
-
-
-def hint_at_adapter(estimator: Any) -> str:
-    """Return the end of an error message if a native estimator is needed instead of an sktime adapter."""
-    if not type(estimator).__module__.startswith("sfmts.sktime"):
-        return ""
-    return " of sfmts.sktime; pass its estimator_, with X as an array (n, channels, time)"
 
 
 def panels(

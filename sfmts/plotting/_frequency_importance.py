@@ -13,7 +13,6 @@ from sfmts.plotting._common import (
     MARKERS,
     check_fitted,
     check_matplotlib,
-    hint_at_adapter,
     last_step,
     panels,
     plain_log_ticks,
@@ -159,7 +158,7 @@ class FrequencyImportanceDisplay:
         if not hasattr(fitted, "frequency_importance"):
             raise ValueError(
                 f"{cls.__name__} needs an SFMRidgeClassifier or an SFMRidgeRegressor, but the estimator is a "
-                f"{type(fitted).__name__}{hint_at_adapter(fitted)}."
+                f"{type(fitted).__name__}."
             )
         name = "class" if is_classifier(fitted) else "target"
         display = cls(fitted.frequency_importance(X, n_bins=n_bins), output_name=name)

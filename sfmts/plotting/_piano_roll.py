@@ -9,11 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sfmts._choices import check_choice
 from sfmts.datasets.piano_rolls import one_roll
-from sfmts.plotting._common import (
-    check_matplotlib,
-    label_outer,
-    panels,
-)
+from sfmts.plotting._common import check_matplotlib, label_outer, last_step, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +114,8 @@ class PianoRollDisplay:
         ----------
         estimator : estimator instance
             A fitted estimator. Its ``predict_proba([roll])`` must return a list with one array (T, n_keys), whose row
-            t holds the probabilities of frame t + 1 given the frames up to t.
+            t holds the probabilities of frame t + 1 given the frames up to t. With ``layout="nct"`` it is given
+            the transposed roll.
         roll : array-like of shape (T, n_keys)
             1 where a key is down, 0 otherwise.
         step : float, default=None
@@ -177,7 +174,8 @@ class PianoRollDisplay:
         if not hasattr(estimator, "predict_proba"):
             raise ValueError(f"{cls.__name__} needs an estimator with predict_proba, but {name} has none.")
         binary = _check_roll(roll)
-        predicted = estimator.predict_proba([roll])
+        channels_first = getattr(last_step(estimator)[0], "layout", "ntc") == "nct"
+        predicted = estimator.predict_proba([np.transpose(roll) if channels_first else roll])
         shape = np.shape(predicted[0])
         if len(predicted) != 1 or shape != binary.shape:
             raise ValueError(
