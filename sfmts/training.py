@@ -504,32 +504,31 @@ class Trainer:
         share, part = self._ranks.share(batch)
         *first, last = _micro_batches(share)
         self.optimizer.zero_grad(set_to_none=True)
-        value = 0.0
+        losses = []
         for micro_batch, micro_part in first:
             with self._ranks.without_exchange(self._loss):
-                loss, mean_loss = self._losses(micro_batch, weighs, part * micro_part)
-                mean_loss.backward()
-            value += float(loss)
-        loss, mean_loss = self._losses(last[0], weighs, part * last[1])
-        (value,) = self._ranks.sums(value + float(loss))
+                losses.append(self._backward(micro_batch, weighs, part * micro_part))
+        losses.append(self._backward(last[0], weighs, part * last[1]))
+        self._ranks.check_exchanged(self.model)
+        clip_norm = self.settings.clip_norm
+        norms = [] if clip_norm is None else [torch.nn.utils.clip_grad_norm_(self.parameters, clip_norm)]
+        # The program waits for a GPU here and nowhere else in an update.
+        values = torch.stack([*losses, *norms]).tolist()
+        (value,) = self._ranks.sums(sum(values[: len(losses)]))
         if self._first_loss is None and weighs > 0.0:
             self._first_loss = value / weighs
         if not math.isfinite(value):
             raise self._diverged(f"The training loss became {value} in epoch {len(self.history.loss) + 1}.")
-        mean_loss.backward()
-        self._ranks.check_exchanged(self.model)
-        if self.settings.clip_norm is not None:
-            norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
-            if not math.isfinite(norm):
-                self._leave_out_update(norm)
-                return value
+        if norms and not math.isfinite(values[-1]):
+            self._leave_out_update(values[-1])
+            return value
         self._left_out = 0
         self.optimizer.step()
         self.history.n_updates += 1
         return value
 
-    def _losses(self, batch: TrainingData, weighs: float, part: float) -> tuple[Tensor, Tensor]:
-        """Return the summed loss of a part of a mini-batch, without gradients, and its contribution to the mean loss.
+    def _backward(self, batch: TrainingData, weighs: float, part: float) -> Tensor:
+        """Add the gradients of a part of a mini-batch, and return its summed loss.
 
         ``part`` is the part's share of the steps of the mini-batch, the weight of the network's extra loss.
         """
@@ -537,7 +536,8 @@ class Trainer:
         mean_loss = loss / (weighs / self._ranks.size)  # gradients are averaged over the ranks
         if extra_loss is not None:
             mean_loss = mean_loss + extra_loss * (part * self._ranks.size)
-        return loss.detach(), mean_loss
+        mean_loss.backward()
+        return loss.detach()
 
     def _leave_out_update(self, norm: float) -> None:
         """Skip an update whose gradient is not finite; raise after ten in a row."""

@@ -88,3 +88,12 @@ def test_collections_of_short_series(tmp_path):
     assert "hospital: 4 series, horizon 4, season 1" in printed
     row = next(line for line in printed.splitlines() if line.startswith("| sfm"))
     assert all(float(cell) >= 0 for cell in row.split("|")[2:-1] if cell.strip() != "nan")
+
+
+@pytest.mark.slow
+def test_regressions_and_sizes():
+    rows = run("regression.py").splitlines()
+    assert len(rows) == 8
+    assert float(rows[2].split("|")[2].split()[0]) < float(rows[7].split("|")[2].split()[0])  # SFMRegressor, mean
+    rows = run("sizes.py", "--sizes", "60", "--seeds", "1").splitlines()
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["rhythm"] * 3 + ["order"] * 3

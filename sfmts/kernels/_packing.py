@@ -68,5 +68,8 @@ def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
     """
     if not torch.compiler.is_compiling():
         check_rows("data", data, len(packed.data), "as packed has")
-    like = PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-    return pad_packed_sequence(like, batch_first=True, total_length=length)[0]
+    # Given the order, PyTorch would also sort the lengths, for which the program waits for a GPU.
+    ordered = PackedSequence(data, packed.batch_sizes)
+    padded = pad_packed_sequence(ordered, batch_first=True, total_length=length)[0]
+    assert packed.unsorted_indices is not None
+    return padded.index_select(0, packed.unsorted_indices)

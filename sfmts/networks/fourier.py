@@ -543,21 +543,21 @@ class FNet(SequenceNetwork):
                 "FNet mixes all steps of a sequence, so it needs the whole sequence and cannot continue from a state."
             )
         batch, length = x.shape[:2]
-        lengths = torch.full((batch,), length, device=x.device) if lengths is None else lengths.to(x.device)
+        # Which steps exist is found on the CPU, so that the program does not wait for a GPU.
+        lengths = torch.full((batch,), length) if lengths is None else lengths.cpu()
         ordered, order = lengths.sort(stable=True)
-        steps = torch.arange(length, device=x.device)
-        inside = steps < ordered[:, None]
-        rows = self.projection(x[order][inside])
+        sequence, step = (torch.arange(length) < ordered[:, None]).nonzero(as_tuple=True)
+        chosen, step = (order[sequence] * length + step).to(x.device), step.to(x.device)
+        rows = self.projection(x.flatten(0, 1)[chosen])
         if self.positions == "sinusoidal":
-            rows = rows + _sinusoids(length, rows)[steps.expand(batch, -1)[inside]]
+            rows = rows + _sinusoids(length, rows)[step]
         values, counts = ordered.unique_consecutive(return_counts=True)
         groups = list(zip(counts.tolist(), values.tolist(), strict=True))
         for block in self.blocks:
             rows = block(rows, groups)
-        padded = rows.new_zeros(batch, length, self.output_size)
-        padded[inside] = rows
-        states = padded[order.argsort()]
-        return NetworkOutput(states, states.sum(dim=1) / lengths[:, None], None)
+        padded = rows.new_zeros(batch * length, self.output_size).index_copy(0, chosen, rows)
+        states = padded.view(batch, length, -1)
+        return NetworkOutput(states, states.sum(dim=1) / lengths[:, None].to(x.device), None)
 
 
 def _initialise_linear(linear: nn.Linear, init: str, generator: torch.Generator | None) -> None:
