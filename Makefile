@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help install demo examples docs docs-check experiments experiments-quick test test-slow mutation sanitize lint types floors check
+.PHONY: help install demo examples docs docs-check experiments experiments-quick test test-slow lowest mutation sanitize lint types floors check
 
 help:
 	@echo "make demo       install, classify and forecast real series, draw plots (demo_output/)"
@@ -13,6 +13,7 @@ help:
 	@echo "make experiments-quick  try all of them out on tiny data"
 	@echo "make test       install, run the whole test suite"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make lowest     the test suite with the oldest supported versions (.venv-lowest)"
 	@echo "make mutation   how many small changes of the code the tests notice (an hour)"
 	@echo "make sanitize   the compiled kernel's tests under the address and undefined-behaviour sanitizers"
 	@echo "make check      test, lint, types, import floors"
@@ -51,6 +52,16 @@ test: install
 
 test-slow: install
 	$(THREADS) $(BIN)/python -m pytest -m slow --numprocesses 2
+
+# Names in pyproject.toml at their lowest versions, what these need at its newest.
+.venv-lowest/installed: pyproject.toml setup.py $(wildcard sfmts/kernels/cpu/*)
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --torch-backend cpu --resolution lowest-direct --editable ".[test]"
+	touch $@
+
+lowest: .venv-lowest/installed
+	$(THREADS) .venv-lowest/bin/python -m pytest -m "not slow" --numprocesses 2
 
 mutation: install
 	$(BIN)/python tests/mutation.py

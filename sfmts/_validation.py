@@ -530,10 +530,11 @@ def class_weights(
     present, inverse = np.unique(codes, return_inverse=True)
     if isinstance(class_weight, dict):  # may omit classes, and name classes that these series lack
         per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes])[present]
+    elif class_weight == "balanced":  # scikit-learn < 1.9 would leave out sample_weight
+        weight_of = np.bincount(inverse, weights=sample_weight)
+        per_class = weight_of.sum() / (len(present) * weight_of)
     else:
-        per_class = compute_class_weight(
-            class_weight, classes=classes[present], y=classes[codes], sample_weight=sample_weight
-        )
+        per_class = np.ones(len(present))
     if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
         raise ValueError(f"class_weight must give non-negative numbers, not all zero, but gives {per_class.tolist()}.")
     return np.asarray(per_class, dtype=np.float64)[inverse]

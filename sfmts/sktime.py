@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags
@@ -24,6 +23,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sfmts import estimators
 from sfmts._batch import unbatch
+from sfmts._compat import CallbackSupportMixin, known_tags
 from sfmts._validation import as_batch, as_labels, as_numbers, check_channel_names
 from sfmts.estimators._base import fitting
 from sfmts.estimators._parameters import documented, store_parameters
@@ -83,17 +83,19 @@ class NotFittedError(SktimeNotFittedError, SklearnNotFittedError):
 class _Adapter(SktimeBaseEstimator):
     """Make the state of an sktime estimator visible to scikit-learn; sktime's base comes behind this class."""
 
-    _tags: ClassVar[dict[str, Any]] = {
-        "authors": "sfmts developers",
-        "maintainers": "sfmts developers",
-        "python_dependencies": ["torch"],
-        "X_inner_mtype": ["df-list", "numpy3D"],  # arrays stay arrays, other formats may have unequal lengths
-        "capability:multivariate": True,
-        "capability:unequal_length": True,
-        "capability:categorical_in_X": False,
-        "capability:random_state": True,
-        "property:randomness": "derandomized",
-    }
+    _tags: ClassVar[dict[str, Any]] = known_tags(
+        {
+            "authors": "sfmts developers",
+            "maintainers": "sfmts developers",
+            "python_dependencies": ["torch"],
+            "X_inner_mtype": ["df-list", "numpy3D"],  # arrays stay arrays, other formats may have unequal lengths
+            "capability:multivariate": True,
+            "capability:unequal_length": True,
+            "capability:categorical_in_X": False,
+            "capability:random_state": True,
+            "property:randomness": "derandomized",
+        }
+    )
 
     _native: ClassVar[type[BaseEstimator]]
     estimator_: Any
@@ -166,7 +168,7 @@ class _Adapter(SktimeBaseEstimator):
 class _Face(_Adapter, ABC):
     """Connect sktime's base of classifiers or regressors, which comes behind this class, to a native estimator."""
 
-    _tags: ClassVar[dict[str, Any]] = {"capability:sample_weight": True}
+    _tags: ClassVar[dict[str, Any]] = known_tags({"capability:sample_weight": True})
 
     METADATA_REQ_IN_CHECKS: ClassVar[list[str]] = [*BaseClassifier.METADATA_REQ_IN_CHECKS, "n_features"]
 
@@ -244,7 +246,7 @@ class _Face(_Adapter, ABC):
 class _ClassifierFace(_Face):
     """Add what all classifiers share."""
 
-    _tags: ClassVar[dict[str, Any]] = {"capability:predict_proba": True, "capability:class_weight": True}
+    _tags: ClassVar[dict[str, Any]] = known_tags({"capability:predict_proba": True, "capability:class_weight": True})
     classes_: NDArray[Any]
 
     def _as_targets(self, y: NDArray[Any]) -> NDArray[Any]:
@@ -288,7 +290,7 @@ class _ClassifierFace(_Face):
 class _RegressorFace(_Face):
     """Add what all regressors share."""
 
-    _tags: ClassVar[dict[str, Any]] = {"capability:multioutput": True, "y_inner_mtype": "numpy2D"}
+    _tags: ClassVar[dict[str, Any]] = known_tags({"capability:multioutput": True, "y_inner_mtype": "numpy2D"})
 
     def _as_targets(self, y: NDArray[Any]) -> NDArray[Any]:
         return as_numbers(y, np.size(y, axis=0) if y.ndim else 1)[0]
@@ -330,7 +332,7 @@ class _RegressorFace(_Face):
 class _TrainedFace(CallbackSupportMixin, _Face):
     """Add what all trained networks share: warm starts, callbacks and a number of iterations."""
 
-    _tags: ClassVar[dict[str, Any]] = {"capability:missing_values": False}
+    _tags: ClassVar[dict[str, Any]] = known_tags({"capability:missing_values": False})
     n_iter_: int
     warm_start: bool
 
@@ -355,7 +357,7 @@ class _TrainedFace(CallbackSupportMixin, _Face):
 class _RidgeFace(_Face):
     """Add what both ridge estimators share."""
 
-    _tags: ClassVar[dict[str, Any]] = {"capability:missing_values": True, "capability:multithreading": True}
+    _tags: ClassVar[dict[str, Any]] = known_tags({"capability:missing_values": True, "capability:multithreading": True})
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
@@ -660,16 +662,18 @@ class SFMFeatures(_Adapter, BaseTransformer, TransformerMixin, BaseEstimator):  
     (22,)
     """
 
-    _tags: ClassVar[dict[str, Any]] = {
-        "scitype:transform-input": "Series",
-        "scitype:transform-output": "Primitives",
-        "scitype:instancewise": False,  # scales and thresholds are those of all training series
-        "y_inner_mtype": "None",
-        "fit_is_empty": False,
-        "capability:unequal_length:removes": True,
-        "capability:missing_values": True,
-        "capability:missing_values:removes": True,
-    }
+    _tags: ClassVar[dict[str, Any]] = known_tags(
+        {
+            "scitype:transform-input": "Series",
+            "scitype:transform-output": "Primitives",
+            "scitype:instancewise": False,  # scales and thresholds are those of all training series
+            "y_inner_mtype": "None",
+            "fit_is_empty": False,
+            "capability:unequal_length:removes": True,
+            "capability:missing_values": True,
+            "capability:missing_values:removes": True,
+        }
+    )
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Draw the bank, and fit its scales and thresholds to series.

@@ -1,5 +1,6 @@
 """The lists that tests are parametrised over, and small data."""
 
+import importlib.util
 import inspect
 import itertools
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ FAST_KERNELS = [name for name in KERNELS if name != "reference"]
 NETWORKS = ["gru", "lstm", "sfm"]  # whatever an estimator does is tested with these, which take all its parameters
 ALL_NETWORKS = network_names()  # that it works at all with every other, too
 CLASSIFIERS = [SFMClassifier]
+needs_callbacks = pytest.mark.skipif(
+    importlib.util.find_spec("sklearn.callback") is None, reason="scikit-learn < 1.9 has no callbacks"
+)
 
 
 def alone(cls):

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
@@ -24,6 +23,7 @@ from torch import Tensor
 from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
 from sfmts._checkpoint import Checkpoint, Stage, digest, seeded
+from sfmts._compat import CallbackSupportMixin
 from sfmts._precision import own_precision
 from sfmts._validation import as_batch
 from sfmts.estimators._callbacks import CallbackWatcher

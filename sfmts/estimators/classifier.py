@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.callback import with_callbacks
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch
+from sfmts._compat import with_callbacks
 from sfmts._precision import own_precision
 from sfmts._validation import as_codes, as_labels, as_weights, class_weights, known_classes
 from sfmts.estimators._base import fitting

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import DensityMixin
-from sklearn.callback import with_callbacks
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch, moments, unbatch
+from sfmts._compat import with_callbacks
 from sfmts._precision import own_precision
 from sfmts._validation import check_binary
 from sfmts.estimators._base import SequenceEstimator, fitting, new_random_state

@@ -7,11 +7,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch, unbatch
+from sfmts._compat import with_callbacks
 from sfmts._precision import own_precision
 from sfmts._validation import as_step_labels, as_weights, class_weights, codes_among, known_classes
 from sfmts.estimators._base import SequenceEstimator, fitting

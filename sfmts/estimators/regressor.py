@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch, channel_scale, moments
+from sfmts._compat import with_callbacks
 from sfmts._precision import own_precision
 from sfmts._validation import as_numbers, as_weights
 from sfmts.estimators._base import fitting

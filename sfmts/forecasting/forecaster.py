@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
 from sfmts._checkpoint import Checkpoint, digest, seeded
+from sfmts._compat import known_tags, require_pretrain
 from sfmts.estimators._base import fitting, new_random_state
 from sfmts.estimators._device import is_available, resolve_device, training_work
 from sfmts.estimators._parameters import (
@@ -182,29 +183,31 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # what an update needs is in _panel
     _y: Any = None  # sktime's own memory, for those who switch it on
     _X: Any = None
-    _tags: ClassVar[dict[str, Any]] = {
-        "authors": ["sfmts developers"],
-        "maintainers": ["sfmts developers"],
-        "python_dependencies": ["torch"],
-        "y_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
-        "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
-        "capability:multivariate": True,
-        "capability:exogenous": True,
-        "capability:non_contiguous_X": False,
-        "capability:pred_int": True,
-        "capability:pred_int:insample": True,
-        "capability:insample": True,
-        "capability:unequal_length": True,
-        "capability:update": True,
-        "capability:pretrain": True,
-        "capability:missing_values": False,
-        "capability:categorical_in_X": False,
-        "capability:random_state": True,
-        "property:randomness": "derandomized",
-        "pretrain:fitted_params": list(_PRETRAINED),
-        "requires-fh-in-fit": False,
-        "X-y-must-have-same-index": False,
-    }
+    _tags: ClassVar[dict[str, Any]] = known_tags(
+        {
+            "authors": ["sfmts developers"],
+            "maintainers": ["sfmts developers"],
+            "python_dependencies": ["torch"],
+            "y_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+            "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+            "capability:multivariate": True,
+            "capability:exogenous": True,
+            "capability:non_contiguous_X": False,
+            "capability:pred_int": True,
+            "capability:pred_int:insample": True,
+            "capability:insample": True,
+            "capability:unequal_length": True,
+            "capability:update": True,
+            "capability:pretrain": True,
+            "capability:missing_values": False,
+            "capability:categorical_in_X": False,
+            "capability:random_state": True,
+            "property:randomness": "derandomized",
+            "pretrain:fitted_params": list(_PRETRAINED),
+            "requires-fh-in-fit": False,
+            "X-y-must-have-same-index": False,
+        }
+    )
 
     _network_defaults: ClassVar[dict[str, Any]] = {"init": "modern"}
 
@@ -302,6 +305,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         self : SFMForecaster
             The pretrained forecaster.
         """
+        require_pretrain(BaseForecaster)
         with fitting(self):
             return cast(Self, super().pretrain(y, X=X, fh=fh))
 

@@ -1,0 +1,62 @@
+"""What sfmts uses of releases newer than the oldest it supports; each entry names the one that makes it unnecessary."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import sklearn
+
+__all__ = ["CallbackSupportMixin", "known_tags", "require_pretrain", "with_callbacks"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ModuleNotFoundError:  # scikit-learn < 1.9 has no callbacks: setting one fails, and there is nobody to notify
+
+    class _Nobody:
+        """A callback context without callbacks."""
+
+        def subcontext(self, **_: Any) -> "_Nobody":
+            return self
+
+        def call_on_fit_task_begin(self, **_: Any) -> None:
+            pass
+
+        def call_on_fit_task_end(self, **_: Any) -> bool:
+            return False
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stand in for scikit-learn's mixin."""
+
+        def set_callbacks(self, *callbacks: Any) -> NoReturn:
+            """Say that callbacks need a newer scikit-learn."""
+            raise ImportError(
+                f"Callbacks need scikit-learn 1.9 or newer, but {sklearn.__version__} is installed. Upgrade it, "
+                "or do without: verbose=1 shows the progress, and history_ has the losses after fit."
+            )
+
+        def _init_callback_context(self, **_: Any) -> _Nobody:
+            return _Nobody()
+
+    def with_callbacks(method: Method) -> Method:
+        """Return the method as it is."""
+        return method
+
+
+def known_tags(tags: dict[str, Any]) -> dict[str, Any]:
+    """Return those of an estimator's tags that the installed sktime knows; all of them from sktime 1.0 on."""
+    from sktime.registry import ESTIMATOR_TAG_LIST
+
+    known = set(ESTIMATOR_TAG_LIST)
+    return {name: value for name, value in tags.items() if name in known}
+
+
+def require_pretrain(base: type) -> None:
+    """Raise an error if sktime's base of forecasters cannot pretrain, as before sktime 1.0."""
+    if not hasattr(base, "pretrain"):
+        import sktime
+
+        raise ImportError(
+            f"pretrain needs sktime 1.0 or newer, but {sktime.__version__} is installed. Upgrade it, or fit the "
+            "forecaster to the whole panel at once."
+        )

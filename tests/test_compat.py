@@ -1,0 +1,40 @@
+"""What stands in for releases newer than the installed ones."""
+
+import importlib.util
+import sys
+
+import pytest
+
+from sfmts import _compat
+
+
+@pytest.fixture
+def without_callbacks(monkeypatch):
+    """The module as it is with scikit-learn < 1.9."""
+    monkeypatch.setitem(sys.modules, "sklearn.callback", None)
+    spec = importlib.util.spec_from_file_location("compat_without_callbacks", _compat.__file__)
+    old = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(old)
+    return old
+
+
+def test_callbacks_need_a_newer_scikit_learn(without_callbacks):
+    estimator = without_callbacks.CallbackSupportMixin()
+    with pytest.raises(ImportError, match=r"Callbacks need scikit-learn 1\.9 or newer, but .* is installed"):
+        estimator.set_callbacks(object())
+
+
+def test_without_callbacks_nothing_stops_a_fit(without_callbacks):
+    context = without_callbacks.CallbackSupportMixin()._init_callback_context(max_subtasks=2)
+    context.call_on_fit_task_begin(estimator=None, X=None, y=None, metadata=None)
+    epoch = context.subcontext(task_name="epoch")
+    assert epoch.call_on_fit_task_end(estimator=None, reconstruction_attributes={}) is False
+
+
+def test_tags_that_sktime_does_not_know_are_left_out():
+    assert _compat.known_tags({"X_inner_mtype": "numpy3D", "no such tag": True}) == {"X_inner_mtype": "numpy3D"}
+
+
+def test_pretraining_needs_a_newer_sktime():
+    with pytest.raises(ImportError, match=r"pretrain needs sktime 1\.0 or newer, but .* is installed"):
+        _compat.require_pretrain(object)
