@@ -14,6 +14,13 @@ _OURS = re.compile(r"\.[0-9a-f]{32}\.part")
 _A_DAY = 24 * 60 * 60.0
 
 
+def as_path(value: str | os.PathLike[str], name: str = "path") -> Path:
+    """Return a path, with ~ expanded; raise TypeError if ``value`` is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a str or a Path, not a {type(value).__name__}.")
+    return Path(value).expanduser()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; replace ``path`` atomically on success, leave it untouched on error.

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.metrics import make_scorer
 
+from sfmts._choices import check_number
 from sfmts._validation import as_weights
 
 __all__ = [
@@ -224,6 +226,10 @@ def _pairs(
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield the arrays of each series; raise ValueError if shapes differ or are invalid, or there is no step."""
     first, second = (np.asarray(given) if hasattr(given, "iloc") else given for given in (first, second))
+    for name, given in ((first_name, first), (second_name, second)):
+        has_items = hasattr(given, "__len__") and getattr(given, "ndim", 1) > 0
+        if not has_items or isinstance(given, str | bytes) or issparse(given):
+            raise TypeError(f"{name} must be an array or a list of arrays, not {type(given).__name__}.")
     if len(first) == 0:
         raise ValueError(f"{first_name} holds 0 series; at least one is required.")
     if len(first) != len(second):
@@ -306,7 +312,7 @@ def _series_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float
     if np.ma.is_masked(sample_weight):
         raise ValueError("sample_weight has masked entries. Fill them, as in weights.filled(0).")
     if np.ndim(sample_weight) == 0:  # one weight for all series
-        value = float(sample_weight)  # type: ignore[arg-type]
+        value = check_number("sample_weight", np.asarray(sample_weight).item())
         if not 0.0 < value < np.inf:
             raise ValueError(f"A single sample_weight must be finite and positive, but is {sample_weight!r}.")
         return np.ones(n)

@@ -799,9 +799,9 @@ class TestForecasts:
             draw(monthly[::-1], last)
         with pytest.raises(ValueError, match="y_pred holds no steps; at least one is required"):
             draw(monthly, last[:0])
-        with pytest.raises(ValueError, match="n_past must be at least 0, but is -1"):
+        with pytest.raises(ValueError, match="n_past must be at least 0, not -1"):
             draw(monthly, last, n_past=-1)
-        with pytest.raises(ValueError, match="n_panels must be at least 1, but is 0"):
+        with pytest.raises(ValueError, match="n_panels must be at least 1, not 0"):
             draw(monthly, last, n_panels=0)
         assert not plt.get_fignums()
 

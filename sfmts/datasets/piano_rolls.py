@@ -47,9 +47,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.io import loadmat
 from sklearn.utils import Bunch
 
-from sfmts._choices import check_choice
-from sfmts._files import replacing
-from sfmts.datasets._cache import RemoteFile, fetch_file, refuse_masked, require
+from sfmts._choices import check_choice, check_number
+from sfmts._files import as_path, replacing
+from sfmts.datasets._cache import RemoteFile, as_python_number, fetch_file, refuse_masked, require
 
 SUBSETS = ("train", "valid", "test")
 UNITS = ("seconds", "quarters")
@@ -154,6 +154,7 @@ def fetch_piano_rolls(
     """
     check_choice("name", name, FILES)
     check_choice("subset", subset, SUBSETS)
+    dtype = _as_dtype(dtype)
     path = fetch_file(
         FILES[name],
         data_home,
@@ -227,8 +228,8 @@ def midi_to_roll(
     ...     [midi_to_roll(f"{folder}/chord.mid", step).shape for step in (0.3, 0.1)]
     [(4, 88), (12, 88)]
     """
-    step = _check_step(step, unit)
-    notes = _read_notes(Path(path).expanduser(), unit)
+    step, dtype = _check_step(step, unit), _as_dtype(dtype)
+    notes = _read_notes(as_path(path), unit)
     # a note sounds in the frames whose instants lie in [start, end)
     spans = [(key, *(math.ceil(time / step - NEAR) for time in times)) for key, *times in notes]
     length = max((end for _, start, end in spans if end > start), default=0)
@@ -474,7 +475,7 @@ def roll_to_midi(
         instant = math.floor(frame * ticks)
         track.append(mido.Message(kind, note=LOWEST_KEY + key, time=instant - latest))
         latest = instant
-    with replacing(Path(path).expanduser()) as temporary:
+    with replacing(as_path(path)) as temporary:
         mido.MidiFile(type=0, ticks_per_beat=ticks_per_quarter, tracks=[track]).save(temporary)
 
 
@@ -492,9 +493,21 @@ def _ticks(quarters: float, n_frames: int) -> tuple[int, Fraction]:
     return ratio.denominator * finer, Fraction(ratio.numerator * finer)
 
 
+def _as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the type of rolls; raise TypeError if it is none of numbers."""
+    try:
+        kind = np.dtype(dtype)
+    except (TypeError, ValueError):
+        kind = np.dtype(object)
+    if kind.kind not in "biuf":
+        raise TypeError(f"dtype must be a type of numbers, such as np.float32, not {dtype!r}.")
+    return kind
+
+
 def _check_step(step: float, unit: str) -> float:
     """Return ``step`` as a Python float, which Fraction needs; raise ValueError if it or ``unit`` is invalid."""
     check_choice("unit", unit, UNITS)
+    step = check_number("step", as_python_number(step))
     if not (math.isfinite(step) and step >= 1e-4):
         raise ValueError(f"step must be a time of at least 0.0001 {unit}, but is {step}.")
     return float(step)

@@ -28,6 +28,7 @@ architectures", Neural Networks 18 (5-6), 2005.
 """
 
 import hashlib
+import math
 import os
 import re
 import warnings
@@ -42,11 +43,20 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct, rfft
 from scipy.signal import savgol_filter
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from tqdm.auto import tqdm
 
-from sfmts._choices import check_choice
-from sfmts.datasets._cache import as_python_number, data_folder, load_arrays, refuse_masked, require, save_arrays
+from sfmts._choices import check_choice, check_number
+from sfmts._files import as_path
+from sfmts.datasets._cache import (
+    as_python_number,
+    data_folder,
+    load_arrays,
+    refuse_masked,
+    require,
+    save_arrays,
+    seeded,
+)
 
 SUBSETS = ("train", "valid", "test")
 PROTOCOL = {"train": 3696, "test": 1344}  # utterances without SA sentences
@@ -184,7 +194,7 @@ def load_timit(
     check_choice("test_set", test_set, ("full", "core"))
     check_choice("glottal_stop", glottal_stop, ("sil", "mask"))
     check_choice("n_derivatives", n_derivatives, N_DERIVATIVES)
-    utterances = _find_utterances(Path(data_home).expanduser())
+    utterances = _find_utterances(as_path(data_home, "data_home"))
     if strict:
         _check_protocol(utterances, Path(data_home))
     rows = _draw_parts(utterances, test_set, n_valid, random_state)
@@ -354,7 +364,9 @@ def frame_labels(
             f"{segments[number]}."
         )
     window, hop = _window(as_python_number(sample_rate))
-    n_samples = as_python_number(n_samples)
+    n_samples = check_number("n_samples", as_python_number(n_samples))
+    if not math.isfinite(n_samples):
+        raise ValueError(f"n_samples must be finite, not {n_samples}.")
     n_frames = _n_frames(n_samples, window, hop)
     if ends.max() > n_samples + hop:  # bounds set by hand may be slightly too late
         raise ValueError(
@@ -485,7 +497,7 @@ def _draw_parts(
         raise ValueError(
             f"n_valid must be at least 0 and less than the number of train utterances, {len(train)}, but is {n_valid}."
         )
-    rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
+    rng = seeded(random_state)
     valid = np.isin(np.arange(len(train)), rng.permutation(len(train))[:n_valid])
     return {"train": train[~valid], "valid": train[valid], "test": np.array(test, dtype=np.intp)}
 
@@ -642,14 +654,17 @@ def _feature_names(n_derivatives: int) -> list[str]:
 
 def _window(sample_rate: int) -> tuple[int, int]:
     """Return the length and the hop of the windows in samples, 25 and 10 ms."""
-    if sample_rate < 1000:
+    check_number("sample_rate", sample_rate)
+    if not 1000 <= sample_rate < math.inf:
         raise ValueError(f"sample_rate must be at least 1000 samples per second, but is {sample_rate}.")
     return round(0.025 * sample_rate), round(0.010 * sample_rate)
 
 
 def _n_frames(n_samples: int, window: int, hop: int) -> int:
     if n_samples < window:
-        raise ValueError(f"A signal of {n_samples} samples is shorter than one window of {window}.")
+        raise ValueError(
+            f"A signal of {n_samples} samples is shorter than one window of {window} samples at this sample_rate."
+        )
     return (n_samples - window) // hop + 1
 
 

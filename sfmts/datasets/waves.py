@@ -30,14 +30,14 @@ Those of irregular series are the times of a Poisson process of rate 1, and t st
 
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 
-from sfmts._choices import check_choice
-from sfmts.datasets._cache import as_python_number
+from sfmts._choices import check_choice, check_flag, check_number
+from sfmts.datasets._cache import as_python_number, seeded
 
 VARIANTS = ("paper", "released", "hard")
 SQUARE, SAWTOOTH = 0, 1
@@ -88,7 +88,7 @@ def make_waves(
     """
     check_choice("variant", variant, VARIANTS)
     n_samples, n_steps = _check_sizes(n_samples, n_steps)
-    rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
+    rng = seeded(random_state)
     labels = rng.permutation(np.arange(n_samples) % 2)
 
     def uniform(low: Any, high: Any) -> NDArray[np.float64]:
@@ -137,6 +137,12 @@ def count_distinct_values(X: NDArray[np.float64]) -> NDArray[np.int64]:
     >>> float((count_distinct_values(X) == y).mean())
     1.0
     """
+    try:
+        X = np.asarray(X)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"X must be an array (n, T, 2): {error}.") from error
+    if X.ndim != 3 or 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}, but (n, T, 2) is needed, without empty axes.")
     distinct = [len(np.unique(series[:, 0])) for series in X]
     return np.where(np.array(distinct) <= 2, SQUARE, SAWTOOTH)
 
@@ -188,12 +194,16 @@ def make_periods(
     ((10, 100, 3), 5)
     """
     n_samples, n_steps = _check_sizes(n_samples, n_steps)
-    periods, noise = tuple(map(as_python_number, periods)), as_python_number(noise)
+    noise = check_number("noise", as_python_number(noise))
+    if not isinstance(periods, Iterable):
+        raise TypeError(f"periods must be two numbers, not {periods!r}.")
+    periods = tuple(check_number("periods", as_python_number(period)) for period in periods)
+    irregular = check_flag("irregular", irregular)
     if len(periods) != 2 or not all(0.0 < period < math.inf for period in periods):
         raise ValueError(f"periods must be two positive numbers, but is {periods!r}.")
     if not 0.0 <= noise < math.inf:
         raise ValueError(f"noise must be finite and at least 0, but is {noise!r}.")
-    rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
+    rng = seeded(random_state)
     labels = rng.permutation(np.arange(n_samples) % 2)
     shape = n_samples, n_steps
     gaps = rng.exponential(size=shape) if irregular else np.ones(shape)
@@ -204,9 +214,17 @@ def make_periods(
     return np.stack([values, time, gaps] if irregular else [values], axis=2), labels
 
 
+def _as_size(name: str, value: Any) -> int:
+    """Return a size, which may be an array of one integer, as a Python integer."""
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} must be an integer, not a {type(value).__name__}.") from error
+
+
 def _check_sizes(n_samples: int, n_steps: int) -> tuple[int, int]:
     """Return both as Python integers; raise TypeError if they are not integers, ValueError if they are too small."""
-    n_samples, n_steps = operator.index(n_samples), operator.index(n_steps)
+    n_samples, n_steps = _as_size("n_samples", n_samples), _as_size("n_steps", n_steps)
     if n_samples < 2 or n_steps < 1:
         raise ValueError(f"n_samples must be at least 2 and n_steps at least 1, but are {n_samples} and {n_steps}.")
     return n_samples, n_steps

@@ -24,6 +24,7 @@ from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
 from sfmts._checkpoint import Checkpoint, Stage, digest, seeded
 from sfmts._compat import CallbackSupportMixin
+from sfmts._files import as_path
 from sfmts._precision import own_precision
 from sfmts._validation import as_batch
 from sfmts.estimators._callbacks import CallbackWatcher
@@ -82,7 +83,7 @@ class SavedEstimator(BaseEstimator, ABC):
             An existing file is replaced only after the new one is complete.
         """
         check_is_fitted(self)
-        persistence.write(Path(path).expanduser(), *self._contents())
+        persistence.write(as_path(path), *self._contents())
 
     def _contents(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the document and the tensors of a file."""
@@ -121,9 +122,10 @@ class SavedEstimator(BaseEstimator, ABC):
         ValueError
             If the file is damaged, has another origin, or holds another estimator.
         """
-        path = Path(path).expanduser()
+        path = as_path(path)
         document, tensors = persistence.read(path)
-        with persistence.described(path):
+        # Building the network draws initial weights, which must not use up the caller's random numbers.
+        with persistence.described(path), torch.random.fork_rng(devices=[]):
             name = document["estimator"]
             if name == cls.__name__:
                 return cls._restored(document, tensors)

@@ -27,12 +27,16 @@ def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
     ValueError, TypeError
         If ``lengths`` is not one integer from 1 to T for each sequence.
     """
+    if not torch.compiler.is_compiling() and (check_tensor("x", x).ndim < 2 or 0 in x.shape):
+        raise ValueError(f"x has shape {tuple(x.shape)}, but (B, T, ...) is needed, without empty axes.")
     if lengths is None:
         lengths = torch.full((len(x),), x.shape[1])
     if not torch.compiler.is_compiling():
         check_tensor("lengths", lengths)
     if lengths.shape != x.shape[:1]:
-        raise ValueError(f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence.")
+        raise ValueError(
+            f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence of x."
+        )
     if not torch.compiler.is_compiling():
         _check_lengths(lengths, x.shape[1])
     return pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -67,6 +71,11 @@ def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
         Zero after the end of each sequence.
     """
     if not torch.compiler.is_compiling():
+        if not isinstance(packed, PackedSequence):
+            raise TypeError(f"packed is of type {type(packed).__name__}, but must be a result of pack().")
+        if isinstance(length, bool) or not isinstance(length, int) or length < len(packed.batch_sizes):
+            raise ValueError(f"length is {length!r}, but must be an integer of at least {len(packed.batch_sizes)}.")
+        check_tensor("data", data, packed.data, "packed is")
         check_rows("data", data, len(packed.data), "as packed has")
     # Given the order, PyTorch would also sort the lengths, for which the program waits for a GPU.
     ordered = PackedSequence(data, packed.batch_sizes)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels._checks import check_batch_sizes, check_rows
+from sfmts.kernels._checks import check_batch_sizes, check_rows, check_tensor
 from sfmts.kernels._packing import pack, unpack
 
 State = tuple[Tensor, ...]
@@ -126,13 +126,19 @@ def scan(
         If ``batch_sizes`` is not positive and non-increasing, or a tensor has another number of rows.
     """
     if not torch.compiler.is_compiling():  # sizes may be symbols there
+        if not callable(step) or isinstance(step, type):
+            raise TypeError(f"step is of type {type(step).__name__}, but must be a function of one step.")
         batch_sizes = check_batch_sizes(batch_sizes)
+        for name, parts in (("inputs", inputs), ("state", state)):
+            if not isinstance(parts, tuple):
+                raise TypeError(f"{name} is of type {type(parts).__name__}, but must be a tuple of tensors.")
         for name, parts, rows in (
             ("inputs", inputs, sum(batch_sizes)),
             ("state", state, batch_sizes[0]),
             ("mask", () if mask is None else (mask,), batch_sizes[0]),
         ):
             for part in parts:
+                check_tensor(name, part)
                 check_rows(name, part, rows, "for these batch_sizes")
     running = batch_sizes[0]
     outputs: list[State] = []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sfmts._choices import check_choice
+from sfmts.kernels._checks import check_tensor
 
 INITIALISATIONS = ("modern", "chrono", "paper", "authors")
 LayerStateT = TypeVar("LayerStateT")
@@ -58,6 +59,8 @@ def step_times(x: Tensor, time: str, stamps: Tensor | None, last: Tensor | None)
     if time == "timestamps":
         if stamps is None:
             raise ValueError("time='timestamps' needs the time stamps: give `time`, a tensor of shape (B, T).")
+        if not torch.compiler.is_compiling():
+            check_tensor("time", stamps, x, "x is")
         if stamps.shape != x.shape[:2]:
             shape = tuple(x.shape[:2])
             raise ValueError(f"`time` has shape {tuple(stamps.shape)}, but {shape} is needed, a stamp for each step.")
@@ -86,6 +89,60 @@ def in_own_precision(forward: Method) -> Method:
 # -- checks of options
 
 
+def check_batch(x: Any, lengths: Any, n_channels: int) -> None:
+    """Raise TypeError or ValueError unless x is a batch (B, T, C) of numbers, and lengths fit it."""
+    if not isinstance(check_tensor("x", x), Tensor) or x.ndim != 3 or 0 in x.shape or x.shape[2] != n_channels:
+        raise ValueError(f"x has shape {tuple(x.shape)}, but (B, T, {n_channels}) is needed, without empty axes.")
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}, but must be of a floating-point type.")
+    if lengths is None:
+        return
+    check_tensor("lengths", lengths)
+    if lengths.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"lengths is {lengths.dtype}, but must be torch.int64 or torch.int32.")
+    if lengths.shape != x.shape[:1]:
+        raise ValueError(
+            f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence of x."
+        )
+    if lengths.device.type == "cpu":  # reading them from a GPU would wait for it
+        least, most = map(int, lengths.aminmax())
+        if least < 1 or most > x.shape[1]:
+            raise ValueError(f"lengths must be from 1 to the {x.shape[1]} steps of x, but are from {least} to {most}.")
+
+
+def check_type(x: Tensor, parameter: Tensor) -> None:
+    """Raise a TypeError unless x has the type of the parameters."""
+    wanted = parameter.real.dtype if parameter.is_complex() else parameter.dtype
+    if x.dtype != wanted and not torch.compiler.is_compiling() and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"x is {x.dtype}, but the network computes in {wanted}; pass x.to({wanted}).")
+
+
+def check_state(given: Any, like: Any, name: str = "state", exact: bool = True) -> None:
+    """Raise TypeError or ValueError unless a state has the structure, the shapes and the types of another one.
+
+    Tensors may have another floating-point type unless ``exact``.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if isinstance(like, Tensor):
+        check_tensor(name, given, like, "x is")
+        if given.shape != like.shape:
+            raise ValueError(f"{name} has shape {tuple(given.shape)}, but {tuple(like.shape)} is needed with this x.")
+        exact = exact and not torch.is_autocast_enabled(given.device.type)
+        if given.dtype != like.dtype and (exact or not given.is_floating_point()):
+            raise TypeError(f"{name} is {given.dtype}, but must be {like.dtype} as the network's own.")
+        return
+    if not isinstance(given, type(like)):
+        raise TypeError(
+            f"{name} is of type {type(given).__name__}, but must be a {type(like).__name__} as a call returned."
+        )
+    if len(given) != len(like):
+        raise ValueError(f"{name} has {len(given)} parts, but {len(like)} are needed, as an earlier call returned.")
+    keys = getattr(like, "_fields", None) or range(len(like))
+    for key, part, wanted in zip(keys, given, like, strict=True):
+        check_state(part, wanted, f"{name}.{key}" if isinstance(key, str) else f"{name}[{key}]", exact)
+
+
 def check_init(init: str | None) -> str:
     """Return the initialisation to use, "modern" for None; raise ValueError if it is unknown."""
     if init is None:
@@ -96,7 +153,9 @@ def check_init(init: str | None) -> str:
 
 def check_period_range(period_range: Sequence[float]) -> tuple[float, float]:
     """Return the shortest and the longest period; raise ValueError if they are invalid."""
-    periods = tuple(period_range)
+    periods = tuple(period_range) if isinstance(period_range, Sequence) else ()
+    if any(isinstance(period, bool) or not isinstance(period, Real) for period in periods):
+        periods = ()
     if len(periods) != 2 or not 0.0 < periods[0] <= periods[1] < math.inf:
         raise ValueError(f"period_range must be two positive numbers, the smaller one first, not {period_range}.")
     return periods

@@ -4,16 +4,15 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from sfmts._choices import check_choice
+from sfmts._choices import check_choice, check_flag, check_number, check_size
 from sfmts.kernels import BACKENDS
-from sfmts.networks._common import check_init
+from sfmts.networks._common import check_batch, check_init
 
 
 class NetworkOutput(NamedTuple):
@@ -78,6 +77,12 @@ class SequenceNetwork(nn.Module, ABC):
             given = {}
         _checked_sizes(cls, given)
         return super().__new__(cls)
+
+    def __call__(self, x: Tensor, lengths: Tensor | None = None, **options: Any) -> Any:
+        """Check the batch and call :meth:`forward`."""
+        if not torch.compiler.is_compiling():
+            check_batch(x, lengths, self.n_channels)
+        return super().__call__(x, lengths, **options)
 
     @abstractmethod
     def forward(
@@ -308,53 +313,25 @@ _SIZES = (
 )
 
 
-def check_size(name: str, value: Any, least: int | None = 1) -> int:
-    """Return a size as a Python integer, or raise an error that says what it must be.
-
-    Parameters
-    ----------
-    name : str
-        Name of the option, for the error message.
-    value : object
-        The size.
-    least : int, optional
-        Least valid value; any integer is valid if it is None.
-
-    Returns
-    -------
-    size : int
-        The value.
-
-    Raises
-    ------
-    TypeError
-        If ``value`` is not an integer. Booleans are not integers here.
-    ValueError
-        If ``value`` is less than ``least``.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, not {value!r}.")
-    if least is not None and value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}.")
-    return int(value)
-
-
 def _checked_sizes(cls: type[SequenceNetwork], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a network with all its integers checked and converted to Python's.
 
-    An option whose default is an integer takes integers only. Options that all networks share are at least 1; the
-    network itself checks the least values of its own options.
+    An option whose default is an integer, a Boolean or a number takes only such. Options that all networks share are at
+    least 1; the network itself checks the least values of its own options.
     """
     checked = dict(options)
     for name, parameter in inspect.signature(cls).parameters.items():
         default, value = parameter.default, options.get(name)
         if name not in options or (value is None and default is None):
             continue
-        whole = isinstance(default, int) and not isinstance(default, bool)
         if name in _SIZES:
             checked[name] = check_size(name, value)
-        elif whole:
+        elif isinstance(default, bool):
+            checked[name] = check_flag(name, value)
+        elif isinstance(default, int):
             checked[name] = check_size(name, value, least=None)
+        elif isinstance(default, float):
+            check_number(name, value)
     return checked
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 
+from sfmts._choices import check_size
 from sfmts.networks._common import INITIALISATIONS
-from sfmts.networks.base import CONTRACT_ATTRIBUTES, NetworkOutput, SequenceNetwork, check_size, network_class
+from sfmts.networks.base import CONTRACT_ATTRIBUTES, NetworkOutput, SequenceNetwork, network_class
 
 _LENGTHS = (9, 3, 7, 1)
 _STEPS = max(_LENGTHS)

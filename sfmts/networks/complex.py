@@ -12,8 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sfmts._choices import check_choice
+from sfmts._choices import check_choice, check_number, check_size
 from sfmts.kernels import SharedMatrix, State, Step
+from sfmts.kernels._checks import check_tensor
 from sfmts.networks._common import chrono_bias, initialise_blocks
 from sfmts.networks.base import register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
@@ -394,6 +395,7 @@ class UnitaryMatrix(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        size = check_size("size", size)
         self.P = nn.Parameter(torch.empty(size, size))
         self.register_buffer("phases", torch.empty(size))
 
@@ -465,6 +467,13 @@ def stiefel_step(W: Tensor, gradient: Tensor, learning_rate: float) -> Tensor:
     tensor([[ 0.0000, -0.8000],
             [-0.8000,  0.0000]], dtype=torch.float64)
     """
+    for name, value in (("W", W), ("gradient", gradient)):
+        check_tensor(name, value, W, "W is")
+        if value.ndim != 2 or value.shape != W.mT.shape:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}, but W and gradient must be square and alike.")
+        if value.dtype != W.dtype or not (value.is_floating_point() or value.is_complex()):
+            raise TypeError(f"{name} is {value.dtype}, but W and gradient must both be complex or both be real.")
+    check_number("learning_rate", learning_rate)
     A = gradient @ W.mH - W @ gradient.mH
     eye = torch.eye(len(W), dtype=W.dtype, device=W.device)
     return torch.linalg.solve(eye + 0.5 * learning_rate * A, (eye - 0.5 * learning_rate * A) @ W)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sfmts._choices import check_choice
+from sfmts._choices import check_choice, check_flag, check_size
 from sfmts.kernels import SharedMatrix, State, Step
-from sfmts.networks._common import check_init, chrono_bias, initialise_blocks, initialise_input
+from sfmts.kernels._checks import check_tensor
+from sfmts.networks._common import check_init, check_type, chrono_bias, initialise_blocks, initialise_input
 from sfmts.networks.base import NetworkOutput, SequenceNetwork, register_network
 from sfmts.networks.recurrent import RecurrentLayer, RecurrentNetwork
 
@@ -21,6 +22,22 @@ ANGLES = ("uniform", "identity")
 
 _SIXTEEN_BITS = (torch.float16, torch.bfloat16)  # types that torch.fft does not support on CPUs
 _LARGEST_DENSE_ROTATION = 200  # units; see `method` of RotationGRU
+
+
+def check_vectors(x: Any, shape: tuple[int | None, ...], half: bool = False, real: bool = False) -> None:
+    """Raise TypeError or ValueError unless x is a tensor (..., *shape) of a type that can be transformed.
+
+    A size of None stands for any. ``half`` allows types of 16 bits, and ``real`` refuses complex ones.
+    """
+    check_tensor("x", x)
+    ends = tuple(x.shape[x.ndim - len(shape) :]) if x.ndim >= len(shape) else ()
+    fits = bool(ends) and all(size in (end, None) for size, end in zip(shape, ends, strict=True))
+    if not fits or 0 in x.shape:
+        wanted = ", ".join("n" if size is None else str(size) for size in shape)
+        raise ValueError(f"x has shape {tuple(x.shape)}, but (..., {wanted}) is needed, without empty axes.")
+    is_valid = (x.is_complex() and not real) or (x.is_floating_point() and (half or x.dtype not in _SIXTEEN_BITS))
+    if not is_valid or x.dtype == torch.complex32:
+        raise TypeError(f"x is {x.dtype}, but this transform needs {'real' if real else 'real or complex'} numbers.")
 
 
 # -- circulant matrices
@@ -45,8 +62,8 @@ class _Circulant(nn.Module, ABC):
     ) -> None:
         super().__init__()
         check_choice("angles", angles, ANGLES)
-        if min(shape) < 1:
-            raise ValueError(f"A circulant matrix needs at least one entry per side, not {min(shape)}.")
+        shape = tuple(check_size(name, size) for name, size in zip(("m", "n")[-len(shape) :], shape, strict=True))
+        real = check_flag("real", real)
         self.shape, self.real = shape, real
         self._axes = tuple(range(-len(shape), 0))
         channels = () if n_channels is None else (n_channels,)
@@ -127,6 +144,8 @@ class _Circulant(nn.Module, ABC):
         y : Tensor of shape ``(..., *shape)``
             The products.
         """
+        if not torch.compiler.is_compiling():
+            check_vectors(x, self.shape, real=self.real)
         return self.multiply(x, self.spectrum())
 
     def matrix(self) -> Tensor:
@@ -320,8 +339,8 @@ class DFTLayer(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("method", method, METHODS)
-        if n < 1:
-            raise ValueError(f"n must be at least 1, the length of the transform, not {n}.")
+        n = check_size("n", n)
+        trainable, as_real = check_flag("trainable", trainable), check_flag("as_real", as_real)
         if trainable and method == "fft":
             raise ValueError("method='fft' has no matrix that could be trained. Use method='matrix'.")
         self.n, self.as_real = n, as_real
@@ -348,8 +367,8 @@ class DFTLayer(nn.Module):
         y : Tensor of shape (..., n), complex, or (..., 2 n), real
             The transforms.
         """
-        if x.shape[-1] != self.n:
-            raise ValueError(f"This transform has length n={self.n}, but the vectors have {x.shape[-1]} entries.")
+        if not torch.compiler.is_compiling():
+            check_vectors(x, (self.n,), half=self.method == "matrix")
         if self.method == "fft":
             y = torch.fft.fft(x)
             return torch.cat([y.real, y.imag], dim=-1) if self.as_real else y
@@ -410,6 +429,8 @@ class FourierMixing(nn.Module):
         y : Tensor of shape (..., T, H)
             The real part of their two-dimensional transform.
         """
+        if not torch.compiler.is_compiling():
+            check_vectors(x, (None, None), half=self.method != "fft", real=True)
         if self.method == "fft" or (self.method == "auto" and x.dtype not in _SIXTEEN_BITS):
             return torch.fft.fft2(x, norm=self.norm).real
         T, H = x.shape[-2:]
@@ -542,6 +563,7 @@ class FNet(SequenceNetwork):
             raise ValueError(
                 "FNet mixes all steps of a sequence, so it needs the whole sequence and cannot continue from a state."
             )
+        check_type(x, self.projection.weight)
         batch, length = x.shape[:2]
         # Which steps exist is found on the CPU, so that the program does not wait for a GPU.
         lengths = torch.full((batch,), length) if lengths is None else lengths.cpu()

@@ -10,6 +10,8 @@ from sfmts.kernels import SharedMatrix, State, Step, pack, scan_padded, unpack
 from sfmts.networks._common import (
     check_init,
     check_recurrent_dropout,
+    check_state,
+    check_type,
     chrono_bias,
     dropout_mask,
     in_own_precision,
@@ -100,6 +102,10 @@ class _Gated(SequenceNetwork):
         """Read a batch; see :meth:`SequenceNetwork.forward`. ``time`` is not used."""
         if state is not None and self.bidirectional:
             raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
+        check_type(x, next(self.parameters()))
+        if state is not None:
+            h = x.new_empty(self.cell.num_layers, len(x), self.n_states)
+            check_state(state, (h, h) if isinstance(self.cell, nn.LSTM) else h)
         if self.training and self.recurrent_dropout > 0.0:
             return self._forward_with_dropout(x, lengths, state, generator)
         length = x.shape[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sfmts._choices import check_number
 from sfmts.kernels import SharedMatrix, State, Step
 from sfmts.networks._common import check_period_range, chrono_bias, initialise_blocks
 from sfmts.networks.base import register_network
@@ -138,6 +139,8 @@ class ClockworkRNN(RecurrentNetwork):
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
+        if not isinstance(periods, Sequence) or isinstance(periods, str | bytes):
+            raise TypeError(f"periods must be a sequence of whole numbers of steps, not {periods!r}.")
         periods = tuple(periods)
         _check_periods(periods)
         if n_states < len(periods):
@@ -158,6 +161,8 @@ class ClockworkRNN(RecurrentNetwork):
 
 
 def _check_periods(periods: tuple[int, ...]) -> None:
+    for period in periods:
+        check_number("periods", period)
     increasing = all(shorter < longer for shorter, longer in pairwise(periods))
     if not periods or not increasing or any(period < 1 or period % 1 != 0 for period in periods):
         raise ValueError(f"periods must be increasing positive whole numbers of steps, not {periods}.")

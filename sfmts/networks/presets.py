@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from sfmts._choices import check_choice
-from sfmts.networks.base import WithoutStorage, check_size, make_network
+from sfmts._choices import check_choice, check_size
+from sfmts.networks.base import WithoutStorage, make_network
 
 _LONGEST_GAP = 64  # after so many invalid sizes in a row, the options must be invalid for another reason
 _MOST_CALLS = 10**6  # calls of PyTorch's functions allowed for building a network

@@ -12,6 +12,8 @@ from sfmts.kernels import State, Step, eager, scan_padded
 from sfmts.networks._common import (
     check_init,
     check_recurrent_dropout,
+    check_state,
+    check_type,
     dropout_mask,
     in_own_precision,
     reverse_sequences,
@@ -246,6 +248,10 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         """
         if state is not None and self.bidirectional:
             raise ValueError("A bidirectional network needs the whole sequence and cannot continue from a state.")
+        check_type(x, next(self.parameters()))
+        if state is not None:
+            started = [layer.start(x) for layer in self.layers]  # type: ignore[operator]
+            check_state(state, RecurrentState(started, x.new_empty(len(x), dtype=torch.float64)))
         t = step_times(x, self.time, time, None if state is None else state.t)
         further: list[State] = []
 

@@ -13,6 +13,7 @@ from sfmts.networks._common import (
     check_init,
     check_period_range,
     check_recurrent_dropout,
+    check_state,
     chrono_bias,
     dropout_mask,
     initialise_input,
@@ -414,6 +415,11 @@ class Resonator(SequenceNetwork):
         dropout: bool = True,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor | None, Tensor]:
         """Return the last layer's y, each layer's S and V x, the padding (T, B, 1), and the times; all time first."""
+        if state is not None:
+            recent = x.new_empty(self.n_lags, len(x), sum(self.layers[0].gate_sizes))  # type: ignore[arg-type]
+            S = x.new_empty(len(x), 2, self.n_frequencies, self.n_states)
+            stamps, n_layers = x.new_empty(len(x), dtype=torch.float64), len(self.layers)
+            check_state(state, ResonatorState([S] * n_layers, [recent] * n_layers, stamps), exact=False)
         t = step_times(x, self.time, time, None if state is None else state.t).T
         dt = None
         if self.time == "timestamps":

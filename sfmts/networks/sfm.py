@@ -25,6 +25,7 @@ from sfmts.networks._common import (
     check_init,
     check_period_range,
     check_recurrent_dropout,
+    check_state,
     chrono_bias,
     dropout_mask,
     reverse_sequences,
@@ -578,9 +579,14 @@ class SFM(SequenceNetwork):
         """Run all layers on packed rows; return the padded output and the layers' states."""
         directions = 2 if self.bidirectional else 1
         batch = _PackedBatch(x, lengths)
+        if state is not None and (not isinstance(state, list) or len(state) != len(self.layers)):
+            raise TypeError(f"state must be a list with the states of {len(self.layers)} layers that a call returned.")
         for before in state or ():
+            if not isinstance(before, _LayerState):
+                raise TypeError(f"state holds a {type(before).__name__}, but must hold what an earlier call returned.")
             for name, value in before._asdict().items():
                 check_rows(f"state.{name}", value, len(x), "as x has")
+            check_state(before.t, x.new_empty(len(x), dtype=torch.float64), "state.t")
         times = [self._times(x, lengths, time, state, False)]
         times += (
             [self._times(x, lengths, time, state, True)] if self.bidirectional and self.time == "timestamps" else []

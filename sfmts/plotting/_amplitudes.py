@@ -8,8 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from sfmts._choices import check_flag, check_size
 from sfmts.networks.sfm import SFM
-from sfmts.plotting._common import check_fitted, check_matplotlib, is_face, label_outer, last_step, panels
+from sfmts.plotting._common import (
+    check_colormap,
+    check_fitted,
+    check_matplotlib,
+    is_face,
+    label_outer,
+    last_step,
+    panels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +172,7 @@ class AmplitudeDisplay:
         check_fitted(estimator)
         if is_face(estimator):  # the series of sktime's formats are not always items of X
             estimator, X = last_step(estimator, X)
-        n = _num_samples(X)
+        n, series = _num_samples(X), check_size("series", series, least=None)
         if not -n <= series < n:
             raise ValueError(f"series={series} is not in X, whose {n} series are numbered from 0 to {n - 1}.")
         fitted, one = last_step(estimator, _safe_indexing(X, [series]))
@@ -220,6 +229,8 @@ class AmplitudeDisplay:
         from matplotlib.colors import LogNorm, Normalize
         from matplotlib.ticker import MaxNLocator
 
+        log_scale, colorbar = check_flag("log_scale", log_scale), check_flag("colorbar", colorbar)
+        check_colormap(cmap)
         n_panels = len(self.amplitudes)
         axes, self.bounding_ax_ = panels(ax, (1, n_panels), (1.6 + 2.0 * n_panels, 3.8), sharex=True, sharey=True)
         options = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", **(imshow_kw or {})}
@@ -279,7 +290,10 @@ def _check_steps(steps: ArrayLike | None, n_steps: int) -> NDArray[np.int64]:
     """Return the numbers of the steps to show; raise ValueError if they are not from 1 to ``n_steps``."""
     if steps is None:
         return np.array(_quarters(n_steps))
-    numbers = np.atleast_1d(np.asarray(steps))
+    try:
+        numbers = np.atleast_1d(np.asarray(steps))
+    except (TypeError, ValueError, RuntimeError):
+        numbers = np.empty(0)
     if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
         raise ValueError(f"steps must be a list of step numbers such as [1, {n_steps}], but is {steps!r}.")
     outside = numbers[(numbers < 1) | (numbers > n_steps)]

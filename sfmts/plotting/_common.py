@@ -69,6 +69,17 @@ def _native_estimator(adapter: Any) -> Any:
     )
 
 
+def check_colormap(cmap: Any) -> None:
+    """Raise TypeError or ValueError, as matplotlib does for names, if ``cmap`` is no colormap."""
+    import matplotlib
+    from matplotlib.colors import Colormap
+
+    if not isinstance(cmap, str | Colormap):
+        raise TypeError(f"cmap must be the name of a colormap or a Colormap, not {cmap!r}.")
+    if isinstance(cmap, str) and cmap not in matplotlib.colormaps:
+        raise ValueError(f"cmap={cmap!r} is no colormap of matplotlib, whose names are list(matplotlib.colormaps).")
+
+
 def panels(
     ax: Any, shape: tuple[int, int], size: tuple[float, float], *, sharex: bool = False, sharey: bool = False
 ) -> "tuple[NDArray[Any], Axes | None]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sfmts._choices import check_size
 from sfmts.plotting._common import (
     COLOURS,
     MARKERS,
@@ -201,7 +202,10 @@ class ForecastDisplay:
             raise ValueError(
                 f"{cls.__name__} needs a forecaster with sktime's interface, but {kind} has no predict_interval."
             )
-        wanted = np.atleast_1d(np.asarray(coverage, dtype=np.float64))
+        try:
+            wanted = np.atleast_1d(np.asarray(coverage, dtype=np.float64))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"coverage must be a number or a list of numbers, not {coverage!r}.") from error
         if not ((wanted > 0) & (wanted < 1)).all():
             raise ValueError(f"coverage must lie between 0 and 1, as in (0.5, 0.9), but is {coverage}.")
         y_pred, y_interval = forecaster.predict(fh, X), None
@@ -288,8 +292,10 @@ class ForecastDisplay:
 
         check_matplotlib(f"{cls.__name__}.from_predictions")
         for what, least, number in (("n_past", 0, n_past), ("n_panels", 1, n_panels)):
-            if number is not None and number < least:
-                raise ValueError(f"{what} must be at least {least}, but is {number}.")
+            if number is not None or what == "n_panels":
+                check_size(what, number, least)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a string, not a {type(name).__name__}.")
         observed = _as_frame("y", y)
         predicted = _as_frame("y_pred", y_pred, observed)
         panels = [(member, variable) for member in frames_of(observed) for variable in observed.columns][:n_panels]

@@ -11,6 +11,7 @@ from sfmts.features._importance import LEVEL, FrequencyImportance
 from sfmts.plotting._common import (
     COLOURS,
     MARKERS,
+    check_colormap,
     check_fitted,
     check_matplotlib,
     last_step,
@@ -217,7 +218,7 @@ class FrequencyImportanceDisplay:
         labels = np.asarray(self.importance.outputs).tolist()
         if output is None:
             return list(range(len(labels)))
-        if output not in labels:
+        if not np.isscalar(output) or output not in labels:
             raise ValueError(
                 f"output must be one of {', '.join(map(repr, labels))}, or None for all outputs, but is {output!r}."
             )
@@ -246,6 +247,8 @@ class FrequencyImportanceDisplay:
     def _draw_heatmap(self, rows: list[int], cmap: "str | Colormap | None") -> None:
         from matplotlib.colors import CenteredNorm, Normalize
 
+        if cmap is not None:
+            check_colormap(cmap)
         values, has_sign = self._together(rows, (4,))
         is_empty = (self.importance.contributions == 0).all(axis=(0, 1, 4))  # bins without oscillators
         values = np.where(is_empty, np.nan, values)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from sfmts._choices import check_choice
+from sfmts._choices import check_choice, check_flag, check_number, check_size
 from sfmts.datasets.piano_rolls import one_roll
-from sfmts.plotting._common import check_matplotlib, label_outer, last_step, panels
+from sfmts.plotting._common import check_colormap, check_matplotlib, label_outer, last_step, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,8 +258,11 @@ class PianoRollDisplay:
         check_matplotlib(f"{cls.__name__}.from_predictions")
         binary = _check_roll(roll_true)
         check_choice("unit", unit, _TIME_UNITS)
-        if step is not None and not 0.0 < step < np.inf:
+        key_low = check_size("key_low", key_low, least=None)
+        if step is not None and not 0.0 < check_number("step", step) < np.inf:
             raise ValueError(f"step must be a positive time in {unit}, or None to count frames, but is {step}.")
+        check_flag("colorbar", colorbar)
+        check_colormap(cmap)
         highest = key_low + binary.shape[1] - 1
         if not 0 <= key_low <= highest <= _HIGHEST_MIDI_KEY:
             raise ValueError(
@@ -334,7 +337,7 @@ class PianoRollDisplay:
         if ax is None or self.bounding_ax_ is not None:
             label_outer(axes)
         self.colorbar_ = None
-        if colorbar and self.roll_proba is not None:
+        if check_flag("colorbar", colorbar) and self.roll_proba is not None:
             self.colorbar_ = self.figure_.colorbar(
                 self.images_[-1], ax=self.axes_.tolist(), label="probability that the key is down"
             )
@@ -345,10 +348,10 @@ def _check_roll(roll: ArrayLike) -> NDArray[Any]:
     """Return a roll as an array; raise ValueError if it is not binary."""
     array = one_roll(roll)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"A roll must have shape (frames, keys), such as (T, 88), but has {array.shape}.")
+        raise ValueError(f"roll must have shape (frames, keys), such as (T, 88), but has {array.shape}.")
     strange = array[(array != 0) & (array != 1)]
     if strange.size:
-        raise ValueError(f"A roll must be binary, 0 or 1, but holds {strange[0]}. Compare, as in roll > 0.5.")
+        raise ValueError(f"roll must be binary, 0 or 1, but holds {strange[0]}. Compare, as in roll > 0.5.")
     return array
 
 

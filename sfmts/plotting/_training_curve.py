@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sfmts._choices import check_flag
 from sfmts.heads import ClassificationHead, DensityHead, RegressionHead
 from sfmts.plotting._common import (
     COLOURS,
@@ -196,7 +197,9 @@ class TrainingCurveDisplay:
             If matplotlib is missing.
         """
         check_matplotlib(f"{type(self).__name__}.plot")
-        if log_scale:
+        for what in ("loss", "validation_loss", "validation_scores"):
+            _check_curve(what, getattr(self, what))
+        if check_flag("log_scale", log_scale):
             self._refuse_negative()
         n_panels = 1 if self.validation_scores is None else 2
         if ax is not None:
@@ -262,6 +265,18 @@ class TrainingCurveDisplay:
             ax.set_xlabel("epoch")
         ax.grid(True, alpha=0.3)
         return line
+
+
+def _check_curve(name: str, curve: Any) -> None:
+    """Raise TypeError or ValueError unless a curve is None or has a number for each epoch."""
+    if curve is None:
+        return
+    try:
+        values = np.asarray(curve, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must hold a number for each epoch, but {error}.") from error
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be a list with a number for each epoch, but has shape {values.shape}.")
 
 
 def _measures(estimator: Any) -> tuple[str, str]:

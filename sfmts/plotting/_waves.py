@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from sfmts._choices import check_size
 from sfmts._validation import as_batch, as_labels
 from sfmts.plotting._common import (
     COLOURS,
@@ -149,8 +150,12 @@ class WaveDisplay:
         ((2, 3), array([0, 0, 0, 1, 1, 1]))
         """
         check_matplotlib(f"{cls.__name__}.from_arrays")
-        if n_per_class < 1:
-            raise ValueError(f"n_per_class must be at least 1, not {n_per_class}.")
+        n_per_class, value_channel = (
+            check_size("n_per_class", n_per_class),
+            check_size("value_channel", value_channel, None),
+        )
+        if time_channel is not None:
+            time_channel = check_size("time_channel", time_channel, least=None)
         batch = as_batch(X, BaseEstimator(), reset=True, layout=layout)
         classes, codes = as_labels(y, len(batch))
         for name, channel in (("value_channel", value_channel), ("time_channel", time_channel)):

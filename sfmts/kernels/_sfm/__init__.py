@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sfmts._choices import check_choice
+from sfmts._choices import check_choice, check_flag
 from sfmts.kernels import _compiled
 from sfmts.kernels._checks import check_batch_sizes, check_detached, check_sizes, check_tensor
 from sfmts.kernels._registry import AUTO, register
@@ -157,6 +157,7 @@ def sfm(
     if amplitudes is not None and not isinstance(amplitudes, list):
         raise TypeError(f"amplitudes is of type {type(amplitudes).__name__}, but must be a list or None.")
     kernel = partial(_run, backend)
+    accumulated = check_flag("accumulated", accumulated)
     if memory == "recompute" and torch.is_grad_enabled():
         kernel = partial(recompute.sfm, kernel)
     with torch.autocast(x.device.type, enabled=False):

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sfmts.kernels._checks import check_fits, check_sizes, check_tensor
+
 TWO_PI = 2.0 * math.pi
 
 
@@ -162,6 +164,15 @@ def sfm_state(u: Tensor, f: Tensor, omega: Tensor, t: Tensor) -> tuple[Tensor, T
     >>> re.flatten().round().tolist()
     [-1.0, 0.0]
     """
+    check_tensor("u", u)
+    check_sizes("u", u.shape, "(T, D)", 2)
+    (T, D), K = u.shape, check_tensor("omega", omega, u, "u is").numel()
+    check_fits("f", f, (T, D, K), u=u, omega=omega)
+    check_fits("omega", omega, (K,), u=u)
+    check_fits("t", t, (T,), u=u)
+    for name, value in {"u": u, "f": f, "omega": omega, "t": t}.items():
+        if not value.is_floating_point():
+            raise TypeError(f"{name} is {value.dtype}, but must be of a floating-point type.")
     re = im = u.new_zeros(f.shape[1:])
     history = []
     for u_t, f_t, t_t in zip(u, f, t, strict=True):
