@@ -664,6 +664,7 @@ def forged(path: Path, rng: np.random.Generator) -> tuple[dict[str, Any], dict[s
             tensors[key] = tensors[list(tensors)[rng.integers(len(tensors))]].clone()
         elif how == "spoiled":
             other = SPOILS_OF_TENSORS[rng.integers(16)](tensor) if tensor.ndim else tensor.new_zeros(3)
+            other = other.double() if other.dtype == torch.bfloat16 else other  # files have no such type
             tensors[key] = other.detach().contiguous().clone()
         elif tensor.is_floating_point() and tensor.numel():
             tensor.view(-1)[rng.integers(tensor.numel())] = {"nan": np.nan, "inf": np.inf, "huge": 1e3}[how]
