@@ -629,7 +629,7 @@ def check_file_attributes(estimator: Any) -> None:
 
 
 def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], found: dict[str, Tensor]) -> None:
-    """Raise a ValueError unless tensors have the names, shapes and types that are expected."""
+    """Raise a ValueError unless tensors have the names, shapes and types that are expected, and are finite."""
     if expected.keys() != found.keys():
         names = ", ".join(sorted(expected.keys() ^ found.keys())[:5])
         raise ValueError(f"its tensors are not those of its model: {names}")
@@ -640,6 +640,8 @@ def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], foun
                 f"size mismatch: {name} is {given.dtype} of shape {tuple(given.shape)}, but its model needs "
                 f"{dtype} of shape {shape}"
             )
+        if not bool(given.isfinite().all()):
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _resolved(options: dict[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class ClockworkRNN(RecurrentNetwork):
         max_length: int = 100,
         generator: torch.Generator | None = None,
     ) -> None:
-        if not isinstance(periods, Sequence) or isinstance(periods, str | bytes):
+        if not hasattr(periods, "__len__") or isinstance(periods, str | bytes) or getattr(periods, "ndim", 1) != 1:
             raise TypeError(f"periods must be a sequence of whole numbers of steps, not {periods!r}.")
         periods = tuple(periods)
         _check_periods(periods)
