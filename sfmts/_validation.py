@@ -24,6 +24,7 @@ from sfmts._batch import SequenceBatch
 LAYOUTS = ("ntc", "nct")
 INPUT_ATTRIBUTES = frozenset({"n_channels_in_", "n_features_in_", "feature_names_in_", "channel_names_in_"})
 _FLOATS = (np.float64, np.float32)
+_LARGEST = 1e150  # sums of squares of smaller targets are finite
 
 
 def as_batch(
@@ -135,7 +136,7 @@ def _as_array_or_list(X: Any) -> Any:
     return _as_array(X) if hasattr(X, "ndim") or hasattr(X, "columns") else np.asarray(X)
 
 
-def _as_array(item: Any) -> Any:
+def _as_array(item: Any, name: str = "X") -> Any:
     """Convert a tensor or a masked array to an array, with NaN for masked entries; return anything else unchanged.
 
     Tensors may require gradients, be on a GPU, or have a type that NumPy lacks.
@@ -147,14 +148,14 @@ def _as_array(item: Any) -> Any:
         dtype = item.dtype if item.dtype.kind == "f" else np.float64
         return np.where(is_masked, np.nan, item.data.astype(dtype))
     if sparse.issparse(item):
-        raise TypeError("Sparse data was passed for X, but dense data is required. Use its toarray().")
+        raise TypeError(f"Sparse data was passed for {name}, but dense data is required. Use its toarray().")
     if hasattr(item, "columns") and hasattr(item, "dtypes") and any(is_nullable(dtype) for dtype in item.dtypes):
         return item.astype(np.float64)  # pd.NA becomes NaN
     if not isinstance(item, Tensor):
         return item
     if item.is_nested or item.layout is not torch.strided or item.is_quantized or item.device.type == "meta":
         kind = "nested" if item.is_nested else "quantized" if item.is_quantized else f"{item.layout} {item.device.type}"
-        raise TypeError(f"X holds a tensor that is {kind}; only dense tensors with values are supported.")
+        raise TypeError(f"{name} holds a tensor that is {kind}; only dense tensors with values are supported.")
     item = item.detach().cpu()
     return (item.float() if item.dtype == torch.bfloat16 else item).numpy()
 
@@ -491,6 +492,8 @@ def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
     """Validate regression targets, (n,) or (n, targets); return them as (n, targets), and their original ndim."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    if isinstance(y, Tensor):
+        y = _as_array(y, "y")
     dtype = np.asarray(y).dtype if isinstance(y, list | tuple) else getattr(y, "dtype", np.dtype(float))
     if dtype.kind in "mMV":
         raise ValueError(f"y must hold numbers, but holds {dtype}. Convert times, as to seconds since the first.")
@@ -501,6 +504,8 @@ def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} targets."
         )
+    if y.size and not -_LARGEST < (largest := float(y.flat[np.abs(y).argmax()])) < _LARGEST:
+        raise ValueError(f"y holds {largest:.3g}, whose square overflows. Divide y by a constant.")
     return np.array(y.reshape(n, -1)), y.ndim  # a copy, because y may be a read-only memory map
 
 

@@ -568,6 +568,22 @@ every_kind = pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)
 
 
 class TestForgedFile:
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @every_kind
+    def test_weights_that_are_not_finite(self, tmp_path, cls, value):
+        path = tmp_path / "model.sfm"
+        name = next(iter(fitted(cls, path)[0].module_.state_dict()))
+        forge(path, lambda document: None, lambda tensors: {**tensors, name: torch.full_like(tensors[name], value)})
+        refused(cls, path, f"its {name} has values that are not finite")
+
+    @every_kind
+    def test_reading_leaves_the_random_numbers_of_pytorch(self, tmp_path, cls):
+        path = tmp_path / "model.sfm"
+        fitted(cls, path)
+        before = torch.get_rng_state()
+        cls.load(path)
+        assert torch.equal(torch.get_rng_state(), before)
+
     @pytest.mark.parametrize("network", ALL_NETWORKS)
     def test_sizes_of_a_network(self, tmp_path, network):
         path = tmp_path / "model.sfm"

@@ -58,6 +58,7 @@ from sfmts.datasets._cache import (
     seeded,
 )
 
+_LOUDEST = 1e150  # sums of squares of weaker signals are finite
 SUBSETS = ("train", "valid", "test")
 PROTOCOL = {"train": 3696, "test": 1344}  # utterances without SA sentences
 N_PHONES: tuple[Any, ...] = (61, 48, 39)
@@ -291,6 +292,8 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
             f"A signal must be one channel of finite numbers, shape (n_samples,), but has shape {signal.shape}"
             + ("." if np.isfinite(signal).all() else " and holds NaN or infinity.")
         )
+    if signal.size and np.abs(signal).max() > _LOUDEST:
+        raise ValueError(f"signal holds {signal[np.abs(signal).argmax()]:.3g}, whose square overflows. Scale it down.")
     sample_rate = as_python_number(sample_rate)  # float16 and small integers would lose digits below
     window, hop = _window(sample_rate)
     _n_frames(len(signal), window, hop)

@@ -4,20 +4,20 @@ import copy
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
 from sfmts import _persistence as persistence
@@ -26,7 +26,7 @@ from sfmts._checkpoint import Checkpoint, Stage, digest, seeded
 from sfmts._compat import CallbackSupportMixin
 from sfmts._files import as_path
 from sfmts._precision import own_precision
-from sfmts._validation import as_batch
+from sfmts._validation import as_batch, as_numbers
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._device import is_available, named_device, resolve_device, training_work
 from sfmts.estimators._parameters import (
@@ -58,16 +58,50 @@ def _has_amplitudes(estimator: Any) -> bool:
     return True
 
 
+class RegressionScoreMixin(RegressorMixin):
+    """scikit-learn's mixin of regressors, with a score that is a number for all targets that it takes."""
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return R^2 of :meth:`predict`.
+
+        Parameters
+        ----------
+        X : array of shape (n, T) or (n, T, C), or list of n arrays of shape (T_i, C)
+            The series.
+        y : array-like of shape (n,) or (n, n_targets)
+            True targets.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each series.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is invalid.
+        """
+        y, ndim = as_numbers(y, _num_samples(X))
+        return float(super().score(X, y[:, 0] if ndim == 1 else y, sample_weight))
+
+
 @contextmanager
 def fitting(estimator: Any) -> Iterator[None]:
     """Enable gradients, turn autocast off, and restore the estimator's attributes if an error occurs."""
     before = estimator.__dict__.copy()
+    # sktime keeps some of its state in dictionaries that it changes in place.
+    contents = {name: dict(value) for name, value in before.items() if type(value) is dict}
     try:
         with torch.inference_mode(False), torch.enable_grad(), own_precision():
             yield
     except BaseException:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
+        for name, content in contents.items():
+            before[name].clear()
+            before[name].update(content)
         raise
 
 
@@ -124,8 +158,7 @@ class SavedEstimator(BaseEstimator, ABC):
         """
         path = as_path(path)
         document, tensors = persistence.read(path)
-        # Building the network draws initial weights, which must not use up the caller's random numbers.
-        with persistence.described(path), torch.random.fork_rng(devices=[]):
+        with persistence.described(path), _callers_randomness():
             name = document["estimator"]
             if name == cls.__name__:
                 return cls._restored(document, tensors)
@@ -473,11 +506,7 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             If an output is not finite.
         """
         result = outputs(self._placed_module(), batch, _PREDICTION_BATCH)
-        if not bool(result.isfinite().all()):
-            raise ValueError(
-                f"The network's output is not finite for some of these series, whose values go up to "
-                f"{float(batch.values.abs().max()):.3g} in size. Look for fill values in X, or scale it."
-            )
+        _check_output(result, batch)
         return result
 
     def _placed_module(self) -> SequenceModel:
@@ -512,7 +541,9 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         for index in bounded_batches(batch.lengths, torch.arange(len(batch)), _PREDICTION_BATCH):
             part = batch.take(index).to(parameter.device, parameter.dtype)
             results.append(part.flat(model.state_amplitudes(part.x, part.lengths, part.t)).cpu())
-        return unbatch(batch, torch.cat(results))
+        amplitudes = torch.cat(results)
+        _check_output(amplitudes, batch)
+        return unbatch(batch, amplitudes)
 
     def to_torch(self, backend: str | None = None) -> SequenceModel:
         """Return a copy of the fitted network as a plain torch module on the CPU, including the scaling.
@@ -611,6 +642,25 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         return tags
 
 
+def _check_output(result: Tensor, batch: SequenceBatch) -> None:
+    """Raise a ValueError unless what a network gives for series is finite."""
+    if not bool(result.isfinite().all()):
+        raise ValueError(
+            f"The network's output is not finite for some of these series, whose values go up to "
+            f"{float(batch.values.abs().max()):.3g} in size. Look for fill values in X, or scale it."
+        )
+
+
+@contextmanager
+def _callers_randomness() -> Iterator[None]:
+    """Restore PyTorch's generator: a network that is built draws initial weights. ``fork_rng`` would ask CUDA."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
 def check_file_attributes(estimator: Any) -> None:
     """Raise a ValueError unless a file has all fitted attributes that are declared, with their types."""
     for cls in type(estimator).__mro__:
@@ -628,8 +678,13 @@ def check_file_attributes(estimator: Any) -> None:
         raise ValueError("its classes are not an array of one dimension")
 
 
-def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], found: dict[str, Tensor]) -> None:
-    """Raise a ValueError unless tensors have the names, shapes and types that are expected, and are finite."""
+def check_tensors(
+    expected: dict[str, tuple[tuple[int, ...], torch.dtype]], found: dict[str, Tensor], infinite: Container[str] = ()
+) -> None:
+    """Raise a ValueError unless tensors have the names, shapes and types that are expected, and are finite.
+
+    Those that ``infinite`` names may hold any numbers.
+    """
     if expected.keys() != found.keys():
         names = ", ".join(sorted(expected.keys() ^ found.keys())[:5])
         raise ValueError(f"its tensors are not those of its model: {names}")
@@ -640,8 +695,8 @@ def check_tensors(expected: dict[str, tuple[tuple[int, ...], torch.dtype]], foun
                 f"size mismatch: {name} is {given.dtype} of shape {tuple(given.shape)}, but its model needs "
                 f"{dtype} of shape {shape}"
             )
-        if not bool(given.isfinite().all()):
-            raise ValueError(f"{name} holds numbers that are not finite")
+        if name not in infinite and not bool(given.isfinite().all()):
+            raise ValueError(f"its {name} has values that are not finite")
 
 
 def _resolved(options: dict[str, Any]) -> dict[str, Any]:

@@ -224,10 +224,7 @@ class BankEstimator(SavedEstimator):
         if channel is not None and not (type(channel) is int and -n_channels <= channel < n_channels):
             raise ValueError(f"its time_channel is {channel!r}, but X has {n_channels} channels")
         scale = SignalScale(kind, tensors["scale.mean"], tensors["scale.scale"], channel, float(unit))
-        check_tensors(self._file_tensors(scale, tensors), tensors)
-        for name, value in tensors.items():
-            if name not in ("bank.threshold", "info.period") and not bool(value.isfinite().all()):
-                raise ValueError(f"its {name} has values that are not finite")
+        check_tensors(self._file_tensors(scale, tensors), tensors, infinite=("bank.threshold", "info.period"))
         parts = {name.removeprefix("bank."): value for name, value in tensors.items() if name.startswith("bank.")}
         for name in ("s", "start", "m"):
             parts[name] = torch.view_as_complex(parts[name].contiguous())

@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -16,7 +15,7 @@ from sfmts._batch import SequenceBatch, channel_scale, moments
 from sfmts._compat import with_callbacks
 from sfmts._precision import own_precision
 from sfmts._validation import as_numbers, as_weights
-from sfmts.estimators._base import fitting
+from sfmts.estimators._base import RegressionScoreMixin, fitting
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._correction import CorrectingEstimator
 from sfmts.estimators._parameters import documented, store_parameters
@@ -25,7 +24,7 @@ from sfmts.heads import RegressionHead
 
 
 @documented()
-class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
+class SFMRegressor(RegressionScoreMixin, CorrectingEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of time series with a fixed State-Frequency Memory that a network corrects.
 
     The fixed memory is read by ridge regression (see :class:`SFMRidgeRegressor`). A network learns what the ridge
@@ -253,6 +252,11 @@ class SFMRegressor(RegressorMixin, CorrectingEstimator):  # numpydoc ignore=PR01
         head = self.module_.head
         assert isinstance(head, RegressionHead)
         y: NDArray[Any] = head.predictions(self._outputs(self._batch_to_predict(X))).numpy()
+        if not np.isfinite(y).all():
+            raise ValueError(
+                f"Predictions overflow on the scale of the targets, {head.scale.tolist()}. Fit to targets that are "
+                "divided by a constant."
+            )
         return y[:, 0] if self.target_ndim_ == 1 else y
 
     def __sklearn_tags__(self) -> Tags:

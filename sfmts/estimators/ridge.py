@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
 from sfmts._batch import SequenceBatch
 from sfmts._validation import as_codes, as_labels, as_numbers, as_weights, class_weights, known_classes
-from sfmts.estimators._base import fitting, new_random_state
+from sfmts.estimators._base import RegressionScoreMixin, fitting, new_random_state
 from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.estimators.features import BankEstimator, is_positive, series_parts
 from sfmts.features._importance import FrequencyImportance, frequency_importance
@@ -753,7 +753,7 @@ def _logits(decisions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @documented("bank")
-class SFMRidgeRegressor(RegressorMixin, RidgeEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
+class SFMRidgeRegressor(RegressionScoreMixin, RidgeEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
     """Predict one or several numbers of time series with a fixed State-Frequency Memory read by ridge regression.
 
     What :class:`SFMRidgeClassifier` is for labels. The penalty is chosen by the squared error of exact leave-one-out

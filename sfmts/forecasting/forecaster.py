@@ -265,6 +265,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         self : SFMForecaster
             The fitted forecaster.
         """
+        if y is None or (isinstance(y, list | tuple) and not len(y)):
+            raise ValueError(f"y is {y!r}, but needs at least one step.")
         with fitting(self):
             return cast(Self, super().fit(y, X=X, fh=fh))
 
@@ -310,6 +312,12 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             return cast(Self, super().pretrain(y, X=X, fh=fh))
 
     # -- sktime's inner methods
+
+    def _check_fh(self, fh: Any, pred_int: bool = False) -> Any:
+        try:
+            return super()._check_fh(fh, pred_int)
+        except OverflowError as error:
+            raise ValueError(f"fh has steps too large for an integer of 64 bits: {fh!r}.") from error
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon | None) -> Self:
         self._validate()

@@ -91,7 +91,8 @@ def in_own_precision(forward: Method) -> Method:
 
 def check_batch(x: Any, lengths: Any, n_channels: int) -> None:
     """Raise TypeError or ValueError unless x is a batch (B, T, C) of numbers, and lengths fit it."""
-    if not isinstance(check_tensor("x", x), Tensor) or x.ndim != 3 or 0 in x.shape or x.shape[2] != n_channels:
+    check_tensor("x", x)
+    if x.ndim != 3 or 0 in x.shape or x.shape[2] != n_channels:
         raise ValueError(f"x has shape {tuple(x.shape)}, but (B, T, {n_channels}) is needed, without empty axes.")
     if not x.is_floating_point():
         raise TypeError(f"x is {x.dtype}, but must be of a floating-point type.")

@@ -1,6 +1,5 @@
 """Check the arguments of all kernels of the bank."""
 
-import math
 from numbers import Real
 
 import torch
@@ -48,8 +47,8 @@ def check_bank(bank: Bank) -> None:
         raise ValueError(f"bank.direction must be 1 or -1, but is {bank.direction.tolist()}.")
     if isinstance(bank.unit, bool) or not isinstance(bank.unit, Real):
         raise TypeError(f"bank.unit is of type {type(bank.unit).__name__}, but must be a number.")
-    if not 0 < bank.unit < math.inf:
-        raise ValueError(f"bank.unit must be positive and finite, but is {bank.unit}.")
+    if not 1e-15 <= bank.unit <= 1e15:  # beyond, gains overflow
+        raise ValueError(f"bank.unit must be positive, from 1e-15 to 1e15, but is {bank.unit}.")
 
 
 def check_finite(name: str, value: Tensor) -> None:
