@@ -88,7 +88,20 @@ def fitted(y: Array, periods: tuple[int, ...], levels: Array) -> Array:
 
 
 def of_columns(values: Array, function: Callable[[Array], Array]) -> Array:
-    """Return the quantiles (n, V, levels) that a function finds for each column of the values (T, V)."""
+    """Return the quantiles that a function finds for each variable.
+
+    Parameters
+    ----------
+    values : ndarray of shape (T, V)
+        The series.
+    function : callable
+        Map from a variable, (T,), to its quantiles, (n, levels).
+
+    Returns
+    -------
+    quantiles : ndarray of shape (n, V, levels)
+        Those of all variables.
+    """
     return np.stack([function(column) for column in values.T], axis=1)
 
 

@@ -24,7 +24,7 @@ _SIXTEEN_BITS = (torch.float16, torch.bfloat16)  # types that torch.fft does not
 _LARGEST_DENSE_ROTATION = 200  # units; see `method` of RotationGRU
 
 
-def check_vectors(x: Any, shape: tuple[int | None, ...], half: bool = False, real: bool = False) -> None:
+def _check_vectors(x: Any, shape: tuple[int | None, ...], half: bool = False, real: bool = False) -> None:
     """Raise TypeError or ValueError unless x is a tensor (..., *shape) of a type that can be transformed.
 
     A size of None stands for any. ``half`` allows types of 16 bits, and ``real`` refuses complex ones.
@@ -145,7 +145,7 @@ class _Circulant(nn.Module, ABC):
             The products.
         """
         if not torch.compiler.is_compiling():
-            check_vectors(x, self.shape, real=self.real)
+            _check_vectors(x, self.shape, real=self.real)
         return self.multiply(x, self.spectrum())
 
     def matrix(self) -> Tensor:
@@ -368,7 +368,7 @@ class DFTLayer(nn.Module):
             The transforms.
         """
         if not torch.compiler.is_compiling():
-            check_vectors(x, (self.n,), half=self.method == "matrix")
+            _check_vectors(x, (self.n,), half=self.method == "matrix")
         if self.method == "fft":
             y = torch.fft.fft(x)
             return torch.cat([y.real, y.imag], dim=-1) if self.as_real else y
@@ -430,7 +430,7 @@ class FourierMixing(nn.Module):
             The real part of their two-dimensional transform.
         """
         if not torch.compiler.is_compiling():
-            check_vectors(x, (None, None), half=self.method != "fft", real=True)
+            _check_vectors(x, (None, None), half=self.method != "fft", real=True)
         if self.method == "fft" or (self.method == "auto" and x.dtype not in _SIXTEEN_BITS):
             return torch.fft.fft2(x, norm=self.norm).real
         T, H = x.shape[-2:]
