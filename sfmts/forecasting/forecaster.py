@@ -265,7 +265,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         self : SFMForecaster
             The fitted forecaster.
         """
-        if y is None or (isinstance(y, list | tuple) and not len(y)):
+        if y is None or (isinstance(y, list) and not y):
             raise ValueError(f"y is {y!r}, but needs at least one step.")
         with fitting(self):
             return cast(Self, super().fit(y, X=X, fh=fh))
