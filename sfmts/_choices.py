@@ -1,4 +1,4 @@
-"""Sentences that parameters share: one of a few names, True or False, a number."""
+"""Sentences that parameters share: one of a few names, True or False, numbers."""
 
 import textwrap
 from collections.abc import Iterable
@@ -6,6 +6,9 @@ from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+LARGEST = 1e150  # sums of squares of smaller numbers are finite
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
@@ -58,6 +61,13 @@ def check_size(name: str, value: Any, least: int | None = 1) -> int:
     if least is not None and value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}.")
     return int(value)
+
+
+def check_squares(name: str, values: NDArray[np.float64]) -> None:
+    """Raise a ValueError if sums of squares of the values may overflow."""
+    if values.size and np.abs(values).max() > LARGEST:
+        largest = values.flat[np.abs(values).argmax()]
+        raise ValueError(f"{name} holds {largest:.3g}, whose square overflows. Divide it by a constant.")
 
 
 def _short(value: object) -> str:

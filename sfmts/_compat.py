@@ -1,4 +1,7 @@
-"""What sfmts uses of releases newer than the oldest it supports; each entry names the one that makes it unnecessary."""
+"""Stand-ins for what older releases of scikit-learn and sktime lack.
+
+Each entry names the release that makes it unnecessary. The declared versions need none of them yet.
+"""
 
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar

@@ -20,11 +20,11 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d, validat
 from torch import Tensor
 
 from sfmts._batch import SequenceBatch
+from sfmts._choices import check_squares
 
 LAYOUTS = ("ntc", "nct")
 INPUT_ATTRIBUTES = frozenset({"n_channels_in_", "n_features_in_", "feature_names_in_", "channel_names_in_"})
 _FLOATS = (np.float64, np.float32)
-_LARGEST = 1e150  # sums of squares of smaller targets are finite
 
 
 def as_batch(
@@ -504,8 +504,7 @@ def as_numbers(y: Any, n: int) -> tuple[NDArray[np.float64], int]:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n} series, y {len(y)} targets."
         )
-    if y.size and not -_LARGEST < (largest := float(y.flat[np.abs(y).argmax()])) < _LARGEST:
-        raise ValueError(f"y holds {largest:.3g}, whose square overflows. Divide y by a constant.")
+    check_squares("y", y)
     return np.array(y.reshape(n, -1)), y.ndim  # a copy, because y may be a read-only memory map
 
 
@@ -535,11 +534,9 @@ def class_weights(
     present, inverse = np.unique(codes, return_inverse=True)
     if isinstance(class_weight, dict):  # may omit classes, and name classes that these series lack
         per_class = compute_class_weight(class_weight, classes=classes, y=classes[codes])[present]
-    elif class_weight == "balanced":  # scikit-learn < 1.9 would leave out sample_weight
+    else:  # "balanced": scikit-learn < 1.9 would leave out sample_weight
         weight_of = np.bincount(inverse, weights=sample_weight)
         per_class = weight_of.sum() / (len(present) * weight_of)
-    else:
-        per_class = np.ones(len(present))
     if not (np.isfinite(per_class).all() and (per_class >= 0).all() and per_class.any()):
         raise ValueError(f"class_weight must give non-negative numbers, not all zero, but gives {per_class.tolist()}.")
     return np.asarray(per_class, dtype=np.float64)[inverse]

@@ -1,4 +1,4 @@
-"""What stands in for releases newer than the installed ones."""
+"""Stand-ins for what older releases of scikit-learn and sktime lack."""
 
 import importlib.util
 import sys
@@ -10,7 +10,7 @@ from sfmts import _compat
 
 @pytest.fixture
 def without_callbacks(monkeypatch):
-    """The module as it is with scikit-learn < 1.9."""
+    """Return the module as it is with scikit-learn < 1.9."""
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
     spec = importlib.util.spec_from_file_location("compat_without_callbacks", _compat.__file__)
     old = importlib.util.module_from_spec(spec)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import get_data_home
-from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sfmts._files import as_path, replacing
@@ -46,14 +45,6 @@ def refuse_masked(name: str, values: Any) -> None:
 def as_python_number(value: Any) -> Any:
     """Convert a NumPy scalar to a Python number, whose arithmetic does not overflow; return other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def seeded(random_state: Any) -> np.random.RandomState:
-    """Return a generator, a new one for None; raise ValueError if ``random_state`` is no seed."""
-    try:
-        return np.random.RandomState() if random_state is None else check_random_state(random_state)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"random_state must be an integer, a RandomState or None: {error}") from error
 
 
 def data_folder(data_home: str | os.PathLike[str] | None) -> Path:

@@ -46,8 +46,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 from tqdm.auto import tqdm
 
-from sfmts._choices import check_choice, check_number
+from sfmts._choices import check_choice, check_number, check_squares
 from sfmts._files import as_path
+from sfmts._random import new_random_state
 from sfmts.datasets._cache import (
     as_python_number,
     data_folder,
@@ -55,10 +56,8 @@ from sfmts.datasets._cache import (
     refuse_masked,
     require,
     save_arrays,
-    seeded,
 )
 
-_LOUDEST = 1e150  # sums of squares of weaker signals are finite
 SUBSETS = ("train", "valid", "test")
 PROTOCOL = {"train": 3696, "test": 1344}  # utterances without SA sentences
 N_PHONES: tuple[Any, ...] = (61, 48, 39)
@@ -292,8 +291,7 @@ def mfcc(signal: ArrayLike, *, sample_rate: int = SAMPLE_RATE, n_derivatives: in
             f"A signal must be one channel of finite numbers, shape (n_samples,), but has shape {signal.shape}"
             + ("." if np.isfinite(signal).all() else " and holds NaN or infinity.")
         )
-    if signal.size and np.abs(signal).max() > _LOUDEST:
-        raise ValueError(f"signal holds {signal[np.abs(signal).argmax()]:.3g}, whose square overflows. Scale it down.")
+    check_squares("signal", signal)
     sample_rate = as_python_number(sample_rate)  # float16 and small integers would lose digits below
     window, hop = _window(sample_rate)
     _n_frames(len(signal), window, hop)
@@ -500,7 +498,7 @@ def _draw_parts(
         raise ValueError(
             f"n_valid must be at least 0 and less than the number of train utterances, {len(train)}, but is {n_valid}."
         )
-    rng = seeded(random_state)
+    rng = new_random_state(random_state)
     valid = np.isin(np.arange(len(train)), rng.permutation(len(train))[:n_valid])
     return {"train": train[~valid], "valid": train[valid], "test": np.array(test, dtype=np.intp)}
 

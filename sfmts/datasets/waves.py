@@ -37,7 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfmts._choices import check_choice, check_flag, check_number
-from sfmts.datasets._cache import as_python_number, seeded
+from sfmts._random import new_random_state
+from sfmts.datasets._cache import as_python_number
 
 VARIANTS = ("paper", "released", "hard")
 SQUARE, SAWTOOTH = 0, 1
@@ -88,7 +89,7 @@ def make_waves(
     """
     check_choice("variant", variant, VARIANTS)
     n_samples, n_steps = _check_sizes(n_samples, n_steps)
-    rng = seeded(random_state)
+    rng = new_random_state(random_state)
     labels = rng.permutation(np.arange(n_samples) % 2)
 
     def uniform(low: Any, high: Any) -> NDArray[np.float64]:
@@ -203,7 +204,7 @@ def make_periods(
         raise ValueError(f"periods must be two positive numbers, but is {periods!r}.")
     if not 0.0 <= noise < math.inf:
         raise ValueError(f"noise must be finite and at least 0, but is {noise!r}.")
-    rng = seeded(random_state)
+    rng = new_random_state(random_state)
     labels = rng.permutation(np.arange(n_samples) % 2)
     shape = n_samples, n_steps
     gaps = rng.exponential(size=shape) if irregular else np.ones(shape)

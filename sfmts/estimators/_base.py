@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
@@ -26,6 +26,7 @@ from sfmts._checkpoint import Checkpoint, Stage, digest, seeded
 from sfmts._compat import CallbackSupportMixin
 from sfmts._files import as_path
 from sfmts._precision import own_precision
+from sfmts._random import new_random_state
 from sfmts._validation import as_batch, as_numbers
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._device import is_available, named_device, resolve_device, training_work
@@ -721,8 +722,3 @@ def _to_cpu(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_cpu(item) for key, item in value.items()}
     return [_to_cpu(item) for item in value] if isinstance(value, list) else value
-
-
-def new_random_state(random_state: Any) -> np.random.RandomState:
-    """Return the generator of ``random_state``, or a new one that is independent of NumPy's global generator."""
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)

@@ -16,8 +16,9 @@ from torch import Tensor
 from sfmts._batch import SequenceBatch, moments, unbatch
 from sfmts._compat import with_callbacks
 from sfmts._precision import own_precision
+from sfmts._random import new_random_state
 from sfmts._validation import check_binary
-from sfmts.estimators._base import SequenceEstimator, fitting, new_random_state
+from sfmts.estimators._base import SequenceEstimator, fitting
 from sfmts.estimators._callbacks import CallbackWatcher
 from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.heads import HEADS, DensityHead, density_head

@@ -14,8 +14,9 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sfmts._batch import SequenceBatch
+from sfmts._random import new_random_state
 from sfmts._validation import INPUT_ATTRIBUTES, as_batch, as_weights
-from sfmts.estimators._base import SavedEstimator, check_file_attributes, check_tensors, fitting, new_random_state
+from sfmts.estimators._base import SavedEstimator, check_file_attributes, check_tensors, fitting
 from sfmts.estimators._device import Work, is_available, resolve_device
 from sfmts.estimators._parameters import documented, store_parameters, validate
 from sfmts.features._bank import KINDS, BankInfo, BankOptions, choose_series, draw_bank, fit_bank

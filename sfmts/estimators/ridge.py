@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
 from sfmts._batch import SequenceBatch
+from sfmts._random import new_random_state
 from sfmts._validation import as_codes, as_labels, as_numbers, as_weights, class_weights, known_classes
-from sfmts.estimators._base import RegressionScoreMixin, fitting, new_random_state
+from sfmts.estimators._base import RegressionScoreMixin, fitting
 from sfmts.estimators._parameters import documented, store_parameters
 from sfmts.estimators.features import BankEstimator, is_positive, series_parts
 from sfmts.features._importance import FrequencyImportance, frequency_importance

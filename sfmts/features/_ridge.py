@@ -444,14 +444,18 @@ def choose_alpha(system: RidgeSystem, score: Score, alphas: npt.ArrayLike = ALPH
         If no candidate gives finite predictions and a finite loss.
     """
     tied: list[tuple[float, float, Array]] = []
+    least = np.inf
     for alpha in np.sort(np.asarray(alphas, np.float64))[::-1].tolist():
         predictions = system.leave_one_out(alpha)
         # A loss such as an error rate can be finite although predictions are not.
         loss = score(predictions) if np.isfinite(predictions).all() else np.nan
         if np.isfinite(loss):
-            least = min([loss, *(other for other, _, _ in tied)])
-            tied = [*tied, (loss, alpha, predictions)]
-            tied = [candidate for candidate in tied if candidate[0] <= least + _TIE * abs(least)]
+            least = min(loss, least)
+            tied = [
+                candidate
+                for candidate in [*tied, (loss, alpha, predictions)]
+                if candidate[0] <= least + _TIE * abs(least)
+            ]
     if not tied:
         raise ValueError("No alpha gives finite leave-one-out predictions with a finite score. Use larger alphas.")
     _, alpha, predictions = tied[0]

@@ -19,7 +19,8 @@ from torch import Tensor
 from sfmts._batch import channel_scale, moments
 from sfmts._checkpoint import Checkpoint, digest, seeded
 from sfmts._compat import known_tags, require_pretrain
-from sfmts.estimators._base import fitting, new_random_state
+from sfmts._random import new_random_state
+from sfmts.estimators._base import fitting
 from sfmts.estimators._device import is_available, resolve_device, training_work
 from sfmts.estimators._parameters import (
     checkpoint_identity,

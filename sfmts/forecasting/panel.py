@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sfmts._choices import LARGEST
+
 if TYPE_CHECKING:
     from sktime.forecasting.base import ForecastingHorizon
-
-_LARGEST = 1e150  # sums of squares of such values are finite
 
 
 class Series(NamedTuple):
@@ -282,7 +282,7 @@ def check_finite_frame(what: str, frame: pd.DataFrame) -> None:
         The frame.
     """
     values = frame.to_numpy(dtype=np.float64)
-    odd = np.argwhere(~(np.abs(values) <= _LARGEST))
+    odd = np.argwhere(~(np.abs(values) <= LARGEST))
     if len(odd):
         row, column = odd[0]
         advice = "divide the column by a constant" if np.isfinite(values[row, column]) else "fill it"

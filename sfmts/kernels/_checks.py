@@ -87,9 +87,7 @@ def check_rows(name: str, value: Tensor, rows: int, why: str) -> None:
     why : str
         What needs them, for the error message, as in "as x has".
     """
-    if not isinstance(value, Tensor) or value.is_nested:
-        check_tensor(name, value)
-    if value.shape[:1] != (rows,):
+    if check_tensor(name, value).shape[:1] != (rows,):
         raise ValueError(f"{name} has shape {tuple(value.shape)}, but must have {rows} rows {why}.")
 
 

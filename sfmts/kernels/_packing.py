@@ -31,26 +31,32 @@ def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
         raise ValueError(f"x has shape {tuple(x.shape)}, but (B, T, ...) is needed, without empty axes.")
     if lengths is None:
         lengths = torch.full((len(x),), x.shape[1])
+    elif check_lengths(lengths, x).device.type != "cpu":
+        lengths = check_lengths(lengths.cpu(), x)
+    return pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+
+
+def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:
+    """Return lengths if there is an integer from 1 to T for each sequence of ``x`` (B, T, ...); raise an error if not.
+
+    PyTorch would accept others, although it then packs fewer rows than it counts. Lengths on a GPU are not read, which
+    would wait for it.
+    """
     if not torch.compiler.is_compiling():
         check_tensor("lengths", lengths)
     if lengths.shape != x.shape[:1]:
         raise ValueError(
             f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence of x."
         )
-    if not torch.compiler.is_compiling():
-        _check_lengths(lengths, x.shape[1])
-    return pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-
-
-def _check_lengths(lengths: Tensor, steps: int) -> None:
-    """Raise an error for lengths that PyTorch would accept although it then packs fewer rows than it counts."""
+    if torch.compiler.is_compiling():
+        return lengths
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"lengths is {lengths.dtype}, but must be of an integer type.")
-    if len(lengths) == 0:
-        raise ValueError("lengths is empty, but at least one sequence is needed.")
-    least, most = int(lengths.min()), int(lengths.max())
-    if least < 1 or most > steps:
-        raise ValueError(f"lengths must lie between 1 and the {steps} steps of x, but are {least} to {most}.")
+    if lengths.device.type == "cpu":
+        least, most = map(int, lengths.aminmax())
+        if least < 1 or most > x.shape[1]:
+            raise ValueError(f"lengths must lie between 1 and the {x.shape[1]} steps of x, but are {least} to {most}.")
+    return lengths
 
 
 def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
@@ -75,8 +81,7 @@ def unpack(packed: PackedSequence, data: Tensor, length: int) -> Tensor:
             raise TypeError(f"packed is of type {type(packed).__name__}, but must be a result of pack().")
         if isinstance(length, bool) or not isinstance(length, int) or length < len(packed.batch_sizes):
             raise ValueError(f"length is {length!r}, but must be an integer of at least {len(packed.batch_sizes)}.")
-        check_tensor("data", data, packed.data, "packed is")
-        check_rows("data", data, len(packed.data), "as packed has")
+        check_rows("data", check_tensor("data", data, packed.data, "packed is"), len(packed.data), "as packed has")
     # Given the order, PyTorch would also sort the lengths, for which the program waits for a GPU.
     ordered = PackedSequence(data, packed.batch_sizes)
     padded = pad_packed_sequence(ordered, batch_first=True, total_length=length)[0]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfmts.kernels._checks import check_batch_sizes, check_rows, check_tensor
+from sfmts.kernels._checks import check_batch_sizes, check_rows
 from sfmts.kernels._packing import pack, unpack
 
 State = tuple[Tensor, ...]
@@ -138,7 +138,6 @@ def scan(
             ("mask", () if mask is None else (mask,), batch_sizes[0]),
         ):
             for part in parts:
-                check_tensor(name, part)
                 check_rows(name, part, rows, "for these batch_sizes")
     running = batch_sizes[0]
     outputs: list[State] = []

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels._checks import check_tensor
+from sfmts.kernels._packing import check_lengths
 
 INITIALISATIONS = ("modern", "chrono", "paper", "authors")
 LayerStateT = TypeVar("LayerStateT")
@@ -98,17 +99,9 @@ def check_batch(x: Any, lengths: Any, n_channels: int) -> None:
         raise TypeError(f"x is {x.dtype}, but must be of a floating-point type.")
     if lengths is None:
         return
-    check_tensor("lengths", lengths)
-    if lengths.dtype not in (torch.int64, torch.int32):
+    if check_tensor("lengths", lengths).dtype not in (torch.int64, torch.int32):
         raise TypeError(f"lengths is {lengths.dtype}, but must be torch.int64 or torch.int32.")
-    if lengths.shape != x.shape[:1]:
-        raise ValueError(
-            f"lengths has shape {tuple(lengths.shape)}, but {(len(x),)} is needed, one for each sequence of x."
-        )
-    if lengths.device.type == "cpu":  # reading them from a GPU would wait for it
-        least, most = map(int, lengths.aminmax())
-        if least < 1 or most > x.shape[1]:
-            raise ValueError(f"lengths must be from 1 to the {x.shape[1]} steps of x, but are from {least} to {most}.")
+    check_lengths(lengths, x)
 
 
 def check_type(x: Tensor, parameter: Tensor) -> None:
