@@ -247,12 +247,18 @@ class TestWithinTheSeries:
 
     @pytest.mark.parametrize("base", ["pool", None])
     def test_are_those_of_history(self, base):
-        """Forecasts from each step differ by what the whole series tells of its season, scale and errors alone."""
+        """Forecasts from each step differ by what the whole series tells of its season, scale and errors alone.
+
+        For the pool this is a small share of the errors.
+        """
         y = pd.Series(seasonal(80).to_numpy())
         model = tiny(base=base).fit(y, fh=[1, 2])
         positions, history = model.historical_forecasts(y, start=40)
-        found = model.predict(fh=positions - 79).to_numpy()
-        np.testing.assert_allclose(found, history[:, 0, 0], atol=0.1 if base else 1e-5)
+        found, expected = model.predict(fh=positions - 79).to_numpy(), history[:, 0, 0]
+        if base:
+            assert np.abs(found - expected).mean() < 0.1 * np.abs(expected - y[positions]).mean()
+        else:
+            np.testing.assert_allclose(found, expected, atol=1e-5)
 
     def test_stand_beside_later_ones(self):
         y, X = driven()

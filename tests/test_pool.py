@@ -143,7 +143,7 @@ def test_no_forecast_looks_ahead(monkeypatch):
         earlier, earlier_errors = module._members(part)
         for name, values in earlier.items():
             np.testing.assert_allclose(forecasts[name][:n], values, rtol=1e-9, err_msg=name)
-        np.testing.assert_allclose(errors[:, :n], earlier_errors, rtol=1e-9)
+        np.testing.assert_allclose(errors[:n], earlier_errors, rtol=1e-9)
 
 
 @pytest.mark.parametrize("periods", [(), (4,), (2, 4)], ids=str)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
-from scipy.stats import norm
+from scipy.special import beta
+from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 
@@ -20,12 +21,13 @@ Array = NDArray[np.float64]
 PRIORS = {"last": 0.3, "mean": 0.5, "half drift": 0.5, "drift": 0.5, "smoothing": 0.5, "theta": 2.0}
 PRIORS |= {"damped trend": 1.0, "trend": 0.5, "seasonal smoothing": 2.0, "season": 1.0}
 _POWER = 4.0  # a weight is prior / error ** power
-_HALVINGS = 4.0  # how often the weight of an error halves over the length of the series
+_HALVINGS = 6.0  # how often the weight of an error halves over the length of the series
 _FIRST = 4  # steps that are read before the first forecast; the first changes give the first slope
 _LONGEST = 2000  # last steps that are read
 _ORIGINS = 400  # last steps from which forecasts are judged
 _GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
-_NORMAL_WEIGHT = 100.0  # origins that the normal distribution counts as in the shape of the residuals
+_FREEDOM = 5.0  # degrees of freedom of Student's t, the prior shape of the residuals
+_SHAPE_WEIGHT = 100.0  # origins that it counts as
 _SMALL_SAMPLE = 4.0  # intervals are wider by this share divided by the number of origins
 _SPIKE = 20.0  # distance of a spike from its neighbours, in units of the usual one
 _FEWEST = 8  # steps of a series in which spikes are looked for
@@ -223,7 +225,7 @@ def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
 
 
 def _members(series: _Series) -> tuple[dict[str, Array], Array]:
-    """Return the forecasts (R, H) of each member, and the sums of its errors known at each origin, (members, R)."""
+    """Return the forecasts (R, H) of each member, and the sums of its errors known at each origin, (R, members)."""
     forecasts, sums = {}, []
     decay = _decay(series)
     rows = np.arange(len(series.origins))
@@ -233,7 +235,7 @@ def _members(series: _Series) -> tuple[dict[str, Array], Array]:
         best = known.argmin(axis=1)  # of the member's parameters, by what was known at each origin
         forecasts[name] = candidates[rows, best]
         sums.append(_known_errors(errors[rows, best], decay) if candidates.shape[1] > 1 else known[:, 0])
-    return forecasts, np.stack(sums)
+    return forecasts, np.stack(sums, axis=1)
 
 
 def _decay(series: _Series) -> float:
@@ -259,9 +261,8 @@ def _known_errors(errors: Array, decay: float) -> Array:
 def _weights(errors: Array, names: list[str]) -> Array:
     """Return the weight of each member at each origin, (R, members): prior / error ** power, relative to the best."""
     priors = np.array([PRIORS[name] for name in names])
-    best = errors.min(axis=0)
-    tiny = 1e-12 + 1e-9 * errors.max()
-    weights = priors * ((errors.T + tiny) / (best[:, None] + tiny)) ** -_POWER
+    tiny = 1e-12 + 1e-9 * errors.max(axis=1, keepdims=True)
+    weights = priors * ((errors + tiny) / (errors.min(axis=1, keepdims=True) + tiny)) ** -_POWER
     total: Array = weights / weights.sum(axis=1, keepdims=True)
     return total
 
@@ -374,7 +375,7 @@ def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
     """Return quantiles (H, levels) of the errors of forecasts from the last origin, by those from earlier ones.
 
     The mean absolute error k steps ahead follows a power law c k^g, fitted to recent errors, with a prior of g. The
-    quantiles of the errors in units of it, of all k together, give the shape; the normal distribution stands for it
+    quantiles of the errors in units of it, of all k together, give the shape; Student's t distribution stands for it
     where there are few origins. The median of the shape is that of the errors, m, times max(0, 1 - v / m^2)^2, where v
     is the variance of a mean of as many normal errors as horizons fit into the origins.
     """
@@ -383,16 +384,16 @@ def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
     weight = np.where(np.isnan(errors), 0.0, (_decay(series) ** age)[:, None])
     spread = _error_growth(np.nan_to_num(np.abs(errors), nan=0.0), weight)
     n = int((weight[:, 0] > 0).sum())
-    normal = norm.ppf(levels) * math.sqrt(math.pi / 2)  # its mean absolute value is 1
+    prior = student.ppf(levels, _FREEDOM) * ((_FREEDOM - 1) * beta(_FREEDOM / 2, 0.5) / (2 * math.sqrt(_FREEDOM)))
     seen = weight > 0
-    shape = normal
+    shape = prior  # its mean absolute value is 1
     if seen.any() and (spread > 0).all():
         scaled, mass = (errors / spread)[seen], weight[seen]
         order = np.argsort(scaled)
         position = (np.cumsum(mass[order]) - 0.5 * mass[order]) / mass.sum()
         empirical = np.interp(levels, position, scaled[order])
-        share = n / (n + _NORMAL_WEIGHT)
-        shape = share * empirical + (1.0 - share) * normal
+        share = n / (n + _SHAPE_WEIGHT)
+        shape = share * empirical + (1.0 - share) * prior
         middle = len(levels) // 2
         bias = float(empirical[middle])
         significance = n / len(spread) * bias**2 / (math.pi / 2)  # m^2 / v
