@@ -1,43 +1,70 @@
 """Forecasts of collections of short series; called by ``python benchmarks/forecasting.py --collections FOLDER``.
 
-The folder holds ``NAME.json.gz`` with ``{"sp", "horizon", "series": [{"train": [...], "test": [...]}]}``. Everybody is
-fitted to each series by itself, with default parameters and the season.
+The folder holds ``NAME.json.gz`` with ``{"sp", "horizon", "series": [{"train": [...], "test": [...]}]}``, and
+``exchange_rate.txt.gz``, a row of rates a day: each rate is forecast for 30 days from 10 days, 30 days apart, given the
+500 days before. Everybody has default parameters and the season, and is fitted to each series by itself; but LightGBM
+(of mlforecast) and NHITS (of neuralforecast) are trained once, on all training parts of the collection. LightGBM reads
+the last two seasons, at least four steps, of the standardised changes, and gives no quantiles. NHITS reads two
+horizons, scaled robustly, and is trained for quantiles.
 
 MASE is the absolute error in units of the mean absolute error of the seasonal naive forecast within the training part.
 SQL, the scaled quantile loss, is twice the mean pinball loss of the deciles in the same units. Both are means over
 steps and series; series whose unit is 0 are left out. Coverage is that of the central 50, 80 and 90 % intervals.
 ``absurd`` is the share of series with a 95 % quantile above five times the greatest value of the training part. A ratio
-divides by the better of AutoETS and AutoTheta on the same collection. Seconds are those of the processor, a series.
-AutoARIMA, which takes seconds a series, is run where there is no season.
+divides by the better of AutoETS and AutoTheta on the same collection. Milliseconds are those of the processor, a
+series. AutoARIMA, which takes seconds a series where there is a season, is run where there is none.
 """
 
 import gzip
 import importlib.util
 import json
+import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVELS = np.array([0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95])
 MIDDLE = len(LEVELS) // 2
 DECILES = np.isin(LEVELS, np.arange(1, 10) / 10)
 INTERVALS = {"50 %": (0.25, 0.75), "80 %": (0.1, 0.9), "90 %": (0.05, 0.95)}
 ORDER = ("m3_yearly", "m3_quarterly", "m3_monthly", "m3_other", "hospital", "carparts")
+EXCHANGE = "exchange_rate.txt.gz"
+DAYS, DAYS_BEFORE, ORIGINS = 30, 500, 10  # of the exchange rates
 Series = tuple[np.ndarray, np.ndarray]
-Method = Callable[[np.ndarray, int, int], np.ndarray]
+Method = Callable[[list[np.ndarray], int, int], Sequence[np.ndarray]]  # training parts, horizon, season -> quantiles
 
 
 def load(path: Path, n_series: int) -> tuple[list[Series], int, int]:
     """Return evenly spaced series of a collection (train, test), its horizon and its season."""
-    with gzip.open(path, "rt") as file:
-        collection = json.load(file)
-    every = collection["series"]
+    if path.name == EXCHANGE:
+        rates = np.loadtxt(path, delimiter=",").T
+        ends = rates.shape[1] - DAYS * np.arange(ORIGINS, 0, -1)
+        every = [(rate[end - DAYS_BEFORE : end], rate[end : end + DAYS]) for rate in rates for end in ends]
+        horizon, season = DAYS, 1
+    else:
+        with gzip.open(path, "rt") as file:
+            collection = json.load(file)
+        parts = [[np.array(series[part], dtype=float) for part in ("train", "test")] for series in collection["series"]]
+        every = [(train, test) for train, test in parts]
+        horizon, season = collection["horizon"], collection["sp"]
     chosen = np.unique(np.linspace(0, len(every) - 1, min(n_series, len(every))).round().astype(int))
-    series = [tuple(np.array(every[i][part], dtype=float) for part in ("train", "test")) for i in chosen]
-    return series, collection["horizon"], collection["sp"]  # type: ignore[return-value]
+    return [every[i] for i in chosen], horizon, season
+
+
+def each(forecast: Callable[[np.ndarray, int, int], np.ndarray]) -> Method:
+    """Return the method that forecasts each series by itself."""
+
+    def method(trains: list[np.ndarray], horizon: int, season: int) -> list[np.ndarray]:
+        return [forecast(train, horizon, season) for train in trains]
+
+    return method
 
 
 def by_sfm(train: np.ndarray, horizon: int, season: int) -> np.ndarray:
@@ -51,7 +78,7 @@ def by_sfm(train: np.ndarray, horizon: int, season: int) -> np.ndarray:
 
 
 def by_statsforecast(name: str) -> Method:
-    """Return a method with the quantiles (H, levels) of a model of statsforecast; the last value where it fails."""
+    """Return the method of a model of statsforecast; the last value is its forecast where it fails."""
 
     def forecast(train: np.ndarray, horizon: int, season: int) -> np.ndarray:
         from statsforecast import models
@@ -65,16 +92,72 @@ def by_statsforecast(name: str) -> Method:
         low, high = ([found[f"{end}-{width}"] for width in widths] for end in ("lo", "hi"))
         return np.stack([*low, found["mean"], *high[::-1]], axis=1)
 
-    return forecast
+    return each(forecast)
+
+
+def long_frame(trains: list[np.ndarray]) -> "pd.DataFrame":
+    """Return the series one below the other."""
+    import pandas as pd
+
+    lengths = [len(train) for train in trains]
+    times = np.concatenate([np.arange(length) for length in lengths])
+    return pd.DataFrame(
+        {"unique_id": np.repeat(np.arange(len(trains)), lengths), "ds": times, "y": np.concatenate(trains)}
+    )
+
+
+def by_lightgbm(trains: list[np.ndarray], horizon: int, season: int) -> np.ndarray:
+    """Return forecasts (series, H, levels) of mlforecast's LightGBM, NaN but for the median."""
+    from lightgbm import LGBMRegressor
+    from mlforecast import MLForecast
+    from mlforecast.target_transforms import Differences, LocalStandardScaler
+
+    model = MLForecast(
+        models={"y": LGBMRegressor(verbosity=-1, random_state=0)},
+        freq=1,
+        lags=list(range(1, max(4, 2 * season) + 1)),
+        target_transforms=[Differences([1]), LocalStandardScaler()],
+    )
+    found = model.fit(long_frame(trains)).predict(horizon)
+    quantiles = np.full((len(trains), horizon, len(LEVELS)), np.nan)
+    quantiles[:, :, MIDDLE] = found.sort_values(["unique_id", "ds"])["y"].to_numpy().reshape(len(trains), horizon)
+    return quantiles
+
+
+def by_nhits(trains: list[np.ndarray], horizon: int, season: int) -> np.ndarray:
+    """Return quantiles (series, H, levels) of neuralforecast's NHITS."""
+    from neuralforecast import NeuralForecast
+    from neuralforecast.losses.pytorch import MQLoss
+    from neuralforecast.models import NHITS
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    silent = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    model = NHITS(
+        h=horizon,
+        input_size=2 * horizon,
+        loss=MQLoss(quantiles=LEVELS.tolist()),
+        scaler_type="robust",
+        start_padding_enabled=True,
+        random_seed=0,
+        enable_model_summary=False,
+        **silent,
+    )
+    forecaster = NeuralForecast([model], freq=1)
+    forecaster.fit(long_frame(trains), val_size=0)
+    found = forecaster.predict().sort_values(["unique_id", "ds"]).drop(columns=["unique_id", "ds"])
+    return np.sort(found.to_numpy().reshape(len(trains), horizon, len(LEVELS)), axis=2)
 
 
 METHODS: dict[str, Method] = {
-    "sfm": by_sfm,
+    "sfm": each(by_sfm),
     "auto-ets": by_statsforecast("AutoETS"),
     "auto-theta": by_statsforecast("AutoTheta"),
     "auto-arima": by_statsforecast("AutoARIMA"),
     "seasonal-naive": by_statsforecast("SeasonalNaive"),
+    "lightgbm": by_lightgbm,
+    "nhits": by_nhits,
 }
+LIBRARIES = {"sfm": "sfmts", "lightgbm": "mlforecast", "nhits": "neuralforecast"}  # others: statsforecast
 PEERS = ("auto-ets", "auto-theta")
 
 
@@ -97,40 +180,51 @@ def score(quantiles: np.ndarray, series: Series, season: int) -> dict[str, float
 
 def measure(method: Method, every: Sequence[Series], horizon: int, season: int) -> dict[str, float]:
     """Return the mean scores of a method on a collection."""
-    begin, found = time.process_time(), []
+    begin = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for series in every:
-            scores = score(method(series[0], horizon, season), series, season)
-            found += [] if scores is None else [scores]
+        quantiles = method([train for train, _ in every], horizon, season)
     seconds = (time.process_time() - begin) / len(every)
-    return {name: float(np.mean([scores[name] for scores in found])) for name in found[0]} | {"s": seconds}
+    found = [score(q, series, season) for q, series in zip(quantiles, every, strict=True)]
+    scores = [of_one for of_one in found if of_one is not None]
+    return {name: float(np.mean([of_one[name] for of_one in scores])) for name in scores[0]} | {"s": seconds}
 
 
-def compare_collections(folder: Path, n_series: int) -> list[tuple[str, list[list[str]]]]:
-    """Return a title and the rows of a table for each collection of the folder."""
-    names, tables = list(METHODS), []
-    if importlib.util.find_spec("statsforecast") is None:
-        print("statsforecast is not installed (pip install statsforecast)")
-        names = ["sfm"]
-    for collection in (name for name in ORDER if (folder / f"{name}.json.gz").exists()):
-        every, horizon, season = load(folder / f"{collection}.json.gz", n_series)
-        found = {
-            name: measure(METHODS[name], every, horizon, season)
-            for name in names
-            if name != "auto-arima" or season == 1
-        }
-        best = {
-            what: min((found[peer][what] for peer in PEERS if peer in found), default=np.nan)
-            for what in ("MASE", "SQL")
-        }
-        rows = [["", "MASE", "ratio", "SQL", "ratio", *INTERVALS, "absurd", "ms a series"]]
-        for name, scores in found.items():
-            ratios = {what: f"{scores[what] / best[what]:.3f}" for what in best}
-            covered = [f"{scores[interval]:.3f}" for interval in INTERVALS]
-            means = [f"{scores['MASE']:.3f}", ratios["MASE"], f"{scores['SQL']:.3f}", ratios["SQL"]]
-            rows.append([name, *means, *covered, f"{scores['absurd']:.3f}", f"{1e3 * scores['s']:.0f}"])
-        title = f"{collection}: {len(every)} series, horizon {horizon}, season {season}"
-        tables.append((title, rows))
-        print(f"{collection}: ready", flush=True)
-    return tables
+def installed() -> list[str]:
+    """Return the methods whose libraries are there, and say which are not."""
+    missing = {
+        library for name in METHODS if not importlib.util.find_spec(library := LIBRARIES.get(name, "statsforecast"))
+    }
+    if missing:
+        print(f"Not installed, and left out: {', '.join(sorted(missing))}")
+    return [name for name in METHODS if LIBRARIES.get(name, "statsforecast") not in missing]
+
+
+def table(found: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Return the rows of a table of scores."""
+
+    def number(value: float, digits: int = 3) -> str:
+        return "" if np.isnan(value) else f"{value:.{digits}f}"
+
+    best = {
+        what: min((found[peer][what] for peer in PEERS if peer in found), default=np.nan) for what in ("MASE", "SQL")
+    }
+    rows = [["", "MASE", "ratio", "SQL", "ratio", *INTERVALS, "absurd", "ms a series"]]
+    for name, scores in found.items():
+        means = [number(value) for what in best for value in (scores[what], scores[what] / best[what])]
+        bands = [*INTERVALS, "absurd"] if scores["SQL"] == scores["SQL"] else []  # NaN without quantiles
+        covered = [number(scores[band]) for band in bands] or [""] * (len(INTERVALS) + 1)
+        rows.append([name, *means, *covered, number(1e3 * scores["s"], 0)])
+    return rows
+
+
+def compare_collections(folder: Path, n_series: int) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield a title and the rows of a table for each collection of the folder."""
+    names = installed()
+    paths = [folder / f"{name}.json.gz" for name in ORDER] + [folder / EXCHANGE]
+    for path in filter(Path.exists, paths):
+        every, horizon, season = load(path, n_series)
+        there = [name for name in names if name != "auto-arima" or season == 1]
+        found = {name: measure(METHODS[name], every, horizon, season) for name in there}
+        title = f"{path.name.split('.')[0]}: {len(every)} series, horizon {horizon}, season {season}"
+        yield title, table(found)
