@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.signal import lfilter
 from sklearn.linear_model import LinearRegression
 from sktime.forecasting.base import ForecastingHorizon
 from sktime.forecasting.compose import (
@@ -133,6 +134,53 @@ class TestCovariates:
         model = tiny().fit(y[:90], X=X[:90], fh=[1])
         with pytest.raises(ValueError, match="X in predict has several rows for 2007-07"):
             model.predict(X=pd.concat([X[90:91], X[90:92]]))
+
+    def test_that_lead_the_series(self):
+        """A variable whose future is unknown tells of the steps that follow it."""
+        rng = np.random.default_rng(0)
+        noise, leader = rng.normal(size=(2, 303))
+        leader = lfilter([1.0], [1.0, -0.8], leader)
+        y = pd.Series(leader[:300] + 0.1 * noise[:300], index=MONTHS[:300])  # follows by three steps
+        X = pd.DataFrame({"leader": leader[3:]}, index=y.index)
+        errors = []
+        for options, given in (({"past_covariates": ["leader"]}, X), ({}, None)):
+            model = tiny(max_iter=20, context_length=12, learning_rate_init=0.01, **options)
+            model.fit(y[:240], X=None if given is None else given[:240], fh=[1, 2, 3])
+            positions, history = model.historical_forecasts(y, X=given, start=240)
+            truth = np.stack([y[i : i + 3] for i in positions])
+            errors.append(np.abs(truth - history[:, :, 0]).mean())
+        assert errors[0] < 0.8 * errors[1]
+
+    def test_of_the_past_have_no_future(self):
+        y, X = driven()
+        model = tiny(past_covariates=["a"]).fit(y[:90], X=X[:90], fh=[1, 2])
+        expected = model.predict(X=X[90:92])
+        assert not np.allclose(expected, tiny().fit(y[:90], X=X[:90], fh=[1, 2]).predict(X=X[90:92]))
+        np.testing.assert_array_equal(model.predict(X=X[["b"]][90:92]), expected)
+        np.testing.assert_array_equal(model.predict(X=X[90:92].assign(a=1e9)), expected)
+        later = model.predict(fh=range(1, 6), X=X[["b"]][90:95])  # beyond the horizon
+        np.testing.assert_array_equal(later[:2], expected)
+        assert np.isfinite(later).all()
+        _, history = model.historical_forecasts(
+            y[:92], X=X[:92].assign(a=X["a"].where(X.index < y.index[90], 7.0))
+        )
+        np.testing.assert_array_equal(history[-1, :, 0], expected)
+        model.update(y[90:95], X=X[90:95], update_params=False)
+        assert np.isfinite(model.predict(fh=[1, 2], X=X[["b"]][95:97])).all()
+
+    def test_of_the_past_alone_need_no_x_in_predict(self):
+        y, X = driven()
+        model = tiny(past_covariates=["a", "b"]).fit(y[:90], X=X[:90], fh=[1, 2])
+        np.testing.assert_array_equal(model.predict(), model.predict(X=X[90:92]))
+        assert np.isfinite(model.predict(fh=[-2, 0, 1, 5])).all()
+
+    @pytest.mark.parametrize("names", [["c"], ["a", "c"], [["a"]]], ids=str)
+    def test_of_the_past_must_be_columns(self, names):
+        y, X = driven()
+        with pytest.raises(ValueError, match=r"past_covariates names .* but X has the columns \['a', 'b'\]"):
+            tiny(past_covariates=names).fit(y, X=X, fh=[1])
+        with pytest.raises(ValueError, match=r"past_covariates names .* but X has the columns \[\]"):
+            tiny(past_covariates=names).fit(y, fh=[1])
 
     def test_of_each_series_in_a_panel(self):
         pairs = {key: driven(seed=seed) for seed, key in enumerate("dbca")}

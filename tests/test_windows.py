@@ -103,6 +103,20 @@ def test_parts_of_a_batch():
         torch.testing.assert_close(getattr(exact, name), wanted, rtol=0, atol=0, equal_nan=True, check_dtype=False)
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_what_is_unknown_from_the_cut_on_is_the_mean_of_the_past(joint):
+    values, covariates = made()
+    known = make(values, covariates, joint)
+    windows = make(values, covariates, joint, past_only=(1,))
+    everything = torch.arange(len(windows))
+    batch, expected = windows.take(everything), known.take(everything)
+    torch.testing.assert_close(batch.past_covariates, expected.past_covariates)
+    torch.testing.assert_close(batch.future_covariates[..., [0, 2]], expected.future_covariates[..., [0, 2]])
+    mean = batch.past_covariates[..., 1].sum(1) / batch.mask.sum(1)
+    torch.testing.assert_close(batch.future_covariates[..., 1], mean[:, None].expand(-1, H))
+    assert batch.centred_covariates()[1][..., 1].abs().max() < 1e-6
+
+
 def test_weights():
     windows = make(*made(), joint=True)
     known = [min(H, n - cut) / H for n, a, b in zip(LENGTHS, FIRST, LAST, strict=True) for cut in range(a, b + 1)]

@@ -299,6 +299,12 @@ PARAMETERS: dict[str, Parameter] = {
         "Give each variable of y its own windows, in one model, or let each window hold all variables, so that they "
         "can explain each other.",
     ),
+    "past_covariates": Parameter(
+        "list of column names or None",
+        ["array-like", None],
+        "Columns of X that are unknown from the forecast on, such as measurements. Only their past is read, and X in "
+        "``predict`` may lack them. None is no such column.",
+    ),
     "calendar_features": _flag(
         "Read the time of day, of the week and of the year as further covariates. y must be indexed by dates."
     ),

@@ -185,6 +185,7 @@ class HorizonFit:
             joint=self.settings.joint,
             first=first,
             last=[end - 1 for end in ends],
+            past_only=shape.past_only,
             ends=ends,
         )
 

@@ -229,6 +229,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         horizon: int | None = None,
         segment_length: int | None = None,
         multivariate: str = "independent",
+        past_covariates: Sequence[Any] | None = None,
         calendar_features: bool = False,
         optimizer: str = "adam",
         optimizer_params: dict[str, Any] | None = None,
@@ -504,6 +505,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             joint=self.multivariate == "joint",
             first=[start],
             last=[last],
+            past_only=self.module_.shape.past_only,
             scales=scale[None],
         ).every(stride)
         return window_quantiles(self._placed_module(), windows)
@@ -564,6 +566,15 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             raise ValueError(f"sp must hold whole numbers of at least 1, but is {self.sp!r}.")
         own_network_options(self)
 
+    def _past_only(self, panel: Panel) -> tuple[int, ...]:
+        """Return the columns of X that are unknown from the forecast on; raise ValueError if X lacks one."""
+        X = next(iter(panel.values())).X
+        names, wanted = [] if X is None else list(X.columns), list(self.past_covariates or ())
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ValueError(f"past_covariates names {missing}, but X has the columns {names}. Name columns of X.")
+        return tuple(names.index(name) for name in dict.fromkeys(wanted))
+
     def _wanted_horizon(self, panel: Panel, fh: ForecastingHorizon | None) -> int:
         if self.horizon is not None:
             return int(self.horizon)
@@ -593,6 +604,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
                 horizon=horizon,
                 periods=self._periods,
                 joint=self.multivariate == "joint",
+                past_only=self._past_only(panel),
                 context_length=self.context_length,
                 segment_length=self.segment_length,
             )
@@ -714,7 +726,13 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             np.concatenate(
                 [
                     series.covariates(self.calendar_features),
-                    series.later_covariates(self.calendar_features, future.get(key), horizons[key], self.horizon_),
+                    series.later_covariates(
+                        self.calendar_features,
+                        future.get(key),
+                        horizons[key],
+                        self.horizon_,
+                        past_only=self.module_.shape.past_only,
+                    ),
                 ]
             )
             for key, series in panel.items()
@@ -755,9 +773,9 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
 
         def model() -> Tensor:
             if len(values) == 1:
-                return torch.from_numpy(values)[..., None].expand(-1, -1, len(levels))
+                return torch.tensor(values)[..., None].expand(-1, -1, len(levels))
             later = self._window_quantiles(series, values, 1, len(values) - 1, 1, values.std(axis=0))[:, 0]
-            first = later[:1] + torch.from_numpy(values[:1])[..., None] - later[:1, :, self.module_.head.middle, None]
+            first = later[:1] + torch.tensor(values[:1])[..., None] - later[:1, :, self.module_.head.middle, None]
             return torch.cat([first, later])
 
         return self._mixed(

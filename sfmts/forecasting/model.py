@@ -35,6 +35,8 @@ class HorizonShape:
         V and F, in a window.
     n_series : int
         Number of variables with windows of their own; 1 if a window holds all variables.
+    past_only : tuple of int
+        Columns of the covariates that are unknown in the horizon.
     """
 
     context_length: int
@@ -43,6 +45,7 @@ class HorizonShape:
     n_variables: int
     n_covariates: int
     n_series: int
+    past_only: tuple[int, ...] = ()
 
     @property
     def segment_width(self) -> int:
@@ -65,6 +68,7 @@ class HorizonShape:
         horizon: int,
         periods: tuple[int, ...],
         joint: bool,
+        past_only: tuple[int, ...] = (),
         context_length: int | None = None,
         segment_length: int | None = None,
     ) -> Self:
@@ -82,6 +86,8 @@ class HorizonShape:
             Steps in each season, increasing; empty if the series have none.
         joint : bool
             Whether a window holds all variables.
+        past_only : tuple of int
+            Columns of the covariates that are unknown in the horizon.
         context_length, segment_length : int, optional
             Steps of the past that are read, and steps that are read at once.
 
@@ -102,7 +108,7 @@ class HorizonShape:
             many = max(whole, default=math.ceil(context_length / 16))
             segment_length = 1 if context_length <= 64 else many
         in_window, n_series = (n_variables, 1) if joint else (1, n_variables)
-        return cls(int(context_length), horizon, int(segment_length), in_window, n_covariates, n_series)
+        return cls(int(context_length), horizon, int(segment_length), in_window, n_covariates, n_series, past_only)
 
 
 class HorizonModel(Model):
@@ -311,6 +317,7 @@ def roll_out(
             joint=joint,
             first=ends,
             last=ends,
+            past_only=model.shape.past_only,
             scales=scales,
         )
         block = window_quantiles(model, windows)

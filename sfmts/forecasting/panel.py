@@ -115,7 +115,12 @@ class Series(NamedTuple):
         return np.concatenate(parts, axis=1)
 
     def later_covariates(
-        self, dates: bool, future: pd.DataFrame | None, steps: NDArray[np.int64], horizon: int
+        self,
+        dates: bool,
+        future: pd.DataFrame | None,
+        steps: NDArray[np.int64],
+        horizon: int,
+        past_only: Sequence[int] = (),
     ) -> NDArray[np.float64]:
         """Return what is known in advance of the steps after the series.
 
@@ -129,11 +134,14 @@ class Series(NamedTuple):
             The steps that are to be forecast.
         horizon : int
             Steps that the model forecasts at once.
+        past_only : sequence of int
+            Columns of the exogenous variables that are not known in advance.
 
         Returns
         -------
         covariates : ndarray of shape (last of ``steps`` but at least 1, F)
             Exogenous variables, then the calendar. Exogenous variables are 0 at steps that no forecast depends on.
+            Those that are not known in advance keep their last value.
         """
         last = max(1, int(steps.max()))
         parts = [np.empty((last, 0))]
@@ -143,10 +151,13 @@ class Series(NamedTuple):
         if self.X is not None:
             # A forecast beyond the horizon continues from the ones before it, which need all rows of whole horizons.
             needed = np.union1d(np.arange(1, (last - 1) // horizon * horizon + 1), steps[steps > 0]) - 1
+            known = np.setdiff1d(np.arange(self.X.shape[1]), past_only)
             parts.append(np.zeros((last, self.X.shape[1])))
-            if len(needed):
-                future = columns_of("X in predict", future, self.X.columns)
-                parts[1][needed] = rows_at("X in predict", future, ahead[needed]).to_numpy(dtype=np.float64)
+            parts[1][:, past_only] = self.X.to_numpy(dtype=np.float64)[-1, past_only]
+            if len(needed) and len(known):
+                future = columns_of("X in predict", future, self.X.columns[known])
+                rows = rows_at("X in predict", future, ahead[needed]).to_numpy(dtype=np.float64)
+                parts[1][needed[:, None], known] = rows
         if dates:
             parts.append(calendar(ahead))
         return np.concatenate(parts, axis=1)

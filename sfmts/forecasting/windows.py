@@ -156,6 +156,8 @@ class WindowSet:
         The variable of each window, if a window holds only one.
     context_length, horizon : int
         Steps of the past and of the future in a window.
+    past_only : tuple of int
+        Columns of the covariates that are unknown from the cut on. There they have their mean over the past.
     dtype : torch.dtype
         Type of the batches. Centres and scales are computed in float64.
     """
@@ -170,6 +172,7 @@ class WindowSet:
     variables: Tensor | None
     context_length: int
     horizon: int
+    past_only: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
 
     def __len__(self) -> int:
@@ -293,7 +296,12 @@ class WindowSet:
         past, center, scale = _standardised(values[:, :L], inside[:, :L], scales)
         target = torch.where(inside[:, L:, None], values[:, L:], torch.nan)
         target = (target - center[:, None]) / scale[:, None]
-        covariates = torch.where(inside[..., None], self.covariates[rows], 0.0).to(self.dtype)
+        covariates = torch.where(inside[..., None], self.covariates[rows], 0.0)
+        for column in self.past_only:
+            covariates[:, L:, column] = covariates[:, :L, column].sum(1, keepdim=True) / inside[:, :L].sum(
+                1, keepdim=True
+            )
+        covariates = covariates.to(self.dtype)
         return WindowBatch(
             past=past.to(self.dtype),
             mask=inside[:, :L],
@@ -351,6 +359,7 @@ def window_set(
     joint: bool,
     first: Sequence[int],
     last: Sequence[int],
+    past_only: tuple[int, ...] = (),
     ends: Sequence[int] | None = None,
     scales: NDArray[np.float64] | None = None,
 ) -> WindowSet:
@@ -368,6 +377,8 @@ def window_set(
         Whether a window holds all variables. Otherwise each variable has its own windows.
     first, last : sequence of n ints
         Cuts of series i are ``first[i], ..., last[i]``, steps counted from its beginning.
+    past_only : tuple of int
+        Columns of the covariates that a window may read before its cut only.
     ends : sequence of n ints, optional
         Number of steps of each series that may be used; all by default.
     scales : array of shape (n, V), optional
@@ -402,4 +413,5 @@ def window_set(
         variables=variables,
         context_length=context_length,
         horizon=horizon,
+        past_only=past_only,
     )
