@@ -1,7 +1,7 @@
 """Container of validated series, its statistics and its division into batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,9 @@ class SequenceBatch:
         Whether each step has a target and a weight, instead of each series.
     offset : Tensor of shape (n, n_logits), optional
         What is added to the output of the head for each series.
+    lengths_there : Tensor of shape (n,), int64, optional
+        The lengths on the device of ``values``, if that is not the CPU: to send those of each batch would make the
+        program wait.
     """
 
     values: Tensor
@@ -45,6 +48,7 @@ class SequenceBatch:
     form: str = "ntc"
     target_per_step: bool = False
     offset: Tensor | None = None
+    lengths_there: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -66,24 +70,56 @@ class SequenceBatch:
             return float(self.weight.sum())
         return float(self.lengths.sum()) if self.target_per_step else float(len(self))
 
-    def rows(self, index: Tensor) -> Tensor:
-        """Return the rows of ``values`` that hold the series numbered ``index``, series by series."""
+    @cached_property
+    def _weight_here(self) -> Tensor | None:
+        """The weights on the CPU."""
+        return None if self.weight is None else self.weight.cpu()
+
+    def weight_of(self, index: Tensor) -> float:
+        """Return the sum of the weights of the series numbered ``index``, or of their steps with ``target_per_step``.
+
+        Weights on a GPU are copied to the CPU by the first call only.
+        """
+        weight = self._weight_here
+        if weight is None:
+            return float(self.lengths[index].sum()) if self.target_per_step else float(len(index))
+        return float(weight[self.rows(index) if self.target_per_step else index].sum())
+
+    def _lengths_on(self, device: torch.device) -> Tensor:
+        """Return the lengths on a device."""
+        if self.lengths_there is not None and self.lengths_there.device == device:
+            return self.lengths_there
+        return self.lengths.to(device)
+
+    def rows(self, index: Tensor, count: int | None = None) -> Tensor:
+        """Return the rows of ``values`` that hold the series numbered ``index``, series by series.
+
+        They are on the device of ``index``. If that is a GPU, the program waits for it unless ``count``, the number of
+        rows, is given.
+        """
         if not self.is_ragged:
             length = int(self.lengths[0])
-            return (index[:, None] * length + torch.arange(length)).view(-1)
-        lengths = self.lengths[index]
-        starts = (self.lengths.cumsum(0) - self.lengths)[index]
-        shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
-        return torch.arange(int(lengths.sum())) + shift
+            return (index[:, None] * length + torch.arange(length, device=index.device)).view(-1)
+        all_lengths = self._lengths_on(index.device)
+        lengths = all_lengths[index]
+        starts = (all_lengths.cumsum(0) - all_lengths)[index]
+        count = int(lengths.sum()) if count is None else count
+        shift = (starts - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths, output_size=count)
+        return torch.arange(count, device=index.device) + shift
 
-    def take(self, index: Tensor) -> "SequenceBatch":
-        """Return the series numbered ``index``, in that order; all of them in order are this batch, not a copy."""
+    def take(self, index: Tensor, there: Tensor | None = None) -> "SequenceBatch":
+        """Return the series numbered ``index``, in that order; all of them in order are this batch, not a copy.
+
+        ``there`` are the same numbers on the device of ``values``; without them ``index``, on the CPU, is sent.
+        """
         if len(index) == len(self) and torch.equal(index, torch.arange(len(self))):
             return self
-        rows = self.rows(index) if self.is_ragged else None
+        there = index.to(self.values.device) if there is None else there
+        lengths = self.lengths[index]
+        rows = self.rows(there, int(lengths.sum())) if self.is_ragged else None
 
         def items(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.index_select(0, index.to(value.device))
+            return None if value is None else value.index_select(0, there.to(value.device))
 
         def steps(value: Tensor | None) -> Tensor | None:
             if value is None:
@@ -91,29 +127,30 @@ class SequenceBatch:
             if rows is not None:
                 return value.index_select(0, rows.to(value.device))
             # Series of one length: each is one block of memory, so one number selects all of its steps.
-            return value.view(len(self), -1, *value.shape[1:]).index_select(0, index.to(value.device)).flatten(0, 1)
+            return value.view(len(self), -1, *value.shape[1:]).index_select(0, there.to(value.device)).flatten(0, 1)
 
         per_target = steps if self.target_per_step else items
         values = steps(self.values)
         assert values is not None
         return SequenceBatch(
             values,
-            self.lengths[index],
+            lengths,
             steps(self.time),
             per_target(self.target),
             per_target(self.weight),
             target_per_step=self.target_per_step,
             offset=items(self.offset),
+            lengths_there=items(self.lengths_there),
         )
 
     def padded(self, flat: Tensor) -> Tensor:
         """Pad rows, (sum of lengths, ...), with zeros to (n, longest, ...)."""
         if not self.is_ragged:
             return flat.view(len(self), -1, *flat.shape[1:])
-        inside = self._inside.to(flat.device)
-        out = flat.new_zeros(*inside.shape, *flat.shape[1:])
-        out[inside] = flat
-        return out
+        longest = int(self.lengths.max())
+        places = places_in_padded(self._lengths_on(flat.device), longest, len(flat))
+        out = flat.new_zeros(len(self) * longest, *flat.shape[1:]).index_copy_(0, places, flat)
+        return out.view(len(self), longest, *flat.shape[1:])
 
     def flat(self, padded: Tensor) -> Tensor:
         """Undo :meth:`padded`: return the rows (sum of lengths, ...) of an array (n, longest, ...)."""
@@ -143,7 +180,32 @@ class SequenceBatch:
             target=None if self.target is None else self.target.to(device),
             weight=None if self.weight is None else self.weight.to(device, dtype),
             offset=None if self.offset is None else self.offset.to(device, dtype),
+            lengths_there=None if device.type == "cpu" else self._lengths_on(device),
         )
+
+
+def places_in_padded(lengths: Tensor, longest: int, count: int) -> Tensor:
+    """Return the numbers of the ``count`` steps of all series among the steps of a padded batch, (n, longest).
+
+    The count is an argument because a mask, or the sum of lengths on a GPU, would make the program wait for the GPU.
+    """
+    shift = torch.arange(len(lengths), device=lengths.device) * longest - (lengths.cumsum(0) - lengths)
+    return torch.arange(count, device=lengths.device) + shift.repeat_interleave(lengths, output_size=count)
+
+
+def sent(batch: Any, device: torch.device) -> Any:
+    """Return a mini-batch, a dataclass, with its tensors on a GPU, except for ``lengths``.
+
+    They leave from page-locked memory, so the program need not wait until they have arrived. PyTorch keeps this memory
+    until then.
+    """
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "lengths"}
+    moved = {
+        name: value.pin_memory().to(device, non_blocking=True)
+        for name, value in tensors.items()
+        if isinstance(value, Tensor)
+    }
+    return replace(batch, **moved)
 
 
 def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
@@ -154,16 +216,18 @@ def unbatch(batch: SequenceBatch, flat: Tensor | NDArray[Any]) -> Any:
     return array.reshape(len(batch), -1, *array.shape[1:])
 
 
-def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int) -> list[Tensor]:
+def bounded_batches(lengths: Tensor, order: Tensor, batch_size: int, padded_steps: int | None = None) -> list[Tensor]:
     """Split ``order``, numbers of series, into batches of at most ``batch_size`` series and 2^18 padded steps.
 
-    A series of more steps is a batch of its own, so that short series are not padded to its length.
+    A series of more steps is a batch of its own, so that short series are not padded to its length. ``padded_steps``
+    replaces 2^18.
     """
+    most = _PADDED_STEPS if padded_steps is None else padded_steps
     sizes = lengths[order].tolist()
     starts, longest = [0], 0
     for place, length in enumerate(sizes):
         count = place - starts[-1]
-        if count and (count == batch_size or (count + 1) * max(longest, length) > _PADDED_STEPS):
+        if count and (count == batch_size or (count + 1) * max(longest, length) > most):
             starts.append(place)
             longest = 0
         longest = max(longest, length)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfmts._batch import places_in_padded
 from sfmts._choices import check_choice
 from sfmts.heads import Head
 from sfmts.networks._common import dropout_mask
@@ -158,7 +159,9 @@ class SequenceModel(Model):
         """
         output = self.network((x - self.mean) / self.scale, lengths, time=self._time(x, time), generator=generator)
         if self.head.per_step:
-            features = output.states.flatten(0, 1) if lengths is None else output.states[_inside(x, lengths)]
+            features = output.states.flatten(0, 1)
+            if lengths is not None:
+                features = features.index_select(0, _places(x, lengths))
         else:
             features = self._pooled(output, lengths)
         if self.training and self.dropout > 0.0:
@@ -171,7 +174,7 @@ class SequenceModel(Model):
         if lengths is None:
             return output.states.mean(dim=1)
         states = output.states  # zero after the end of a sequence, so that the sum is over its own steps
-        return states.sum(dim=1) / lengths.to(states.device, states.dtype)[:, None]
+        return states.sum(dim=1) / lengths.to(states.device, non_blocking=True).to(states.dtype)[:, None]
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
         """Return the head's raw output for raw series.
@@ -195,9 +198,8 @@ class SequenceModel(Model):
             return output
         if lengths is None:
             return output.view(*x.shape[:2], -1)
-        padded = output.new_zeros(*x.shape[:2], output.shape[1])
-        padded[_inside(x, lengths)] = output
-        return padded
+        padded = output.new_zeros(len(x) * x.shape[1], output.shape[1])
+        return padded.index_copy(0, _places(x, lengths), output).view(*x.shape[:2], -1)
 
     def state_amplitudes(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
         """Return the network's amplitudes at each step.
@@ -224,6 +226,8 @@ class SequenceModel(Model):
         return time
 
 
-def _inside(x: Tensor, lengths: Tensor) -> Tensor:
-    """Return whether each step lies within its series, (B, T)."""
-    return torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
+def _places(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the numbers of the steps within series among all steps of a padded batch (B, T, C)."""
+    if torch.compiler.is_compiling():  # where sizes that depend on lengths are unknown
+        return (torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]).view(-1).nonzero()[:, 0]
+    return places_in_padded(lengths.to(x.device, non_blocking=True), x.shape[1], int(lengths.sum()))

@@ -13,8 +13,8 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from sfmts import _persistence as persistence
-from sfmts._batch import SequenceBatch, bounded_batches, bucketed_batches
+from sfmts._batch import SequenceBatch, bounded_batches, bucketed_batches, sent
 from sfmts._checkpoint import Checkpoint, Stage, State, digest
 from sfmts._choices import check_choice
 from sfmts._precision import own_precision
@@ -44,6 +44,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 OPTIMIZERS = tuple(_OPTIMIZERS)
 _MOST_LEFT_OUT = 10  # updates in a row whose gradient is not finite, before an error
 _FIRST_EPOCHS = 5  # of which one has to beat a given loss
+_SHARE_OF_MEMORY = 0.25  # of what is free on a GPU, for the training data; the rest is for gradients
 _RISE = 10.0  # warn if the final loss is more than this multiple of the first one
 
 
@@ -138,13 +139,15 @@ class TrainingData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, index: Tensor) -> "TrainingBatch":
+    def take(self, index: Tensor, there: Tensor | None = None) -> "TrainingBatch":
         """Return the items numbered ``index``, in that order.
 
         Parameters
         ----------
         index : Tensor of int64
-            Numbers of the items.
+            Numbers of the items, on the CPU.
+        there : Tensor of int64, optional
+            The same numbers on the device of ``values``. By default ``index`` is sent there.
 
         Returns
         -------
@@ -173,6 +176,71 @@ class TrainingBatch(TrainingData, Protocol):
         batch : TrainingBatch
             The mini-batch.
         """
+
+
+class TrainingSet(TrainingData, Protocol):
+    """Interface of all items that :meth:`Trainer.fit` trains on, a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Return the items on a device, with numbers of a type.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to put the tensors.
+        dtype : torch.dtype
+            Type of the values and weights of mini-batches.
+
+        Returns
+        -------
+        data : TrainingSet
+            The items.
+        """
+
+    def weight_of(self, index: Tensor) -> float:
+        """Return the sum of the weights of the items numbered ``index``.
+
+        Parameters
+        ----------
+        index : Tensor of int64
+            Numbers of the items, on the CPU.
+
+        Returns
+        -------
+        total : float
+            Their summed weight, found without waiting for a GPU.
+        """
+
+
+_Set = TypeVar("_Set", bound=TrainingSet)
+
+
+def placed(data: _Set, device: torch.device, dtype: torch.dtype) -> _Set:
+    """Return data where training on a device should read them, with numbers of a type.
+
+    Parameters
+    ----------
+    data : TrainingSet
+        Items to train on or to validate on.
+    device : torch.device
+        Device of the model.
+    dtype : torch.dtype
+        Type of the model's parameters.
+
+    Returns
+    -------
+    data : TrainingSet
+        The items on the device. If they would take more than a quarter of a GPU's free memory, they are on the CPU, and
+        training sends each mini-batch.
+    """
+    if device.type != "cuda" or data.values.device.type != "cpu":
+        return data.to(device, dtype)
+    data = data.to(data.values.device, dtype)
+    parts = (getattr(data, f.name) for f in fields(data))
+    size = sum(part.nbytes for part in parts if isinstance(part, Tensor))
+    return data if size > _SHARE_OF_MEMORY * torch.cuda.mem_get_info(device)[0] else data.to(device, dtype)
 
 
 class Watcher(Protocol):
@@ -325,8 +393,8 @@ class Trainer:
     @own_precision()
     def fit(
         self,
-        train: TrainingData,
-        valid: TrainingData | None = None,
+        train: TrainingSet,
+        valid: TrainingSet | None = None,
         epochs: int | None = None,
         watcher: Watcher | None = None,
         loss_to_beat: float | None = None,
@@ -339,11 +407,12 @@ class Trainer:
 
         Parameters
         ----------
-        train : TrainingData
-            Items to train on.
-        valid : TrainingData, optional
-            Items to validate on after each epoch. The model keeps the weights of the epoch with the best score. If the
-            loss becomes infinite or NaN after a validated epoch, training ends with a warning and these weights.
+        train : TrainingSet
+            Items to train on, on the model's device or on the CPU, from where each mini-batch is sent.
+        valid : TrainingSet, optional
+            Items to validate on after each epoch, likewise. The model keeps the weights of the epoch with the best
+            score. If the loss becomes infinite or NaN after a validated epoch, training ends with a warning and these
+            weights.
         epochs : int, optional
             Maximum number of epochs; ``max_iter`` of the settings by default.
         watcher : Watcher, optional
@@ -455,8 +524,8 @@ class Trainer:
 
     def _epochs(
         self,
-        train: TrainingData,
-        valid: TrainingData | None,
+        train: TrainingSet,
+        valid: TrainingSet | None,
         watcher: Watcher | None,
         run: "_Run",
         progress: tqdm,
@@ -475,7 +544,7 @@ class Trainer:
             if stop:
                 return
 
-    def _epoch(self, train: TrainingData, run: "_Run", progress: tqdm) -> None:
+    def _epoch(self, train: TrainingSet, run: "_Run", progress: tqdm) -> None:
         """Train on each mini-batch once, or on those that are left of an epoch that was cut off."""
         self.model.train()
         whole, updates = train.total_weight, run.epochs * run.batches  # the sum over all items is computed once
@@ -485,9 +554,12 @@ class Trainer:
         else:
             order = torch.Generator()
             order.set_state(run.order)
-        for index in bucketed_batches(train.lengths, self.settings.batch_size, order)[run.batch :]:
-            batch = train.take(index)
-            weighs = batch.total_weight if self.model.head.batches_alike else len(index) * (whole / len(train))
+        batches = bucketed_batches(train.lengths, self.settings.batch_size, order)[run.batch :]
+        for index, there in zip(batches, _all_on(train.values.device, batches), strict=True):
+            batch = train.take(index, there)
+            if batch.values.device != self.device:
+                batch = sent(batch, self.device)
+            weighs = train.weight_of(index) if self.model.head.batches_alike else len(index) * (whole / len(train))
             run.total += self._train_step(batch, weighs, self._rate(run.n_batches, updates))
             run.batch += 1
             progress.update()
@@ -548,7 +620,7 @@ class Trainer:
     # -- checkpoints
 
     def _identity(
-        self, train: TrainingData, valid: TrainingData | None, epochs: int | None, loss_to_beat: float | None
+        self, train: TrainingSet, valid: TrainingSet | None, epochs: int | None, loss_to_beat: float | None
     ) -> dict[str, Any]:
         """Return what a call of :meth:`fit` depends on."""
         data = {
@@ -657,7 +729,7 @@ class Trainer:
         clip = "set clip_norm in optimizer_params" if clip_norm is None else f"clip_norm (now {clip_norm})"
         return FloatingPointError(f"{what} Lower learning_rate_init (now {rate}) or {clip}.")
 
-    def _should_stop(self, valid: TrainingData | None, best: "_Best", progress: tqdm) -> bool:
+    def _should_stop(self, valid: TrainingSet | None, best: "_Best", progress: tqdm) -> bool:
         """Evaluate the epoch and return whether training should stop."""
         history = self.history
         if valid is None:
@@ -676,6 +748,19 @@ class Trainer:
         return stop
 
 
+def _all_on(device: torch.device, batches: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the numbers of the items of each mini-batch on a device, sent at once."""
+    if device.type == "cpu":
+        return batches
+    return torch.cat(list(batches)).to(device).split([len(index) for index in batches])
+
+
+def _run_of(batch: TrainingData, start: int, stop: int, step: int = 1) -> TrainingBatch:
+    """Return every ``step``-th item of a batch, without sending their numbers to a GPU."""
+    index = torch.arange(start, stop, step)
+    return batch.take(index, torch.arange(start, stop, step, device=batch.values.device))
+
+
 def _micro_batches(batch: TrainingData) -> list[tuple[TrainingData, float]]:
     """Cut a mini-batch into parts of bounded padded size; return each part and its share of all steps.
 
@@ -684,7 +769,8 @@ def _micro_batches(batch: TrainingData) -> list[tuple[TrainingData, float]]:
     parts = bounded_batches(batch.lengths, torch.arange(len(batch)), len(batch))
     if len(parts) == 1:
         return [(batch, 1.0)]
-    return [(batch.take(index), _share_of_steps(batch.lengths, index)) for index in parts]
+    runs = (_run_of(batch, int(index[0]), int(index[-1]) + 1) for index in parts)
+    return [(run, _share_of_steps(batch.lengths, index)) for run, index in zip(runs, parts, strict=True)]
 
 
 def _share_of_steps(lengths: Tensor, index: Tensor) -> float:
@@ -784,8 +870,9 @@ class _Ranks:
             return batch, 1.0
         index = torch.arange(len(batch))[self.rank :: self.size]
         if len(index):
-            return batch.take(index), _share_of_steps(batch.lengths, index)
-        idle = batch.take(torch.tensor([0]))
+            run = _run_of(batch, self.rank, len(batch), self.size)
+            return run, _share_of_steps(batch.lengths, index)
+        idle = _run_of(batch, 0, 1)
         assert idle.target is not None
         return replace(idle, weight=idle.values.new_zeros(len(idle.target))), 0.0
 

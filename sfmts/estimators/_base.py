@@ -43,7 +43,7 @@ from sfmts.estimators._parameters import (
 from sfmts.heads import Head
 from sfmts.model import SequenceModel
 from sfmts.networks.base import WithoutStorage, make_network, network_class, network_options, resolved_options
-from sfmts.training import History, Trainer, outputs
+from sfmts.training import History, Trainer, outputs, placed
 
 _PREDICTION_BATCH = 256
 _FREE_SIZE = 10_000  # of options of a file, however small the file is
@@ -404,7 +404,8 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
     ) -> History:
         """Train the model of ``trainer`` on series that may be elsewhere, and return the record."""
         place = trainer.device, trainer.dtype
-        train, valid = train.to(*place), None if valid is None else valid.to(*place)
+        train = placed(train, *place)
+        valid = None if valid is None else placed(valid, *place)
         return trainer.fit(train, valid, epochs, watcher, checkpoint=self._stage)
 
     def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:

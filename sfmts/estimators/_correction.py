@@ -19,7 +19,7 @@ from sfmts.estimators.ridge import RidgeEstimator
 from sfmts.features._signal import check_increasing
 from sfmts.heads import Head, ItemwiseHead
 from sfmts.model import SequenceModel
-from sfmts.training import History, Trainer, is_better, outputs
+from sfmts.training import History, Trainer, is_better, outputs, placed
 
 _ERRORS = 1.0  # standard errors by which the network must lower the loss of the series set aside
 _PREFIX = "base."  # of the base's tensors in a file
@@ -135,10 +135,10 @@ class CorrectingEstimator(SequenceEstimator):
         return first.followed_by(history)
 
     def _placed(self, batch: SequenceBatch, trainer: Trainer) -> SequenceBatch:
-        """Return series on the device of a model, with offsets on the scale of its output."""
+        """Return series where training reads them, with offsets on the scale of the model's output."""
         assert batch.offset is not None
         offset = self._offset(trainer.model.head, batch.offset)
-        return replace(batch, offset=offset).to(trainer.device, trainer.dtype)
+        return placed(replace(batch, offset=offset), trainer.device, trainer.dtype)
 
     def _decide(self, trainer: Trainer, valid: SequenceBatch, base_loss: float, base_score: float) -> None:
         """Keep the network if it is clearly better than the base alone on the series set aside; otherwise silence it.

@@ -16,7 +16,7 @@ from sfmts.forecasting.model import HorizonModel, HorizonShape
 from sfmts.forecasting.pool import of_columns
 from sfmts.forecasting.windows import WindowSet, window_set
 from sfmts.heads import QuantileHead
-from sfmts.training import CUT_OFF, Trainer, TrainingSettings, best_epoch, is_better, outputs
+from sfmts.training import CUT_OFF, Trainer, TrainingSettings, best_epoch, is_better, outputs, placed
 
 _FEWEST_WINDOWS = 8  # for a decision
 _FEWEST_BESIDE_BASE, _FEWEST_HORIZONS = 32, 10  # windows held out, and horizons side by side, to weigh a model
@@ -211,7 +211,7 @@ class HorizonFit:
         )
         dtype, training = next(model.parameters()).dtype, self._training(len(train))
         model.to(settings.device)
-        train, valid = train.to(settings.device, dtype), valid.to(settings.device, dtype)
+        train, valid = (placed(part, settings.device, dtype) for part in (train, valid))
         target, weight = valid.target.cpu(), valid.weight.cpu()
         # The untrained network corrects nothing, so this is the linear forecast.
         before, output = copy.deepcopy(model.state_dict()), outputs(model, valid, training.batch_size)
@@ -286,7 +286,7 @@ class HorizonFit:
         if not (epochs and len(train)):
             return FitResult(model=model, anchor=anchor, penalty=penalty, n_epochs=0, loss_curve=[], interrupted=False)
         trainer = Trainer(model, self._training(len(train)), generator)
-        train = train.to(self.settings.device, dtype)
+        train = placed(train, self.settings.device, dtype)
         history = trainer.fit(train, epochs=epochs, checkpoint=self._stage("on everything"))
         return FitResult(
             model=model,

@@ -81,20 +81,22 @@ class WindowBatch:
         """
         return float(self.weight.sum())
 
-    def take(self, index: Tensor) -> "WindowBatch":
+    def take(self, index: Tensor, there: Tensor | None = None) -> "WindowBatch":
         """Return some of the windows.
 
         Parameters
         ----------
         index : Tensor of shape (m,), int64
             Their numbers.
+        there : Tensor of shape (m,), int64, optional
+            The same numbers on the device of the windows. By default ``index`` is sent there.
 
         Returns
         -------
         batch : WindowBatch
             The windows in the order of ``index``.
         """
-        index = index.to(self.past.device)
+        index = index.to(self.past.device) if there is None else there
         return WindowBatch(*(getattr(self, field.name).index_select(0, index) for field in fields(self)))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "WindowBatch":
@@ -211,6 +213,26 @@ class WindowSet:
         """
         return float(self.weight.sum())
 
+    def weight_of(self, index: Tensor) -> float:
+        """Return the sum of the weights of some of the windows.
+
+        Parameters
+        ----------
+        index : Tensor of shape (m,), int64
+            Their numbers.
+
+        Returns
+        -------
+        total : float
+            Number of these windows, each counted by the known share of its targets.
+        """
+        return float(self._weight_here[index].sum())
+
+    @cached_property
+    def _weight_here(self) -> Tensor:
+        """The weights on the CPU; a copy for each mini-batch would make the program wait for a GPU."""
+        return self.weight.cpu()
+
     @cached_property
     def weight(self) -> Tensor:
         """Return the share of each window's targets that is known.
@@ -270,20 +292,22 @@ class WindowSet:
         variables = None if self.variables is None else self.variables[index]
         return replace(self, cuts=self.cuts[index], owners=self.owners[index], variables=variables)
 
-    def take(self, index: Tensor) -> WindowBatch:
+    def take(self, index: Tensor, there: Tensor | None = None) -> WindowBatch:
         """Cut some of the windows.
 
         Parameters
         ----------
         index : Tensor of shape (B,), int64
             Their numbers.
+        there : Tensor of shape (B,), int64, optional
+            The same numbers on the device of the series. By default ``index`` is sent there.
 
         Returns
         -------
         batch : WindowBatch
             The windows in the order of ``index``.
         """
-        index = index.to(self.cuts.device)
+        index = index.to(self.cuts.device) if there is None else there
         rows, inside = self._rows(index)
         L, owners = self.context_length, self.owners[index]
         values, scales = self.values[rows], self.scales[owners]

@@ -33,7 +33,11 @@ def pack(x: Tensor, lengths: Tensor | None) -> PackedSequence:
         lengths = torch.full((len(x),), x.shape[1])
     elif check_lengths(lengths, x).device.type != "cpu":
         lengths = check_lengths(lengths.cpu(), x)
-    return pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    # As PyTorch does with enforce_sorted=False, except that the program does not wait until a GPU has the order.
+    lengths, order = lengths.sort(descending=True)
+    order = order.to(x.device, non_blocking=True)
+    packed = pack_padded_sequence(x.index_select(0, order), lengths, batch_first=True)
+    return PackedSequence(packed.data, packed.batch_sizes, order)
 
 
 def check_lengths(lengths: Tensor, x: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def reverse_sequences(x: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)
-    index = lengths.to(x.device)[:, None] - 1 - steps
+    index = lengths.to(x.device, non_blocking=True)[:, None] - 1 - steps
     shape = (*index.shape, *[1] * (x.ndim - 2))
     backwards = x.gather(1, index.clamp_min(0).view(shape).expand_as(x))
     return torch.where((index >= 0).view(shape), backwards, 0)

@@ -569,7 +569,8 @@ class FNet(SequenceNetwork):
         lengths = torch.full((batch,), length) if lengths is None else lengths.cpu()
         ordered, order = lengths.sort(stable=True)
         sequence, step = (torch.arange(length) < ordered[:, None]).nonzero(as_tuple=True)
-        chosen, step = (order[sequence] * length + step).to(x.device), step.to(x.device)
+        chosen = (order[sequence] * length + step).to(x.device, non_blocking=True)
+        step = step.to(x.device, non_blocking=True)
         rows = self.projection(x.flatten(0, 1)[chosen])
         if self.positions == "sinusoidal":
             rows = rows + _sinusoids(length, rows)[step]
@@ -579,7 +580,7 @@ class FNet(SequenceNetwork):
             rows = block(rows, groups)
         padded = rows.new_zeros(batch * length, self.output_size).index_copy(0, chosen, rows)
         states = padded.view(batch, length, -1)
-        return NetworkOutput(states, states.sum(dim=1) / lengths[:, None].to(x.device), None)
+        return NetworkOutput(states, states.sum(dim=1) / lengths[:, None].to(x.device, non_blocking=True), None)
 
 
 def _initialise_linear(linear: nn.Linear, init: str, generator: torch.Generator | None) -> None:

@@ -269,7 +269,7 @@ class RecurrentNetwork(SequenceNetwork, ABC):
         directions = 2 if self.bidirectional else 1
         x, states = run_layers(x, self.n_layers, directions, run)
         final = torch.cat([after[0] for after in states[-directions:]], dim=1)
-        last = t[:, -1] if lengths is None else t.gather(1, lengths.to(t.device)[:, None] - 1)[:, 0]
+        last = t[:, -1] if lengths is None else t.gather(1, lengths.to(t.device, non_blocking=True)[:, None] - 1)[:, 0]
         after_all = None if self.bidirectional else RecurrentState(states, last)
         return NetworkOutput(x, final, after_all, self.extra_loss(further))
 
@@ -290,7 +290,7 @@ def _run_backwards(
     Time still increases, by the same intervals in reverse order: t'_s = t_1 + t_T - t_{T+1-s}.
     """
     first = t[:, :1]
-    last = t[:, -1:] if lengths is None else t.gather(1, lengths.to(t.device)[:, None] - 1)
+    last = t[:, -1:] if lengths is None else t.gather(1, lengths.to(t.device, non_blocking=True)[:, None] - 1)
     backwards = first + last - reverse_sequences(t, lengths)
     output, rest, state = _run(layer, reverse_sequences(x, lengths), lengths, backwards, state, mask)
     return reverse_sequences(output, lengths), rest, state

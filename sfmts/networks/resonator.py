@@ -355,7 +355,7 @@ class Resonator(SequenceNetwork):
         if outside is not None:
             y = y.masked_fill(outside, 0.0)
         ends = torch.full((x.shape[0],), x.shape[1]) if lengths is None else lengths
-        ends, sequences = ends.to(x.device), torch.arange(x.shape[0], device=x.device)
+        ends, sequences = ends.to(x.device, non_blocking=True), torch.arange(x.shape[0], device=x.device)
         last = ends - 1, sequences
         lags = torch.arange(self.n_lags, device=x.device)[:, None]
         after = ResonatorState([S[last] for S in histories], [a[ends + lags, sequences] for a in inputs], t[last])
@@ -427,7 +427,7 @@ class Resonator(SequenceNetwork):
         y, outside = x.transpose(0, 1), None
         if lengths is not None:
             steps = torch.arange(x.shape[1], device=x.device)
-            outside = (steps[:, None] >= lengths.to(x.device))[..., None]
+            outside = (steps[:, None] >= lengths.to(x.device, non_blocking=True))[..., None]
             y = y.masked_fill(outside, 0.0)
             dt = None if dt is None else dt.masked_fill(outside[..., 0], 0.0)
 

@@ -133,7 +133,7 @@ def last_rows(batch_sizes: Sequence[int], device: torch.device) -> slice | Tenso
     sizes = torch.as_tensor(batch_sizes)
     starts = sizes.cumsum(0) - sizes
     lengths = (sizes[:, None] > torch.arange(batch_sizes[0])).sum(0)
-    return (starts[lengths - 1] + torch.arange(batch_sizes[0])).to(device)
+    return (starts[lengths - 1] + torch.arange(batch_sizes[0])).to(device, non_blocking=True)
 
 
 def sfm_state(u: Tensor, f: Tensor, omega: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
