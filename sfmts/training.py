@@ -5,6 +5,7 @@ one machine or more, can train one model together: see ``process_group`` of :cla
 """
 
 import copy
+import logging
 import math
 import os
 import signal
@@ -32,6 +33,8 @@ from sfmts.model import Model, SequenceModel
 
 __all__ = ["History", "SequenceBatch", "SequenceModel", "Trainer", "TrainingSettings", "evaluate"]
 
+_logger = logging.getLogger("sfmts")
+
 SCHEDULES = ("constant", "cosine")
 NOT_OF_THE_RESULT = ("verbose", "checkpoint_seconds")  # settings on which the model does not depend
 CUT_OFF = ("interrupted", "terminated")  # reasons to stop before the training's own end
@@ -45,6 +48,10 @@ OPTIMIZERS = tuple(_OPTIMIZERS)
 _MOST_LEFT_OUT = 10  # updates in a row whose gradient is not finite, before an error
 _FIRST_EPOCHS = 5  # of which one has to beat a given loss
 _SHARE_OF_MEMORY = 0.25  # of what is free on a GPU, for the training data; the rest is for gradients
+_TRAINING_ADVICE = (
+    'Shorten the series, choose a smaller network, or let an SFM keep less: network_params={"memory": "recompute"}.'
+)
+_PREDICTION_ADVICE = "Shorten the series, or compute on the CPU."
 _RISE = 10.0  # warn if the final loss is more than this multiple of the first one
 
 
@@ -336,6 +343,10 @@ class Trainer:
     computes statistics over a batch computes them over a part. The extra loss of a network is averaged over the parts,
     weighted by their numbers of steps.
 
+    If the memory of the device runs out (``torch.OutOfMemoryError``), the mini-batch is read anew in parts of half the
+    size, and so are later ones. This is logged. It is an error in a ``process_group``, with batch normalisation, and
+    for a single series.
+
     With a ``process_group``, every rank makes the same calls with the same data, and starts with the model and the
     generator of rank 0. Each mini-batch of ``batch_size`` series is divided among the ranks.
     :class:`torch.nn.parallel.DistributedDataParallel` sums their gradients, so all ranks make the same update. Losses
@@ -366,6 +377,7 @@ class Trainer:
         self._ranks = _Ranks(process_group, self.device)
         self._ranks.agree_on(generator)
         self._loss = self._ranks.parallel(_Loss(model))
+        self._room, self._validation_room = Room(_TRAINING_ADVICE, self._whole_batches()), Room(_PREDICTION_ADVICE)
         self.dropout_generator = self._ranks.dropout_generator(generator)
         options = {"fused": True} if settings.optimizer == "adam" and self.device.type in ("cpu", "cuda") else {}
         self.optimizer = _OPTIMIZERS[settings.optimizer](
@@ -376,6 +388,14 @@ class Trainer:
         self.history = History()
         self._left_out = 0  # updates in a row whose gradient was not finite
         self._first_loss: float | None = None  # mean of the first mini-batch
+
+    def _whole_batches(self) -> str:
+        """Return why mini-batches cannot be cut when memory runs out; empty if they can."""
+        if self._ranks.group is not None:
+            return "Other processes wait for this one, so the mini-batch cannot be cut into parts."
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+            return "The network computes statistics of a mini-batch, so it cannot be cut into parts."
+        return ""
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Continue with the moments of an earlier training, but with the current settings.
@@ -574,13 +594,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         share, part = self._ranks.share(batch)
-        *first, last = _micro_batches(share)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for micro_batch, micro_part in first:
-            with self._ranks.without_exchange(self._loss):
-                losses.append(self._backward(micro_batch, weighs, part * micro_part))
-        losses.append(self._backward(last[0], weighs, part * last[1]))
+        losses = self._add_gradients(share, weighs, part)
         self._ranks.check_exchanged(self.model)
         clip_norm = self.settings.clip_norm
         norms = [] if clip_norm is None else [torch.nn.utils.clip_grad_norm_(self.parameters, clip_norm)]
@@ -598,6 +612,46 @@ class Trainer:
         self.optimizer.step()
         self.history.n_updates += 1
         return value
+
+    def _add_gradients(self, batch: TrainingData, weighs: float, part: float) -> list[Tensor]:
+        """Set the gradients to those of a mini-batch, and return the summed losses of its parts.
+
+        If memory runs out, start anew with smaller parts, from the same random numbers.
+        """
+        steps, random = self._room.steps, self.dropout_generator.get_state()
+        seed = getattr(self.model.head, "seed", None)
+        while (losses := self._try_to_add(batch, weighs, part)) is None:
+            self.dropout_generator.set_state(random)
+            if seed is not None:
+                self.model.head.seed = seed
+        if self._room.steps != steps:
+            _logger.warning(
+                "Memory ran out on %s, so mini-batches are now read in parts of at most %d padded steps. Their "
+                "gradients are summed, so updates are the same except for rounding. Random masks, such as those of "
+                "dropout, are drawn for each part.",
+                self.device,
+                self._room.steps,
+            )
+        return losses
+
+    def _try_to_add(self, batch: TrainingData, weighs: float, part: float) -> list[Tensor] | None:
+        """Set the gradients; return the losses of the parts, or None if memory ran out and parts are to be smaller."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        parts = bounded_batches(batch.lengths, torch.arange(len(batch)), len(batch), self._room.steps)
+        for index in parts:
+            exchange = nullcontext() if index is parts[-1] else self._ranks.without_exchange(self._loss)
+            try:
+                # A mini-batch within the bound is one part, unchanged.
+                some = batch if len(parts) == 1 else _run_of(batch, int(index[0]), int(index[-1]) + 1)
+                share = 1.0 if len(parts) == 1 else _share_of_steps(batch.lengths, index)
+                with exchange:
+                    losses.append(self._backward(some, weighs, part * share))
+            except torch.OutOfMemoryError as error:
+                self._room.halve(batch.lengths[index], error)
+                # Memory is free after the return only, as the error keeps what was computed.
+                return None
+        return losses
 
     def _backward(self, batch: TrainingData, weighs: float, part: float) -> Tensor:
         """Add the gradients of a part of a mini-batch, and return its summed loss.
@@ -737,7 +791,8 @@ class Trainer:
             hopeful = self._is_cosine and history.loss[-1] > self.settings.tol
             stop = best.update((-history.loss[-1],), None, hopeful)
         else:
-            sums = self._ranks.sums(*_summed(self.model, self._ranks.share(valid)[0], self.settings.batch_size))
+            share = self._ranks.share(valid)[0]
+            sums = self._ranks.sums(*_summed(self.model, share, self.settings.batch_size, self._validation_room))
             score, loss = (value / valid.total_weight for value in sums)
             history.validation_score.append(score)
             history.validation_loss.append(loss)
@@ -759,18 +814,6 @@ def _run_of(batch: TrainingData, start: int, stop: int, step: int = 1) -> Traini
     """Return every ``step``-th item of a batch, without sending their numbers to a GPU."""
     index = torch.arange(start, stop, step)
     return batch.take(index, torch.arange(start, stop, step, device=batch.values.device))
-
-
-def _micro_batches(batch: TrainingData) -> list[tuple[TrainingData, float]]:
-    """Cut a mini-batch into parts of bounded padded size; return each part and its share of all steps.
-
-    A mini-batch within the bound is one part, unchanged.
-    """
-    parts = bounded_batches(batch.lengths, torch.arange(len(batch)), len(batch))
-    if len(parts) == 1:
-        return [(batch, 1.0)]
-    runs = (_run_of(batch, int(index[0]), int(index[-1]) + 1) for index in parts)
-    return [(run, _share_of_steps(batch.lengths, index)) for run, index in zip(runs, parts, strict=True)]
 
 
 def _share_of_steps(lengths: Tensor, index: Tensor) -> float:
@@ -974,8 +1017,94 @@ class _Best:
         return self.key is None or -self.key[0] >= self.loss_to_beat
 
 
+class Room:
+    """Bound of the padded steps that are computed at once, halved whenever memory runs out.
+
+    Parameters
+    ----------
+    advice : str
+        What to do if memory is too small for a single series.
+    obstacle : str
+        Why batches cannot be cut, if they cannot.
+    """
+
+    def __init__(self, advice: str, obstacle: str = "") -> None:
+        self.steps: int | None = None  # None is the bound without any lack of memory
+        self._advice, self._obstacle = advice, obstacle
+
+    def halve(self, lengths: Tensor, error: torch.OutOfMemoryError) -> None:
+        """Halve the bound, from the padded steps of a batch for which memory ran out.
+
+        Parameters
+        ----------
+        lengths : Tensor of int64
+            Lengths of the series in the batch.
+        error : torch.OutOfMemoryError
+            What was raised.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            If the batch cannot be cut: with advice.
+        """
+        longest = int(lengths.max())
+        if self._obstacle or len(lengths) == 1:
+            what = f"{len(lengths)} series of up to" if len(lengths) > 1 else "a single series of"
+            why = f" {self._obstacle} Use a smaller batch_size." if len(lengths) > 1 else ""
+            raise torch.OutOfMemoryError(
+                f"Memory ran out for {what} {longest} steps.{why} {self._advice} ({error})"
+            ) from error
+        self.steps = len(lengths) * longest // 2
+
+
+def in_batches(
+    compute: Callable[[Any], Tensor], data: TrainingData, order: Tensor, batch_size: int, room: Room | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Compute something for all items, batch by batch, in smaller batches once memory runs out.
+
+    Parameters
+    ----------
+    compute : callable
+        Takes a batch and returns a tensor.
+    data : TrainingData
+        Items.
+    order : Tensor of int64
+        Numbers of all items in the order of computation.
+    batch_size : int
+        Maximum number of items in a batch.
+    room : Room, optional
+        Bound of the padded steps of a batch, which is lowered if memory runs out; a new one by default.
+
+    Yields
+    ------
+    index : Tensor of int64
+        Numbers of the items of a batch.
+    result : Tensor
+        What ``compute`` returned.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If memory is too small for a single series.
+    """
+    room = Room(_PREDICTION_ADVICE) if room is None else room
+    done = 0
+    while done < len(order):
+        for index in bounded_batches(data.lengths, order[done:], batch_size, room.steps):
+            try:
+                result = compute(data.take(index))
+            except torch.OutOfMemoryError as error:
+                room.halve(data.lengths[index], error)
+                _logger.warning(
+                    "Memory ran out, so series are now read in batches of at most %d padded steps.", room.steps
+                )
+                break
+            yield index, result
+            done += len(index)
+
+
 @torch.no_grad()
-def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
+def outputs(model: Model, data: TrainingData, batch_size: int, room: Room | None = None) -> Tensor:
     """Return the head's raw outputs for all items, computed in batches of similar length.
 
     Callers turn autocast off.
@@ -988,6 +1117,8 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
         Items.
     batch_size : int
         Maximum number of items in a batch.
+    room : Room, optional
+        See :func:`in_batches`.
 
     Returns
     -------
@@ -1000,9 +1131,11 @@ def outputs(model: Model, data: TrainingData, batch_size: int) -> Tensor:
     parameter = next(model.parameters())
     order = torch.argsort(data.lengths, stable=True)
     results: Tensor | None = None
-    for index in bounded_batches(data.lengths, order, batch_size):
-        batch = data.take(index).to(parameter.device, parameter.dtype)
-        part = model.outputs_of(batch)[0].cpu()
+
+    def compute(batch: TrainingBatch) -> Tensor:
+        return model.outputs_of(batch.to(parameter.device, parameter.dtype))[0].cpu()
+
+    for index, part in in_batches(compute, data, order, batch_size, room):
         results = part.new_empty(items, *part.shape[1:]) if results is None else results
         results[data.rows(index) if isinstance(data, SequenceBatch) and per_step else index] = part
     assert results is not None
@@ -1032,9 +1165,9 @@ def evaluate(model: Model, data: TrainingData, batch_size: int) -> tuple[float, 
 
 
 @torch.no_grad()
-def _summed(model: Model, data: TrainingData, batch_size: int) -> tuple[float, float]:
+def _summed(model: Model, data: TrainingData, batch_size: int, room: Room | None = None) -> tuple[float, float]:
     """Return the weighted sums of the scores and of the losses of all items."""
-    output = outputs(model, data, batch_size)
+    output = outputs(model, data, batch_size, room)
     target = None if data.target is None else data.target.cpu()
     weight = None if data.weight is None else data.weight.cpu()
     assert target is not None

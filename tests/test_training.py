@@ -1,6 +1,7 @@
 """Batches and the training loop."""
 
 import itertools
+import logging
 import math
 
 import numpy as np
@@ -332,6 +333,139 @@ def test_parts_of_a_mini_batch_are_clipped_together(monkeypatch):
         trainer.fit(batch)
         results.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-14)
+
+
+class Scarce(SequenceNetwork):
+    """An LSTM that runs out of memory, forwards or backwards, above a number of padded steps."""
+
+    def __init__(self, most, backward=False, training=True):
+        super().__init__()
+        self.lstm = LSTM(2, n_states=4, generator=torch.Generator().manual_seed(0))
+        self.most, self.fails_backward, self.only_training = most, backward, training
+        self.n_channels, self.output_size, self.causal = 2, 4, True
+        self.read, self.failures = [], 0
+
+    def forward(self, x, lengths=None, *, time=None, state=None, generator=None):
+        size = x.shape[0] * x.shape[1]
+        fails = size > self.most and self.training == self.only_training
+        if fails and not self.fails_backward:
+            self._run_out()
+        output = self.lstm(x, lengths)
+        steps = size if lengths is None else int(lengths.sum())
+        final = output.final
+        if fails:
+            final = final + 0.0
+            final.register_hook(lambda gradient: self._run_out())
+        else:
+            self.read.append(size)
+        return output._replace(state=None, final=final, extra_loss=output.states.square().sum() / steps)
+
+    def _run_out(self):
+        self.failures += 1
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+SCARCE = torch.tensor([3, 3, 4, 5, 5, 9, 200, 200])
+
+
+def scarce_trainer(most, head="classifier", dropout=0.0, backward=False, **settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made, make_target = HEADS[head]()
+        values = torch.randn(int(SCARCE.sum()), 2).double()
+        n = len(values) if made.per_step else len(SCARCE)
+        data = SequenceBatch(values, SCARCE, None, make_target(n), torch.rand(n).double(), "list", made.per_step)
+    pooling = "last" if backward else "mean"
+    model = SequenceModel(Scarce(most, backward), made, pooling=pooling, dropout=dropout).double()
+    options = {"max_iter": 5, "batch_size": 4, "learning_rate_init": 0.05, **settings}
+    return Trainer(model, TrainingSettings(**options), torch.Generator().manual_seed(0)), data
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.parameters])
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 1e-2, "optimizer": "sgd"}], ids=["adam", "clipped sgd"])
+def test_a_fit_short_of_memory_is_that_with_enough(head, settings, caplog):
+    expected, data = scarce_trainer(10**9, head, **settings)
+    expected.fit(data)
+    short, _ = scarce_trainer(200, head, **settings)
+    with caplog.at_level(logging.WARNING, "sfmts"):
+        short.fit(data)
+    torch.testing.assert_close(weights(short), weights(expected), rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(short.history.loss, expected.history.loss, rtol=1e-9)
+    assert short.history.n_updates == expected.history.n_updates == 10
+    network = short.model.network
+    assert max(network.read) <= 200 < max(expected.model.network.read)
+    assert network.failures == 2  # 4 x 200, 2 x 200; later mini-batches are cut beforehand
+    (record,) = caplog.records
+    assert "at most 200 padded steps" in record.getMessage()
+
+
+def test_memory_that_runs_out_in_the_backward_pass():
+    results = []
+    for most in (10**9, 200):
+        trainer, data = scarce_trainer(most, backward=True)
+        trainer.fit(data)
+        results.append(weights(trainer))
+    assert trainer.model.network.failures == 2
+    torch.testing.assert_close(*results, rtol=1e-8, atol=1e-12)
+
+
+def test_a_failed_attempt_leaves_random_numbers_alone():
+    fits = [scarce_trainer(200, dropout=0.5) for _ in range(2)]
+    fits[1][0]._room.steps = 200  # known beforehand
+    for trainer, data in fits:
+        trainer.fit(data)
+    (short, _), (known, _) = fits
+    assert (short.model.network.failures, known.model.network.failures) == (2, 0)
+    assert torch.equal(weights(short), weights(known))
+
+
+def test_a_series_that_does_not_fit_is_an_error_with_advice():
+    trainer, data = scarce_trainer(150)
+    with pytest.raises(torch.OutOfMemoryError, match=r'single series of 200 steps.*"memory": "recompute".*CUDA out'):
+        trainer.fit(data, epochs=1)
+    assert trainer.model.network.failures == 3
+
+
+def test_a_mini_batch_whose_statistics_matter_is_not_cut():
+    trainer, data = scarce_trainer(200)
+    model = trainer.model
+    model.head.projection = torch.nn.Sequential(torch.nn.BatchNorm1d(4), model.head.projection).double()
+    trainer = Trainer(model, trainer.settings, torch.Generator().manual_seed(0))
+    with pytest.raises(torch.OutOfMemoryError, match=r"4 series .* statistics of a mini-batch.*smaller batch_size"):
+        trainer.fit(data)
+    assert model.network.failures == 1
+
+
+@pytest.mark.parametrize("head", ["classifier", "labeler"])
+def test_predictions_short_of_memory_are_those_with_enough(head, caplog):
+    trainer, data = scarce_trainer(10**9, head)
+    model = trainer.model
+    expected = outputs(model, data, 8)
+    model.network.most, model.network.only_training = 200, False
+    with caplog.at_level(logging.WARNING, "sfmts"):
+        found = outputs(model, data, 8)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    assert model.network.failures == 2
+    assert [record.getMessage().split("most ")[1] for record in caplog.records] == [
+        f"{steps} padded steps." for steps in (800, 200)
+    ]
+    model.network.most = 100
+    with pytest.raises(torch.OutOfMemoryError, match=r"single series of 200 steps\. Shorten the series, or compute on"):
+        outputs(model, data, 8)
+
+
+def test_a_fit_with_validation_short_of_memory():
+    results = []
+    for most in (10**9, 200):
+        trainer, data = scarce_trainer(most)
+        trainer.model.network.only_training = False
+        results.append(trainer.fit(data, data).validation_loss)
+    np.testing.assert_allclose(*results, rtol=1e-9)
+    assert trainer.model.network.failures == 2  # batches of 4; remembered over the epochs
 
 
 def test_a_mini_batch_within_the_bound_is_read_at_once(monkeypatch):

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
 from sfmts import _persistence as persistence
-from sfmts._batch import SequenceBatch, bounded_batches, channel_scale, channel_statistics, unbatch
+from sfmts._batch import SequenceBatch, channel_scale, channel_statistics, unbatch
 from sfmts._checkpoint import Checkpoint, Stage, digest, seeded
 from sfmts._compat import CallbackSupportMixin
 from sfmts._files import as_path
@@ -43,7 +43,7 @@ from sfmts.estimators._parameters import (
 from sfmts.heads import Head
 from sfmts.model import SequenceModel
 from sfmts.networks.base import WithoutStorage, make_network, network_class, network_options, resolved_options
-from sfmts.training import History, Trainer, outputs, placed
+from sfmts.training import History, Trainer, in_batches, outputs, placed
 
 _PREDICTION_BATCH = 256
 _FREE_SIZE = 10_000  # of options of a file, however small the file is
@@ -539,10 +539,12 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
         batch = self._batch(X, reset=False)
         model = self._placed_module().eval()
         parameter = next(model.parameters())
-        results = []
-        for index in bounded_batches(batch.lengths, torch.arange(len(batch)), _PREDICTION_BATCH):
-            part = batch.take(index).to(parameter.device, parameter.dtype)
-            results.append(part.flat(model.state_amplitudes(part.x, part.lengths, part.t)).cpu())
+
+        def compute(part: SequenceBatch) -> Tensor:
+            part = part.to(parameter.device, parameter.dtype)
+            return part.flat(model.state_amplitudes(part.x, part.lengths, part.t)).cpu()
+
+        results = [part for _, part in in_batches(compute, batch, torch.arange(len(batch)), _PREDICTION_BATCH)]
         amplitudes = torch.cat(results)
         _check_output(amplitudes, batch)
         return unbatch(batch, amplitudes)
