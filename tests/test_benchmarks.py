@@ -3,12 +3,14 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers import make_panel
 
@@ -97,3 +99,57 @@ def test_regressions_and_sizes():
     assert float(rows[2].split("|")[2].split()[0]) < float(rows[7].split("|")[2].split()[0])  # SFMRegressor, mean
     rows = run("sizes.py", "--sizes", "60", "--seeds", "1").splitlines()
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["rhythm"] * 3 + ["order"] * 3
+
+
+STAGES = ["environment", "kernel", "networks", "speed", "fits", "memcheck", "racecheck"]
+
+
+def run_stages(folder, python):
+    """Run gpu.sh and return its exit status and the verdict of each stage."""
+    environment = {**os.environ, "PYTHON": str(python), "XDG_CACHE_HOME": str(folder / "cache")}
+    command = ["bash", BENCHMARKS / "gpu.sh", folder / "logs"]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    verdicts = re.findall(r"^stage (\w+): (\w+) in \d+ s(?: \((.*)\))?$", found.stdout, re.MULTILINE)
+    assert [name for name, _, _ in verdicts] == STAGES, found.stdout + found.stderr
+    return found.returncode, {name: (verdict, reason) for name, verdict, reason in verdicts}
+
+
+@pytest.mark.skipif(os.name != "posix" or torch.cuda.is_available(), reason="it takes minutes on a GPU")
+def test_stages_without_a_gpu(tmp_path):
+    status, verdicts = run_stages(tmp_path, sys.executable)
+    assert verdicts.pop("environment") == ("passed", "")
+    assert set(verdicts.values()) == {("skipped", "no GPU")}
+    assert status == 0
+    assert "no GPU" in (tmp_path / "logs" / "environment.log").read_text().splitlines()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize(("code", "verdict"), [(1, "failed"), (139, "failed"), (124, "inconclusive")])
+def test_no_stage_stops_the_next(code, verdict, tmp_path):
+    """With an interpreter that takes every machine for one with a GPU."""
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/sh
+        case "$*" in
+            *--environment) echo "GPU: made up" ;;
+            *--tests*test_cuda*) exit {code} ;;
+            *--tests*) echo "pytest missing"; exit 77 ;;
+            *--sanitize*) echo "there is no compute-sanitizer"; exit 75 ;;
+        esac
+        """
+    )
+    python.chmod(0o755)
+    status, verdicts = run_stages(tmp_path, python)
+    assert verdicts["environment"] == verdicts["speed"] == verdicts["fits"] == ("passed", "")
+    assert verdicts["kernel"][0] == verdict
+    assert verdicts["networks"] == ("skipped", "pytest missing")
+    assert verdicts["memcheck"] == verdicts["racecheck"] == ("inconclusive", "there is no compute-sanitizer")
+    assert status == (verdict == "failed")
+
+
+@pytest.mark.slow
+def test_costs_of_updates_of_whole_fits():
+    printed = run("gpu.py", "--fits", "--device", "cpu")
+    rows = re.findall(r"^\| ([\w ]+) \| (equal|ragged) \| (-?[\d.]+) \| 0\.0 \| 0\.0 \|$", printed, re.MULTILINE)
+    assert len(rows) == 8
+    assert {name for name, _, _ in rows} == {"sfm fused", "sfm fused recompute", "resonator", "gru"}

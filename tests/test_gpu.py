@@ -7,11 +7,10 @@ import itertools
 import pickle
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from sfmts import SFMClassifier, SFMDensity, SFMForecaster, SFMLabeler, SFMRegressor
+from sfmts import SFMClassifier, SFMDensity, SFMLabeler, SFMRegressor
 from sfmts.networks import make_network
 from tests.helpers import ALL_NETWORKS, case_id, make_panel
 
@@ -71,7 +70,7 @@ def check(estimator, data, results, tolerance=2e-3):
     np.testing.assert_allclose(results(copied), found, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("network", "ragged"), zip(ALL_NETWORKS, itertools.cycle([True, False])))
+@pytest.mark.parametrize(("network", "ragged"), list(zip(ALL_NETWORKS, itertools.cycle([True, False]))))
 def test_classifier(network, ragged):
     X, y = make_panel(ragged=ragged)
     X = [series.astype(np.float32) for series in X]
@@ -135,6 +134,10 @@ def test_density(head):
 
 @pytest.mark.parametrize("network", ["sfm", "gru"])
 def test_forecaster(network):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("sktime")
+    from sfmts import SFMForecaster
+
     t = np.arange(150)
     y = pd.Series(np.sin(2 * np.pi * t / 12) + 0.1 * np.random.default_rng(0).normal(size=150))
     options = {**SMALL, "early_stopping": False, "dropout": 0.0, "context_length": 24}
