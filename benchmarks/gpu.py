@@ -35,7 +35,8 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 # The package itself imports scikit-learn and more, which a bare GPU machine lacks; the kernels need PyTorch only.
-LACKING = [name for name in ("sklearn", "scipy", "safetensors", "threadpoolctl", "tqdm", "joblib") if not importlib.util.find_spec(name)]
+NEEDED = ("sklearn", "scipy", "safetensors", "threadpoolctl", "tqdm", "joblib")
+LACKING = [name for name in NEEDED if not importlib.util.find_spec(name)]
 if LACKING:
     package = types.ModuleType("sfmts")
     package.__path__ = [str(ROOT / "sfmts")]
