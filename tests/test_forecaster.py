@@ -161,9 +161,7 @@ class TestCovariates:
         later = model.predict(fh=range(1, 6), X=X[["b"]][90:95])  # beyond the horizon
         np.testing.assert_array_equal(later[:2], expected)
         assert np.isfinite(later).all()
-        _, history = model.historical_forecasts(
-            y[:92], X=X[:92].assign(a=X["a"].where(X.index < y.index[90], 7.0))
-        )
+        _, history = model.historical_forecasts(y[:92], X=X[:92].assign(a=X["a"].where(X.index < y.index[90], 7.0)))
         np.testing.assert_array_equal(history[-1, :, 0], expected)
         model.update(y[90:95], X=X[90:95], update_params=False)
         assert np.isfinite(model.predict(fh=[1, 2], X=X[["b"]][95:97])).all()
