@@ -1,4 +1,4 @@
-"""What a GPU is needed for; gpu.sh runs all of it, in stages.
+"""Run what a GPU is needed for; gpu.sh runs all of it, in stages.
 
     python benchmarks/gpu.py                 parity of both kernels, then microseconds per time step beside cuDNN's LSTM
     python benchmarks/gpu.py --environment   versions, and the GPU

@@ -108,7 +108,7 @@ def long_frame(trains: list[np.ndarray]) -> "pd.DataFrame":
 
 
 def by_lightgbm(trains: list[np.ndarray], horizon: int, season: int) -> np.ndarray:
-    """Return forecasts (series, H, levels) of mlforecast's LightGBM, NaN but for the median."""
+    """Return forecasts (series, H, levels) of mlforecast's LightGBM, NaN except for the median."""
     from lightgbm import LGBMRegressor
     from mlforecast import MLForecast
     from mlforecast.target_transforms import Differences, LocalStandardScaler
@@ -194,29 +194,24 @@ def measure(method: Method, every: Sequence[Series], horizon: int, season: int) 
 
 def installed() -> list[str]:
     """Return the methods whose libraries are there, and say which are not."""
-    missing = {
-        library for name in METHODS if not importlib.util.find_spec(library := LIBRARIES.get(name, "statsforecast"))
-    }
+    needed = {name: LIBRARIES.get(name, "statsforecast") for name in METHODS}
+    missing = sorted(library for library in set(needed.values()) if importlib.util.find_spec(library) is None)
     if missing:
-        print(f"Not installed, and left out: {', '.join(sorted(missing))}")
-    return [name for name in METHODS if LIBRARIES.get(name, "statsforecast") not in missing]
+        print(f"Not installed, and left out: {', '.join(missing)}")
+    return [name for name, library in needed.items() if library not in missing]
 
 
 def table(found: dict[str, dict[str, float]]) -> list[list[str]]:
     """Return the rows of a table of scores."""
-
-    def number(value: float, digits: int = 3) -> str:
-        return "" if np.isnan(value) else f"{value:.{digits}f}"
-
     best = {
         what: min((found[peer][what] for peer in PEERS if peer in found), default=np.nan) for what in ("MASE", "SQL")
     }
     rows = [["", "MASE", "ratio", "SQL", "ratio", *INTERVALS, "absurd", "ms a series"]]
     for name, scores in found.items():
-        means = [number(value) for what in best for value in (scores[what], scores[what] / best[what])]
-        bands = [*INTERVALS, "absurd"] if scores["SQL"] == scores["SQL"] else []  # NaN without quantiles
-        covered = [number(scores[band]) for band in bands] or [""] * (len(INTERVALS) + 1)
-        rows.append([name, *means, *covered, number(1e3 * scores["s"], 0)])
+        means = [value for what in best for value in (scores[what], scores[what] / best[what])]
+        without = np.isnan(scores["SQL"])  # there are no quantiles, so no interval covers anything
+        covered = [np.nan if without else scores[band] for band in (*INTERVALS, "absurd")]
+        rows.append([name, *(f"{value:.3f}" for value in (*means, *covered)), f"{1e3 * scores['s']:.0f}"])
     return rows
 
 

@@ -148,18 +148,17 @@ class SequenceBatch:
         if not self.is_ragged:
             return flat.view(len(self), -1, *flat.shape[1:])
         longest = int(self.lengths.max())
-        places = places_in_padded(self._lengths_on(flat.device), longest, len(flat))
-        out = flat.new_zeros(len(self) * longest, *flat.shape[1:]).index_copy_(0, places, flat)
-        return out.view(len(self), longest, *flat.shape[1:])
+        out = flat.new_zeros(len(self) * longest, *flat.shape[1:])
+        return out.index_copy_(0, self._places(flat.device), flat).view(len(self), longest, *flat.shape[1:])
 
     def flat(self, padded: Tensor) -> Tensor:
         """Undo :meth:`padded`: return the rows (sum of lengths, ...) of an array (n, longest, ...)."""
-        return padded[self._inside.to(padded.device)]
+        rows = padded.flatten(0, 1)
+        return rows.index_select(0, self._places(padded.device)) if self.is_ragged else rows
 
-    @cached_property
-    def _inside(self) -> Tensor:
-        """Whether each padded step lies within its series, (n, longest)."""
-        return torch.arange(int(self.lengths.max())) < self.lengths[:, None]
+    def _places(self, device: torch.device) -> Tensor:
+        """Return the numbers of the steps of all series among those of the padded batch."""
+        return places_in_padded(self._lengths_on(device), int(self.lengths.max()), int(self.lengths.sum()))
 
     @property
     def x(self) -> Tensor:
@@ -199,11 +198,10 @@ def sent(batch: Any, device: torch.device) -> Any:
     They leave from page-locked memory, so the program need not wait until they have arrived. PyTorch keeps this memory
     until then.
     """
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "lengths"}
     moved = {
-        name: value.pin_memory().to(device, non_blocking=True)
-        for name, value in tensors.items()
-        if isinstance(value, Tensor)
+        f.name: value.pin_memory().to(device, non_blocking=True)
+        for f in fields(batch)
+        if f.name != "lengths" and isinstance(value := getattr(batch, f.name), Tensor)
     }
     return replace(batch, **moved)
 

@@ -644,9 +644,8 @@ class Trainer:
             try:
                 # A mini-batch within the bound is one part, unchanged.
                 some = batch if len(parts) == 1 else _run_of(batch, int(index[0]), int(index[-1]) + 1)
-                share = 1.0 if len(parts) == 1 else _share_of_steps(batch.lengths, index)
                 with exchange:
-                    losses.append(self._backward(some, weighs, part * share))
+                    losses.append(self._backward(some, weighs, part * _share_of_steps(batch.lengths, index)))
             except torch.OutOfMemoryError as error:
                 self._room.halve(batch.lengths[index], error)
                 # Memory is free after the return only, as the error keeps what was computed.

@@ -126,7 +126,7 @@ def test_stages_without_a_gpu(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="needs bash")
 @pytest.mark.parametrize(("code", "verdict"), [(1, "failed"), (139, "failed"), (124, "inconclusive")])
 def test_no_stage_stops_the_next(code, verdict, tmp_path):
-    """With an interpreter that takes every machine for one with a GPU."""
+    """Run the stages by an interpreter that takes every machine for one with a GPU."""
     python = tmp_path / "python"
     python.write_text(
         f"""#!/bin/sh

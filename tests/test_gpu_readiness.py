@@ -126,7 +126,7 @@ def test_an_update_reads_loss_and_norm_together(clip_norm, monkeypatch):
 
 
 def series(lengths, per_step=False):
-    """Weighted series with time stamps and labels."""
+    """Return weighted series with time stamps and labels."""
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(int(lengths.sum()), 2, generator=generator)
     n = len(values) if per_step else len(lengths)
@@ -227,7 +227,7 @@ def test_data_that_leave_no_room_for_training_stay_on_the_cpu(share, device, mon
 
 
 def test_the_order_of_rows_is_that_of_the_cpu():
-    """What a GPU does with numbers that are on it is what the CPU does with its own."""
+    """Check that numbers on the device select the same rows as numbers on the CPU."""
     for lengths in LENGTHS.values():
         batch, index = series(lengths), torch.tensor([7, 0, 3, 3])
         taken = replace(batch, lengths_there=lengths.clone()).take(index, index.clone())

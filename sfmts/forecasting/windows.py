@@ -322,9 +322,8 @@ class WindowSet:
         target = (target - center[:, None]) / scale[:, None]
         covariates = torch.where(inside[..., None], self.covariates[rows], 0.0)
         for column in self.past_only:
-            covariates[:, L:, column] = covariates[:, :L, column].sum(1, keepdim=True) / inside[:, :L].sum(
-                1, keepdim=True
-            )
+            known = covariates[:, :L, column]
+            covariates[:, L:, column] = known.sum(1, keepdim=True) / inside[:, :L].sum(1, keepdim=True)
         covariates = covariates.to(self.dtype)
         return WindowBatch(
             past=past.to(self.dtype),
