@@ -1,6 +1,6 @@
 """Stand-ins for what older releases of scikit-learn and sktime lack.
 
-Each entry names the release that makes it unnecessary. The declared versions need none of them yet.
+Each entry names the release that makes it unnecessary.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,14 @@ from typing import Any, NoReturn, TypeVar
 
 import sklearn
 
-__all__ = ["CallbackSupportMixin", "known_tags", "require_pretrain", "with_callbacks"]
+__all__ = [
+    "CallbackSupportMixin",
+    "forecaster_tags",
+    "known_tags",
+    "must_remember_data",
+    "require_pretrain",
+    "with_callbacks",
+]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -52,6 +59,22 @@ def known_tags(tags: dict[str, Any]) -> dict[str, Any]:
 
     known = set(ESTIMATOR_TAG_LIST)
     return {name: value for name, value in tags.items() if name in known}
+
+
+def forecaster_tags(tags: dict[str, Any]) -> dict[str, Any]:
+    """Return :func:`known_tags` of a forecaster of several variables, also under the names before sktime 1.0."""
+    from sktime.forecasting.base import BaseForecaster
+
+    old = {"scitype:y": "both"} if "scitype:y" in BaseForecaster._tags else {}
+    return {**known_tags(tags), **old}
+
+
+def must_remember_data() -> bool:
+    """Return whether sktime sets the cutoff only of forecasters that remember their data, as before sktime 1.2."""
+    import sktime
+    from packaging.version import Version
+
+    return Version(sktime.__version__) < Version("1.2")
 
 
 def require_pretrain(base: type) -> None:

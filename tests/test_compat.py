@@ -35,6 +35,22 @@ def test_tags_that_sktime_does_not_know_are_left_out():
     assert _compat.known_tags({"X_inner_mtype": "numpy3D", "no such tag": True}) == {"X_inner_mtype": "numpy3D"}
 
 
+def test_forecasters_take_several_variables_in_each_sktime(monkeypatch):
+    from sktime.forecasting.base import BaseForecaster
+
+    assert _compat.forecaster_tags({"no such tag": True}).keys() <= {"scitype:y"}
+    monkeypatch.setattr(BaseForecaster, "_tags", {"scitype:y": "univariate"})  # as before sktime 1.0
+    assert _compat.forecaster_tags({"no such tag": True}) == {"scitype:y": "both"}
+
+
+@pytest.mark.parametrize(("version", "expected"), [("0.37.0", True), ("1.1.0", True), ("1.2.0", False)])
+def test_data_are_remembered_before_sktime_1_2(monkeypatch, version, expected):
+    import sktime
+
+    monkeypatch.setattr(sktime, "__version__", version)
+    assert _compat.must_remember_data() is expected
+
+
 def test_pretraining_needs_a_newer_sktime():
     with pytest.raises(ImportError, match=r"pretrain needs sktime 1\.0 or newer, but .* is installed"):
         _compat.require_pretrain(object)
