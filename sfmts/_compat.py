@@ -12,6 +12,7 @@ __all__ = [
     "CallbackSupportMixin",
     "forecaster_tags",
     "known_tags",
+    "make_scorer",
     "must_remember_data",
     "require_pretrain",
     "with_callbacks",
@@ -21,7 +22,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.metrics import make_scorer
 except ModuleNotFoundError:  # scikit-learn < 1.9 has no callbacks: setting one fails, and there is nobody to notify
+    from sklearn.metrics._scorer import _Scorer
 
     class _Nobody:
         """A callback context without callbacks."""
@@ -51,6 +54,28 @@ except ModuleNotFoundError:  # scikit-learn < 1.9 has no callbacks: setting one 
     def with_callbacks(method: Method) -> Method:
         """Return the method as it is."""
         return method
+
+    class _PlainScorer(_Scorer):  # before scikit-learn 1.9, only classifiers may have probabilities
+        """A scorer that calls any method of any estimator."""
+
+        def _score(self, method_caller: Any, estimator: Any, X: Any, y_true: Any, **options: Any) -> float:
+            def called(estimator: Any, method: str, X: Any, **_: Any) -> Any:
+                return getattr(estimator, method)(X)
+
+            return float(super()._score(called, estimator, X, y_true, **options))
+
+        def __repr__(self) -> str:  # scikit-learn's needs the name of the function, which partial functions lack
+            return f"make_scorer({self._score_func})"
+
+    def make_scorer(
+        score_func: Callable[..., float],
+        *,
+        response_method: str = "predict",
+        greater_is_better: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Return a scorer as scikit-learn 1.9 makes it of an estimator that is no classifier."""
+        return _PlainScorer(score_func, 1 if greater_is_better else -1, options, response_method)
 
 
 def known_tags(tags: dict[str, Any]) -> dict[str, Any]:

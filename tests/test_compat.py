@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from functools import partial
 
 import pytest
 
@@ -29,6 +30,20 @@ def test_without_callbacks_nothing_stops_a_fit(without_callbacks):
     context.call_on_fit_task_begin(estimator=None, X=None, y=None, metadata=None)
     epoch = context.subcontext(task_name="epoch")
     assert epoch.call_on_fit_task_end(estimator=None, reconstruction_attributes={}) is False
+
+
+def test_scorers_take_probabilities_of_any_estimator(without_callbacks):
+    class Halves:
+        def predict_proba(self, X):
+            return [0.5] * len(X)
+
+    scorer = without_callbacks.make_scorer(
+        partial(lambda y, p, factor: factor * sum(p), factor=2.0),
+        response_method="predict_proba",
+        greater_is_better=False,
+    )
+    assert scorer(Halves(), [[0], [1], [2]], [0, 0, 1]) == -3.0
+    assert repr(scorer).startswith("make_scorer(")
 
 
 def test_tags_that_sktime_does_not_know_are_left_out():
