@@ -40,6 +40,7 @@ def older(package, release):
         return False
 
 
+needs_loops = pytest.mark.skipif(older("torch", "2.11"), reason="PyTorch < 2.11 cannot record all loops")
 needs_pretrain = pytest.mark.skipif(older("sktime", "1.0"), reason="sktime < 1.0 cannot pretrain forecasters")
 
 
