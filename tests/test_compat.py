@@ -5,6 +5,7 @@ import sys
 from functools import partial
 
 import pytest
+from sklearn.base import BaseEstimator
 
 from sfmts import _compat
 
@@ -33,7 +34,7 @@ def test_without_callbacks_nothing_stops_a_fit(without_callbacks):
 
 
 def test_scorers_take_probabilities_of_any_estimator(without_callbacks):
-    class Halves:
+    class Halves(BaseEstimator):
         def predict_proba(self, X):
             return [0.5] * len(X)
 
