@@ -53,11 +53,13 @@ test: install
 test-slow: install
 	$(THREADS) $(BIN)/python -m pytest -m slow --numprocesses 2
 
-# Names in pyproject.toml at their lowest versions, what these need at its newest.
+# Names in pyproject.toml at their lowest versions, what these need at its newest.  An empty TORCH_BACKEND takes
+# PyTorch from the index of everything else.
+TORCH_BACKEND ?= cpu
 .venv-lowest/installed: pyproject.toml setup.py $(wildcard sfmts/kernels/cpu/*)
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --torch-backend cpu --resolution lowest-direct --editable ".[test]"
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --resolution lowest-direct --editable ".[test]"
 	touch $@
 
 lowest: .venv-lowest/installed

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
-from sklearn.metrics import make_scorer
 
 from sfmts._choices import check_number
+from sfmts._compat import make_scorer
 from sfmts._validation import as_weights
 
 __all__ = [

@@ -4,10 +4,12 @@ import importlib.util
 import inspect
 import itertools
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
 from sfmts import (
     PanelScaler,
@@ -28,6 +30,18 @@ CLASSIFIERS = [SFMClassifier]
 needs_callbacks = pytest.mark.skipif(
     importlib.util.find_spec("sklearn.callback") is None, reason="scikit-learn < 1.9 has no callbacks"
 )
+
+
+def older(package, release):
+    """Return whether an installed package is older than a release."""
+    try:
+        return Version(version(package)) < Version(release)
+    except PackageNotFoundError:
+        return False
+
+
+needs_loops = pytest.mark.skipif(older("torch", "2.11"), reason="PyTorch < 2.11 cannot record all loops")
+needs_pretrain = pytest.mark.skipif(older("sktime", "1.0"), reason="sktime < 1.0 cannot pretrain forecasters")
 
 
 def alone(cls):

@@ -2,8 +2,10 @@
 
 import importlib.util
 import sys
+from functools import partial
 
 import pytest
+from sklearn.base import BaseEstimator
 
 from sfmts import _compat
 
@@ -31,8 +33,38 @@ def test_without_callbacks_nothing_stops_a_fit(without_callbacks):
     assert epoch.call_on_fit_task_end(estimator=None, reconstruction_attributes={}) is False
 
 
+def test_scorers_take_probabilities_of_any_estimator(without_callbacks):
+    class Halves(BaseEstimator):
+        def predict_proba(self, X):
+            return [0.5] * len(X)
+
+    scorer = without_callbacks.make_scorer(
+        partial(lambda y, p, factor: factor * sum(p), factor=2.0),
+        response_method="predict_proba",
+        greater_is_better=False,
+    )
+    assert scorer(Halves(), [[0], [1], [2]], [0, 0, 1]) == -3.0
+    assert repr(scorer).startswith("make_scorer(")
+
+
 def test_tags_that_sktime_does_not_know_are_left_out():
     assert _compat.known_tags({"X_inner_mtype": "numpy3D", "no such tag": True}) == {"X_inner_mtype": "numpy3D"}
+
+
+def test_forecasters_take_several_variables_in_each_sktime(monkeypatch):
+    from sktime.forecasting.base import BaseForecaster
+
+    assert _compat.forecaster_tags({"no such tag": True}).keys() <= {"scitype:y"}
+    monkeypatch.setattr(BaseForecaster, "_tags", {"scitype:y": "univariate"})  # as before sktime 1.0
+    assert _compat.forecaster_tags({"no such tag": True}) == {"scitype:y": "both"}
+
+
+@pytest.mark.parametrize(("version", "expected"), [("0.37.0", True), ("1.1.0", True), ("1.2.0", False)])
+def test_data_are_remembered_before_sktime_1_2(monkeypatch, version, expected):
+    import sktime
+
+    monkeypatch.setattr(sktime, "__version__", version)
+    assert _compat.must_remember_data() is expected
 
 
 def test_pretraining_needs_a_newer_sktime():

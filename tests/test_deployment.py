@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from sfmts import SFMClassifier
+from sfmts.kernels import _export
+from tests.helpers import needs_loops
 
 NETWORKS = ["sfm", "resonator"]
 ANY = torch.export.Dim.DYNAMIC
@@ -23,7 +25,7 @@ def fitted(network, **options):
 def exported(model, X):
     """Return a program for any number of series and steps."""
     module = model.to_torch(backend="reference")
-    return torch.export.export(module, (torch.from_numpy(X[:2]),), dynamic_shapes=({0: ANY, 1: ANY},))
+    return torch.export.export(module, (torch.from_numpy(X[:2]),), dynamic_shapes=({0: ANY, 1: ANY},), strict=False)
 
 
 def operators(graph_module):
@@ -32,6 +34,7 @@ def operators(graph_module):
     return {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_function"}
 
 
+@needs_loops
 @pytest.mark.parametrize("network", NETWORKS)
 def test_export_needs_no_operator_of_this_package(network):
     """The program is the classifier for other numbers of series and steps, also after loading."""
@@ -48,6 +51,14 @@ def test_export_needs_no_operator_of_this_package(network):
         np.testing.assert_allclose(logits, model.decision_function(part), atol=1e-5)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_loops_need_a_newer_pytorch(network, monkeypatch):
+    monkeypatch.setattr(_export, "_VERSION", (2, 10))
+    with pytest.raises(RuntimeError, match=r"needs PyTorch 2\.11 or newer, but .* is installed"):
+        exported(*fitted(network))
+
+
+@needs_loops
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"time_channel": 1}, {"pooling": "mean"}], ids=["last", "times", "mean"])
 @pytest.mark.parametrize("network", NETWORKS)

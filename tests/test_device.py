@@ -57,6 +57,7 @@ def test_otherwise_the_cpu_with_the_reason(caplog, work, reason):
 
 
 def test_without_a_gpu_nothing_is_said(caplog, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)  # PyTorch for CPUs
     monkeypatch.setattr(_device, "nvidia_gpu", lambda: None)
     assert auto(Work(LONG, fast), caplog) == (torch.device("cpu"), [])
     assert auto(Work(1.0, fast), caplog) == (torch.device("cpu"), [])

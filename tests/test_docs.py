@@ -1,16 +1,18 @@
 """The documentation's code runs, and the names on its pages exist."""
 
 import doctest
-import importlib.util
+import importlib
 import inspect
 import os
 import pkgutil
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import sfmts
 from sfmts import SFMClassifier
@@ -69,16 +71,31 @@ def test_code(page, own_registry, tmp_path, monkeypatch):
     assert runner.summarize(verbose=False).failed == 0
     assert os.listdir(tmp_path) == []
     if missing:
-        pytest.skip(f"the rest of the page needs {missing}")
+        pytest.skip(f"the rest of the page needs {' and '.join(missing)}")
 
 
 def runnable(text):
-    """Return a page up to the comment that names a package that is not installed, and the name of that package."""
-    for comment in re.finditer(r"^\.\. needs (.+)$", text, re.MULTILINE):
-        for module in comment[1].split():
-            if importlib.util.find_spec(module) is None:
-                return text[: comment.start()], module
-    return text, None
+    """Return a page without the sections whose comment names what is not installed, and what that is.
+
+    A comment before the first section is about the whole page.
+    """
+    missing, sections = [], re.split(r"^(?=.+\n-+$)", text, flags=re.MULTILINE)
+    for number, section in enumerate(sections):
+        for comment in re.finditer(r"^\.\. needs (.+)$", section, re.MULTILINE):
+            gone = [name for name in comment[1].split() if not is_installed(Requirement(name))]
+            if gone and number == 0:
+                return section[: comment.start()], gone
+            if gone:
+                sections[number] = ""
+                missing += gone
+    return "".join(sections), missing
+
+
+def is_installed(requirement):
+    try:
+        return version(requirement.name) in requirement.specifier
+    except PackageNotFoundError:
+        return False
 
 
 def test_python_is_written_so_that_it_runs():

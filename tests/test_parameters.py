@@ -193,7 +193,9 @@ def test_numbers_of_numpy(cls, number):
     np.testing.assert_array_equal(fit(model), fit(cls(**plain)))
     for name, value in given.items():
         assert model.get_params()[name] is value
-        assert clone(model).get_params()[name] is value
+        copied = clone(model).get_params()[name]
+        assert type(copied) is type(value)
+        assert copied == value
 
 
 @every_estimator

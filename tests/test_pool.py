@@ -9,6 +9,7 @@ from sfmts import SFMForecaster
 from sfmts.forecasting import pool as module
 from sfmts.forecasting.fit import mixture
 from sfmts.forecasting.pool import pool
+from tests.helpers import needs_pretrain
 
 LEVELS = np.array([0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95])
 QUICK = {"random_state": 0, "device": "cpu", "max_iter": 2, "n_states": 4}
@@ -330,6 +331,7 @@ class TestForecaster:
         if n_covariates:
             assert model.n_iter_ == 0  # nothing could tell whether the network helps
 
+    @needs_pretrain
     def test_a_pretrained_network_is_not_replaced(self):
         index = pd.MultiIndex.from_product([range(3), range(20)], names=["series", "time"])
         panel = pd.DataFrame({"y": walk(n=60)}, index=index)

@@ -131,7 +131,10 @@ def test_exported_network_takes_other_sizes():
     dims = torch.export.Dim("sequences", min=2, max=64), torch.export.Dim("steps", min=2, max=4096)
     with torch.no_grad():
         program = torch.export.export(
-            States(network), (torch.randn(4, 9, 3, dtype=F64),), dynamic_shapes={"x": dict(enumerate(dims))}
+            States(network),
+            (torch.randn(4, 9, 3, dtype=F64),),
+            dynamic_shapes={"x": dict(enumerate(dims))},
+            strict=False,
         )
         x = torch.randn(7, 30, 3, dtype=F64)
         torch.testing.assert_close(program.module()(x), network(x).states)

@@ -26,14 +26,14 @@ from sktime.classification.compose import SklearnClassifierPipeline
 from sktime.classification.model_selection import TSCGridSearchCV
 from sktime.datatypes import convert_to
 from sktime.exceptions import NotFittedError as SktimeNotFittedError
-from sktime.registry import scitype
+from sktime.registry import ESTIMATOR_TAG_LIST, scitype
 from sktime.transformations.series.exponent import ExponentTransformer
 from sktime.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import sfmts
 from sfmts import PanelScaler
 from sfmts.sktime import SFMClassifier, SFMFeatures, SFMRegressor, SFMRidgeClassifier, SFMRidgeRegressor
-from tests.helpers import make_panel, needs_callbacks
+from tests.helpers import make_panel, needs_callbacks, older
 
 TRAINED = [SFMClassifier, SFMRegressor]
 CLASSIFIERS = [SFMClassifier, SFMRidgeClassifier]
@@ -61,6 +61,8 @@ with_gaps = pytest.mark.parametrize(("face", "nan"), GAPS, ids=name_of)
 @parametrize_with_checks(FACES, obj_varname="face", check_varname="name")
 @pytest.mark.filterwarnings("ignore")  # the checks provoke warnings on purpose
 def test_sktime_suite(face, name):
+    if name == "test_multioutput" and older("sktime", "1.2"):
+        pytest.skip("before sktime 1.2, this check asked for one fit of each column where none is needed")
     found = check_estimator(face, tests_to_run=name, raise_exceptions=True, verbose=False)
     assert found
     assert set(found.values()) == {"PASSED"}
@@ -184,8 +186,13 @@ def test_kind(face):
     model = face()
     assert scitype(model) == kinds.get(face, "regressor")
     assert (is_classifier(model), is_regressor(model)) == (face in CLASSIFIERS, face in REGRESSORS)
-    for name in ("multivariate", "unequal_length", "random_state"):
-        assert model.get_tag(f"capability:{name}") is True, name
+    named = ["multivariate", "unequal_length", "random_state"]
+    if face is not SFMFeatures:
+        named += ["sample_weight"] if face in TRAINED else ["sample_weight", "multithreading"]
+    for name in named:
+        # sktime < 0.39 does not know all of them
+        if f"capability:{name}" in ESTIMATOR_TAG_LIST:
+            assert model.get_tag(f"capability:{name}") is True, name
     assert model.get_tag("capability:missing_values") is (face not in TRAINED)
     assert model.get_tag("capability:categorical_in_X") is False
     tags = model.__sklearn_tags__()
@@ -194,9 +201,6 @@ def test_kind(face):
     if face is SFMFeatures:
         assert tags.transformer_tags is not None
         return
-    assert model.get_tag("capability:sample_weight") is True
-    if face not in TRAINED:
-        assert model.get_tag("capability:multithreading") is True
     assert tags.input_tags.two_d_array
     assert tags.target_tags.multi_output == (face in REGRESSORS)
 

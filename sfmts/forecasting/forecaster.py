@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sfmts._batch import channel_scale, moments
 from sfmts._checkpoint import Checkpoint, digest, seeded
-from sfmts._compat import known_tags, require_pretrain
+from sfmts._compat import forecaster_tags, must_remember_data, require_pretrain
 from sfmts._random import new_random_state
 from sfmts.estimators._base import fitting
 from sfmts.estimators._device import is_available, resolve_device, training_work
@@ -181,10 +181,10 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     _panel: Panel
     _level_names: list[Any]
 
-    _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # what an update needs is in _panel
+    _config: ClassVar[dict[str, Any]] = {"remember_data": must_remember_data()}  # what an update needs is in _panel
     _y: Any = None  # sktime's own memory, for those who switch it on
     _X: Any = None
-    _tags: ClassVar[dict[str, Any]] = known_tags(
+    _tags: ClassVar[dict[str, Any]] = forecaster_tags(
         {
             "authors": ["sfmts developers"],
             "maintainers": ["sfmts developers"],

@@ -237,7 +237,8 @@ def frames_of(data: pd.DataFrame) -> dict[tuple[Any, ...], pd.DataFrame]:
     if not levels:
         return {(): data}
     groups = data.groupby(level=list(range(levels)), sort=False)
-    return {key: frame.droplevel(list(range(levels))) for key, frame in groups}
+    # pandas < 3 gives the key of a single level without a tuple.
+    return {key if isinstance(key, tuple) else (key,): frame.droplevel(list(range(levels))) for key, frame in groups}
 
 
 def with_one_frequency(panel: Panel) -> Panel:

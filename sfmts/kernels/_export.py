@@ -1,10 +1,32 @@
-"""Loops that `torch.export` records as such."""
+"""What `torch.export` records, and loops that it records as such."""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
+
+_VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+_KNOWS_EXPORT = _VERSION >= (2, 13)
+
+
+def is_exporting() -> bool:
+    """Return whether `torch.export` records.
+
+    Before PyTorch 2.13 `torch.compile` takes PyTorch's own function for true, and export is recognised only with
+    ``strict=False``, the default since 2.8.
+    """
+    return torch.compiler.is_exporting() if _KNOWS_EXPORT else torch.compiler._is_exporting_flag
+
+
+def check_loops() -> None:
+    """Raise RuntimeError before PyTorch 2.11, which cannot record all loops."""
+    if _VERSION < (2, 11):
+        raise RuntimeError(
+            f"Export of the reference kernel needs PyTorch 2.11 or newer, but {torch.__version__} is installed. "
+            "Upgrade it, or export another kernel, which needs sfmts where the program runs."
+        )
 
 
 def recorded_loop(

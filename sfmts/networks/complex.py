@@ -218,6 +218,13 @@ def _modulus(v: Tensor) -> Tensor:
     return v.square().sum(0).clamp_min(SMALLEST_MODULUS**2).sqrt()
 
 
+def _angle(v: Tensor) -> Tensor:
+    """Return theta in (-pi, pi], with gradient 0 where r < SMALLEST_MODULUS."""
+    # The gradient grows as 1 / r, and is NaN at 0 in PyTorch 2.7.
+    x, y = torch.where(v.square().sum(0) < SMALLEST_MODULUS**2, v.detach(), v)
+    return torch.atan2(y, x)
+
+
 def _phase(v: Tensor) -> Tensor:
     """Return theta in [0, 2 pi)."""
     return torch.remainder(torch.atan2(v[1], v[0]), 2.0 * math.pi)
@@ -359,7 +366,7 @@ class PhaseHirose(ComplexGate):
     b: Tensor
 
     def _of_parts(self, v: Tensor) -> Tensor:
-        return (_modulus(v) / self.m.square()).tanh() * (self.a * torch.atan2(v[1], v[0]) + self.b).sigmoid()
+        return (_modulus(v) / self.m.square()).tanh() * (self.a * _angle(v) + self.b).sigmoid()
 
 
 GATES: dict[str, type[ComplexGate]] = {

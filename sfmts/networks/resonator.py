@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sfmts._choices import check_choice
 from sfmts.kernels import resolve_resonator, resonator_layer
+from sfmts.kernels._export import is_exporting
 from sfmts.kernels._resonator.projection import linear, projection
 from sfmts.networks._common import (
     check_init,
@@ -335,7 +336,7 @@ class Resonator(SequenceNetwork):
             States, summary and the state for continuation.
         """
         dropout = self.training and self.recurrent_dropout > 0.0  # one mask per sequence, so not in pieces
-        if torch.is_grad_enabled() or dropout or torch.compiler.is_exporting():
+        if torch.is_grad_enabled() or dropout or is_exporting():
             return self._read(x, lengths, time, state, generator)
         steps = max(_NUMBERS_AT_ONCE // (2 * x.shape[0] * self.n_frequencies * self.n_states), 1)
         if steps >= x.shape[1]:

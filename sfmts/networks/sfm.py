@@ -19,6 +19,7 @@ from sfmts.kernels import (
     unpack,
 )
 from sfmts.kernels._checks import check_rows
+from sfmts.kernels._export import is_exporting
 from sfmts.kernels._registry import backend_here
 from sfmts.kernels._sfm.layer import check_exportable
 from sfmts.networks._common import (
@@ -557,7 +558,7 @@ class SFM(SequenceNetwork):
                 "state. Use time='index' or time='timestamps' in one direction."
             )
         directions = 2 if self.bidirectional else 1
-        if torch.compiler.is_exporting():
+        if is_exporting():
             x, states = self._run_exported(x, lengths, time, state, amplitudes)
         else:
             x, states = self._run_packed(x, lengths, time, state, generator, amplitudes, watched, dropout)
@@ -637,10 +638,13 @@ class SFM(SequenceNetwork):
 
         def run(number: int, x: Tensor, backward: bool) -> tuple[Tensor, _LayerState]:
             t, origin = self._times(x, lengths, time, state, backward)
-            before = None if state is None else SFMState._make(state[number][:5])
+            before = None
+            if state is not None:
+                *parts, _ = state[number]
+                before = SFMState(*parts)
             read = reverse_sequences(x, lengths) if backward else x
             z, after = self.layers[number](read, lengths, t, before, self._backend_here())
-            return (reverse_sequences(z, lengths) if backward else z), _LayerState._make([*after, origin])
+            return (reverse_sequences(z, lengths) if backward else z), _LayerState(*[*after, origin])
 
         return run_layers(x, self.n_layers, 2 if self.bidirectional else 1, run)
 

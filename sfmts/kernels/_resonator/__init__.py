@@ -12,7 +12,7 @@ from torch import Tensor
 from sfmts.kernels import _compiled
 from sfmts.kernels._checks import check_detached, check_fits, check_tensor
 from sfmts.kernels._eager import eager
-from sfmts.kernels._export import Tensors, recorded_loop
+from sfmts.kernels._export import Tensors, check_loops, is_exporting, recorded_loop
 from sfmts.kernels._registry import register
 from sfmts.kernels._resonator import fused, native, reference
 from sfmts.kernels._resonator.reference import Inputs, LayerInputs
@@ -135,7 +135,7 @@ def resonate(
     >>> S.view(3, 2).round().add(0.0).tolist()
     [[8.0, 0.0], [0.0, -4.0], [-2.0, 0.0]]
     """
-    run = _operator if torch.compiler.is_exporting() else _resonate
+    run = _operator if is_exporting() else _resonate
     S: Tensor = run(f_ste, f_fre, u, omega, dt, state, backend)
     return S
 
@@ -218,10 +218,10 @@ def resonator_layer(
     >>> S[:, 0, 0].flatten().round().tolist()
     [1.0, 0.0, 1.0]
     """
-    if torch.compiler.is_exporting() and backend == "reference":
+    if is_exporting() and backend == "reference":
         h, S = reference.layer(_layer_inputs(a, omega, alpha, beta, b_c, dt, state, mask), _scanned)
         return h.to(a.dtype), S.to(a.dtype)
-    run = _layer_operator if torch.compiler.is_exporting() else _resonator_layer
+    run = _layer_operator if is_exporting() else _resonator_layer
     h, S = run(a, omega, alpha, beta, b_c, dt, state, mask, backend)
     return h, S
 
@@ -273,6 +273,7 @@ def _resonator_layer(
 
 def _scanned(inputs: Inputs) -> Tensor:
     """Return S after each step, (T, B, 2, K, D), by one loop that `torch.export` records."""
+    check_loops()
     each_step = {"f_ste": inputs.f_ste, "f_fre": inputs.f_fre, "u": inputs.u, "dt": inputs.dt}
     given = {name: value.detach() for name, value in each_step.items() if value is not None}
     omega = inputs.omega.detach()

@@ -21,6 +21,7 @@ from sfmts._choices import check_choice
 from sfmts.kernels import _compiled
 from sfmts.kernels._checks import addresses, check_fits, check_tensor, plain, refuse_second_derivatives
 from sfmts.kernels._eager import eager
+from sfmts.kernels._export import is_exporting
 from sfmts.kernels._registry import register
 from sfmts.kernels._workspace import reused_empty
 
@@ -156,7 +157,7 @@ def projection(
     check_choice("backend", backend, _OPERATION.kernels)
     _check(x, V, b, w, recent)
     types = {value.dtype for value in (x, V, b, w, recent) if value is not None}
-    if len(types) != 1 or x.dtype not in _compiled.DTYPES or torch.compiler.is_exporting():
+    if len(types) != 1 or x.dtype not in _compiled.DTYPES or is_exporting():
         backend = "fused"
     a, p = _OPERATION.kernels[backend](x, V, b, w, recent)
     return a, p

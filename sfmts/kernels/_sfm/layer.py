@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sfmts.kernels._checks import check_fits, check_rows, check_sizes, check_tensor
 from sfmts.kernels._eager import eager
-from sfmts.kernels._export import Tensors, recorded_loop
+from sfmts.kernels._export import Tensors, check_loops, is_exporting, recorded_loop
 from sfmts.kernels._packing import pack, unpack
 from sfmts.kernels._sfm import reference, sfm
 from sfmts.kernels._sfm.reference import SFMState, SFMWeights
@@ -64,13 +64,15 @@ def sfm_layer(
     state : SFMState
         Each sequence's state after its own last step.
     """
-    if torch.compiler.is_exporting():
+    if is_exporting():
         check_exportable(dropout=feedback_mask is not None, amplitudes=amplitudes is not None)
         if backend == "reference" and lengths is None:
             return _scanned(x, t, weights, state, accumulated)
         before = [] if state is None else list(state)
-        z, *after = _operator(x, lengths, t, list(weights[:6]), weights.omega, before, backend, accumulated)
-        return z, SFMState._make(after)
+        # PyTorch 2.7 cannot trace slices and _make of named tuples.
+        *matrices, omega = weights
+        z, *after = _operator(x, lengths, t, matrices, omega, before, backend, accumulated)
+        return z, SFMState(*after)
     return _run(x, lengths, t, weights, state, backend, memory, accumulated, feedback_mask, amplitudes)
 
 
@@ -78,6 +80,7 @@ def _scanned(
     x: Tensor, t: Tensor, weights: SFMWeights, state: SFMState | None, accumulated: bool
 ) -> tuple[Tensor, SFMState]:
     """Run the steps of the reference kernel as one loop that `torch.export` records."""
+    check_loops()
     weights = SFMWeights._make(None if value is None else value.detach() for value in weights)
 
     def step(before: Tensors, now: Tensors) -> tuple[Tensors, Tensor]:
