@@ -371,7 +371,7 @@ class TestRandomness:
         for seeds in [(0, 1), (None, None)]:
             before = torch.get_rng_state(), np.random.get_state()[1].copy()
             a, b = (case.results(wild(case).set_params(random_state=seed).fit(X, y), X) for seed in seeds)
-            assert distance(a, b) > 1e-6
+            assert distance(a, b) > 100 * case.exact  # of one model, other batches differ by less
             assert torch.equal(before[0], torch.get_rng_state())
             np.testing.assert_array_equal(before[1], np.random.get_state()[1])
 

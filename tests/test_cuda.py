@@ -470,9 +470,11 @@ def compiled_by_nvrtc(direction, sizes, device, architecture):
     layout = choose_layout(direction, sizes, 1, device)
     options = (*program.compiler_options(layout, architecture), "--ptxas-options=-v")
     try:
-        program._nvrtc().nvrtcVersion()
+        _, *version = program._nvrtc().nvrtcVersion()
     except Exception as error:
         pytest.skip(f"there is no NVRTC: {error}")
+    if version < [12, 8]:  # of PyTorch 2.7 for CUDA 12.6; the declared bindings bring a newer one
+        pytest.skip(f"NVRTC {version} is older than the bindings, knows no sm_120 and spills a register")
     cubin, log = program.compile_and_log(options)
     assert cubin.startswith(b"\x7fELF")
     assert f"sfm_{direction}" in log
