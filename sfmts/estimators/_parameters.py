@@ -145,9 +145,7 @@ PARAMETERS: dict[str, Parameter] = {
         [StrOptions({"pool"}), None],
         'What the model is weighed against. "pool" is a pool of simple forecasts of each variable, each weighted by '
         "the errors that it made in the past. The weight of the model is decided on the part held out, and is 0 where "
-        "that has fewer than 4 horizons or 8 windows. With exogenous variables, which the pool does not know, the "
-        "model forecasts alone, without a network if there are too few windows to validate it. With None the model "
-        "forecasts alone, with its network.",
+        "that has fewer than 10 horizons or 32 windows. With None the model forecasts alone, with its network.",
     ),
     # training
     "optimizer": _choice(

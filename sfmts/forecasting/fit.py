@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sfmts._checkpoint import Checkpoint, Stage
 from sfmts.forecasting.linear import LinearForecast, start_from_linear
-from sfmts.forecasting.model import HorizonModel, HorizonShape
-from sfmts.forecasting.pool import of_columns
+from sfmts.forecasting.model import HorizonModel, HorizonShape, resized
 from sfmts.forecasting.windows import WindowSet, window_set
 from sfmts.heads import QuantileHead
 from sfmts.training import CUT_OFF, Trainer, TrainingSettings, best_epoch, is_better, outputs, placed
@@ -28,7 +27,7 @@ _COVERAGE = 0.9  # nominal coverage of the interval that is calibrated
 _STRETCHES = (0.25, 4.0)  # least and greatest factor of a calibration
 
 
-Base = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Base = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +124,8 @@ class HorizonFit:
     start : HorizonModel, optional
         Train a copy of this model instead of a new one.
     base : callable, optional
-        Forecasts beside which the model is weighed: takes the past of one variable, (T,), and returns the quantiles of
-        the steps that follow, (H, levels).
+        Forecasts beside which the model is weighed: takes the past of some variables, (T, V), and the covariates,
+        (T + H, F), and returns the quantiles of the steps that follow, (H, V, levels).
     checkpoint : Checkpoint, optional
         Keeps each training, so that an equal fit continues.
     """
@@ -274,7 +273,8 @@ class HorizonFit:
         owner = int(windows.owners[i])
         past = self.values[owner][: int(windows.cuts[i] - windows.starts[owner])]
         variables = range(past.shape[1]) if windows.variables is None else [int(windows.variables[i])]
-        return torch.from_numpy(of_columns(past[:, variables], base))
+        covariates = resized(self.covariates[owner], len(past) + windows.horizon)
+        return torch.from_numpy(base(past[:, variables], covariates))
 
     def _trained(self, train: WindowSet, epochs: int, chosen: tuple[str, float] | None) -> FitResult:
         """Train a model without validation, around the ``chosen`` anchor and penalty or the default anchor."""

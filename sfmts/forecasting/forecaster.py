@@ -32,8 +32,9 @@ from sfmts.estimators._parameters import (
     training_settings,
     validate_parameters,
 )
+from sfmts.forecasting.effects import around_effects
 from sfmts.forecasting.fit import FitResult, FitSettings, HorizonFit, mixture
-from sfmts.forecasting.model import HorizonModel, HorizonShape, roll_out, window_quantiles
+from sfmts.forecasting.model import HorizonModel, HorizonShape, resized, roll_out, window_quantiles
 from sfmts.forecasting.panel import (
     Panel,
     Series,
@@ -46,7 +47,7 @@ from sfmts.forecasting.panel import (
     panel_of,
     with_one_frequency,
 )
-from sfmts.forecasting.pool import fitted, of_columns, pool
+from sfmts.forecasting.pool import fitted, pool
 from sfmts.forecasting.windows import window_set
 from sfmts.heads import QUANTILE_LEVELS, QuantileHead
 from sfmts.networks.base import make_network
@@ -85,6 +86,19 @@ def _levels(alpha: Sequence[float]) -> Tensor:
     return levels
 
 
+def _base_quantiles(
+    values: NDArray[np.float64],
+    covariates: NDArray[np.float64],
+    n_steps: int,
+    periods: tuple[int, ...],
+    past_only: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V) with covariates (T + n_steps, F)."""
+    covariates = resized(covariates, len(values) + n_steps)
+    levels = np.array(QUANTILE_LEVELS)
+    return around_effects(lambda y: pool(y, n_steps, periods, levels), values, covariates, periods, past_only)
+
+
 def _apart(edges: NDArray[np.float64]) -> NDArray[np.float64]:
     """Move edges of bins that coincide apart by a few roundings, so that no density is infinite."""
     least = np.maximum(8 * np.finfo(np.float64).eps * np.abs(edges).max(axis=-1, keepdims=True), 1e-290)
@@ -106,8 +120,9 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     number of epochs (possibly 0), and on the width of the quantiles. Then the model is trained once more on everything.
     The model is weighed against a pool of simple forecasts, each of which counts the more the smaller its errors in the
     past were: last value, mean, half the drift, exponential smoothing, damped and linear trend, Theta, and the season
-    before. If ``sp`` is greater than 1, their season is removed first, as factors if all values are positive. Where too
-    little is held out to tell, the pool forecasts alone.
+    before. If ``sp`` is greater than 1, their season is removed first, as factors if all values are positive. The effects
+    of X are removed as well; ridge regression with autocorrelated errors estimates them from each series, and they are
+    0 where they would not help. Where too little is held out to tell, the pool forecasts alone.
 
     Parameters
     ----------
@@ -143,7 +158,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     Notes
     -----
     Windows are scaled in float64; the network computes in float32. The forecast of a y + b is a times the forecast of
-    y, plus b, except for a pool with seasonal factors or a bound. Point forecasts are medians. The model predicts
+    y, plus b, except for a pool with seasonal factors or a bound. In-sample forecasts of the pool have the effects of X
+    that the whole series shows. Point forecasts are medians. The model predicts
     quantiles at levels from 0.025 to 0.975; beyond these they continue like those of a normal distribution. Intervals
     and variances are computed from the quantiles. The forecast of a constant series is its value. A series shorter than
     the context is padded with its mean.
@@ -476,10 +492,11 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
                 f"start={start} steps. Pass a longer y, or an integer start from 1 to {last}."
             )
         values, head = series.values(), self.module_.head
+        covariates = self._standardised(series.covariates(self.calendar_features))
         positions = np.arange(start, last + 1, stride)
         quantiles = self._mixed(
             lambda: self._window_quantiles(series, values, start, last, stride, values[:start].std(axis=0)),
-            lambda: torch.from_numpy(np.stack([self._pooled(values[:cut], self.horizon_) for cut in positions])),
+            lambda: torch.stack([self._pooled(values[:cut], covariates, self.horizon_) for cut in positions]),
         )
         forecasts = self._bounded(quantiles if levels is None else head.interpolated(quantiles, levels))
         return positions, (forecasts[..., head.middle] if levels is None else forecasts).numpy()
@@ -611,10 +628,9 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         else:
             mean, scale = self.covariate_mean_, self.covariate_scale_
             shape = start.shape
-        # The base knows no covariates, and none of the series that a model was trained on before.
-        base, levels = None, np.array(QUANTILE_LEVELS)
-        if self.base == "pool" and start is None and not shape.n_covariates:
-            base = partial(pool, n_steps=horizon, periods=self._periods, levels=levels)
+        base = None
+        if self.base == "pool" and start is None:  # it knows none of the series that a model was trained on before
+            base = partial(_base_quantiles, n_steps=horizon, periods=self._periods, past_only=shape.past_only)
         covariates = [(part - mean) / scale for part in covariates]
         with self._opened_checkpoint(values, covariates, horizon, start) as checkpoint:
             result = HorizonFit(
@@ -742,7 +758,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         joint = self.multivariate == "joint"
         quantiles = self._mixed(
             lambda: torch.cat(roll_out(self._placed_module(), values, covariates, last, joint)),
-            lambda: torch.from_numpy(np.concatenate([self._pooled(part, last) for part in values])),
+            lambda: torch.cat([self._pooled(*parts, last) for parts in zip(values, covariates, strict=True)]),
         ).split(last)
         frames = {}
         for (key, series), later in zip(panel.items(), quantiles, strict=True):
@@ -759,17 +775,18 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             return model() if weight else base()
         return mixture(base(), model(), weight)
 
-    def _pooled(self, values: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
-        """Return the quantiles (n_steps, V, levels) of the pool for a series (T, V)."""
-        levels = self.module_.head.levels.numpy()
-        return of_columns(values, lambda column: pool(column, n_steps, self._periods, levels))
+    def _pooled(self, values: NDArray[np.float64], covariates: NDArray[np.float64], n_steps: int) -> Tensor:
+        """Return the quantiles (n_steps, V, levels) of the pool after a series (T, V)."""
+        past_only = self.module_.shape.past_only
+        return torch.from_numpy(_base_quantiles(values, covariates, n_steps, self._periods, past_only))
 
     def _fitted(self, series: Series) -> Tensor:
         """Return the quantiles (T, V, levels) of each step of a series, forecast from the steps before it.
 
         The first step, before which nothing is known, has its value and the spread of the second.
         """
-        values, levels = series.values(), self.module_.head.levels.numpy()
+        values, shape = series.values(), self.module_.shape
+        levels = self.module_.head.levels.numpy()
 
         def model() -> Tensor:
             if len(values) == 1:
@@ -778,10 +795,15 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
             first = later[:1] + torch.tensor(values[:1])[..., None] - later[:1, :, self.module_.head.middle, None]
             return torch.cat([first, later])
 
-        return self._mixed(
-            model,
-            lambda: torch.from_numpy(of_columns(values, lambda column: fitted(column, self._periods, levels))),
-        )
+        def base() -> Tensor:
+            covariates = self._standardised(series.covariates(self.calendar_features))
+            return torch.from_numpy(
+                around_effects(
+                    lambda y: fitted(y, self._periods, levels), values, covariates, self._periods, shape.past_only
+                )
+            )
+
+        return self._mixed(model, base)
 
     def _placed_module(self) -> HorizonModel:
         """Return the model, on the device of the fit if that is available."""

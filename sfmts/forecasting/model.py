@@ -311,7 +311,7 @@ def roll_out(
         ends = [len(series) for series in known]
         windows = window_set(
             [np.pad(series, ((0, H), (0, 0)), constant_values=np.nan) for series in known],
-            [_resized(part, end + H) for part, end in zip(covariates, ends, strict=True)],
+            [resized(part, end + H) for part, end in zip(covariates, ends, strict=True)],
             model.shape.context_length,
             H,
             joint=joint,
@@ -332,8 +332,21 @@ def roll_out(
     return list(torch.cat(blocks, dim=1)[:, :n_steps])
 
 
-def _resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the first n rows, followed by zeros if there are fewer."""
+def resized(rows: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return the first rows, followed by zeros if there are fewer.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (T, F)
+        Rows.
+    n : int
+        Wanted number of rows.
+
+    Returns
+    -------
+    rows : ndarray of shape (n, F)
+        A view or a copy.
+    """
     return np.pad(rows, ((0, max(0, n - len(rows))), (0, 0)))[:n]
 
 

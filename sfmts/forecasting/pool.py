@@ -6,7 +6,7 @@ intervals, so no part of the series has to be held out.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,24 +87,6 @@ def fitted(y: Array, periods: tuple[int, ...], levels: Array) -> Array:
     points, band = _points_and_band(y, 1, periods, levels, len(y))
     quantiles: Array = np.r_[y[0], points[:-1, 0]][:, None] + band
     return quantiles
-
-
-def of_columns(values: Array, function: Callable[[Array], Array]) -> Array:
-    """Return the quantiles that a function finds for each variable.
-
-    Parameters
-    ----------
-    values : ndarray of shape (T, V)
-        The series.
-    function : callable
-        Map from a variable, (T,), to its quantiles, (n, levels).
-
-    Returns
-    -------
-    quantiles : ndarray of shape (n, V, levels)
-        Those of all variables.
-    """
-    return np.stack([function(column) for column in values.T], axis=1)
 
 
 def _points_and_band(
