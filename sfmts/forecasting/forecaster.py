@@ -120,9 +120,9 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     number of epochs (possibly 0), and on the width of the quantiles. Then the model is trained once more on everything.
     The model is weighed against a pool of simple forecasts, each of which counts the more the smaller its errors in the
     past were: last value, mean, half the drift, exponential smoothing, damped and linear trend, Theta, and the season
-    before. If ``sp`` is greater than 1, their season is removed first, as factors if all values are positive. The effects
-    of X are removed as well; ridge regression with autocorrelated errors estimates them from each series, and they are
-    0 where they would not help. Where too little is held out to tell, the pool forecasts alone.
+    before. If ``sp`` is greater than 1, their season is removed first, as factors if all values are positive. Effects
+    of X are removed, too: ridge regression with autocorrelated errors estimates them from each series, and they are 0
+    where they would not help. Where too little is held out to tell, the pool forecasts alone.
 
     Parameters
     ----------
