@@ -133,6 +133,17 @@ class TestMatchBudget:
         assert match_budget("needy", 1000, 2, 1) == match_budget("lstm", 1000, 2, 1)
 
 
+def test_refusing_work_keeps_gradients_on():
+    @torch.no_grad()
+    def work():
+        torch.empty(3).add_(1.0).mul_(2.0)
+
+    for most_calls in range(3):  # one of the refused calls is that of torch.no_grad
+        with pytest.raises(RuntimeError, match="far more work"), base.WithoutStorage(most_calls):
+            work()
+        assert torch.is_grad_enabled()
+
+
 def count_without_storage(network, n_states, **options):
     with base.WithoutStorage():
         module = make_network(network, 2, n_states=n_states, **options)

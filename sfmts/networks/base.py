@@ -362,6 +362,16 @@ class WithoutStorage(TorchFunctionMode):
         self._calls = math.inf if most_calls is None else most_calls
         self._integers = math.inf if most_integers is None else most_integers
 
+    def __enter__(self) -> Self:
+        self._grad_enabled = torch.is_grad_enabled()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        # An error raised while torch.no_grad() is entered would leave gradients off for the rest of the program.
+        torch.set_grad_enabled(self._grad_enabled)
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
