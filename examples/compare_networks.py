@@ -110,7 +110,9 @@ def fit(task: Task, network: str, seed: int) -> Fit:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
     n_states = match_budget(network, BUDGET, *task.widths)
-    model = SFMClassifier(network, base=None, n_states=n_states, max_iter=task.epochs, random_state=seed)
+    model = SFMClassifier(
+        network, base=None, n_states=n_states, pooling="last", max_iter=task.epochs, random_state=seed
+    )
     start = time.perf_counter()
     model.fit(task.X_train, task.y_train)
     seconds = time.perf_counter() - start

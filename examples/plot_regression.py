@@ -93,7 +93,7 @@ models = {
     "mean": DummyRegressor(),
     "ridge": RidgeCV(ALPHAS),
     "ridge, quadratic": make_pipeline(StandardScaler(), PCA(10), PolynomialFeatures(2), RidgeCV(ALPHAS)),
-    "SFM": SFMRegressor(base=None, layout="nct", random_state=0),
+    "SFM": SFMRegressor("sfm", base=None, layout="nct", random_state=0),
     "LSTM": SFMRegressor("lstm", base=None, n_states=62, layout="nct", random_state=0),
 }
 predictions = {}
@@ -107,7 +107,7 @@ for name, model in models.items():
 
 grid = {"network_params": [{"frequencies": "fixed"}, {"frequencies": "learned"}], "n_states": [16, 32]}
 search = GridSearchCV(
-    SFMRegressor(base=None, layout="nct", random_state=0),
+    SFMRegressor("sfm", base=None, layout="nct", random_state=0),
     grid,
     cv=KFold(3, shuffle=True, random_state=0),
     scoring={"r2": "r2", "rmse": "neg_root_mean_squared_error"},

@@ -26,6 +26,7 @@ from sfmts.networks.base import network_options
 
 RESULTS = Path(__file__).parent / "results"
 RETURNED = ("scores", "n_parameters", "epochs", "seconds")
+ALONE = {"base": None, "pooling": "last", "batch_size": 32}  # a network that predicts alone, as in the paper
 ESTIMATORS = ("parameters", "estimator", "recipe")  # settings that hold parameters of an estimator
 OF_NETWORKS = ("n_outputs", "frequencies", "phase", "recurrent_dropout", "init", "backend", "memory", "time")
 OF_OPTIMIZERS = {"weight_decay": "weight_decay", "clip_norm": "clip_norm", "learning_rate": "schedule"}
@@ -107,16 +108,15 @@ def estimator_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def preset(task: str, row: str) -> dict[str, Any]:
-    """Return the preset of a row of Table 1 without ``base``, which :func:`network_alone` sets."""
+    """Return the preset of a row of Table 1 without what :func:`network_alone` sets."""
     parameters = paper_preset(task, row)
-    parameters.pop("base", None)
-    return parameters
+    return {name: value for name, value in parameters.items() if name not in ALONE}
 
 
 def network_alone(estimator: type, **parameters: Any) -> Any:
     """Return an estimator whose network predicts alone, as in the paper."""
-    own = {"base": None} if "base" in inspect.signature(estimator).parameters else {}
-    return estimator(**own, **parameters)
+    own = {"network": "sfm", **ALONE} if "base" in inspect.signature(estimator).parameters else {}
+    return estimator(**{**own, **parameters})
 
 
 def run_and_print(

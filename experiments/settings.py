@@ -52,6 +52,7 @@ from _runs import (
     Run,
     estimator_parameters,
     mean_and_deviation,
+    network_alone,
     progress,
     run_and_print,
     table,
@@ -167,7 +168,7 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train and score one network."""
     task = settings["task"]
     estimator = ESTIMATORS[task["name"]]
-    parameters = {**estimator().get_params(), **settings["parameters"]}
+    parameters = {**network_alone(estimator).get_params(), **settings["parameters"]}
     parameters["network_params"] = {**estimator._network_defaults, **(parameters["network_params"] or {})}
     generator = torch.Generator().manual_seed(int(np.random.RandomState(seed).randint(2**31 - 1)))
     return (fit_waves if task["name"] == "waves" else fit_chorales)(task, parameters, generator)

@@ -38,6 +38,7 @@ from _runs import (
     Run,
     estimator_parameters,
     mean_and_deviation,
+    network_alone,
     preset,
     progress,
     run_and_print,
@@ -133,7 +134,7 @@ def fit(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     X_train, X_test, y_train, y_test = train_test_split(
         X.astype(np.float32), y, test_size=0.2, stratify=y, random_state=0
     )
-    model = SFMClassifier(base=None, **settings["parameters"], max_iter=settings["epochs"], random_state=seed)
+    model = network_alone(SFMClassifier, **settings["parameters"], max_iter=settings["epochs"], random_state=seed)
     scores: dict[str, Any] = {"rule": np.mean(count_distinct_values(X_test) == y_test), "n_test": len(y_test)}
     start = time.process_time()
     try:

@@ -12,7 +12,25 @@ from sfmts.heads import Head
 from sfmts.networks._common import dropout_mask
 from sfmts.networks.base import NetworkOutput, SequenceNetwork
 
-POOLINGS = ("last", "mean")
+POOLINGS = ("last", "mean", "max", "all")
+
+
+def pooled_size(pooling: str, width: int) -> int:
+    """Return the width of what the head reads.
+
+    Parameters
+    ----------
+    pooling : str
+        One of ``POOLINGS``.
+    width : int
+        Width of the network's output.
+
+    Returns
+    -------
+    size : int
+        ``width``, or three times as much for "all".
+    """
+    return 3 * width if pooling == "all" else width
 
 
 class Model(nn.Module, ABC):
@@ -82,8 +100,9 @@ class SequenceModel(Model):
         Projects the pooled state. A head that is ``per_step`` gets the state of each step instead.
     mean, scale : Tensor of shape (C,), optional
         Each channel is shifted by ``mean`` and divided by ``scale``; 0 and 1 by default.
-    pooling : {"last", "mean"}
-        The network's summary of the whole sequence, or the mean of its states over time.
+    pooling : {"last", "mean", "max", "all"}
+        The network's summary of the whole sequence, the mean or the greatest of its states over time, or all three side
+        by side.
     dropout : float
         Probability of dropping an entry of the pooled state in training.
     time_channel : int, optional
@@ -169,12 +188,14 @@ class SequenceModel(Model):
         return features, output.extra_loss
 
     def _pooled(self, output: NetworkOutput, lengths: Tensor | None) -> Tensor:
-        if self.pooling == "last":
-            return output.final
-        if lengths is None:
-            return output.states.mean(dim=1)
-        states = output.states  # zero after the end of a sequence, so that the sum is over its own steps
-        return states.sum(dim=1) / lengths.to(states.device, non_blocking=True).to(states.dtype)[:, None]
+        parts = {
+            "last": lambda: output.final,
+            "mean": lambda: _mean_of(output.states, lengths),
+            "max": lambda: _greatest_of(output.states, lengths),
+        }
+        if self.pooling == "all":
+            return torch.cat([part() for part in parts.values()], dim=1)
+        return parts[self.pooling]()
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, time: Tensor | None = None) -> Tensor:
         """Return the head's raw output for raw series.
@@ -224,6 +245,22 @@ class SequenceModel(Model):
         if time is None and self.time_channel is not None:
             return x[..., self.time_channel].double()
         return time
+
+
+def _mean_of(states: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the mean of states (B, T, H) over the steps of each series; they are zero after its end."""
+    if lengths is None:
+        return states.mean(dim=1)
+    return states.sum(dim=1) / lengths.to(states.device, non_blocking=True).to(states.dtype)[:, None]
+
+
+def _greatest_of(states: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the greatest of states (B, T, H) over the steps of each series."""
+    if lengths is not None:
+        steps = torch.arange(states.shape[1], device=states.device)
+        after = steps >= lengths.to(states.device, non_blocking=True)[:, None]
+        states = states.masked_fill(after[..., None], -torch.inf)
+    return states.amax(dim=1)
 
 
 def _places(x: Tensor, lengths: Tensor) -> Tensor:

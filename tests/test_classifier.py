@@ -30,7 +30,8 @@ def panel(form, n=24, **options):
 
 def tiny(**options):
     """A classifier that trains in a few milliseconds."""
-    return SFMClassifier(base=None, **{"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0, **options})
+    small = {"n_states": 4, "n_frequencies": 2, "max_iter": 3, "random_state": 0}
+    return SFMClassifier(**{"network": "sfm", "base": None, "pooling": "last", **small, **options})
 
 
 def able(**options):

@@ -302,7 +302,8 @@ MATES = [
     *((case, {"network": network, **option}) for case, network, option in pairwise(TRAINED, NETWORKS, OPTIONS)),
     *((TRAINED[0], {"network": network, "pooling": "mean"}) for network in NETWORKS),
     *((case, {"network": "gru", "n_layers": 2, "bidirectional": True}) for case in TRAINED[:2]),
-    (TRAINED[0], {"network_params": {"time": "normalized"}}),
+    (TRAINED[0], {"network": "sfm", "network_params": {"time": "normalized"}}),
+    *((TRAINED[0], {"pooling": pooling}) for pooling in ("last", "max")),
     *((case, {}) for case in [*FIXED, SCALER]),
 ]
 MATES = [(case, options) for case, options in MATES if case.cls is not SFMDensity or "bidirectional" not in options]

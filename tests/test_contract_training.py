@@ -122,10 +122,11 @@ class TestParameters:
     @every_trained
     def test_what_does_not_fit(self, case, monkeypatch):
         X, y = case.data("3-D")
+        pooling = {"pooling": "last"} if hasattr(case.tiny(), "pooling") else {}
         for network in ("lstm", "gru"):
             text = r"head='none'.*n_outputs=\d is needed here, but the output has width 7"
             with pytest.raises(ValueError, match=text):
-                case.tiny(network=network, n_states=7, head="none").fit(X, y)
+                case.tiny(network=network, n_states=7, head="none", **pooling).fit(X, y)
         n = 3 if case.task == "classes" else 1
         text = rf"early_stopping=True cannot set validation_fraction=0.1 of {n} series aside"
         for form in ("3-D", "ragged"):
@@ -165,8 +166,8 @@ class TestOptions:
         for form in ("3-D", "ragged"):
             X, y = case.data(form)
             options = {"recurrent_dropout": 0.3}
-            model = case.tiny(network_params={"memory": "recompute", **options}).fit(X, y)
-            expected = case.tiny(network_params=options).fit(X, y)
+            model = case.tiny(network="sfm", network_params={"memory": "recompute", **options}).fit(X, y)
+            expected = case.tiny(network="sfm", network_params=options).fit(X, y)
             assert_close(case.results(model, X), case.results(expected, X), atol=1e-8)
 
     def test_dropout_acts_in_training_only(self, case):

@@ -113,7 +113,8 @@ TASKS = {  # of the paper, and the default sizes
 def test_everything_on_auto_is_served_by_the_cuda_kernel(gpu, monkeypatch, caplog, task):
     monkeypatch.setattr(_device, "_LEAST_MULTIPLICATIONS", 0.0)
     X, y = make_panel(n=4, n_steps=12, n_classes=2)
-    options = {"base": None, "max_iter": 2, "early_stopping": False, "random_state": 0, **TASKS[task]}
+    options = {"network": "sfm", "base": None, "pooling": "last", "batch_size": 4, "max_iter": 2, "random_state": 0}
+    options |= TASKS[task]
     X = X.astype(np.float32)
     with caplog.at_level(logging.INFO, "sfmts"):
         model = SFMClassifier(device="auto", **options).fit(X, y)

@@ -23,7 +23,8 @@ def panel(form):
 
 
 def tiny(**options):
-    return SFMClassifier(base=None, **{"n_states": 3, "n_frequencies": 2, "max_iter": 1, "random_state": 0, **options})
+    small = {"n_states": 3, "n_frequencies": 2, "max_iter": 1, "random_state": 0}
+    return SFMClassifier(**{"network": "sfm", "base": None, "pooling": "last", **small, **options})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -44,7 +45,7 @@ def test_labels(form):
 
 # Name, value, and what the message calls right; what all estimators take is in test_contract.py.
 OWN = [
-    ("pooling", "nope", ["last", "mean"]),
+    ("pooling", "nope", ["last", "mean", "max", "all"]),
     ("class_weight", "nope", ["balanced", "dict"]),
     ("time_channel", "last", ["int", "None"]),
     ("max_iter", 0, ["int", "[1, inf)"]),

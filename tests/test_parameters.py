@@ -253,4 +253,6 @@ def test_network_params_are_checked():
     with pytest.raises(TypeError, match="recurrent_dropout must be a number, not False"):
         SFMClassifier(base=None, network_params={"recurrent_dropout": False}).fit(X, y)
     with pytest.raises(ValueError, match=r"head='none' needs n_outputs=\d+, .* but network_params has n_outputs=7"):
-        SFMClassifier(base=None, head="none", network_params={"n_outputs": 7}).fit(X, y)
+        SFMClassifier("sfm", base=None, head="none", pooling="last", network_params={"n_outputs": 7}).fit(X, y)
+    with pytest.raises(ValueError, match=r"head='none' .*, but pooling='all' triples its width. .*pooling='last'"):
+        SFMClassifier("sfm", base=None, head="none").fit(X, y)

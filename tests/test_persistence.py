@@ -49,7 +49,8 @@ CLASSES = {
 
 
 def tiny(**options):
-    return SFMClassifier(base=None, **{"n_states": 3, "n_frequencies": 2, "max_iter": 2, "random_state": 0, **options})
+    small = {"n_states": 3, "n_frequencies": 2, "max_iter": 2, "random_state": 0}
+    return SFMClassifier(**{"network": "sfm", "base": None, "pooling": "last", **small, **options})
 
 
 def same_parameters(a, b):

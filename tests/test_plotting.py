@@ -46,7 +46,7 @@ def waves():
 
 def fitted(waves, **options):
     options = {"n_states": D, "n_frequencies": K, "max_iter": 2, "random_state": 0, "device": "cpu", **options}
-    return SFMClassifier(base=None, **options).fit(*waves)
+    return SFMClassifier(**{"network": "sfm", "base": None, **options}).fit(*waves)
 
 
 @pytest.fixture(scope="module")

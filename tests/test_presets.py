@@ -84,7 +84,7 @@ class TestMatchBudget:
     def test_an_estimator_has_as_many(self):
         X, y = make_panel()
         n_states = match_budget("gru", 2000, 2, 1)
-        model = SFMClassifier("gru", base=None, n_states=n_states, max_iter=1).fit(X, y)
+        model = SFMClassifier("gru", base=None, n_states=n_states, pooling="last", max_iter=1).fit(X, y)
         assert model.n_parameters_ == count("gru", n_states, 2, 1)
         assert abs(model.n_parameters_ / 2000 - 1) < 0.05
 

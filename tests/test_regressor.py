@@ -19,7 +19,7 @@ CASE = TRAINED[1]
 
 
 def tiny(**options):
-    return CASE.tiny(**options)
+    return CASE.tiny(**{"network": "sfm", "pooling": "last", **options})
 
 
 def able(**options):

@@ -249,6 +249,8 @@ def test_a_loss_that_ends_far_above_its_start_is_told():
     X, y = make_panel(n=40)
     options = {
         "network": "resonator",
+        "pooling": "last",
+        "batch_size": 32,
         "optimizer": "sgd",
         "learning_rate_init": 10.0,
         "optimizer_params": {"clip_norm": None},

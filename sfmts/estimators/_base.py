@@ -41,11 +41,12 @@ from sfmts.estimators._parameters import (
     validate_parameters,
 )
 from sfmts.heads import Head
-from sfmts.model import SequenceModel
+from sfmts.model import SequenceModel, pooled_size
 from sfmts.networks.base import WithoutStorage, make_network, network_class, network_options, resolved_options
 from sfmts.training import History, Trainer, in_batches, outputs, placed
 
 _PREDICTION_BATCH = 256
+_UPDATES, _SMALLEST_BATCH, _LARGEST_BATCH = 10, 2, 32  # updates in an epoch, and series in a mini-batch, with "auto"
 _FREE_SIZE = 10_000  # of options of a file, however small the file is
 _MODEL_PARAMETERS = (*NETWORK_PARAMETERS, "head", "n_hidden", "pooling", "dropout", "time_channel", "base")
 _NO_ATTRIBUTES = ("module_", "base_")  # saved in another way
@@ -364,7 +365,10 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             device = resolve_device(self.device, work)
             model.to(train.values.dtype if device.type == "cpu" else torch.float32)
         model.to(device)
-        settings = training_settings(self, **({} if epochs is None else {"schedule": "constant"}))
+        changes: dict[str, Any] = {} if epochs is None else {"schedule": "constant"}
+        if self.batch_size == "auto":
+            changes["batch_size"] = min(_LARGEST_BATCH, max(_SMALLEST_BATCH, len(train) // _UPDATES))
+        settings = training_settings(self, **changes)
         trainer = Trainer(model, settings, generator)
         if continued and self._optimizer_state is not None and self._optimizer_state[0] == self.optimizer:
             trainer.load_optimizer_state(self._optimizer_state[1])
@@ -432,10 +436,13 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             if "time" in accepted:
                 own["time"] = "timestamps"
         if options["head"] == "none":
-            if options.get("bidirectional"):
+            wider = "bidirectional=True doubles" if options.get("bidirectional") else None
+            if options.get("pooling") == "all":
+                wider = "pooling='all' triples"
+            if wider:
                 raise ValueError(
-                    "head='none' uses the network's output as logits, but bidirectional=True doubles its width. Use "
-                    "head='linear'."
+                    f"head='none' uses the network's output as logits, but {wider} its width. Use head='linear', or "
+                    "one direction and pooling='last'."
                 )
             if "n_outputs" in accepted:
                 n_logits = self._n_logits()
@@ -480,12 +487,13 @@ class SequenceEstimator(CallbackSupportMixin, SavedEstimator):
             max_length=1 if train is None else int(train.lengths.max()),
             generator=torch.Generator() if generator is None else generator,
         )
+        pooling = options.get("pooling", "last")
         return SequenceModel(
             network,
-            self._make_head(options["head"], network.output_size, generator, train),
+            self._make_head(options["head"], pooled_size(pooling, network.output_size), generator, train),
             mean=mean,
             scale=scale,
-            pooling=options.get("pooling", "last"),
+            pooling=pooling,
             dropout=options["dropout"],
             time_channel=options.get("time_channel"),
         )

@@ -80,7 +80,8 @@ PARAMETERS: dict[str, Parameter] = {
     "network": Parameter(
         "str",
         [str],
-        "Name of a network, see :func:`sfmts.networks.network_names`. Parameters that the network does not use, such "
+        'Name of a network, see :func:`sfmts.networks.network_names`; "sfm" is that of the paper, "resonator" our own '
+        "form of it, which learns more from the same number of series. Parameters that the network does not use, such "
         "as ``n_frequencies``, are ignored, so networks can be compared in one grid search. Several layers or two "
         "directions raise an error if the network does not support them. :class:`sfmts.SFMDensity` and "
         ":class:`sfmts.SFMForecaster` need a causal network, which reads forwards only.",
@@ -118,7 +119,11 @@ PARAMETERS: dict[str, Parameter] = {
         'estimate ("rbm", RNN-RBM).',
     ),
     "n_hidden": _count('Number of hidden units of the heads "nade" and "rbm".'),
-    "pooling": _choice(POOLINGS, "What the head reads: the output after the last step, or the mean over all steps."),
+    "pooling": _choice(
+        POOLINGS,
+        "What the head reads: the output after the last step, the mean or the greatest output of all steps, or these "
+        "three side by side.",
+    ),
     "time_channel": Parameter(
         "int or None",
         [Integral, None],
@@ -165,8 +170,12 @@ PARAMETERS: dict[str, Parameter] = {
         "float", [Interval(Real, 0, None, closed="neither")], "Learning rate of the first update."
     ),
     "max_iter": _count("Maximum number of epochs."),
-    "batch_size": _count(
-        "Number of series in a mini-batch. Series of similar length are put together, in random order."
+    "batch_size": Parameter(
+        'int or "auto"',
+        [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        'Number of series in a mini-batch. Series of similar length are put together, in random order. "auto" is a '
+        "tenth of the series, but from 2 to 32: the number of updates decides how well a network learns, and with few "
+        "series larger mini-batches would leave too few of them.",
     ),
     "batch_size (forecaster)": Parameter(
         'int or "auto"',

@@ -135,10 +135,10 @@ def paper_preset(task: str, network: str) -> dict[str, Any]:
 
     A preset sets sizes only, not training. Its options are those that reproduce the table's counts of 1 k, 139 k and
     80 k: a full recurrent matrix in the Clockwork RNN, separate carry gates in the recurrent highway network, a GRU in
-    adaptive computation time, and the SFM's own output as logits. In classifiers ``base`` is None, because the paper's
-    networks predict alone. The associative LSTM has the sizes of :func:`match_budget`, because the table's 15 and 139
-    are odd and cannot be split into real and imaginary parts. At those sizes it would also have one eighth too many
-    weights.
+    adaptive computation time, and the SFM's own output as logits. In classifiers ``base`` is None and ``pooling`` is
+    "last", because the paper's networks predict alone, after the last step. The associative LSTM has the sizes of
+    :func:`match_budget`, because the table's 15 and 139 are odd and cannot be split into real and imaginary parts. At
+    those sizes it would also have one eighth too many weights.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def paper_preset(task: str, network: str) -> dict[str, Any]:
     >>> from sfmts import SFMClassifier
     >>> from sfmts.networks import paper_preset
     >>> paper_preset("waves", "clockwork_rnn")
-    {'network': 'clockwork_rnn', 'network_params': {'full': True}, 'n_states': 30, 'base': None}
+    {'network': 'clockwork_rnn', 'network_params': {'full': True}, 'n_states': 30, 'base': None, 'pooling': 'last'}
     >>> model = SFMClassifier(**paper_preset("waves", "lstm"))
     """
     check_choice("task", task, _TASKS)
@@ -178,5 +178,5 @@ def paper_preset(task: str, network: str) -> dict[str, Any]:
         raise ValueError(f"The paper's Table 1 has no network={network!r} for task={task!r}; choose one of {known}.")
     preset = {"network": network, **copy.deepcopy(_TABLE_1[network][1]), "n_states": sizes[network]}
     if task == "waves":
-        preset["base"] = None
+        preset |= {"base": None, "pooling": "last"}
     return {**preset, "n_frequencies": 8 if task == "timit" else 4} if preset["network"] == "sfm" else preset
