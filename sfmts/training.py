@@ -46,7 +46,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
 _MOST_LEFT_OUT = 10  # updates in a row whose gradient is not finite, before an error
-_FIRST_EPOCHS, _FIRST_UPDATES = 5, 500  # the least number of both within which a given loss has to be beaten
+_FIRST_EPOCHS = 5  # of which one has to beat a given loss
 _SHARE_OF_MEMORY = 0.25  # of what is free on a GPU, for the training data; the rest is for gradients
 _TRAINING_ADVICE = (
     'Shorten the series, choose a smaller network, or let an SFM keep less: network_params={"memory": "recompute"}.'
@@ -439,8 +439,7 @@ class Trainer:
             Notified of each epoch.
         loss_to_beat : float, optional
             Validation loss of the model without training. The validation loss then decides which epoch is the best one,
-            instead of the validation score, and training ends if no epoch is better than this within 500 updates, or
-            five epochs if these have more.
+            instead of the validation score, and training ends if none of the first five epochs is better than this.
         checkpoint : str or path, optional
             File from which an equal call continues if this one is cut off; see the parameter of
             :class:`sfmts.SFMClassifier`. It is written every ``checkpoint_seconds`` of the settings.
@@ -463,12 +462,10 @@ class Trainer:
             with Checkpoint(checkpoint, self._identity(train, valid, epochs, loss_to_beat)) as file:
                 return self.fit(train, valid, epochs, watcher, loss_to_beat, file.stage("training"))
         self._first_loss = None
-        batches = math.ceil(len(train) / self.settings.batch_size)
-        trial = max(_FIRST_EPOCHS, math.ceil(_FIRST_UPDATES / batches))
-        best = _Best(self.settings.tol, self.settings.n_iter_no_change, loss_to_beat, trial)
+        best = _Best(self.settings.tol, self.settings.n_iter_no_change, loss_to_beat)
         run = _Run(
             self.settings.max_iter if epochs is None else epochs,
-            batches,
+            math.ceil(len(train) / self.settings.batch_size),
             best,
             checkpoint,
         )
@@ -987,8 +984,8 @@ class _Best:
 
     kept = ("key", "milestone", "waited", "epochs", "epoch")  # in a checkpoint, besides the weights
 
-    def __init__(self, tol: float, patience: int, loss_to_beat: float | None = None, trial: int = 0) -> None:
-        self.tol, self.patience, self.loss_to_beat, self.trial = tol, patience, loss_to_beat, trial
+    def __init__(self, tol: float, patience: int, loss_to_beat: float | None = None) -> None:
+        self.tol, self.patience, self.loss_to_beat = tol, patience, loss_to_beat
         self.key: tuple[float, ...] | None = None
         self.milestone = -math.inf  # an epoch must exceed this by tol to count as progress
         self.waited = 0
@@ -1013,8 +1010,8 @@ class _Best:
         return self.waited >= self.patience or self._is_hopeless()
 
     def _is_hopeless(self) -> bool:
-        """Return whether no epoch of the trial has beaten the loss that is to be beaten."""
-        if self.loss_to_beat is None or self.epochs != self.trial:
+        """Return whether none of the first epochs has beaten the loss that is to be beaten."""
+        if self.loss_to_beat is None or self.epochs != _FIRST_EPOCHS:
             return False
         return self.key is None or -self.key[0] >= self.loss_to_beat
 
