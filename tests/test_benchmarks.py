@@ -93,6 +93,14 @@ def test_collections_of_short_series(tmp_path):
 
 
 @pytest.mark.slow
+def test_series_with_covariates():
+    rows = [row.split("|")[1:-1] for row in run("covariates.py").splitlines()]
+    assert [cell.strip() for cell in rows[0][2:4]] == ["SFMForecaster", "SFMForecaster with X"]
+    growth = next(row for row in rows if "growth" in row[0])
+    assert float(growth[3]) < float(growth[2])
+
+
+@pytest.mark.slow
 def test_regressions_and_sizes():
     rows = run("regression.py").splitlines()
     assert len(rows) == 8
