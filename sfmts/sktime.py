@@ -403,7 +403,7 @@ def _frame_values(frame: pd.DataFrame) -> NDArray[Any]:
 class SFMClassifier(
     _TrainedFace, _ClassifierFace, BaseClassifier, ClassifierMixin, BaseEstimator
 ):  # numpydoc ignore=PR01,PR02,PR04,PR07
-    """Classify whole series with a fixed memory that a trained network corrects, as an sktime classifier.
+    """Classify whole series with a fixed memory and a trained network beside it, as an sktime classifier.
 
     Several columns of labels are learned by one classifier each.
 
@@ -470,7 +470,7 @@ class SFMClassifier(
 class SFMRegressor(
     _TrainedFace, _RegressorFace, BaseRegressor, RegressorMixin, BaseEstimator
 ):  # numpydoc ignore=PR01,PR02,PR04,PR07
-    """Predict numbers of whole series with a fixed memory that a trained network corrects, as an sktime regressor.
+    """Predict numbers of whole series with a fixed memory and a trained network beside it, as an sktime regressor.
 
     Parameters
     ----------

@@ -46,7 +46,6 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 OPTIMIZERS = tuple(_OPTIMIZERS)
 _MOST_LEFT_OUT = 10  # updates in a row whose gradient is not finite, before an error
-_FIRST_EPOCHS = 5  # of which one has to beat a given loss
 _SHARE_OF_MEMORY = 0.25  # of what is free on a GPU, for the training data; the rest is for gradients
 _TRAINING_ADVICE = (
     'Shorten the series, choose a smaller network, or let an SFM keep less: network_params={"memory": "recompute"}.'
@@ -417,7 +416,7 @@ class Trainer:
         valid: TrainingSet | None = None,
         epochs: int | None = None,
         watcher: Watcher | None = None,
-        loss_to_beat: float | None = None,
+        by_loss: bool = False,
         checkpoint: str | os.PathLike[str] | Stage | None = None,
     ) -> History:
         """Train until nothing improves, the last epoch has ended, or the user interrupts.
@@ -437,9 +436,8 @@ class Trainer:
             Maximum number of epochs; ``max_iter`` of the settings by default.
         watcher : Watcher, optional
             Notified of each epoch.
-        loss_to_beat : float, optional
-            Validation loss of the model without training. The validation loss then decides which epoch is the best one,
-            instead of the validation score, and training ends if none of the first five epochs is better than this.
+        by_loss : bool
+            Whether the validation loss decides which epoch is the best one, instead of the validation score.
         checkpoint : str or path, optional
             File from which an equal call continues if this one is cut off; see the parameter of
             :class:`sfmts.SFMClassifier`. It is written every ``checkpoint_seconds`` of the settings.
@@ -459,10 +457,10 @@ class Trainer:
         """
         self._ranks.check_same(train)
         if isinstance(checkpoint, str | os.PathLike):
-            with Checkpoint(checkpoint, self._identity(train, valid, epochs, loss_to_beat)) as file:
-                return self.fit(train, valid, epochs, watcher, loss_to_beat, file.stage("training"))
+            with Checkpoint(checkpoint, self._identity(train, valid, epochs, by_loss)) as file:
+                return self.fit(train, valid, epochs, watcher, by_loss, file.stage("training"))
         self._first_loss = None
-        best = _Best(self.settings.tol, self.settings.n_iter_no_change, loss_to_beat)
+        best = _Best(self.settings.tol, self.settings.n_iter_no_change, by_loss)
         run = _Run(
             self.settings.max_iter if epochs is None else epochs,
             math.ceil(len(train) / self.settings.batch_size),
@@ -673,7 +671,7 @@ class Trainer:
     # -- checkpoints
 
     def _identity(
-        self, train: TrainingSet, valid: TrainingSet | None, epochs: int | None, loss_to_beat: float | None
+        self, train: TrainingSet, valid: TrainingSet | None, epochs: int | None, by_loss: bool
     ) -> dict[str, Any]:
         """Return what a call of :meth:`fit` depends on."""
         data = {
@@ -682,7 +680,7 @@ class Trainer:
         }
         settings = {name: value for name, value in asdict(self.settings).items() if name not in NOT_OF_THE_RESULT}
         generator = digest(self.generator.get_state())
-        return {**settings, **data, "epochs": epochs, "loss_to_beat": loss_to_beat, "generator": generator}
+        return {**settings, **data, "epochs": epochs, "by_loss": by_loss, "generator": generator}
 
     def _keep(self, run: "_Run") -> None:
         """Write the checkpoint if it is time, and end training after SIGTERM."""
@@ -796,7 +794,7 @@ class Trainer:
             history.validation_score.append(score)
             history.validation_loss.append(loss)
             progress.set_postfix(loss=f"{history.loss[-1]:.4g}", validation=f"{score:.4g}", refresh=False)
-            stop = best.update((score, -loss) if best.loss_to_beat is None else (-loss,), self.model)
+            stop = best.update((-loss,) if best.by_loss else (score, -loss), self.model)
         if stop:
             history.stopped = "validation_score" if valid is not None else "loss"
         return stop
@@ -984,8 +982,8 @@ class _Best:
 
     kept = ("key", "milestone", "waited", "epochs", "epoch")  # in a checkpoint, besides the weights
 
-    def __init__(self, tol: float, patience: int, loss_to_beat: float | None = None) -> None:
-        self.tol, self.patience, self.loss_to_beat = tol, patience, loss_to_beat
+    def __init__(self, tol: float, patience: int, by_loss: bool = False) -> None:
+        self.tol, self.patience, self.by_loss = tol, patience, by_loss
         self.key: tuple[float, ...] | None = None
         self.milestone = -math.inf  # an epoch must exceed this by tol to count as progress
         self.waited = 0
@@ -1007,13 +1005,7 @@ class _Best:
             self.key, self.epoch = key, self.epochs
             if model is not None:
                 self.weights = copy.deepcopy(model.state_dict())
-        return self.waited >= self.patience or self._is_hopeless()
-
-    def _is_hopeless(self) -> bool:
-        """Return whether none of the first epochs has beaten the loss that is to be beaten."""
-        if self.loss_to_beat is None or self.epochs != _FIRST_EPOCHS:
-            return False
-        return self.key is None or -self.key[0] >= self.loss_to_beat
+        return self.waited >= self.patience
 
 
 class Room:

@@ -96,10 +96,12 @@ def test_the_network_corrects_what_the_base_leaves(corrected):
         X_test, np.where(truth > 0, "same", "other")
     )
     assert regressor.score(X_test, truth) > regressor.base_.score(X_test, truth) + 0.1
-    # Outputs are those of the base plus those of the network.
+    # Outputs are weighted means of those of the base and those of the network, whose last layer holds its weight.
     module, lengths = regressor.module_, None
     output = module(regressor._batch(X_test, reset=False).x, lengths).detach().numpy()[:, 0]
-    expected = regressor.base_.predict(X_test) + output * float(module.head.scale)
+    mean, scale, share = float(module.head.mean), float(module.head.scale), regressor.base_weight_
+    assert 0 <= share < 1
+    expected = mean + share * (regressor.base_.predict(X_test) - mean) + output * scale
     np.testing.assert_allclose(regressor.predict(X_test), expected, rtol=1e-4, atol=1e-5)
 
 

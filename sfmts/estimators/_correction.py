@@ -1,4 +1,4 @@
-"""The base class of the estimators whose network corrects a fixed memory."""
+"""The base class of the estimators whose network stands beside a fixed memory."""
 
 import copy
 from abc import abstractmethod
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch
@@ -18,19 +18,21 @@ from sfmts.estimators._parameters import plain
 from sfmts.estimators.ridge import RidgeEstimator
 from sfmts.features._signal import check_increasing
 from sfmts.heads import Head, ItemwiseHead
-from sfmts.model import SequenceModel
+from sfmts.model import Model, SequenceModel
 from sfmts.training import History, Trainer, is_better, outputs, placed
 
 _ERRORS = 1.0  # standard errors by which the network must lower the loss of the series set aside
+_WEIGHTS = [i / 10 for i in range(11)]  # of the network's output beside that of the base
 _PREFIX = "base."  # of the base's tensors in a file
 
 
 class CorrectingEstimator(SequenceEstimator):
     """Base of the estimators with the parameter ``base``.
 
-    With ``base="ridge"`` the output is b(x) + f(x). b is the ridge regression on the fixed memory, f is a network whose
-    last layer starts at zero. In training, b is the leave-one-out prediction, so that f learns what b leaves of series
-    that b was not fitted to. Series set aside decide for how many epochs f is trained, none included.
+    With ``base="ridge"`` the output is (1 - w) b(x) + w f(x). b is the ridge regression on the fixed memory, f is a
+    network that is trained alone. Series set aside decide for how many epochs f is trained, and on w; b is there the
+    leave-one-out prediction. The factor w becomes part of f's last layer. In ``partial_fit``, which sets no series
+    aside, the output is b(x) + f(x): the last layer starts at zero, and f learns what b leaves.
     """
 
     _base_class: ClassVar[type[RidgeEstimator]]
@@ -39,6 +41,7 @@ class CorrectingEstimator(SequenceEstimator):
     _fewest_series = 1000
 
     base_: RidgeEstimator | None
+    base_weight_: float
     network_used_: bool
 
     # -- the base
@@ -75,7 +78,7 @@ class CorrectingEstimator(SequenceEstimator):
         """Return an unfitted base that reads X as this estimator does."""
         if self.head == "none":
             raise ValueError(
-                "head='none' has no weights that can start at zero, so the network cannot correct a base. Use "
+                "head='none' has no weights that can start at zero, so the network cannot stand beside a base. Use "
                 "head='linear', or base=None for the network alone."
             )
         seed = copy.deepcopy(self._random_state)  # a generator is left to the network
@@ -97,12 +100,6 @@ class CorrectingEstimator(SequenceEstimator):
                 stratify = None
         return super()._split(used, stratify, random_state)
 
-    def _make_module(self, train: SequenceBatch, generator: torch.Generator) -> SequenceModel:
-        model = super()._make_module(train, generator)
-        if self.base_ is not None:
-            _silence(model)
-        return model
-
     def _run(
         self,
         trainer: Trainer,
@@ -113,54 +110,64 @@ class CorrectingEstimator(SequenceEstimator):
         continued: bool,
         epochs: int | None,
     ) -> History:
-        """Train the network on what the base leaves, and decide whether to use it."""
+        """Train the network, and decide on its weight beside the base."""
         self.network_used_ = True
         if self.base_ is None:
+            self.base_weight_ = 0.0
             return super()._run(trainer, train, valid, watcher, continued=continued, epochs=epochs)
+        assert isinstance(trainer.model, SequenceModel)
         head = trainer.model.head
+        if not (continued and epochs is not None):
+            self.base_weight_ = 1.0
         train, *rest = (self._placed(part, trainer) for part in (train, valid) if part is not None)
         first = History(loss=[_loss_and_score(head, train)[0]], learning_rate=[0.0])
         if epochs is not None:  # partial_fit, which sets nothing aside
+            if not continued:
+                _silence(trainer.model)
             history = trainer.fit(train, None, epochs, watcher)
             return history if continued else first.followed_by(history)
         if not rest:
             self.network_used_ = False
+            _silence(trainer.model)
             self._say(f"{len(train)} series, fewer than {self._fewest_series}: the network is left out.")
             return replace(first, stopped="few series")
         (valid,) = rest
         loss, score = _loss_and_score(head, valid)
         first = replace(first, validation_loss=[loss], validation_score=[score])
-        history = trainer.fit(train, valid, None, watcher, loss_to_beat=loss, checkpoint=self._stage)
+        alone, valid_alone = (replace(part, offset=None) for part in (train, valid))
+        history = trainer.fit(alone, valid_alone, None, watcher, by_loss=True, checkpoint=self._stage)
         self._decide(trainer, valid, loss, score)
         return first.followed_by(history)
 
     def _placed(self, batch: SequenceBatch, trainer: Trainer) -> SequenceBatch:
         """Return series where training reads them, with offsets on the scale of the model's output."""
         assert batch.offset is not None
-        offset = self._offset(trainer.model.head, batch.offset)
+        offset = self.base_weight_ * self._offset(trainer.model.head, batch.offset)
         return placed(replace(batch, offset=offset), trainer.device, trainer.dtype)
 
     def _decide(self, trainer: Trainer, valid: SequenceBatch, base_loss: float, base_score: float) -> None:
-        """Keep the network if it is clearly better than the base alone on the series set aside; otherwise silence it.
+        """Choose the weight of the network by the series set aside; leave it out if it is not clearly better there.
 
-        The best of many epochs is better by chance alone, so the loss has to fall by a standard error of the
-        difference, and the score may not fall.
+        The best of many epochs and weights is better by chance alone, so the loss has to fall by a standard error of
+        the difference, and the score may not fall.
         """
         assert valid.offset is not None
-        assert isinstance(trainer.model, SequenceModel)
-        output = outputs(trainer.model, valid, trainer.settings.batch_size).to(valid.offset)
-        with_network = replace(valid, offset=output)
-        loss, score = _loss_and_score(trainer.model.head, with_network)
-        losses, base_losses = (_losses(trainer.model.head, batch).double() for batch in (with_network, valid))
+        model = trainer.model
+        own = outputs(model, replace(valid, offset=None), trainer.settings.batch_size).to(valid.offset)
+        mixed = [replace(valid, offset=torch.lerp(valid.offset, own, w)) for w in _WEIGHTS]
+        found = [_loss_and_score(model.head, batch) for batch in mixed]
+        best = min(range(len(_WEIGHTS)), key=lambda i: found[i][0])
+        w, (loss, score) = _WEIGHTS[best], found[best]
+        losses, base_losses = (_losses(model.head, batch).double() for batch in (mixed[best], valid))
         weight = None if valid.weight is None else valid.weight.double()
         self.network_used_ = score >= base_score and is_better(losses, base_losses, len(valid), weight, _ERRORS)
         self._say(
             f"{len(valid)} series set aside: loss {base_loss:.4g} and score {base_score:.4g} of the base, {loss:.4g} "
-            f"and {score:.4g} with the network, which is {'kept' if self.network_used_ else 'left out'}."
+            f"and {score:.4g} with the network at weight {w:.1f}; it is {'kept' if self.network_used_ else 'left out'}."
         )
-        if not self.network_used_:
-            _silence(trainer.model)
-            trainer.optimizer.state.clear()  # moments of other weights
+        _scale(model, w if self.network_used_ else 0.0)
+        trainer.optimizer.state.clear()  # moments of other weights
+        self.base_weight_ = 1.0 - w if self.network_used_ else 1.0
 
     def _say(self, what: str) -> None:
         """Print a decision if the estimator is verbose."""
@@ -172,11 +179,11 @@ class CorrectingEstimator(SequenceEstimator):
     def _batch_to_predict(self, X: Any) -> SequenceBatch:
         """Return series with the output of the base."""
         batch = self._batch(X, reset=False)
-        if self.base_ is None:
+        if self.base_ is None or not self.base_weight_:
             return batch
         check_increasing(batch.time, batch.lengths)
         predictions = torch.from_numpy(self.base_._predictions_of(batch))
-        return replace(batch, offset=self._offset(self.module_.head, predictions))
+        return replace(batch, offset=self.base_weight_ * self._offset(self.module_.head, predictions))
 
     def _outputs(self, batch: SequenceBatch) -> Tensor:
         if batch.offset is not None and not self.network_used_:
@@ -185,7 +192,7 @@ class CorrectingEstimator(SequenceEstimator):
 
     def _require_network(self, what: str, alone: bool) -> None:
         if self.base_ is not None and (alone or not self.network_used_):
-            state = "corrects the base" if self.network_used_ else "was left out"
+            state = "stands beside the base" if self.network_used_ else "was left out"
             raise ValueError(
                 f"{what} describes a network, but here it {state} (see base_ and network_used_). Fit with base=None."
             )
@@ -204,7 +211,8 @@ class CorrectingEstimator(SequenceEstimator):
         if "base" not in document["parameters"]:  # the file is older than the parameter
             added = {"parameters": ("base", None), "attributes": ("network_used_", True), "module": ("base", None)}
             document = {**document, **{part: {**document[part], name: value} for part, (name, value) in added.items()}}
-        return super()._restored(document, tensors)
+        attributes = {"base_weight_": float(document["parameters"]["base"] is not None), **document["attributes"]}
+        return super()._restored({**document, "attributes": attributes}, tensors)
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
@@ -227,10 +235,16 @@ class CorrectingEstimator(SequenceEstimator):
             raise ValueError("its base has other channels or outputs than its network")
 
 
-def _silence(model: SequenceModel) -> None:
+def _silence(model: Model) -> None:
     """Make the output of a network zero, whatever it reads."""
+    _scale(model, 0.0)
+
+
+@torch.no_grad()
+def _scale(model: Model, factor: float) -> None:
+    """Multiply the output of a network, whatever it reads."""
     for parameter in model.head.projection.parameters():
-        nn.init.zeros_(parameter)
+        parameter.mul_(factor)
 
 
 def _loss_and_score(head: Head, batch: SequenceBatch) -> tuple[float, float]:

@@ -139,11 +139,11 @@ PARAMETERS: dict[str, Parameter] = {
     "base": Parameter(
         '"ridge" or None',
         [StrOptions({"ridge"}), None],
-        'What the network corrects. "ridge" is the fixed memory read by ridge regression, as in '
-        ":class:`sfmts.SFMRidgeClassifier` and :class:`sfmts.SFMRidgeRegressor`. The network learns what its "
-        "leave-one-out predictions leave. ``validation_fraction`` of the series is set aside and decides for how many "
-        "epochs the network is trained, or that it is left out. With fewer than 1000 series it is left out from "
-        "the start. With None the network predicts alone, as in the paper.",
+        'What stands beside the network. "ridge" is the fixed memory read by ridge regression, as in '
+        ":class:`sfmts.SFMRidgeClassifier` and :class:`sfmts.SFMRidgeRegressor`. ``validation_fraction`` of the series "
+        "is set aside and decides for how many epochs the network is trained, and on its weight beside the base's "
+        "leave-one-out predictions, possibly none. With fewer than 1000 series the network is left out from the start. "
+        "With None it predicts alone, as in the paper.",
     ),
     "base (forecaster)": Parameter(
         '"pool" or None',

@@ -25,11 +25,11 @@ from sfmts.heads import ClassificationHead
 
 @documented()
 class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
-    """Classify time series with a fixed State-Frequency Memory that a trained network corrects.
+    """Classify time series with a fixed State-Frequency Memory and a trained network beside it.
 
-    The fixed memory is read by ridge regression (see :class:`SFMRidgeClassifier`). A network learns what the ridge
-    regression leaves, and is used only if it is better on series set aside. ``base=None`` trains the network alone, as
-    in the paper.
+    The fixed memory is read by ridge regression (see :class:`SFMRidgeClassifier`). A network is trained, and logits are
+    a weighted mean of both. Series set aside choose the weight, and leave the network out unless it helps.
+    ``base=None`` trains the network alone, as in the paper.
 
     On the CPU the network has the precision of X, so float32 series train faster than float64 ones. On a GPU it always
     has float32. Each channel is standardised with its mean and deviation over the training set.
@@ -44,6 +44,9 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
         The classes, sorted.
     base_ : SFMRidgeClassifier or None
         The fitted base.
+    base_weight_ : float
+        Weight of the base's logits, from 0 to 1; the network has the rest. After ``partial_fit`` on a new estimator it
+        is 1, and the network's logits are added. 0 without a base.
     network_used_ : bool
         Whether predictions include the network: it lowered the log loss of the series set aside by more than a
         standard error, and the accuracy did not fall. Always True without a base.
@@ -56,7 +59,8 @@ class SFMClassifier(ClassifierMixin, CorrectingEstimator):  # numpydoc ignore=PR
     n_iter_ : int
         Passes over the training series: epochs, and one more for the base.
     loss_curve_ : list of float
-        Training loss after each epoch. With a base, the first entry is the loss of its leave-one-out predictions.
+        Training loss after each epoch. With a base, the first entry is the loss of its leave-one-out predictions; the
+        others are those of the network alone.
     validation_scores_ : list of float or None
         Accuracy on the validation set after each epoch. With a base, the first entry is that of the base alone.
     history_ : dict

@@ -25,10 +25,11 @@ from sfmts.heads import RegressionHead
 
 @documented()
 class SFMRegressor(RegressionScoreMixin, CorrectingEstimator):  # numpydoc ignore=PR01,PR02,PR04,PR07
-    """Predict one or several numbers of time series with a fixed State-Frequency Memory that a network corrects.
+    """Predict one or several numbers of time series with a fixed State-Frequency Memory and a network beside it.
 
-    The fixed memory is read by ridge regression (see :class:`SFMRidgeRegressor`). A network learns what the ridge
-    regression leaves, and is used only if it is better on series set aside. ``base=None`` trains the network alone.
+    The fixed memory is read by ridge regression (see :class:`SFMRidgeRegressor`). A network is trained, and predictions
+    are a weighted mean of both. Series set aside choose the weight, and leave the network out unless it helps.
+    ``base=None`` trains the network alone.
 
     This is extrinsic regression by least squares. Targets and channels are standardised for training.
 
@@ -42,7 +43,7 @@ class SFMRegressor(RegressionScoreMixin, CorrectingEstimator):  # numpydoc ignor
         Numbers predicted for each series.
     base_ : SFMRidgeRegressor or None
         The fitted base.
-    network_used_, module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_
+    base_weight_, network_used_, module_, n_channels_in_, n_iter_, loss_curve_, validation_scores_
         As in :class:`SFMClassifier`. The loss is the squared error of standardised targets. Validation scores are R^2
         with respect to the variance in training.
     history_, n_parameters_, device_, backend_
