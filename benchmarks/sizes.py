@@ -41,7 +41,7 @@ def order(n_series: int, seed: int) -> Task:
 TASKS: dict[str, Callable[[int, int], Task]] = {"rhythm": rhythm, "order": order}
 METHODS = {
     "fixed memory": lambda seed: SFMRidgeClassifier(random_state=seed),
-    "corrected": lambda seed: SFMClassifier(random_state=seed),
+    "both": lambda seed: SFMClassifier(random_state=seed),
     "network alone": lambda seed: SFMClassifier(base=None, early_stopping=True, random_state=seed),
 }
 
@@ -59,7 +59,7 @@ def row(task: Callable[[int, int], Task], method: str, n_series: int, n_seeds: i
         hits = (model.classes_[p.argmax(axis=1)] == labels).mean()
         found.append((hits, log_loss(labels, p), getattr(model, "network_used_", False), seconds))
     accuracy, loss, kept, seconds = np.mean(found, axis=0)
-    return [f"{accuracy:.4f}", f"{loss:.4f}", f"{kept:.0%}" if method == "corrected" else "", f"{seconds:.0f}"]
+    return [f"{accuracy:.4f}", f"{loss:.4f}", f"{kept:.0%}" if method == "both" else "", f"{seconds:.0f}"]
 
 
 def rows(sizes: list[int], n_seeds: int) -> Iterator[list[str]]:

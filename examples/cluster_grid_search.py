@@ -70,7 +70,8 @@ def make_data():
 def search(client):
     """Cross-validate all candidates on the workers, and fit the best one here."""
     X, y = make_data()
-    pipeline = Pipeline([("scale", PanelScaler()), ("model", SFMClassifier(base=None, max_iter=15, random_state=0))])
+    model = SFMClassifier(base=None, pooling="last", max_iter=15, batch_size=32, random_state=0)
+    pipeline = Pipeline([("scale", PanelScaler()), ("model", model)])
     folds = StratifiedKFold(n_splits=3, shuffle=True, random_state=0)
     client.amm.stop()
     with parallel_config(backend="dask", client=client, scatter=[X, y]):

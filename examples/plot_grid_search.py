@@ -67,7 +67,8 @@ print(
 # ------------
 # Widths are chosen so that all networks have about as many weights.  A second scorer writes down how many these are.
 
-pipeline = Pipeline([("scale", PanelScaler()), ("model", SFMClassifier(base=None, max_iter=30, random_state=0))])
+model = SFMClassifier(base=None, pooling="last", max_iter=30, batch_size=32, random_state=0)
+pipeline = Pipeline([("scale", PanelScaler()), ("model", model)])
 frequencies = [{"frequencies": name} for name in ("fixed", "learned", "adaptive")]
 grids = [
     {"model__network": ["sfm"], "model__network_params": frequencies},

@@ -7,11 +7,11 @@ ones, and the share of fat in percent.  :class:`sfmts.SFMRegressor` stands besid
 regression on squares and products of ten principal components, and an LSTM with about as many weights as the
 State-Frequency Memory (SFM).
 
-What came out on the 43 test spectra: ridge regression is at an R^2 of about 0.974, the SFM at about 0.987, the LSTM at
-about 0.992, and the ten components with their squares and products at about 0.998.  So the relation is not linear, and
+What came out on the 43 test spectra: ridge regression is at an R^2 of about 0.974, the SFM at about 0.994, the LSTM at
+about 0.995, and the ten components with their squares and products at about 0.998.  So the relation is not linear, and
 both networks see that; but knowing that spectra are smooth and the relation nearly quadratic beats either of them, in
-milliseconds.  A small grid search over the SFM's frequencies and states, on the training spectra alone, prefers the
-defaults, fixed frequencies and 32 states; learned frequencies do not help.
+milliseconds.  A small grid search over the SFM's frequencies and states, on the training spectra alone, prefers fixed
+frequencies and 16 states; learned frequencies do not help.
 
 Run it::
 
