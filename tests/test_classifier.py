@@ -628,3 +628,24 @@ def test_one_long_series_does_not_pad_the_short_ones(monkeypatch):
     np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-6)
     assert len(model.state_amplitudes(X)) == 41
     assert max(n * longest for n, longest in sizes) <= 10_000
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "all"])
+def test_what_the_head_reads(pooling):
+    X, y = make_panel(n=6, ragged=True)
+    model = tiny(pooling=pooling, max_iter=1).fit(X, y).to_torch()
+    x = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(series) for series in X], batch_first=True)
+    lengths = torch.tensor([len(series) for series in X])
+    states = model.network((x - model.mean) / model.scale, lengths).states.detach()
+    for number, n in enumerate(lengths):
+        own = states[number, :n]
+        parts = {"last": own[-1], "mean": own.mean(dim=0), "max": own.amax(dim=0)}
+        expected = torch.cat([*parts.values()]) if pooling == "all" else parts[pooling]
+        torch.testing.assert_close(model.features(x, lengths)[0][number].detach(), expected)
+
+
+@pytest.mark.parametrize(("n", "updates"), [(4, 2), (20, 10), (105, 11), (640, 20)])
+def test_few_series_make_small_batches(n, updates):
+    X, y = np.random.default_rng(0).normal(size=(n, 3, 1)), np.arange(n) % 2
+    model = SFMClassifier(base=None, n_states=2, max_iter=2, random_state=0).fit(X, y)
+    assert model.history_["n_updates"] == 2 * updates
