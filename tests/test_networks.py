@@ -486,6 +486,7 @@ def test_sfm_frequencies_of_an_estimator_are_saved(start, tmp_path):
     X, y = make_panel()
     options = {key: value for key, value in start.items() if key != "frequencies"}
     model = SFMClassifier(
+        "sfm",
         base=None,
         n_states=4,
         max_iter=2,

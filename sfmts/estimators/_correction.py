@@ -211,8 +211,8 @@ class CorrectingEstimator(SequenceEstimator):
         if "base" not in document["parameters"]:  # the file is older than the parameter
             added = {"parameters": ("base", None), "attributes": ("network_used_", True), "module": ("base", None)}
             document = {**document, **{part: {**document[part], name: value} for part, (name, value) in added.items()}}
-        attributes = {"base_weight_": float(document["parameters"]["base"] is not None), **document["attributes"]}
-        return super()._restored({**document, "attributes": attributes}, tensors)
+            document["attributes"]["base_weight_"] = 0.0
+        return super()._restored(document, tensors)
 
     def _from_file(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         own = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
