@@ -72,7 +72,7 @@ class SequenceBatch:
 
     @cached_property
     def _weight_here(self) -> Tensor | None:
-        """The weights on the CPU."""
+        """Return the weights on the CPU."""
         return None if self.weight is None else self.weight.cpu()
 
     def weight_of(self, index: Tensor) -> float:

@@ -16,7 +16,7 @@ def walk(rng, n, columns=1):
 
 
 def last_value(n_steps):
-    """A forecast with a single quantile."""
+    """Return a forecast with a single quantile."""
     return lambda y: np.full((n_steps, 1), y[-1])
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfmts import _persistence as persistence
 from sfmts._batch import SequenceBatch
@@ -165,9 +165,12 @@ class CorrectingEstimator(SequenceEstimator):
             f"{len(valid)} series set aside: loss {base_loss:.4g} and score {base_score:.4g} of the base, {loss:.4g} "
             f"and {score:.4g} with the network at weight {w:.1f}; it is {'kept' if self.network_used_ else 'left out'}."
         )
-        _scale(model, w if self.network_used_ else 0.0)
+        if self.network_used_:
+            self.base_weight_ = 1.0 - w
+            _scale(model, w)
+        else:
+            _silence(model)
         trainer.optimizer.state.clear()  # moments of other weights
-        self.base_weight_ = 1.0 - w if self.network_used_ else 1.0
 
     def _say(self, what: str) -> None:
         """Print a decision if the estimator is verbose."""
@@ -236,8 +239,9 @@ class CorrectingEstimator(SequenceEstimator):
 
 
 def _silence(model: Model) -> None:
-    """Make the output of a network zero, whatever it reads."""
-    _scale(model, 0.0)
+    """Make the output of a network zero, whatever it reads, even if weights are not finite."""
+    for parameter in model.head.projection.parameters():
+        nn.init.zeros_(parameter)
 
 
 @torch.no_grad()

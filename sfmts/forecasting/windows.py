@@ -230,7 +230,7 @@ class WindowSet:
 
     @cached_property
     def _weight_here(self) -> Tensor:
-        """The weights on the CPU; a copy for each mini-batch would make the program wait for a GPU."""
+        """Return the weights on the CPU; a copy for each mini-batch would make the program wait for a GPU."""
         return self.weight.cpu()
 
     @cached_property
