@@ -22,7 +22,7 @@ def walk(seed=0, n=40):
 
 def candidates(y, n_steps=3, periods=()):
     """Return the forecasts of all members, (origins, parameters, steps)."""
-    series = module._Series.of(y, n_steps, periods, len(y))
+    series = module._Series.of(y, np.arange(1, n_steps + 1), periods, len(y))
     return dict(module._candidates(series)), series
 
 
@@ -126,11 +126,12 @@ def test_noise_without_a_season_has_small_indices():
 def test_errors_count_from_when_they_are_known():
     errors = np.abs(np.random.default_rng(0).normal(size=(8, 3)))
     errors[6:, 1:] = np.nan
-    found = module._known_errors(errors, 0.5)
+    ahead = np.array([1, 2, 4])
+    found = module._known_errors(errors, ahead, 0.5)
     for t in range(8):
-        pairs = [(r, k) for r in range(8) for k in range(1, 4) if r + k <= t]
+        pairs = [(r, j, k) for r in range(8) for j, k in enumerate(ahead) if r + k <= t]
         assert found[t] == pytest.approx(
-            sum(0.5 ** (t - r - k) * np.nan_to_num(errors[r, k - 1]) / k**module._GROWTH for r, k in pairs), abs=1e-12
+            sum(0.5 ** (t - r - k) * np.nan_to_num(errors[r, j]) / k**module._GROWTH for r, j, k in pairs), abs=1e-12
         )
 
 
@@ -140,8 +141,8 @@ def test_no_forecast_looks_ahead(monkeypatch):
     y = walk(n=30)
     for n in (6, 15, 29):
         whole, part = candidates(y)[1], candidates(y[:n])[1]
-        forecasts, errors = module._members(whole)
-        earlier, earlier_errors = module._members(part)
+        forecasts, errors, _ = module._members(whole)
+        earlier, earlier_errors, _ = module._members(part)
         for name, values in earlier.items():
             np.testing.assert_allclose(forecasts[name][:n], values, rtol=1e-9, err_msg=name)
         np.testing.assert_allclose(errors[:n], earlier_errors, rtol=1e-9)
@@ -178,6 +179,15 @@ def test_intervals_cover(kind):
         low, *_, high = pool(y[:60], 4, (4,) if kind == "season" else (), LEVELS).T
         inside.append((low <= y[60:]) & (y[60:] <= high))
     assert 0.85 < np.mean(inside) < 0.96
+
+
+@pytest.mark.parametrize("periods", [(), (12,)], ids=str)
+def test_a_long_horizon_is_judged_at_some_steps(periods, monkeypatch):
+    y = walk(n=300) + 4 * np.sin(np.arange(300) * 2 * np.pi / 12)
+    found = pool(y, 100, periods, LEVELS)
+    monkeypatch.setattr(module, "_JUDGED", 100)
+    exact = pool(y, 100, periods, LEVELS)
+    assert 0 < np.abs(found - exact).max() < 0.1 * np.ptp(exact, axis=1).mean()
 
 
 def test_jumps_are_followed_and_do_not_explode():

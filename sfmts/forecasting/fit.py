@@ -262,7 +262,8 @@ class HorizonFit:
         losses = torch.stack(
             [model.head.pinball(mixture(base, own, float(w)), target) @ weight / weight.sum() for w in _WEIGHTS]
         )
-        n = min(len(index), len(valid) / valid.horizon)
+        # Windows overlap, but errors far ahead differ from those near: more than n / H of them are independent.
+        n = min(len(index), len(valid) / math.sqrt(valid.horizon))
         best = float(_WEIGHTS[losses.argmin()])
         if n >= _JUDGED and losses.min() > (1.0 - _SHARE) * losses[-1]:
             return result  # the base is not worth its time

@@ -25,6 +25,7 @@ _HALVINGS = 6.0  # how often the weight of an error halves over the length of th
 _FIRST = 4  # steps that are read before the first forecast; the first changes give the first slope
 _LONGEST = 2000  # last steps that are read
 _ORIGINS = 400  # last steps from which forecasts are judged
+_JUDGED = 48  # steps of a longer horizon at which they are judged
 _GROWTH, _GROWTH_WEIGHT = 0.6, 5.0  # prior exponent of the growth of errors with the horizon, and its weight
 _FREEDOM = 5.0  # degrees of freedom of Student's t, the prior shape of the residuals
 _SHAPE_WEIGHT = 100.0  # origins that it counts as
@@ -60,7 +61,7 @@ def pool(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array) -> Arr
     points, band = _points_and_band(
         y[-max(_LONGEST, 4 * max(periods, default=0)) :], n_steps, periods, levels, _ORIGINS
     )
-    quantiles: Array = points[-1][:, None] + band
+    quantiles: Array = points[-1, :, None] + band
     return quantiles
 
 
@@ -92,14 +93,24 @@ def fitted(y: Array, periods: tuple[int, ...], levels: Array) -> Array:
 def _points_and_band(
     y: Array, n_steps: int, periods: tuple[int, ...], levels: Array, n_origins: int
 ) -> tuple[Array, Array]:
-    """Return weighted forecasts from the last origins, (R, H), and quantiles of their errors, (H, levels)."""
+    """Return weighted forecasts from the last origins, (R, H), and quantiles of their errors, (H, levels).
+
+    If the horizon is longer than what is judged, forecasts from the last origin alone are returned, (1, H).
+    """
     if (y == y[0]).all():
         return np.full((min(n_origins, len(y)), n_steps), y[0]), np.zeros((n_steps, len(levels)))
     unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
-    series = _Series.of(_without_spikes(y / unit), n_steps, periods, n_origins)
-    forecasts, errors = _members(series)
-    points = np.einsum("rm,mrh->rh", _weights(errors, list(forecasts)), np.stack(list(forecasts.values())))
-    return unit * points, unit * _band(points, series, levels)
+    x, ahead = _without_spikes(y / unit), np.arange(1, n_steps + 1)
+    judged = np.linspace(1, n_steps, min(n_steps, _JUDGED)).round().astype(np.int64)
+    series = _Series.of(x, judged, periods, n_origins)
+    forecasts, errors, best = _members(series)
+    weights = _weights(errors, list(forecasts))
+    points = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
+    band = _band(points, series, ahead, levels)
+    if len(judged) < n_steps:
+        last = _candidates(_Series.of(x, ahead, periods, 1))
+        points = np.einsum("m,mrh->rh", weights[-1], np.stack([c[:, b] for b, (_, c) in zip(best, last, strict=True)]))
+    return unit * points, unit * band
 
 
 def _without_spikes(y: Array) -> Array:
@@ -132,6 +143,8 @@ class _Series:
         Whether the season is multiplicative.
     origins : ndarray of shape (R,)
         Numbers of the steps from which is forecast; the last one is T - 1.
+    ahead : ndarray of shape (H,)
+        How many steps after an origin the forecasts are for, increasing from 1.
     target : ndarray of shape (R, H)
         What follows each origin. NaN beyond the end, and after the first origins, whose errors do not count.
     periods : tuple of int
@@ -145,23 +158,24 @@ class _Series:
     season: Array
     multiplicative: bool
     origins: NDArray[np.int64]
+    ahead: NDArray[np.int64]
     target: Array
     periods: tuple[int, ...]
     seasons: tuple[int, ...]
 
     @classmethod
-    def of(cls, y: Array, n_steps: int, periods: tuple[int, ...], n_origins: int) -> "_Series":
+    def of(cls, y: Array, ahead: NDArray[np.int64], periods: tuple[int, ...], n_origins: int) -> "_Series":
         T = len(y)
         origins = np.arange(max(0, T - n_origins), T)
-        ahead = origins[:, None] + np.arange(1, n_steps + 1)
-        target = np.where(ahead < T, y[np.minimum(ahead, T - 1)], np.nan)
+        later = origins[:, None] + ahead
+        target = np.where(later < T, y[np.minimum(later, T - 1)], np.nan)
         seasons: tuple[int, ...] = ()
         if T > _FIRST:
             target[origins < _FIRST - 1] = np.nan
             seasons = tuple(period for period in periods if period < T / 2)
         multiplicative = bool(seasons) and bool((y > 0).all())
-        x, season = _without_season(y, seasons, ahead, multiplicative)
-        return cls(y, x, season, multiplicative, origins, target, tuple(p for p in periods if p < T), seasons)
+        x, season = _without_season(y, seasons, later, multiplicative)
+        return cls(y, x, season, multiplicative, origins, ahead, target, tuple(p for p in periods if p < T), seasons)
 
     def with_season(self, forecasts: Array) -> Array:
         """Put the season back into forecasts of shape (R, G, H)."""
@@ -170,14 +184,14 @@ class _Series:
 
 
 def _without_season(
-    y: Array, seasons: tuple[int, ...], ahead: NDArray[np.int64], multiplicative: bool
+    y: Array, seasons: tuple[int, ...], later: NDArray[np.int64], multiplicative: bool
 ) -> tuple[Array, Array]:
-    """Return the series without its seasons, and their index at the steps ``ahead``, in the shape of these."""
-    x, season = y, np.full(ahead.shape, float(multiplicative))
+    """Return the series without its seasons, and their index at the steps ``later``, in the shape of these."""
+    x, season = y, np.full(later.shape, float(multiplicative))
     for period in seasons:  # the shortest first; a longer one explains what is left
         indices = _seasonal_indices(x, period, multiplicative)
-        now, later = indices[np.arange(len(y)) % period], indices[ahead % period]
-        x, season = (x / now, season * later) if multiplicative else (x - now, season + later)
+        now, then = indices[np.arange(len(y)) % period], indices[later % period]
+        x, season = (x / now, season * then) if multiplicative else (x - now, season + then)
     return x, season
 
 
@@ -206,18 +220,23 @@ def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
     return neutral + share * (indices - neutral)
 
 
-def _members(series: _Series) -> tuple[dict[str, Array], Array]:
-    """Return the forecasts (R, H) of each member, and the sums of its errors known at each origin, (R, members)."""
-    forecasts, sums = {}, []
+def _members(series: _Series) -> tuple[dict[str, Array], Array, list[int]]:
+    """Return of each member the forecasts (R, H), and the sums of its errors known at each origin, (R, members).
+
+    The third value tells which of its parameters it has at the last origin.
+    """
+    forecasts, sums, last = {}, [], []
     decay = _decay(series)
     rows = np.arange(len(series.origins))
     for name, candidates in _candidates(series):
         errors = np.abs(series.target[:, None] - candidates)
-        known = _known_errors(errors, decay)
+        known = _known_errors(errors, series.ahead, decay)
         best = known.argmin(axis=1)  # of the member's parameters, by what was known at each origin
         forecasts[name] = candidates[rows, best]
-        sums.append(_known_errors(errors[rows, best], decay) if candidates.shape[1] > 1 else known[:, 0])
-    return forecasts, np.stack(sums, axis=1)
+        several = candidates.shape[1] > 1
+        sums.append(_known_errors(errors[rows, best], series.ahead, decay) if several else known[:, 0])
+        last.append(int(best[-1]))
+    return forecasts, np.stack(sums, axis=1), last
 
 
 def _decay(series: _Series) -> float:
@@ -226,7 +245,7 @@ def _decay(series: _Series) -> float:
     return factor
 
 
-def _known_errors(errors: Array, decay: float) -> Array:
+def _known_errors(errors: Array, ahead: NDArray[np.int64], decay: float) -> Array:
     """Return the sums of errors (R, ..., H) known at each origin, (R, ...), older ones weighing less.
 
     An error of the forecast k steps after origin r is known at origin r + k. It counts in units of k^g, since errors
@@ -234,8 +253,8 @@ def _known_errors(errors: Array, decay: float) -> Array:
     """
     filled = np.nan_to_num(errors, nan=0.0)
     new = np.zeros(errors.shape[:-1])
-    for k in range(1, min(errors.shape[-1], len(errors) - 1) + 1):
-        new[k:] += filled[:-k, ..., k - 1] / k**_GROWTH
+    for column, k in enumerate(ahead[ahead < len(errors)].tolist()):
+        new[k:] += filled[:-k, ..., column] / k**_GROWTH
     sums: Array = lfilter([1.0], [1.0, -decay], new, axis=0)
     return sums
 
@@ -251,8 +270,8 @@ def _weights(errors: Array, names: list[str]) -> Array:
 
 def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
     """Yield the name of each member and its forecasts for all values of its parameters, (R, G, H)."""
-    x, rows, (R, H) = series.x, series.origins, series.target.shape
-    t, ahead = np.arange(len(x), dtype=np.float64), np.arange(1, H + 1)
+    x, rows, ahead, (R, H) = series.x, series.origins, series.ahead, series.target.shape
+    t = np.arange(len(x), dtype=np.float64)
 
     def constant(level: Array) -> Array:  # (T, G)
         return series.with_season(np.broadcast_to(level[rows][..., None], (R, level.shape[1], H)))
@@ -269,14 +288,14 @@ def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
     yield "theta", series.with_season(_theta(x, levels, rows, ahead))
     for name, parameters in (("damped trend", _DAMPED), ("trend", _TREND)):
         level, slope, phi = _holt(x, *(values.ravel() for values in np.meshgrid(*parameters, indexing="ij")))
-        steps = np.cumsum(phi[:, None] ** ahead, axis=1)  # phi + ... + phi^k
+        steps = _damped_steps(phi, ahead)
         yield name, series.with_season(level[rows][..., None] + slope[rows][..., None] * steps)
     if series.seasons:
         level_and_terms = _without_season(series.y, series.seasons, rows[:, None] + ahead, multiplicative=False)
-        yield "seasonal smoothing", _seasonally_smoothed(*level_and_terms, rows, series.seasons[-1])
+        yield "seasonal smoothing", _seasonally_smoothed(*level_and_terms, rows, ahead, series.seasons[-1])
     if series.periods:
         period = series.periods[-1]
-        before = rows[:, None] + 1 - period + np.arange(H) % period
+        before = rows[:, None] + 1 - period + (ahead - 1) % period
         yield "season", np.where(before < 0, series.y[0], series.y[np.maximum(before, 0)])[:, None]
 
 
@@ -311,6 +330,12 @@ def _lines(x: Array) -> tuple[Array, Array]:
     return (sum_x - slope * sum_t) / n, slope
 
 
+def _damped_steps(phi: Array, ahead: NDArray[np.int64]) -> Array:
+    """Return phi + ... + phi^k for each k of ``ahead``, (G, H)."""
+    steps: Array = np.cumsum(phi[:, None] ** np.arange(1, ahead[-1] + 1), axis=1)[:, ahead - 1]
+    return steps
+
+
 def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array, Array]:
     """Return level and slope of smoothing with a damped trend after each step, (T, G), and phi.
 
@@ -328,7 +353,9 @@ def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array
     return levels, slopes, phi
 
 
-def _seasonally_smoothed(x: Array, season: Array, rows: NDArray[np.int64], period: int) -> Array:
+def _seasonally_smoothed(
+    x: Array, season: Array, rows: NDArray[np.int64], ahead: NDArray[np.int64], period: int
+) -> Array:
     """Return forecasts of smoothing with a damped trend and seasonal terms that change, (R, G, H).
 
     x is the series without constant seasonal terms, and season holds these at the steps to forecast, (R, H). With the
@@ -337,8 +364,7 @@ def _seasonally_smoothed(x: Array, season: Array, rows: NDArray[np.int64], perio
     """
     grid = np.meshgrid(*_SEASONAL, indexing="ij")
     alpha, beta, phi, gamma = (values.ravel() for values in grid)
-    ahead = np.arange(1, season.shape[1] + 1)
-    steps = np.cumsum(phi[:, None] ** ahead, axis=1)
+    steps = _damped_steps(phi, ahead)
     start = float(np.median(np.diff(x[: period + 1])))
     level, slope, terms = x[0] - start, np.where(beta > 0, start, 0.0), np.zeros((period, len(alpha)))
     forecasts = np.empty((len(rows), len(alpha), len(ahead)))
@@ -353,8 +379,8 @@ def _seasonally_smoothed(x: Array, season: Array, rows: NDArray[np.int64], perio
     return forecasts
 
 
-def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
-    """Return quantiles (H, levels) of the errors of forecasts from the last origin, by those from earlier ones.
+def _band(forecasts: Array, series: _Series, ahead: NDArray[np.int64], levels: Array) -> Array:
+    """Return quantiles (H, levels) of the errors, at the steps ``ahead``, by those of forecasts from earlier origins.
 
     The mean absolute error k steps ahead follows a power law c k^g, fitted to recent errors, with a prior of g. The
     quantiles of the errors in units of it, of all k together, give the shape; Student's t distribution stands for it
@@ -364,13 +390,13 @@ def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
     errors = series.target - forecasts
     age = np.arange(len(errors) - 1, -1, -1)
     weight = np.where(np.isnan(errors), 0.0, (_decay(series) ** age)[:, None])
-    spread = _error_growth(np.nan_to_num(np.abs(errors), nan=0.0), weight)
+    known, spread = _error_growth(np.nan_to_num(np.abs(errors), nan=0.0), weight, series.ahead, ahead)
     n = int((weight[:, 0] > 0).sum())
     prior = student.ppf(levels, _FREEDOM) * ((_FREEDOM - 1) * beta(_FREEDOM / 2, 0.5) / (2 * math.sqrt(_FREEDOM)))
     seen = weight > 0
     shape = prior  # its mean absolute value is 1
-    if seen.any() and (spread > 0).all():
-        scaled, mass = (errors / spread)[seen], weight[seen]
+    if seen.any() and (known > 0).all():
+        scaled, mass = (errors / known)[seen], weight[seen]
         order = np.argsort(scaled)
         position = (np.cumsum(mass[order]) - 0.5 * mass[order]) / mass.sum()
         empirical = np.interp(levels, position, scaled[order])
@@ -385,20 +411,21 @@ def _band(forecasts: Array, series: _Series, levels: Array) -> Array:
     return band
 
 
-def _error_growth(errors: Array, weight: Array) -> Array:
-    """Return the mean absolute error c k^g of each step ahead k = 1 .. H from errors and weights (R, H).
+def _error_growth(
+    errors: Array, weight: Array, ahead: NDArray[np.int64], later: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Return the mean absolute errors c k^g for k of ``ahead`` and of ``later``, from errors (R, H) at ``ahead``.
 
     log c and g are the weighted regression of the logarithms of the mean errors, with a prior of g.
     """
-    ahead = np.log(np.arange(1, errors.shape[1] + 1))
+    logs, later_logs = np.log(ahead), np.log(later)
     total = weight.sum(axis=0)
     mean = (errors * weight).sum(axis=0) / np.maximum(total, 1e-300)
     known = (total > 0) & (mean > 0)
     if not known.any():
-        return np.zeros(errors.shape[1])
-    w, k, m = total[known], ahead[known], np.log(mean[known])
+        return np.zeros(len(ahead)), np.zeros(len(later))
+    w, k, m = total[known], logs[known], np.log(mean[known])
     k_mean, m_mean = np.average(k, weights=w), np.average(m, weights=w)
     covariance = (w * (k - k_mean) * (m - m_mean)).sum() + _GROWTH_WEIGHT * _GROWTH
     g = np.clip(covariance / ((w * np.square(k - k_mean)).sum() + _GROWTH_WEIGHT), 0.0, 1.0)
-    growth: Array = np.exp(m_mean + g * (ahead - k_mean))
-    return growth
+    return np.exp(m_mean + g * (logs - k_mean)), np.exp(m_mean + g * (later_logs - k_mean))
