@@ -173,6 +173,7 @@ html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["sfmts.css"]
+html_js_files = ["table_labels.js"]
 html_context = {"default_mode": "auto"}  # dark where the reader's system is
 html_copy_source = False
 html_show_sourcelink = False
