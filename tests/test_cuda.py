@@ -119,6 +119,7 @@ def test_parity_in_all_modes(on_host, mode, mask, precision):
     check(make_case(dtype=dtype, mask=mask, timestamps=mask, **mode), tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("residency", "variant", "size"),
     [

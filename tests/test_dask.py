@@ -55,6 +55,7 @@ def accuracy_and_place(model, X, y):
     return {"accuracy": model.score(X, y), "process": os.getpid(), "threads": torch.get_num_threads()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ragged", [False, True], ids=["3-D", "ragged"])
 def test_a_search_on_workers_of_one_thread_finds_the_same(client, ragged):
     X, y = make_panel(ragged=ragged)
@@ -104,6 +105,7 @@ class KillsItsWorker(TransformerMixin, BaseEstimator):
         return X
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ragged", [False, True], ids=["3-D", "ragged"])
 def test_fits_of_a_killed_worker_are_repeated(client, tmp_path, ragged):
     """All workers must have the data, and keep them: by default joblib gives a large array to one of them."""

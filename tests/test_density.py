@@ -291,6 +291,7 @@ class TestHeads:
         other = tiny(head=head, random_state=1).fit(X)
         assert np.abs(other.score_samples(X) - model.score_samples(X)).max() > 1e-6
 
+    @pytest.mark.slow
     @every_head
     @every_network
     def test_learns(self, head, network):

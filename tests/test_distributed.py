@@ -322,6 +322,7 @@ def assert_same(actual, expected, tolerance=1e-9):
         torch.testing.assert_close(weights[name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_two_processes_train_as_one(scenario, ranks):
     expected = scenario(None)

@@ -62,6 +62,7 @@ def name_of(page):
     return page.relative_to(DOCS).as_posix()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_code(page, own_registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -120,6 +121,7 @@ def test_included_parts_are_there():
     assert found > 0
 
 
+@pytest.mark.slow
 def test_pictures_are_there(tmp_path):
     named = set()
     for page in PAGES:

@@ -676,6 +676,7 @@ def test_an_estimator_names_the_kernel_that_served(request):
     np.testing.assert_allclose(fallen_back.predict_proba(X), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_installation_without_a_compiler(tmp_path):
     """The build succeeds, and what it makes works and says what is missing."""
     pytest.importorskip("setuptools")

@@ -47,6 +47,7 @@ print("cuda" if torch.cuda.is_initialized() else "no-cuda", "torch._dynamo" in s
     assert not {*EXTRAS, "tests"} & set(roots)
 
 
+@pytest.mark.slow
 def test_works_without_the_extras():
     code = f"""
 import sys
@@ -66,6 +67,7 @@ print(*model.fit(PanelScaler().fit_transform(X), y).predict(X).shape, "SFMForeca
     assert python(code) == ["8", "False"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["from sfmts import SFMForecaster", "import sfmts.sktime"])
 def test_what_needs_an_extra_says_which(code):
     code = f"""

@@ -395,6 +395,7 @@ class TestRollToMidi:
             roll_to_midi(roll, path, step, unit=unit)
             np.testing.assert_array_equal(midi_to_roll(path, step, unit=unit), roll)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("unit", ["seconds", "quarters"])
     def test_round_trip_at_any_step(self, tmp_path, unit):
         rng = np.random.RandomState(0)

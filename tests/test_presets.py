@@ -365,6 +365,7 @@ def test_time_means_nothing_to_a_network_without_phases():
 class TestEveryNetwork:
     """What the estimators' own tests show with a few networks, once with all."""
 
+    @pytest.mark.slow
     def test_trains_and_is_saved(self, network, tmp_path):
         X, y = make_panel(ragged=True)
         model = SFMClassifier(network, base=None, n_states=10, max_iter=15, random_state=0).fit(X, y)

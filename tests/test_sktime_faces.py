@@ -483,6 +483,7 @@ def test_copies_predict_the_same(face, tmp_path):
         np.testing.assert_array_equal(results(copied, X), results(model, X))
 
 
+@pytest.mark.slow
 class TestInScikitLearn:
     @pytest.mark.parametrize("mtype", ["numpy3D", "df-list", "nested_univ"])
     @pytest.mark.parametrize(("face", "nan"), [gap for gap in GAPS if gap[0] is not SFMFeatures], ids=name_of)
