@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import poisson
 
 from sfmts import SFMForecaster
 from sfmts.forecasting import pool as module
@@ -216,6 +217,47 @@ def test_what_recurs_is_no_spike():
     y = np.tile([1.0] * 11 + [40.0], 6) + np.random.default_rng(0).normal(0, 0.1, 72)
     np.testing.assert_array_equal(module._without_spikes(y), y)
     np.testing.assert_allclose(pool(y, 12, (12,), LEVELS)[:, 3], y[:12], atol=2)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.7])
+def test_an_intermittent_demand_has_the_quantiles_of_what_was_sold(rate):
+    levels, losses = np.arange(1, 10) / 10, []
+    true = poisson.ppf(levels, rate)
+    for seed in range(30):
+        y = np.random.default_rng(seed).poisson(rate, 72).astype(float)
+        excess = y[60:, None, None] - np.stack([pool(y[:60], 12, (12,), levels), np.tile(true, (12, 1))], axis=1)
+        losses.append(np.maximum(levels * excess, (levels - 1) * excess).mean(axis=(0, 2)))
+    ours, best = np.mean(losses, axis=0)
+    assert ours < 1.15 * best  # without past values: 1.1 to 1.45
+
+
+def test_an_intermittent_demand_may_have_a_season():
+    rate = np.tile([0.0, 0.0, 0.0, 6.0], 20)
+    y = np.random.default_rng(0).poisson(rate).astype(float)
+    median = pool(y, 8, (4,), LEVELS)[:, 3]
+    np.testing.assert_allclose(median[[0, 1, 2, 4, 5, 6]], 0.0, atol=0.5)
+    assert (np.abs(median[[3, 7]] - 6.0) < 1.5).all()
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_zeros_before_the_first_sale_are_no_gaps(n):
+    y = np.r_[np.zeros(60), np.random.default_rng(0).normal(100.0, 5.0, size=n)]
+    assert (np.abs(pool(y, 3, (), LEVELS)[:, 3] - 100.0) < 10.0).all()
+
+
+@pytest.mark.parametrize("periods", [(), (12,)])
+def test_past_quantiles_are_weighted_ones_of_what_was_known(periods):
+    y = np.random.default_rng(0).poisson(0.6, 50) * np.random.default_rng(1).choice([1.0, 2.5], 50)
+    series = module._Series.of(y, np.arange(1, 4), periods, 50)
+    found, decay = module._past_quantiles(series, *(periods or (1,)), LEVELS), module._decay(series)
+    for origin in (13, 30, 49):
+        for step in (1, 3):
+            known = np.arange(origin + 1)
+            known = known[(known - origin - step) % (periods or (1,))[0] == 0]
+            order = known[np.argsort(y[known], kind="stable")]
+            mass = np.cumsum(decay ** -order.astype(float))
+            expected = [y[order][np.argmax(mass >= level * mass[-1] * (1 - 1e-12))] for level in LEVELS]
+            np.testing.assert_array_equal(found[origin, step - 1], expected)
 
 
 def test_half_of_skewed_noise_is_below_the_median():

@@ -3,6 +3,9 @@
 Every member forecasts from every step of the series, with what was known then; only the season is that of the whole
 series. The errors of these forecasts choose the parameters of a member, the weights of the members and the width of the
 intervals, so no part of the series has to be held out.
+
+Where a demand is intermittent, most members forecast a mean that never occurs. The quantiles of past values, which need
+no model, then stand beside those of the pool.
 """
 
 import math
@@ -32,6 +35,10 @@ _SHAPE_WEIGHT = 100.0  # origins that it counts as
 _SMALL_SAMPLE = 4.0  # intervals are wider by this share divided by the number of origins
 _SPIKE = 20.0  # distance of a spike from its neighbours, in units of the usual one
 _FEWEST = 8  # steps of a series in which spikes are looked for
+_ZEROS = 0.25  # share of zeros from which on a demand is intermittent
+_PAST_PRIOR, _PHASE_PRIOR, _PAST_POWER = 30.0, 10.0, 12.0  # how past values weigh then; the pool has a prior of 1
+_DISTINCT = 256  # distinct values whose weights are kept apart
+_FEWEST_SEASONS = 3  # in which values of the same phase are looked at
 _SMOOTHING = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
 _THETAS = (1.5, 2.0, 3.0, 5.0)
 _DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
@@ -58,18 +65,15 @@ def pool(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array) -> Arr
     quantiles : ndarray of shape (n_steps, levels)
         Multiplying y by a power of two multiplies them by it.
     """
-    points, band = _points_and_band(
-        y[-max(_LONGEST, 4 * max(periods, default=0)) :], n_steps, periods, levels, _ORIGINS
-    )
-    quantiles: Array = points[-1, :, None] + band
-    return quantiles
+    recent = y[-max(_LONGEST, 4 * max(periods, default=0)) :]
+    return _quantiles(recent, n_steps, periods, levels, _ORIGINS)[-1]
 
 
 def fitted(y: Array, periods: tuple[int, ...], levels: Array) -> Array:
     """Forecast each step of a series from the steps before it.
 
-    The season and the quantiles of the errors are those of the whole series. The first step, before which nothing is
-    known, has quantiles around its value.
+    The season, the quantiles of the errors and the weight of past values beside an intermittent demand are those of the
+    whole series. The first step, before which nothing is known, has quantiles around its value.
 
     Parameters
     ----------
@@ -85,20 +89,18 @@ def fitted(y: Array, periods: tuple[int, ...], levels: Array) -> Array:
     quantiles : ndarray of shape (T, levels)
         In the units of y.
     """
-    points, band = _points_and_band(y, 1, periods, levels, len(y))
-    quantiles: Array = np.r_[y[0], points[:-1, 0]][:, None] + band
-    return quantiles
+    later = _quantiles(y, 1, periods, levels, len(y))[:, 0]
+    first = later[:1] + (y[0] - later[0, len(levels) // 2])
+    return np.concatenate([first, later[:-1]])
 
 
-def _points_and_band(
-    y: Array, n_steps: int, periods: tuple[int, ...], levels: Array, n_origins: int
-) -> tuple[Array, Array]:
-    """Return weighted forecasts from the last origins, (R, H), and quantiles of their errors, (H, levels).
+def _quantiles(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array, n_origins: int) -> Array:
+    """Return quantiles (R, H, levels) that the pool forecasts from the last origins.
 
-    If the horizon is longer than what is judged, forecasts from the last origin alone are returned, (1, H).
+    If the horizon is longer than what is judged, they are those from the last origin alone, (1, H, levels).
     """
     if (y == y[0]).all():
-        return np.full((min(n_origins, len(y)), n_steps), y[0]), np.zeros((n_steps, len(levels)))
+        return np.full((min(n_origins, len(y)), n_steps, len(levels)), y[0])
     unit = 2.0 ** math.frexp(float(np.abs(y).max()))[1]  # so that squares neither overflow nor vanish
     x, ahead = _without_spikes(y / unit), np.arange(1, n_steps + 1)
     judged = np.linspace(1, n_steps, min(n_steps, _JUDGED)).round().astype(np.int64)
@@ -107,10 +109,15 @@ def _points_and_band(
     weights = _weights(errors, list(forecasts))
     points = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
     band = _band(points, series, ahead, levels)
+    beside = _beside_past_values(points[..., None] + band[judged - 1], series, levels)
+    shares = _shares(beside, series, levels)
     if len(judged) < n_steps:
-        last = _candidates(_Series.of(x, ahead, periods, 1))
+        series = _Series.of(x, ahead, periods, 1)
+        last = _candidates(series)
         points = np.einsum("m,mrh->rh", weights[-1], np.stack([c[:, b] for b, (_, c) in zip(best, last, strict=True)]))
-    return unit * points, unit * band
+        beside = _beside_past_values(points[..., None] + band, series, levels)
+    quantiles: Array = unit * np.tensordot(shares, beside, axes=1)
+    return quantiles
 
 
 def _without_spikes(y: Array) -> Array:
@@ -429,3 +436,66 @@ def _error_growth(
     covariance = (w * (k - k_mean) * (m - m_mean)).sum() + _GROWTH_WEIGHT * _GROWTH
     g = np.clip(covariance / ((w * np.square(k - k_mean)).sum() + _GROWTH_WEIGHT), 0.0, 1.0)
     return np.exp(m_mean + g * (logs - k_mean)), np.exp(m_mean + g * (later_logs - k_mean))
+
+
+def _beside_past_values(quantiles: Array, series: _Series, levels: Array) -> Array:
+    """Return quantiles (R, H, levels) and, for an intermittent demand, those of past values, (2 or more, R, H, levels).
+
+    First come the quantiles of all values up to each origin, then, for each season, of those at the same phase.
+    """
+    y = series.y
+    sold = np.trim_zeros(y, "f")  # zeros before the first sale are no gaps of the demand
+    if len(sold) < _FEWEST or (y < 0).any() or (sold == 0).mean() < _ZEROS:
+        return quantiles[None]
+    everything = _past_quantiles(series, 1, levels)
+    others = [_past_quantiles(series, p, levels) for p in series.periods if _FEWEST_SEASONS * p <= len(y)]
+    others = [np.where(np.isnan(other), everything, other) for other in others]
+    return np.stack([np.maximum(quantiles, 0.0), everything, *others])
+
+
+def _past_quantiles(series: _Series, period: int, levels: Array) -> Array:
+    """Return quantiles (R, H, levels) of the values up to each origin that have the phase of the step to forecast.
+
+    Older values weigh less. NaN where there is no such value.
+    """
+    y, origins = series.y, series.origins
+    table = np.empty((len(origins), period, len(levels)))
+    decay = _decay(series) ** period
+    for phase in range(period):
+        number = (origins - phase) // period + 1  # of values of this phase that each origin knows
+        table[:, phase] = _weighted_quantiles(y[phase::period], number, decay, levels)
+    phases = (origins[:, None] + series.ahead) % period
+    return np.take_along_axis(table, phases[..., None], axis=1)
+
+
+def _weighted_quantiles(values: Array, number: NDArray[np.int64], decay: float, levels: Array) -> Array:
+    """Return quantiles of the first values, (len(number), levels), where a value weighs decay times its successor.
+
+    A quantile is the least value up to which the weights reach its level; if there are many, every so many-th stands
+    for those below it. NaN where no value is asked for.
+    """
+    steps = np.unique(values)
+    steps = steps[np.unique(np.linspace(0, len(steps) - 1, _DISTINCT).round().astype(np.int64))]
+    occurs = np.searchsorted(steps, values)[:, None] == np.arange(len(steps))
+    mass = np.cumsum(lfilter([1.0], [1.0, -decay], occurs.astype(np.float64), axis=0), axis=1)[number - 1]
+    least = levels * mass[:, -1:] * (1.0 - 1e-12)
+    reached = np.stack([(mass < limit[:, None]).sum(axis=1) for limit in least.T], axis=1)
+    return np.where(number[:, None] > 0, steps[reached], np.nan)
+
+
+def _shares(candidates: Array, series: _Series, levels: Array) -> Array:
+    """Return the weights of candidate quantiles (M, R, H, levels) by their pinball losses, of which recent ones count.
+
+    They are prior / loss ** power, relative to the best.
+    """
+    if len(candidates) == 1:
+        return np.ones(1)
+    excess = series.target[..., None] - candidates
+    losses = np.maximum(levels * excess, (levels - 1.0) * excess).mean(axis=-1)
+    age = np.arange(candidates.shape[1] - 1, -1, -1)
+    total = np.nansum(losses * (_decay(series) ** age)[:, None], axis=(1, 2))
+    tiny = 1e-12 * total.max() + np.finfo(np.float64).tiny
+    priors = np.array([1.0, _PAST_PRIOR, *[_PHASE_PRIOR] * (len(candidates) - 2)])
+    weights = priors * ((total + tiny) / (total.min() + tiny)) ** -_PAST_POWER
+    shares: Array = weights / weights.sum()
+    return shares
