@@ -24,7 +24,7 @@ def walk(seed=0, n=40):
 def candidates(y, n_steps=3, periods=()):
     """Return the forecasts of all members, (origins, parameters, steps)."""
     series = module._Series.of(y, np.arange(1, n_steps + 1), periods, len(y))
-    return dict(module._candidates(series)), series
+    return {name: member(series) for name, member in module._members(series).items()}, series
 
 
 def smoothed(y, alpha):
@@ -142,8 +142,8 @@ def test_no_forecast_looks_ahead(monkeypatch):
     y = walk(n=30)
     for n in (6, 15, 29):
         whole, part = candidates(y)[1], candidates(y[:n])[1]
-        forecasts, errors, _ = module._members(whole)
-        earlier, earlier_errors, _ = module._members(part)
+        forecasts, errors, _ = module._judged(module._members(whole), whole)
+        earlier, earlier_errors, _ = module._judged(module._members(part), part)
         for name, values in earlier.items():
             np.testing.assert_allclose(forecasts[name][:n], values, rtol=1e-9, err_msg=name)
         np.testing.assert_allclose(errors[:n], earlier_errors, rtol=1e-9)

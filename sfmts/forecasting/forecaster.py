@@ -495,7 +495,7 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         covariates = self._standardised(series.covariates(self.calendar_features))
         positions = np.arange(start, last + 1, stride)
         quantiles = self._mixed(
-            lambda: self._window_quantiles(series, values, start, last, stride, values[:start].std(axis=0)),
+            lambda: self._window_quantiles(values, covariates, start, last, stride, values[:start].std(axis=0)),
             lambda: torch.stack([self._pooled(values[:cut], covariates, self.horizon_) for cut in positions]),
         )
         forecasts = self._bounded(quantiles if levels is None else head.interpolated(quantiles, levels))
@@ -503,8 +503,8 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
 
     def _window_quantiles(
         self,
-        series: Series,
         values: NDArray[np.float64],
+        covariates: NDArray[np.float64],
         start: int,
         last: int,
         stride: int,
@@ -512,11 +512,11 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
     ) -> Tensor:
         """Return the quantiles (cuts, H, V, levels) that the model forecasts from steps of a series.
 
-        ``scale`` is the standard deviation of the variables, (V,).
+        ``covariates`` (T, F) are standardised, and ``scale`` is the standard deviation of the variables, (V,).
         """
         windows = window_set(
             [values],
-            [self._standardised(series.covariates(self.calendar_features))],
+            [covariates],
             self.context_length_,
             self.horizon_,
             joint=self.multivariate == "joint",
@@ -786,17 +786,17 @@ class SFMForecaster(BaseForecaster):  # numpydoc ignore=PR01,PR02,PR04,PR07
         The first step, before which nothing is known, has its value and the spread of the second.
         """
         values, shape = series.values(), self.module_.shape
+        covariates = self._standardised(series.covariates(self.calendar_features))
         levels = self.module_.head.levels.numpy()
 
         def model() -> Tensor:
             if len(values) == 1:
                 return torch.tensor(values)[..., None].expand(-1, -1, len(levels))
-            later = self._window_quantiles(series, values, 1, len(values) - 1, 1, values.std(axis=0))[:, 0]
+            later = self._window_quantiles(values, covariates, 1, len(values) - 1, 1, values.std(axis=0))[:, 0]
             first = later[:1] + torch.tensor(values[:1])[..., None] - later[:1, :, self.module_.head.middle, None]
             return torch.cat([first, later])
 
         def base() -> Tensor:
-            covariates = self._standardised(series.covariates(self.calendar_features))
             return torch.from_numpy(
                 around_effects(
                     lambda y: fitted(y, self._periods, levels), values, covariates, self._periods, shape.past_only

@@ -9,7 +9,7 @@ no model, then stand beside those of the pool.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from scipy.special import beta
 from scipy.stats import t as student
 
 Array = NDArray[np.float64]
+_Grid = tuple[list[float], ...]
+_Member = Callable[["_Series"], Array]
 
 # Prior weights, chosen with the constants below by cross-validation on training parts of M3, hospital and car parts.
 PRIORS = {"last": 0.3, "mean": 0.5, "half drift": 0.5, "drift": 0.5, "smoothing": 0.5, "theta": 2.0}
@@ -41,9 +43,9 @@ _DISTINCT = 256  # distinct values whose weights are kept apart
 _FEWEST_SEASONS = 3  # in which values of the same phase are looked at
 _SMOOTHING = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
 _THETAS = (1.5, 2.0, 3.0, 5.0)
-_DAMPED = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
-_TREND = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
-_SEASONAL = [0.1, 0.3, 0.6, 0.9], [0.0, 0.05, 0.2], [0.9, 1.0], [0.05, 0.2, 0.5]
+_DAMPED: _Grid = [0.1, 0.3, 0.5, 0.7, 0.9], [0.05, 0.15, 0.3, 0.6], [0.8, 0.9, 0.98]
+_TREND: _Grid = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9], [0.02, 0.05, 0.15, 0.3, 0.6], [1.0]
+_SEASONAL: _Grid = [0.1, 0.3, 0.6, 0.9], [0.0, 0.05, 0.2], [0.9, 1.0], [0.05, 0.2, 0.5]
 
 
 def pool(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array) -> Array:
@@ -105,7 +107,8 @@ def _quantiles(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array, 
     x, ahead = _without_spikes(y / unit), np.arange(1, n_steps + 1)
     judged = np.linspace(1, n_steps, min(n_steps, _JUDGED)).round().astype(np.int64)
     series = _Series.of(x, judged, periods, n_origins)
-    forecasts, errors, best = _members(series)
+    members = _members(series)
+    forecasts, errors, best = _judged(members, series)
     weights = _weights(errors, list(forecasts))
     points = np.einsum("rm,mrh->rh", weights, np.stack(list(forecasts.values())))
     band = _band(points, series, ahead, levels)
@@ -113,8 +116,8 @@ def _quantiles(y: Array, n_steps: int, periods: tuple[int, ...], levels: Array, 
     shares = _shares(beside, series, levels)
     if len(judged) < n_steps:
         series = _Series.of(x, ahead, periods, 1)
-        last = _candidates(series)
-        points = np.einsum("m,mrh->rh", weights[-1], np.stack([c[:, b] for b, (_, c) in zip(best, last, strict=True)]))
+        last = np.stack([member(series)[:, b] for member, b in zip(members.values(), best, strict=True)])
+        points = np.einsum("m,mrh->rh", weights[-1], last)
         beside = _beside_past_values(points[..., None] + band, series, levels)
     quantiles: Array = unit * np.tensordot(shares, beside, axes=1)
     return quantiles
@@ -227,7 +230,7 @@ def _seasonal_indices(y: Array, period: int, multiplicative: bool) -> Array:
     return neutral + share * (indices - neutral)
 
 
-def _members(series: _Series) -> tuple[dict[str, Array], Array, list[int]]:
+def _judged(members: dict[str, _Member], series: _Series) -> tuple[dict[str, Array], Array, list[int]]:
     """Return of each member the forecasts (R, H), and the sums of its errors known at each origin, (R, members).
 
     The third value tells which of its parameters it has at the last origin.
@@ -235,7 +238,8 @@ def _members(series: _Series) -> tuple[dict[str, Array], Array, list[int]]:
     forecasts, sums, last = {}, [], []
     decay = _decay(series)
     rows = np.arange(len(series.origins))
-    for name, candidates in _candidates(series):
+    for name, member in members.items():
+        candidates = member(series)
         errors = np.abs(series.target[:, None] - candidates)
         known = _known_errors(errors, series.ahead, decay)
         best = known.argmin(axis=1)  # of the member's parameters, by what was known at each origin
@@ -275,35 +279,35 @@ def _weights(errors: Array, names: list[str]) -> Array:
     return total
 
 
-def _candidates(series: _Series) -> Iterator[tuple[str, Array]]:
-    """Yield the name of each member and its forecasts for all values of its parameters, (R, G, H)."""
-    x, rows, ahead, (R, H) = series.x, series.origins, series.ahead, series.target.shape
-    t = np.arange(len(x), dtype=np.float64)
+def _members(series: _Series) -> dict[str, _Member]:
+    """Return the members: each forecasts from origins of the series, for all values of its parameters, (R, G, H)."""
+    x, t = series.x, np.arange(len(series.x), dtype=np.float64)
 
-    def constant(level: Array) -> Array:  # (T, G)
-        return series.with_season(np.broadcast_to(level[rows][..., None], (R, level.shape[1], H)))
+    def constant(level: Array) -> _Member:  # (T, G)
+        return lambda at: at.with_season(np.repeat(level[at.origins][..., None], len(at.ahead), axis=2))
 
-    yield "last", constant(x[:, None])
+    def drift(share: float) -> _Member:
+        slope = share * (x - x[0]) / np.maximum(t, 1.0)
+        return lambda at: at.with_season((x[at.origins, None] + slope[at.origins, None] * at.ahead)[:, None])
+
+    members = {"last": constant(x[:, None])}
     if len(x) <= _FIRST:  # no forecast by another member could be judged
-        return
-    yield "mean", constant((np.cumsum(x) / (t + 1))[:, None])
-    drift = ((x - x[0]) / np.maximum(t, 1.0))[rows, None] * ahead
-    for name, share in (("half drift", 0.5), ("drift", 1.0)):
-        yield name, series.with_season((x[rows, None] + share * drift)[:, None])
+        return members
     levels = _smoothed(x)
-    yield "smoothing", constant(levels)
-    yield "theta", series.with_season(_theta(x, levels, rows, ahead))
-    for name, parameters in (("damped trend", _DAMPED), ("trend", _TREND)):
-        level, slope, phi = _holt(x, *(values.ravel() for values in np.meshgrid(*parameters, indexing="ij")))
-        steps = _damped_steps(phi, ahead)
-        yield name, series.with_season(level[rows][..., None] + slope[rows][..., None] * steps)
+    members |= {"mean": constant((np.cumsum(x) / (t + 1))[:, None]), "half drift": drift(0.5), "drift": drift(1.0)}
+    members |= {"smoothing": constant(levels), "theta": _theta(x, levels)}
+    members |= {"damped trend": _trend(x, _DAMPED), "trend": _trend(x, _TREND)}
     if series.seasons:
-        level_and_terms = _without_season(series.y, series.seasons, rows[:, None] + ahead, multiplicative=False)
-        yield "seasonal smoothing", _seasonally_smoothed(*level_and_terms, rows, ahead, series.seasons[-1])
+        members["seasonal smoothing"] = _seasonal_smoothing(series)
     if series.periods:
         period = series.periods[-1]
-        before = rows[:, None] + 1 - period + (ahead - 1) % period
-        yield "season", np.where(before < 0, series.y[0], series.y[np.maximum(before, 0)])[:, None]
+
+        def season(at: _Series) -> Array:
+            before = at.origins[:, None] + 1 - period + (at.ahead - 1) % period
+            return np.where(before < 0, at.y[0], at.y[np.maximum(before, 0)])[:, None]
+
+        members["season"] = season
+    return members
 
 
 def _smoothed(x: Array) -> Array:
@@ -311,21 +315,26 @@ def _smoothed(x: Array) -> Array:
     return np.stack([lfilter([a], [1.0, a - 1.0], x, zi=[(1.0 - a) * x[0]])[0] for a in _SMOOTHING], axis=1)
 
 
-def _theta(x: Array, levels: Array, rows: NDArray[np.int64], ahead: NDArray[np.int64]) -> Array:
-    """Return forecasts of the Theta method from each origin, (R, thetas times alphas, H), given exponential smoothing.
+def _theta(x: Array, levels: Array) -> _Member:
+    """Return the Theta method, whose parameters are theta and alpha, given exponential smoothing of x.
 
     With the regression line L = a + b t of the steps so far, the forecast is (1 - 1/theta) L + 1/theta times
     exponential smoothing of theta x + (1 - theta) L. It is linear, so the smoothing of x and of t suffice.
     """
     t = np.arange(len(x), dtype=np.float64)
     a, b = _lines(x)
-    line = (a[:, None] + b[:, None] * (t[:, None] + ahead))[rows][:, None]
     smoothed_line = a[:, None] + b[:, None] * _smoothed(t)
-    forecasts = [
-        (1.0 - 1.0 / theta) * line + (levels + (1.0 / theta - 1.0) * smoothed_line)[rows][..., None]
-        for theta in _THETAS
-    ]
-    return np.concatenate(forecasts, axis=1)
+
+    def member(at: _Series) -> Array:
+        rows = at.origins
+        line = (a[rows, None] + b[rows, None] * (t[rows, None] + at.ahead))[:, None]
+        forecasts = [
+            (1.0 - 1.0 / theta) * line + (levels[rows] + (1.0 / theta - 1.0) * smoothed_line[rows])[..., None]
+            for theta in _THETAS
+        ]
+        return at.with_season(np.concatenate(forecasts, axis=1))
+
+    return member
 
 
 def _lines(x: Array) -> tuple[Array, Array]:
@@ -343,47 +352,77 @@ def _damped_steps(phi: Array, ahead: NDArray[np.int64]) -> Array:
     return steps
 
 
-def _holt(x: Array, alpha: Array, beta: Array, phi: Array) -> tuple[Array, Array, Array]:
-    """Return level and slope of smoothing with a damped trend after each step, (T, G), and phi.
-
-    With the forecast f = l + phi b and its error e = x_t - f, the level becomes f + alpha e, the slope
-    phi b + alpha beta e. The first slope is the median of the first changes.
-    """
+def _trend(x: Array, parameters: _Grid) -> _Member:
+    """Return exponential smoothing with a damped trend; its first slope is the median of the first changes."""
+    alpha, beta, phi = _product(parameters)
     start = float(np.median(np.diff(x[:_FIRST])))
-    level, slope = np.full(len(alpha), x[0] - start), np.full(len(alpha), start)
-    levels, slopes = np.empty((len(x), len(alpha))), np.empty((len(x), len(alpha)))
-    for step, value in enumerate(x):
-        forecast = level + phi * slope
-        error = value - forecast
-        level, slope = forecast + alpha * error, phi * slope + alpha * beta * error
-        levels[step], slopes[step] = level, slope
-    return levels, slopes, phi
+    level, slope, _ = _recursion(x, start, np.full(len(alpha), start), alpha, beta, phi)
+
+    def member(at: _Series) -> Array:
+        steps = _damped_steps(phi, at.ahead)
+        return at.with_season(level[at.origins][..., None] + slope[at.origins][..., None] * steps)
+
+    return member
 
 
-def _seasonally_smoothed(
-    x: Array, season: Array, rows: NDArray[np.int64], ahead: NDArray[np.int64], period: int
-) -> Array:
-    """Return forecasts of smoothing with a damped trend and seasonal terms that change, (R, G, H).
+def _seasonal_smoothing(series: _Series) -> _Member:
+    """Return smoothing with a damped trend and terms of the longest season that change; all terms are additive.
 
-    x is the series without constant seasonal terms, and season holds these at the steps to forecast, (R, H). With the
-    forecast f = l + phi b, the seasonal term s of the step and the error e = x_t - f - s, the level becomes
-    f + alpha e, the slope phi b + alpha beta e, and the term s + gamma (1 - alpha) e.
+    It reads the series without constant terms, and its own terms, 0 at first, are added to these.
     """
-    grid = np.meshgrid(*_SEASONAL, indexing="ij")
-    alpha, beta, phi, gamma = (values.ravel() for values in grid)
-    steps = _damped_steps(phi, ahead)
+
+    def without_season(at: _Series) -> tuple[Array, Array]:
+        return _without_season(at.y, at.seasons, at.origins[:, None] + at.ahead, multiplicative=False)
+
+    x, period = without_season(series)[0], series.seasons[-1]
+    alpha, beta, phi, gamma = _product(_SEASONAL)
     start = float(np.median(np.diff(x[: period + 1])))
-    level, slope, terms = x[0] - start, np.where(beta > 0, start, 0.0), np.zeros((period, len(alpha)))
-    forecasts = np.empty((len(rows), len(alpha), len(ahead)))
+    level, slope, terms = _recursion(x, start, np.where(beta > 0, start, 0.0), alpha, beta, phi, gamma, period)
+
+    def member(at: _Series) -> Array:
+        latest = at.origins[:, None] + at.ahead - period * -(-at.ahead // period)  # step before with the same phase
+        term = np.where((latest >= 0)[:, None], terms[np.maximum(latest, 0)].transpose(0, 2, 1), 0.0)
+        trend = level[at.origins][..., None] + slope[at.origins][..., None] * _damped_steps(phi, at.ahead)
+        return trend + term + without_season(at)[1][:, None]
+
+    return member
+
+
+def _product(parameters: _Grid) -> list[Array]:
+    """Return each parameter's value in all combinations of their values."""
+    return [values.ravel() for values in np.meshgrid(*parameters, indexing="ij")]
+
+
+def _recursion(
+    x: Array,
+    change: float,
+    slope: Array,
+    alpha: Array,
+    beta: Array,
+    phi: Array,
+    gamma: Array | None = None,
+    period: int = 0,
+) -> tuple[Array, Array, Array]:
+    """Return level, slope and seasonal term after each step, (T, G), for each of G combinations of parameters.
+
+    With the forecast f = l + phi b, the term s of the season before, 0 at first, and the error e = x_t - f - s, the
+    level becomes f + alpha e, the slope phi b + alpha beta e, and the term s + gamma (1 - alpha) e. Without ``gamma``
+    there are no terms. Before the first step the level is x_0 - ``change``.
+    """
+    levels, slopes = np.empty((2, len(x), len(alpha)))
+    terms = np.zeros((0 if gamma is None else len(x), len(alpha)))
+    level, none = np.full(len(alpha), x[0] - change), np.zeros(len(alpha))
+    to_slope, to_term = alpha * beta, none if gamma is None else gamma * (1.0 - alpha)
     for step, value in enumerate(x):
-        forecast, phase = level + phi * slope, step % period
-        error = value - forecast - terms[phase]
-        level, slope = forecast + alpha * error, phi * slope + alpha * beta * error
-        terms[phase] += gamma * (1.0 - alpha) * error
-        if step >= rows[0]:
-            r = step - rows[0]
-            forecasts[r] = level[:, None] + slope[:, None] * steps + terms[(step + ahead) % period].T + season[r]
-    return forecasts
+        damped = phi * slope
+        forecast = level + damped
+        term = terms[step - period] if 0 < period <= step else none
+        error = value - forecast - term
+        level, slope = forecast + alpha * error, damped + to_slope * error
+        levels[step], slopes[step] = level, slope
+        if period:
+            terms[step] = term + to_term * error
+    return levels, slopes, terms
 
 
 def _band(forecasts: Array, series: _Series, ahead: NDArray[np.int64], levels: Array) -> Array:
