@@ -38,7 +38,7 @@ How long and how many the waves are, how strong the noise of the sines is and ho
 scores of the base, of omega = 0 and of the LSTM in view, so that most lie well between chance, or the last value, and
 perfection.  Nothing else was tuned.
 
-    python experiments/frequencies.py --ett ETTh1.csv
+    python experiments/frequencies.py
     python experiments/frequencies.py --only waves
 """
 
@@ -71,7 +71,7 @@ from music import fit_rule
 from scipy import stats
 
 from sfmts import SFMClassifier, SFMDensity, SFMRegressor
-from sfmts.datasets import fetch_piano_rolls, make_periods, make_waves
+from sfmts.datasets import fetch_etth1, fetch_piano_rolls, make_periods, make_waves
 from sfmts.networks import match_budget, network_names
 
 EXPERIMENT = "frequencies"
@@ -153,20 +153,12 @@ def ett_windows(tiny: bool, first: int, last: int) -> tuple[np.ndarray, np.ndarr
     if tiny:
         series, stride = np.random.RandomState(0).normal(size=ETT_END), 200
     else:
-        series, stride = np.loadtxt(ett_file(), delimiter=",", skiprows=1, usecols=7, max_rows=ETT_END), 4
+        series, stride = fetch_etth1(data_home=os.environ.get("SFMTS_ETT")).frame["OT"].to_numpy()[:ETT_END], 4
     series = ((series - series[:ETT_TRAIN].mean()) / series[:ETT_TRAIN].std()).astype(np.float32)
     views = np.lib.stride_tricks.sliding_window_view(series[first:last], CONTEXT + HORIZON)[::stride]
     past, future = views[:, :CONTEXT], views[:, CONTEXT:]
     mean, scale = past.mean(axis=1, keepdims=True), np.maximum(past.std(axis=1, keepdims=True), 0.05)
     return (past - mean) / scale, (future - mean) / scale, scale
-
-
-def ett_file() -> str:
-    """Return the path of ETTh1.csv."""
-    path = os.environ.get("SFMTS_ETT")
-    if path is None:
-        raise ValueError("The runs of etth1 need --ett FILE, the path of ETTh1.csv, or SFMTS_ETT in the environment.")
-    return path
 
 
 def sines(**options: Any) -> Callable[[bool], Data]:
@@ -763,16 +755,8 @@ def panels(n: int, height: float) -> tuple[Any, Any]:
 
 def main() -> None:
     """Do the missing runs, and print the section."""
-    arguments_parser = parser(__doc__)
-    arguments_parser.add_argument("--ett", type=Path, metavar="FILE", help="path of ETTh1.csv; else $SFMTS_ETT")
-    arguments = arguments_parser.parse_args()
-    if arguments.ett is not None:
-        os.environ["SFMTS_ETT"] = str(arguments.ett.resolve())  # for the processes that train
-    runs = plan(arguments.quick)
-    if not arguments.quick and "SFMTS_ETT" not in os.environ:
-        print("etth1 is left out: it needs --ett FILE, the path of ETTh1.csv")
-        runs = [run for run in runs if run.settings["task"] != "etth1"]
-    print(report(carry_out(EXPERIMENT, runs, fit, arguments)))
+    arguments = parser(__doc__).parse_args()
+    print(report(carry_out(EXPERIMENT, plan(arguments.quick), fit, arguments)))
 
 
 if __name__ == "__main__":

@@ -41,11 +41,10 @@ Better means: p < .05 in Welch's t-test over seeds, divided by the number of com
 means that these seeds do not show a difference, not that there is none.  All seeds share their data: nothing here says
 how another draw of them would move a result.
 
-    python experiments/rivals.py --ett ETTh1.csv
+    python experiments/rivals.py
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections import Counter
@@ -512,16 +511,9 @@ def draw(records: list[Record], folder: Path) -> None:
 
 def main() -> None:
     """Do the missing runs: for each task first the tuning, then the comparison of the tuned networks."""
-    options = parser(__doc__)
-    options.add_argument("--ett", type=Path, metavar="FILE", help="path of ETTh1.csv; else $SFMTS_ETT")
-    arguments = options.parse_args()
-    if arguments.ett is not None:
-        os.environ["SFMTS_ETT"] = str(arguments.ett.resolve())  # for the processes that train
+    arguments = parser(__doc__).parse_args()
     end = None if arguments.limit is None else time.monotonic() + arguments.limit
     runs = plan(arguments.quick)
-    if not arguments.quick and "SFMTS_ETT" not in os.environ:
-        print("etth1 is left out: it needs --ett FILE, the path of ETTh1.csv")
-        runs = [run for run in runs if run.settings["task"] != "etth1"]
     for task in dict.fromkeys(run.settings["task"] for run in runs):
         ready = set(networks(task))
         for number in range(4):

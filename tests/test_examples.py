@@ -13,7 +13,7 @@ import pytest
 from sfmts.networks import network_names
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-PIANO_ROLLS = "SFMTS_PIANO_ROLLS"
+FOLDERS = {"plot_chorales": "SFMTS_PIANO_ROLLS", "plot_forecast": "SFMTS_ETT"}  # of data that tests do not download
 
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="not a checkout: examples are not packaged")
 
@@ -38,8 +38,8 @@ EXPECTED = {
         (r"^SFM +\d+ +(-[\d.]+)", -8.5, -7.9),
     ),
     "plot_forecast": (
-        ["forecast_airline.png", "forecast_zero_shot.png"],
-        (r"^SFM, zero-shot +\d+ +([\d.]+)", 1.2, 2.2),  # the week before has 2.3
+        ["forecast_airline.png", "forecast_oil.png"],
+        (r"^SFM of loads, \d+ epochs +([\d.]+)", 1.5, 2.05),  # the day before has 2.09
     ),
     "plot_frame_labels": (
         ["frame_labels.png", "frame_labels_training.png"],
@@ -101,8 +101,8 @@ def check_figure(stdout, pattern, low, high):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", EXPECTED)
 def test_runs(name, tmp_path):
-    if name == "plot_chorales" and not os.environ.get(PIANO_ROLLS):
-        pytest.skip(f"{PIANO_ROLLS} does not name the folder of the piano-rolls, and tests do not download")
+    if name in FOLDERS and not os.environ.get(FOLDERS[name]):
+        pytest.skip(f"{FOLDERS[name]} does not name the folder of the data")
     output = tmp_path / "example_output"
     stdout = run(name, folder=tmp_path)
     files, figure = EXPECTED[name]
