@@ -99,8 +99,8 @@ save(figure, "forecast_airline.png")
 # A year of hours
 # ---------------
 # ETTh1 has seven variables of one transformer.  Its oil temperature is forecast two days ahead, from 29 hours in the
-# two months after the first year.  Each becomes a member of a panel, with the two weeks before it and the two days after
-# it; sktime keeps a panel in a frame with two levels of index.
+# two months after the first year.  Each becomes a member of a panel, with the two weeks before it and the two days
+# after it; sktime keeps a panel in a frame with two levels of index.
 
 hours = fetch_etth1(data_home=DATA).frame
 oil = hours[["OT"]].rename(columns={"OT": "oil temperature (°C)"})
